@@ -1,0 +1,29 @@
+PYTHON ?= python3
+VENV := .venv
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test test-all lint setup
+
+demo: setup
+	$(VENV)/bin/emm run digits-width --out results/digits-width
+
+test: setup
+	$(VENV)/bin/python -m pytest
+
+test-all: setup
+	$(VENV)/bin/python -m pytest -m "slow or not slow"
+
+lint: setup
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+setup: $(STAMP)
+
+# torch and torchvision are asked for together, so that pip chooses a pair that match
+$(STAMP): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --upgrade pip
+	$(VENV)/bin/python -m pip install --quiet "torch>=2.9" "torchvision>=0.24"
+	$(VENV)/bin/python -m pip install --quiet --editable ".[dev]"
+	touch $(STAMP)

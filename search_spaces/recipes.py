@@ -1,0 +1,33 @@
+"""Base recipes: complete configurations, from which search spaces vary a field or two."""
+
+from trainables.config import EDM, VP, Cifar10, Configuration, DDPMpp, Digits, Measurement, StandardTrainer
+
+# The basic experiment of Gu et al. 2023 (arXiv 2310.02664): DDPM++ on CIFAR-10, VP, 40,000 epochs at every N.
+PAPER = Configuration(data=Cifar10(), network=DDPMpp(), diffusion=VP(), trainer=StandardTrainer())
+
+# Their sampler is the default: EDM Heun, 18 steps, σ 0.002–80, ρ 7.
+PAPER_MEASUREMENT = Measurement()
+
+# The same network family on 8×8 digits, at a fixed number of steps, so that a trial takes seconds on a CPU core. The noise
+# law is narrower than EDM's default and centred on the noise levels that decide between copying and blurring; a choice
+# made for speed. At a fixed number of steps R_mem falls steeply with N.
+DIGITS = Configuration(
+    data=Digits(),
+    network=DDPMpp(width=16, depth=1, multipliers=(1, 2), attention=(), dropout=0.0),
+    diffusion=EDM(sigma_data=0.75, P_mean=-1.3, P_std=0.5, stratified=True),
+    trainer=StandardTrainer(
+        clock="steps",
+        length=400,
+        batch=64,
+        lr=2e-2,
+        warmup=50,
+        decay=0.6,
+        betas=(0.9, 0.99),
+        ema_decay=0.98,
+        ema_rampup=0.0,
+        order="reshuffled",
+    ),
+)
+DIGITS_MEASUREMENT = Measurement(
+    n_samples=500, n_selection=200, snapshots=4, sampler_steps=10, sigma_min=0.02, sigma_max=10.0, batch=250
+)

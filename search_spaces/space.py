@@ -1,0 +1,115 @@
+"""A search space: a named list of configurations, the range of N, and how each trial is measured. Data only, no torch."""
+
+import itertools
+import json
+from collections.abc import Mapping
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from trainables.config import Arrays, Configuration, Data, Folder, Frozen, Measurement, key_of, validated, with_fields
+from trainables.errors import UserError
+
+
+class Search(Frozen):
+    """What is sought, between which sizes, how precisely."""
+
+    n_low: int = Field(ge=2, description="smallest N that is tried")
+    n_high: int = Field(description="largest N that is tried")
+    target: float = Field(0.9, gt=0, lt=1, description="the R_mem whose crossing is sought, 1 − ε")
+    precision: float = Field(0.12, gt=0, le=1, description="standard deviation of ln EMM at which a study is decided")
+    max_trials: int = Field(24, ge=1, le=1000, description="trials per study before it is given up as unresolved")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.n_high <= self.n_low:
+            raise ValueError(f"n_high must be above n_low ({self.n_low}), not {self.n_high}")
+        return self
+
+
+class Tracking(Frozen):
+    """What leaves the storage for MLflow."""
+
+    images: Literal["none", "generated", "pairs"] | None = Field(
+        None, description="pictures: none, generated ones, or each with its nearest training image; None: by the data"
+    )
+
+    def images_of(self, data: Data) -> Literal["none", "generated", "pairs"]:
+        """What is asked for; without that, no picture of a user's own data."""
+        return self.images or ("none" if isinstance(data, Folder | Arrays) else "pairs")
+
+
+class NamedConfiguration(Frozen):
+    """A configuration of a space: `factors` are the fields that the space varies, and their values."""
+
+    name: str
+    factors: dict[str, Any]
+    configuration: Configuration
+
+
+class SearchSpace(Frozen):
+    """A base recipe and what varies: every combination of the values in `vary` is a configuration."""
+
+    name: str
+    question: str = Field(description="what the space answers, one sentence")
+    source: str = Field(description="where the recipe comes from")
+    expectation: str = Field(description="what is known about the answer")
+    cost: str = Field(description="cost class, in words")
+    base: Configuration
+    vary: dict[str, tuple[Any, ...]] = Field(description="dotted path of a field → its values")
+    search: Search
+    measurement: Measurement
+    tracking: Tracking = Tracking()
+
+    @property
+    def configurations(self) -> list[NamedConfiguration]:
+        """In the order of the table. Raises UserError if a value is not allowed or two configurations are the same."""
+        named = [self._named(dict(zip(self.vary, values, strict=True))) for values in itertools.product(*self.vary.values())]
+        keys = [key_of(one.configuration.model_dump(mode="json")) for one in named]
+        if len(set(keys)) < len(keys):
+            raise UserError(f"{self.name}: two configurations are the same; check the values of {', '.join(self.vary)}")
+        return named
+
+    def _named(self, values: Mapping[str, Any]) -> NamedConfiguration:
+        factors = {path.rsplit(".", 1)[-1]: value for path, value in values.items()}
+        name = ",".join(f"{factor}={_text(value)}" for factor, value in factors.items()) or "base"
+        return NamedConfiguration(name=name, factors=factors, configuration=with_fields(self.base, values))
+
+    def with_settings(self, settings: Mapping[str, Any]) -> "SearchSpace":
+        """The space with fields set by path: `network.width`, `measurement.n_samples`, `search.n_high`, …
+
+        Raises UserError for an unknown path, a value that is not allowed, or a field that the space varies.
+        """
+        if varied := sorted(set(settings) & set(self.vary)):
+            raise UserError(f"{varied[0]}: {self.name} varies this field; choose a space that does not, or write one")
+        parts: dict[str, dict[str, Any]] = {"measurement": {}, "search": {}, "tracking": {}, "base": {}}
+        for path, value in settings.items():
+            section, _, rest = path.partition(".")
+            inside = bool(section in parts and rest)
+            parts[section if inside else "base"][rest if inside else path] = value
+        changed = {
+            section: with_fields(getattr(self, section), changes, prefix="" if section == "base" else f"{section}.")
+            for section, changes in parts.items()
+            if changes
+        }
+        space = validated(SearchSpace, {**dict(self), **changed})
+        assert space.configurations  # every combination is valid, or raises
+        return space
+
+
+def parse_settings(settings: list[str]) -> dict[str, Any]:
+    """`["network.width=32", …]` → {"network.width": 32, …}; a value is JSON if it can be read so, else text."""
+    parsed = {}
+    for setting in settings:
+        path, equals, text = setting.partition("=")
+        if not equals or not path:
+            raise UserError(f"--set {setting}: write it as path=value, as in --set network.width=32")
+        try:
+            parsed[path.strip()] = json.loads(text)
+        except json.JSONDecodeError:
+            parsed[path.strip()] = text
+    return parsed
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))

@@ -1,0 +1,315 @@
+"""Finds the EMM of one configuration: an Optuna sampler that bisects N, and the verdict on a study.
+
+What is asked next and what is concluded are pure functions of the finished and the running trials (`propose`, `judge`):
+no random numbers, nothing remembered between calls. So a study resumes by being loaded, two processes may share it, and
+the same functions run without Optuna. Only COMPLETE trials are observations; a FAILed one says nothing about the EMM.
+
+    study = optuna.create_study(direction="maximize", sampler=EmmSampler(low=100, high=40_000))
+    while (verdict := study_verdict(study)).state == "searching":
+        trial = study.ask()
+        n = trial.suggest_int("n", 100, 40_000, log=True)
+        r_mem, n_samples = train_and_measure(n, seed=trial.number)
+        trial.set_user_attr("n_samples", n_samples)   # 2,000 are assumed without it
+        study.tell(trial, r_mem)                      # user attr right_censored=True: R_mem is at least this
+
+Evidence for the rules: docs/search.md.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
+
+import optuna
+from optuna.distributions import BaseDistribution, IntDistribution
+from optuna.trial import FrozenTrial, TrialState
+
+from sweep.posterior import Belief, Observation, Prior, base_prior, belief
+
+State = Literal["searching", "found", "below_range", "above_range", "unresolved"]
+
+NEAR = 0.5  # a witness lies within e^0.5 of the estimate
+ASIDE = 0.15  # where a missing witness is looked for, in ln N from the estimate
+SURE = 0.95  # mass of the belief outside the range that ends a study
+MAX_FAILED = 3
+OPTIONS_KEY = "emm.options"
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a study searches. Raises ValueError on what cannot be searched.
+
+    `low`, `high` range of N; `target` the R_mem whose crossing is sought; `precision` sd of ln EMM to reach;
+    `max_trials` finished trials after which the study ends as unresolved; `cost` of a trial: ∝ N ("images", exact
+    epochs) or the same for every N ("constant", fixed steps); `start` first N, `low` by default; `prior` of slope,
+    noise and discrepancy, frozen when the study starts.
+    """
+
+    low: int
+    high: int
+    target: float = 0.9
+    precision: float = 0.12
+    max_trials: int = 24
+    cost: Literal["images", "constant"] = "images"
+    start: int | None = None
+    prior: Prior = field(default_factory=base_prior)
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.low, int) and isinstance(self.high, int) and 1 <= self.low < self.high):
+            raise ValueError(f"range of N: integers 1 <= low < high are needed, not low={self.low}, high={self.high}")
+        if not 0 < self.target < 1:
+            raise ValueError(f"target={self.target}: an R_mem strictly between 0 and 1 is needed")
+        if not self.precision > 0:
+            raise ValueError(f"precision={self.precision}: a positive sd of ln EMM is needed")
+        if not self.max_trials >= 1:
+            raise ValueError(f"max_trials={self.max_trials}: at least one trial is needed")
+        if self.cost not in ("images", "constant"):
+            raise ValueError(f'cost={self.cost!r}: "images" or "constant" is needed')
+        if self.start is None:
+            object.__setattr__(self, "start", self.low)
+        if not self.low <= self.first <= self.high:
+            raise ValueError(f"start={self.start} lies outside the range of N {self.low}..{self.high}")
+
+    @property
+    def first(self) -> int:
+        return self.low if self.start is None else self.start
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Options:
+        return cls(**{**values, "prior": Prior(**values["prior"])})
+
+    def belief(self, finished: Sequence[Observation]) -> Belief:
+        return belief(finished, self.low, self.high, self.target, self.prior)
+
+    def passed(self, trial: Observation) -> bool:
+        return trial.r_mem >= self.target or trial.right_censored
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is known of a study. `emm_low`, `emm_high`: 95 % interval.
+
+    found, searching, unresolved: `emm` is the median of the belief (None before the first finished trial).
+    below_range: `emm` and `emm_low` are None, EMM < `emm_high` with 97.5 %. above_range: `emm` and `emm_high` are None.
+    `sd` of ln EMM; `reason` one line for a person; `n_trials` finished ones.
+    """
+
+    state: State
+    emm: float | None
+    emm_low: float | None
+    emm_high: float | None
+    sd: float | None
+    reason: str
+    n_trials: int
+
+
+# --- the search, without Optuna ---------------------------------------------------------------------------------------
+
+
+def propose(
+    finished: Sequence[Observation], pending: Sequence[int], options: Options, b: Belief | None = None
+) -> int:
+    """The N to train next, given the finished trials and the N of those still running.
+
+    Gallops upwards until a trial fails to reach the target, then asks at a quantile of the belief: on the side of the
+    estimate that has fewer trials, cheap side first. Running trials push the next one to another quantile.
+    `b` is `options.belief(finished)` where the caller has it already.
+    """
+    if not finished and not pending:
+        return options.first
+    b = b or options.belief(finished)
+    top = max([o.n for o in finished] + list(pending))
+    if all(options.passed(o) for o in finished) and top < options.high:
+        return _free(_gallop(finished, top, options, b), pending, options)
+    passing, failing = _witnesses(finished, options, b)
+    asked = None
+    if b.sd <= options.precision:
+        if not failing:
+            asked = math.ceil(b.median * math.exp(ASIDE))
+        elif not passing:
+            asked = math.floor(b.median * math.exp(-ASIDE))
+    if asked is None or any(abs(math.log(asked / n)) < ASIDE for n in pending):
+        asked = round(b.quantile(_level(b, len(passing), len(failing), pending, options)))
+    return _free(asked, pending, options)
+
+
+def _gallop(finished: Sequence[Observation], top: int, options: Options, b: Belief) -> int:
+    """×2 (×4 where a trial costs the same at every N); less once the graded R_mem shows that EMM is near."""
+    if options.cost == "constant":
+        return 4 * top
+    reach = b.quantile(0.45) / top if any(o.n == top for o in finished) else 2.0
+    return round(top * min(2.0, max(1.4, reach)))
+
+
+def _level(b: Belief, n_passing: int, n_failing: int, pending: Sequence[int], options: Options) -> float:
+    """Quantile of the belief to ask at: balances passing and failing witnesses, keeps away from running trials."""
+    balance = 0.5 if options.cost == "constant" else 0.7 if n_passing > n_failing else 0.3
+    taken = [b.cdf(n) for n in pending]
+    levels = (balance, 0.5, 0.35, 0.65, 0.2, 0.8)
+    return max(levels, key=lambda q: min((abs(q - t) for t in taken), default=1.0))  # the first of equals
+
+
+def _free(n: int, pending: Sequence[int], options: Options) -> int:
+    """`n` in the range, moved to the nearest N that is not running."""
+    n = min(max(n, options.low), options.high)
+    for step in range(len(pending) + 1):
+        for candidate in (n + step, n - step):
+            if options.low <= candidate <= options.high and candidate not in pending:
+                return candidate
+    return n
+
+
+def _witnesses(finished: Sequence[Observation], options: Options, b: Belief) -> tuple[list[int], list[int]]:
+    """N of the passing and of the failing trials near the estimate.
+
+    Where the end of the range is nearer than a witness would be looked for, a trial there stands in for it.
+    """
+    low, high = math.floor(b.median * math.exp(-NEAR)), math.ceil(b.median * math.exp(NEAR))
+    near = [o for o in finished if low <= o.n <= high]
+    passing, failing = ([o.n for o in near if options.passed(o) is side] for side in (True, False))
+    if not failing and b.median * math.exp(ASIDE) > options.high:
+        failing = [o.n for o in near if o.n == options.high]
+    if not passing and b.median * math.exp(-ASIDE) < options.low:
+        passing = [o.n for o in near if o.n == options.low]
+    return passing, failing
+
+
+def _enough(finished: Sequence[Observation], options: Options, b: Belief) -> bool:
+    """A passing and a failing witness, and a belief as narrow as asked; narrower if it rests on few trials."""
+    c = sum(abs(math.log(o.n / b.median)) <= 0.35 for o in finished)
+    limit = options.precision * {0: 0.0, 1: 0.0, 2: 5 / 12, 3: 10 / 12}.get(c, 1.0)
+    return b.sd <= limit and all(_witnesses(finished, options, b))
+
+
+def judge(finished: Sequence[Observation], options: Options, b: Belief | None = None) -> Verdict:
+    """The verdict that follows from the finished trials; `b` as in `propose`."""
+    if not finished:
+        return Verdict("searching", None, None, None, None, "no trial has finished", 0)
+    b = b or options.belief(finished)
+    emm, (low, high), count = b.median, b.interval(), len(finished)
+    if (p := b.p_below(options.low)) > SURE:
+        return Verdict("below_range", None, None, high, b.sd, f"P(EMM < {options.low}) = {p:.3f}", count)
+    if (p := b.p_above(options.high)) > SURE:
+        return Verdict("above_range", None, low, None, b.sd, f"P(EMM > {options.high}) = {p:.3f}", count)
+    state: State
+    if _enough(finished, options, b):
+        state, reason = "found", f"sd {b.sd:.3f} of ln EMM, with trials on both sides of it"
+    elif count >= options.max_trials:
+        state, reason = "unresolved", f"sd {b.sd:.3f} of ln EMM after all {count} trials, {options.precision} was asked"
+        if b.sd <= options.precision:
+            reason = f"no trial on the other side of {emm:.0f} after all {count} trials"
+    else:
+        state, reason = "searching", f"sd {b.sd:.3f} of ln EMM, {options.precision} is asked"
+    return Verdict(state, emm, low, high, b.sd, reason, count)
+
+
+# --- the search as a study of Optuna ----------------------------------------------------------------------------------
+
+
+def study_verdict(study: optuna.Study, precision: float | None = None, prior: Prior | None = None) -> Verdict:
+    """The verdict on a study, whatever its sampler; `precision` and `prior` other than the study's own, if wanted.
+
+    Trials that fail end the study as unresolved when the last three all failed, or at least three did and they
+    outnumber the finished ones. Raises ValueError where trials have finished that no `EmmSampler` has asked for.
+    """
+    options = _stored(study)
+    trials = study.get_trials(deepcopy=False)
+    if options is None:
+        if any(t.state == TrialState.COMPLETE for t in trials):
+            raise ValueError(f"study {study.study_name!r} knows no range of N: its first trial needs an EmmSampler")
+        return Verdict("searching", None, None, None, None, "no trial has started", 0)
+    options = replace(options, precision=precision or options.precision, prior=prior or options.prior)
+    verdict = judge(_finished(trials), options)
+    ended = [t for t in trials if t.state in (TrialState.COMPLETE, TrialState.FAIL) and "n" in t.params]
+    failed = [t for t in ended if t.state == TrialState.FAIL]
+    in_a_row = [t.state for t in ended[-MAX_FAILED:]] == [TrialState.FAIL] * MAX_FAILED
+    if verdict.state == "searching" and (in_a_row or len(failed) >= max(MAX_FAILED, len(ended) - len(failed) + 1)):
+        cause = failed[-1].user_attrs.get("cause", "unknown")
+        reason = f"{len(failed)} of {len(ended)} trials failed, the last at N = {failed[-1].params['n']}: {cause}"
+        return replace(verdict, state="unresolved", reason=reason)
+    return verdict
+
+
+def stop_when_decided(study: optuna.Study, trial: FrozenTrial) -> None:
+    """Callback for `study.optimize`."""
+    if study_verdict(study).state != "searching":
+        study.stop()
+
+
+class EmmSampler(optuna.samplers.BaseSampler):
+    """Suggests N, and only N; arguments as in `Options`.
+
+    The first trial writes the options into the study. Later samplers must agree in all but `precision` and
+    `max_trials`, whose newest value counts, and `prior`, which stays as it was: ValueError otherwise.
+    """
+
+    def __init__(
+        self,
+        low: int,
+        high: int,
+        target: float = 0.9,
+        precision: float = 0.12,
+        max_trials: int = 24,
+        cost: Literal["images", "constant"] = "images",
+        start: int | None = None,
+        prior: Prior | None = None,
+    ) -> None:
+        self.options = Options(low, high, target, precision, max_trials, cost, start, prior or base_prior())
+
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        stored, mine = _stored(study), self.options
+        if stored is not None:
+            for name in ("low", "high", "target", "cost", "start"):
+                if (theirs := getattr(stored, name)) != (ours := getattr(mine, name)):
+                    # the trial exists by now: end it, or it would count as running for ever
+                    study.tell(trial.number, state=TrialState.FAIL)
+                    raise ValueError(f"study {study.study_name!r} searches with {name}={theirs}, not {name}={ours}")
+            mine = replace(mine, prior=stored.prior)
+        if mine != stored:
+            study.set_user_attr(OPTIONS_KEY, asdict(mine))
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return {}  # n comes from sample_independent, which sees the range that the objective asks for
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        return {}
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> int:
+        options = _stored(study) or self.options
+        if param_name != "n" or not isinstance(param_distribution, IntDistribution):
+            raise ValueError(f'EmmSampler suggests the integer "n" alone, not {param_name!r}')
+        asked = (param_distribution.low, param_distribution.high)
+        if asked != (options.low, options.high):
+            raise ValueError(f"suggest_int asks for n in {asked}, the study searches {(options.low, options.high)}")
+        trials = study.get_trials(deepcopy=False)
+        finished = _finished(trials)
+        running = [t for t in trials if t.state == TrialState.RUNNING and t.number != trial.number]
+        pending = [t.params["n"] for t in running if "n" in t.params]
+        # Another process has asked but not yet stored its N: it will get what we would get in its place.
+        for _ in (t for t in running if "n" not in t.params and t.number < trial.number):
+            pending.append(propose(finished, pending, options))
+        return propose(finished, pending, options)
+
+
+def _stored(study: optuna.Study) -> Options | None:
+    values = study.user_attrs.get(OPTIONS_KEY)
+    return None if values is None else Options.from_json(values)
+
+
+def _finished(trials: Sequence[FrozenTrial]) -> list[Observation]:
+    observations = []
+    for t in trials:
+        if t.state == TrialState.COMPLETE and "n" in t.params:
+            assert t.value is not None
+            n_samples, right_censored = t.user_attrs.get("n_samples", 2000), t.user_attrs.get("right_censored", False)
+            try:
+                observations.append(Observation(t.params["n"], t.value, n_samples, right_censored))
+            except ValueError as error:
+                raise ValueError(f"trial {t.number}: {error}") from None
+    return observations

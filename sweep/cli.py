@@ -1,0 +1,329 @@
+"""The command line, `emm`. Heavy imports stand inside the commands, so that `emm --help` is instant."""
+
+import json
+import logging
+import sys
+import tempfile
+import traceback
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from trainables.errors import TrialFailed, UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from search_spaces.space import SearchSpace
+    from sweep.driver import Resources, Run, Sweep
+    from trainables.storage import Storage
+
+# Typer carries a click of its own since 0.20; this finds the base of its errors in either
+UsageError: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+SpaceName = Annotated[str, typer.Argument(metavar="SPACE", help="A search space; `emm spaces` lists them.")]
+Settings = Annotated[list[str], typer.Option("--set", metavar="PATH=VALUE", help="Set any field, e.g. network.depth=2.")]
+Precision = Annotated[float | None, typer.Option(help="Standard deviation of ln EMM at which a study is decided.")]
+Target = Annotated[float | None, typer.Option(help="The R_mem whose crossing is sought.")]
+Sweep_ = Annotated[str, typer.Argument(metavar="DIR", help="The --out directory or --storage URL of a sweep.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.callback()
+def emm() -> None:
+    """Finds the effective model memorization (EMM) of diffusion configurations: the largest number of training images N at
+    which at least 90 % of what a model generates are copies of its training images."""
+
+
+@app.command()
+def spaces(as_json: AsJson = False) -> None:
+    """Lists the search spaces, with their question and cost class."""
+    from search_spaces.table import SPACES
+
+    rows = [
+        {"name": s.name, "question": s.question, "cost": s.cost, "configurations": len(s.configurations)}
+        for s in SPACES.values()
+    ]
+    if as_json:
+        print(json.dumps(rows, indent=1))
+        return
+    width = max(len(row["name"]) for row in rows)  # type: ignore[arg-type]
+    for row in rows:
+        print(f"{row['name']:<{width}}  {row['configurations']} configurations  {row['cost']:<22}  {row['question']}")
+
+
+@app.command()
+def plan(
+    space: SpaceName,
+    settings: Settings = [],  # noqa: B006
+    tflops: Annotated[float, typer.Option(help="TFLOP/s that your device sustains, for the estimate of hours.")] = 10.0,
+    as_json: AsJson = False,
+) -> None:
+    """Shows size and cost of every configuration; trains nothing and needs no data."""
+    chosen = _space(space, settings)
+    from sweep.plan import plan as planned
+
+    rows = planned(chosen, tflops)
+    if as_json:
+        print(json.dumps({"space": chosen.name, "configurations": [asdict(row) for row in rows]}, indent=1))
+        return
+    search = chosen.search
+    print(f"{chosen.name}: {chosen.question}")
+    print(f"N from {search.n_low} to {search.n_high}, until sd(ln EMM) <= {search.precision} at R_mem = {search.target}\n")
+    print(
+        f"{'configuration':<20} {'parameters':>11} {'steps':>21} {'images':>15} {f'hours at {tflops:g} TFLOP/s':>22}   per trial"
+    )
+    for row in rows:
+        steps, images = f"{row.steps_low:,} - {row.steps_high:,}", f"{row.images_low:.2g} - {row.images_high:.2g}"
+        hours = f"{row.hours_low:.2g} - {row.hours_high:.2g}"
+        print(f"{row.name:<20} {_millions(row.parameters):>11} {steps:>21} {images:>15} {hours:>22}")
+
+
+@app.command()
+def run(
+    space: SpaceName,
+    out: Annotated[Path | None, typer.Option(help="Directory of the sweep; the same one again resumes it.")] = None,
+    storage: Annotated[
+        str | None, typer.Option(help="URL for trials and results (s3://, gs://, NFS path) in place of DIR.")
+    ] = None,
+    settings: Settings = [],  # noqa: B006
+    precision: Precision = None,
+    target: Target = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Trials at once; as many as fit by default.")] = None,
+    cpus_per_trial: Annotated[float, typer.Option(help="CPUs, and threads, of a trial.")] = 1,
+    gpus_per_trial: Annotated[float | None, typer.Option(help="GPUs of a trial; 1 by default if there are any.")] = None,
+    address: Annotated[str | None, typer.Option(help="Address of a Ray cluster to join.")] = None,
+    tracking_uri: Annotated[str | None, typer.Option(help="MLflow server; a database in DIR by default.")] = None,
+) -> None:
+    """Finds the EMM of every configuration of a space: starts, resumes or extends the sweep in DIR."""
+    if out is None and storage is None:
+        raise UserError("--out DIR: say where the sweep is kept (or --storage URL)")
+    chosen = _space(space, settings, **{"search.precision": precision, "search.target": target})
+    from sweep.driver import Resources, Sweep, check_sweep
+    from sweep.lock import Lock
+    from trainables.storage import Storage
+
+    resources = Resources(cpus_per_trial, gpus_per_trial, workers, address)
+    if address is None:
+        _check_machine(resources)
+    sweep = Sweep(chosen)
+    sweep.load_data()
+    kept = Storage(storage or str(out))
+    check_sweep(kept, sweep)
+    views = out if out is not None else Path(tempfile.mkdtemp(prefix="emm-"))
+    with Lock(kept):
+        _log_to(views / "emm.log")
+        _run(sweep, kept, views, resources, tracking_uri, _console())
+
+
+def _run(sweep: "Sweep", storage: "Storage", views: Path, resources: "Resources", uri: str | None, console: "Console") -> None:
+    from sweep.driver import Run
+    from sweep.report import print_table, write_report
+
+    for name, data in {data.source: data for data in sweep.data.values()}.items():
+        if data.duplicates:
+            console.print(
+                f"note: {data.duplicates} of the {len(data)} images of {name} equal another one; copies of them don't count"
+            )
+    one = Run(sweep, storage, views, resources)
+    if not one.is_decided:
+        _fit(one, uri, console)
+    summary = one.summary()
+    print_table(summary, console)
+    console.print(f"report: {write_report(summary, views / 'report')}", soft_wrap=True, highlight=False)
+    if uri is None:
+        console.print(f"compare in MLflow: emm ui {views}", soft_wrap=True, highlight=False)
+    if not one.is_decided:
+        console.print("interrupted; the same command goes on where it stopped", highlight=False)
+        raise typer.Exit(130)
+
+
+def _fit(one: "Run", uri: str | None, console: "Console") -> None:
+    import ray
+
+    from sweep.driver import start_ray
+    from sweep.terminal import Terminal
+    from sweep.tracking import Tracker
+
+    start_ray(one.resources)
+    tracker = Tracker(uri or f"sqlite:///{one.views / 'mlflow.db'}", one.sweep, one.storage, one.views)
+    try:
+        with Terminal(one.studies, console) as terminal:
+            one.fit([terminal, tracker])
+    finally:
+        tracker.close()
+        ray.shutdown()
+
+
+@app.command()
+def trial(
+    space: SpaceName,
+    config: Annotated[str, typer.Option(help="Name of a configuration, e.g. width=16.")],
+    n: Annotated[int, typer.Option("--n", help="Number of training images N.")],
+    seed: Annotated[int, typer.Option(min=0, help="Seed: subset, initialization, noise, latents.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Directory for its files; a temporary one by default.")] = None,
+    settings: Settings = [],  # noqa: B006
+) -> None:
+    """Trains and measures one trial in the foreground, for looking closely."""
+    chosen = _space(space, settings)
+    named = {one.name: one for one in chosen.configurations}
+    if config not in named:
+        raise UserError(f"--config {config}: {space} has {', '.join(named)}")
+    from trainables.config import TrialSpec, validated
+    from trainables.datasets import load
+    from trainables.storage import Storage
+    from trainables.trial import Trial, choose_device, start_record
+
+    configuration = named[config].configuration
+    tree = {"name": config, "configuration": configuration, "measurement": chosen.measurement, "n": n, "seed": seed}
+    spec = validated(TrialSpec, tree)
+    data = load(configuration.data)
+    start_record(spec, data)  # raises if N is more than there are, before anything is created
+    storage = Storage(str(out or tempfile.mkdtemp(prefix="emm-trial-")))
+    one = Trial(spec, data, storage, choose_device())
+    shown = 0
+    while one.result is None:
+        one.step()
+        for snapshot in one.curve[shown:]:
+            print(f"{snapshot.images_trained:>12,} images  loss {snapshot.loss:8.4f}  R_mem {snapshot.r_mem:.3f}", flush=True)
+        shown = len(one.curve)
+    if not one.result.complete:
+        raise TrialFailed(one.result.cause or "unknown cause")
+    from trainables.memorization import r_mem_interval
+
+    low, high = r_mem_interval(one.result.n_memorized, one.result.n_samples)
+    print(f"R_mem {one.result.r_mem:.4f} [{low:.4f}, {high:.4f}]  {one.result.n_samples} samples  {one.result.seconds:.0f} s")
+    print(f"files: {one.storage.url}")
+
+
+@app.command()
+def status(directory: Sweep_, as_json: AsJson = False) -> None:
+    """Shows what is known of every study now, and what is training."""
+    from sweep.lock import LOCK
+    from sweep.summary import summarize
+    from sweep.terminal import belief_text
+    from trainables.storage import Storage
+
+    storage = Storage(directory)
+    summary = summarize(storage)
+    holder = storage.read_json(LOCK)
+    if as_json:
+        driver = None if holder is None else {key: holder[key] for key in ("host", "pid", "renewed")}
+        print(json.dumps({**summary.as_json(), "driver": driver}, indent=1))
+        return
+    print(f"{summary.name}: " + (f"driver {holder['pid']} on {holder['host']}" if holder else "no driver is running"))
+    for study in summary.studies:
+        trials = f"{len(study.complete)} trials, {len(study.running)} started"
+        started = ", ".join(f"N={record.spec.n} seed={record.spec.seed}" for record in study.running)
+        print(f"{study.name}  {study.verdict.state}  {belief_text(study.verdict)}  {trials}  {started}".rstrip())
+
+
+@app.command()
+def report(
+    directory: Sweep_,
+    out: Annotated[Path | None, typer.Option(help="Where the report goes; DIR/report by default.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Prints the table of a sweep and writes its report."""
+    from sweep.report import print_table, write_report
+    from sweep.summary import summarize
+    from trainables.storage import Storage
+
+    storage = Storage(directory)
+    summary = summarize(storage)
+    if as_json:
+        print(json.dumps(summary.as_json(), indent=1))
+        return
+    console = _console()
+    print_table(summary, console)
+    target = out or (Path(directory) / "report" if storage.is_local else Path(f"{summary.name}-report"))
+    console.print(f"report: {write_report(summary, target)}", soft_wrap=True, highlight=False)
+
+
+@app.command()
+def ui(directory: Sweep_, port: Annotated[int | None, typer.Option(help="Port; a free one by default.")] = None) -> None:
+    """Opens the sweep in the MLflow UI, on loopback."""
+    from sweep.ui import serve
+
+    serve(Path(directory), port)
+
+
+@app.command()
+def sync(
+    directory: Sweep_,
+    tracking_uri: Annotated[str | None, typer.Option(help="MLflow server; the database in DIR by default.")] = None,
+) -> None:
+    """Rebuilds Optuna's database and MLflow's runs from the results."""
+    from sweep.studies import Studies
+    from sweep.summary import read_space
+    from sweep.tracking import sync_all
+    from trainables.result import read_all
+    from trainables.storage import Storage
+
+    storage = Storage(directory)
+    space = read_space(storage)
+    if not storage.is_local and tracking_uri is None:
+        raise UserError("--tracking-uri: say which MLflow server, since the sweep has no local directory")
+    results, started = read_all(storage)
+    if storage.is_local:
+        Studies(space, f"sqlite:///{Path(directory).absolute() / 'optuna.db'}").reconcile(results, started)
+    sync_all(tracking_uri or f"sqlite:///{Path(directory).absolute() / 'mlflow.db'}", space, storage, Path(directory))
+    print(f"{len(results)} results are in Optuna's database and in MLflow")
+
+
+# ---------------------------------------------------------------- helpers
+
+
+def _space(name: str, settings: Sequence[str], **more: float | None) -> "SearchSpace":
+    from search_spaces.space import parse_settings
+    from search_spaces.table import find_space
+
+    given: dict[str, Any] = {path: value for path, value in more.items() if value is not None}
+    return find_space(name).with_settings({**parse_settings(list(settings)), **given})
+
+
+def _check_machine(resources: "Resources") -> None:
+    import torch
+
+    from sweep.driver import check_local_resources, usable_cpus
+
+    check_local_resources(resources, usable_cpus(), torch.cuda.device_count())
+
+
+def _console() -> "Console":
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else 120)
+
+
+def _log_to(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    logging.basicConfig(filename=path, level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s", force=True)
+
+
+def _millions(count: int) -> str:
+    return f"{count / 1e6:.1f} M" if count >= 1e6 else f"{count / 1e3:.1f} k"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Exit code 0: done; 2: the user's mistake, in one line; 1: ours, with a traceback in the log."""
+    try:
+        sys.exit(app(args=arguments, prog_name="emm", standalone_mode=False) or 0)
+    except (UserError, UsageError) as error:
+        text = str(error) if isinstance(error, UserError) else error.format_message()
+        print(f"emm: error: {text}", file=sys.stderr)
+        sys.exit(2)
+    except typer.Abort:
+        sys.exit(130)
+    except TrialFailed as error:
+        print(f"emm: the trial failed: {error}", file=sys.stderr)
+        sys.exit(1)
+    except Exception:  # the outermost frame: nothing below may end without a trace
+        logging.getLogger("emm").exception("emm failed")
+        traceback.print_exc()
+        sys.exit(1)

@@ -1,0 +1,221 @@
+"""Runs a sweep: checks everything, takes the lock, brings Optuna up to date with the results, hands the rest to Ray Tune.
+
+Resuming, extending and starting are the same command. There is no `Tuner.restore` and there are no Tune checkpoints: what
+was finished is in `trials/`, what was running goes on from its own checkpoint, and everything else follows from these.
+"""
+
+import logging
+import math
+import os
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+
+from search_spaces.space import SearchSpace
+from sweep.searcher import EmmSearcher, Listener
+from sweep.studies import Studies
+from sweep.summary import SWEEP, SweepSummary, summary_of
+from trainables.config import TrialSpec, configuration_key
+from trainables.datasets import ImageData, load
+from trainables.errors import UserError
+from trainables.result import TrialRecord, read_all
+from trainables.storage import Storage
+from trainables.trainable import EmmTrainable, data_key
+from trainables.trial import start_record
+
+log = logging.getLogger(__name__)
+
+MAX_RESTARTS = 4  # of a trial whose process died; it goes on from its checkpoint
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a trial is given, and where the trials run. `address` None: a Ray of its own on this machine, on loopback."""
+
+    cpus_per_trial: float = 1
+    gpus_per_trial: float | None = None  # None: 1 if there are GPUs, else 0
+    workers: int | None = None  # trials at once; None: as many as fit
+    address: str | None = None
+
+
+@dataclass
+class Sweep:
+    """A search space with its data loaded: what a driver needs, checked before anything is created."""
+
+    space: SearchSpace
+    data: dict[str, ImageData] = field(default_factory=dict)  # by data_key
+
+    def load_data(self) -> None:
+        """Raises UserError if a source is missing or has fewer images than the search may ask for."""
+        for named in self.space.configurations:
+            key = data_key(named.configuration.data)
+            self.data[key] = self.data.get(key) or load(named.configuration.data)
+            size, n_high = len(self.data[key]), self.space.search.n_high
+            if n_high > size:
+                raise UserError(f"search.n_high: {n_high} is more than the {size} images there are; --set search.n_high={size}")
+
+    def data_of(self, name: str) -> ImageData:
+        (configuration,) = (named.configuration for named in self.space.configurations if named.name == name)
+        return self.data[data_key(configuration.data)]
+
+    def record_of(self, spec: TrialSpec) -> TrialRecord:
+        return start_record(spec, self.data[data_key(spec.configuration.data)])
+
+    def keys(self) -> dict[str, str]:
+        """Configuration name → configuration key."""
+        return {
+            named.name: configuration_key(named.configuration, self.data_of(named.name).digest)
+            for named in self.space.configurations
+        }
+
+
+def check_sweep(storage: Storage, sweep: Sweep) -> None:
+    """Raises UserError, naming the field, if the storage holds another sweep that these trials can't be compared with."""
+    content = storage.read_json(SWEEP)
+    if content is None:
+        if storage.list():
+            raise UserError(f"{storage.url} is not empty and holds no sweep; choose another --out")
+        return
+    former = SearchSpace.model_validate(content["space"])
+    for name, key in sweep.keys().items():
+        if name in content["configurations"] and content["configurations"][name] != key:
+            raise UserError(_difference(former, sweep.space, name) or f"the data of {name} have changed; choose another --out")
+    for section, free in (("search", {"precision", "max_trials"}), ("measurement", {"batch"})):
+        old, new = getattr(former, section), getattr(sweep.space, section)
+        for name in type(new).model_fields:
+            if name not in free and getattr(old, name) != getattr(new, name):
+                raise UserError(_changed(f"{section}.{name}", getattr(old, name), getattr(new, name)))
+
+
+def _difference(former: SearchSpace, space: SearchSpace, name: str) -> str | None:
+    old, new = ({one.name: one.configuration for one in it.configurations}[name] for it in (former, space))
+    for section in ("network", "diffusion", "trainer"):
+        before, after = getattr(old, section).model_dump(), getattr(new, section).model_dump()
+        for key in after:
+            if before.get(key) != after[key]:
+                return _changed(f"{section}.{key}", before.get(key), after[key])
+    return None
+
+
+def _changed(path: str, old: Any, new: Any) -> str:
+    return f"{path}: this sweep was made with {old}, not {new}, and its trials could not be compared; choose another --out"
+
+
+def check_local_resources(resources: Resources, cpus: int, gpus: int) -> None:
+    """Raises UserError for more than this machine has: locally, waiting for it would be for ever."""
+    per_trial = {"cpus": resources.cpus_per_trial, "gpus": resources.gpus_per_trial or 0}
+    for what, there_are in (("cpus", cpus), ("gpus", gpus)):
+        if per_trial[what] < 0 or per_trial[what] > there_are:
+            raise UserError(f"--{what}-per-trial {per_trial[what]:g}: this machine has {there_are} {what[:-1].upper()}s")
+    if resources.workers is not None and resources.workers * resources.cpus_per_trial > cpus:
+        raise UserError(f"--workers {resources.workers}: {resources.cpus_per_trial:g} CPUs each, and this machine has {cpus}")
+    if resources.workers is not None and resources.workers * (resources.gpus_per_trial or 0) > gpus:
+        raise UserError(f"--workers {resources.workers}: {resources.gpus_per_trial:g} GPUs each, and this machine has {gpus}")
+
+
+class Run:
+    """One run of a driver, from an opened storage to a summary.
+
+    `views`: a local directory for Optuna's database and Tune's files.
+    """
+
+    def __init__(
+        self,
+        sweep: Sweep,
+        storage: Storage,
+        views: Path,
+        resources: Resources,
+        trainable: type[tune.Trainable] = EmmTrainable,
+    ) -> None:
+        self.sweep, self.storage, self.views, self.resources, self.trainable = sweep, storage, views, resources, trainable
+        space = sweep.space
+        storage.write_json(SWEEP, {"sweep": space.name, "space": space.model_dump(mode="json"), "configurations": sweep.keys()})
+        views.mkdir(parents=True, exist_ok=True)
+        self.studies = Studies(space, f"sqlite:///{views / 'optuna.db'}")
+        results, started = read_all(storage)
+        self.adopted = self.studies.reconcile(results, started)
+
+    @property
+    def is_decided(self) -> bool:
+        return all(self.studies.verdict(name).state != "searching" for name in self.studies.configurations)
+
+    def fit(self, listeners: Sequence[Listener]) -> None:
+        """Trains until every study has a verdict. Needs a Ray that is initialized."""
+        per_trial = {"CPU": self.resources.cpus_per_trial, "GPU": _gpus_per_trial(self.resources)}
+        searcher = EmmSearcher(
+            self.studies, self.adopted, self.storage, self.sweep.record_of, _slots(per_trial, self.resources.workers), listeners
+        )
+        trainable = tune.with_parameters(self.trainable, data=self.sweep.data, storage=self.storage)
+        tuner = tune.Tuner(
+            tune.with_resources(trainable, per_trial),
+            tune_config=tune.TuneConfig(
+                search_alg=searcher,
+                num_samples=-1,
+                reuse_actors=True,
+                trial_dirname_creator=lambda trial: trial.trial_id,
+            ),
+            run_config=tune.RunConfig(
+                name=time.strftime("%Y%m%d-%H%M%S"),
+                storage_path=str(self.views / "ray"),
+                failure_config=tune.FailureConfig(max_failures=MAX_RESTARTS),
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+                stop=searcher.is_unneeded,  # type: ignore[arg-type]
+                verbose=0,
+            ),
+        )
+        tuner.fit()
+
+    def summary(self) -> SweepSummary:
+        return summary_of(self.sweep.space, *read_all(self.storage))
+
+
+def start_ray(resources: Resources) -> None:
+    """Connects to the cluster, or starts a Ray for this process alone, on loopback and with a token that nobody else knows."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # Tune is not to print beside the lines of the sweep
+    common: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+    if resources.address:
+        ray.init(resources.address, **common)
+    else:
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # token mode is the default of a new local Ray
+        ray.init("local", include_dashboard=False, _node_ip_address="127.0.0.1", **common)
+
+
+
+
+def _gpus_per_trial(resources: Resources) -> float:
+    if resources.gpus_per_trial is not None:
+        return resources.gpus_per_trial
+    return 1.0 if ray.cluster_resources().get("GPU", 0) >= 1 else 0.0
+
+
+def _slots(per_trial: dict[str, float], workers: int | None) -> Callable[[], int]:
+    """How many trials may be in flight: `workers`, or what fits the nodes that are there now, looked up once a second.
+
+    At least one: a trial that waits is what tells an autoscaler that a node is wanted.
+    """
+    looked_up: tuple[float, int] = (-math.inf, 1)
+
+    def slots() -> int:
+        nonlocal looked_up
+        if workers is not None:
+            return workers
+        if time.monotonic() - looked_up[0] > 1:
+            alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+            fit = [min(int(node.get(name, 0) / need) for name, need in per_trial.items() if need) for node in alive]
+            looked_up = (time.monotonic(), max(1, sum(fit)))
+        return looked_up[1]
+
+    return slots
+
+
+def usable_cpus() -> int:
+    """CPUs that this process may use; Ray counts the same."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,114 @@
+"""The Ray Tune searcher over all studies: what to train next, and what came of it."""
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from ray.tune.search import Searcher
+
+from sweep.studies import Studies, Ticket
+from trainables.config import TrialSpec
+from trainables.result import RESULT, Result, TrialRecord, read_result, trial_directory
+from trainables.storage import Storage
+
+log = logging.getLogger(__name__)
+
+
+class Listener(Protocol):
+    """Who is told what happens to trials: the terminal, the tracking. None of these may block or raise."""
+
+    def trial_started(self, record: TrialRecord) -> None: ...
+
+    def trial_progress(self, record: TrialRecord, report: dict[str, Any]) -> None: ...
+
+    def trial_finished(self, result: Result) -> None: ...
+
+    def trial_stopped(self, record: TrialRecord) -> None: ...
+
+
+class EmmSearcher(Searcher):
+    """Proposes trials for whichever undecided study has the fewest running, as long as there are free slots.
+
+    It keeps nothing that matters: `studies` knows what was asked, the storage what came of it. `adopted` are trials that
+    an earlier driver left unfinished; they go first. Tune may ask ten times a second, so `suggest` is cheap.
+    """
+
+    def __init__(
+        self,
+        studies: Studies,
+        adopted: Sequence[Ticket],
+        storage: Storage,
+        record_of: Callable[[TrialSpec], TrialRecord],
+        slots: Callable[[], int],
+        listeners: Sequence[Listener],
+    ) -> None:
+        super().__init__(metric="progress", mode="max")
+        self.studies, self.adopted, self.storage = studies, list(adopted), storage
+        self.record_of, self.slots, self.listeners = record_of, slots, listeners
+        self.live: dict[str, TrialRecord] = {}  # by Tune's trial id
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
+        """The next trial; None while nothing is useful, FINISHED when every study has a verdict and nothing runs.
+
+        While trials run, a verdict is not final: their results may open a study again.
+        """
+        undecided = [name for name in self.studies.configurations if self._is_open(name)]
+        if not undecided and not self.live:
+            return Searcher.FINISHED
+        if not undecided or len(self.live) >= self.slots():
+            return None
+        record = self.record_of(self.studies.spec(self._next(undecided)))
+        self.live[trial_id] = record
+        for listener in self.listeners:
+            listener.trial_started(record)
+        return {"spec": record.spec.model_dump_json()}
+
+    def _next(self, undecided: list[str]) -> Ticket:
+        for ticket in self.adopted:
+            if ticket.study in undecided:
+                self.adopted.remove(ticket)
+                return ticket
+        running = Counter(record.spec.name for record in self.live.values())
+        return self.studies.ask(min(undecided, key=lambda name: running[name]))
+
+    def _is_open(self, name: str) -> bool:
+        return self.studies.verdict(name).state == "searching"
+
+    def is_unneeded(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Tune's stop condition: a trial whose study was decided meanwhile. It can go on later from its checkpoint."""
+        return trial_id in self.live and not self._is_open(self.live[trial_id].spec.name)
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        if (record := self.live.get(trial_id)) is not None:
+            for listener in self.listeners:
+                listener.trial_progress(record, result)
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Takes the result from the storage, which is the only truth about it."""
+        record = self.live.pop(trial_id, None)
+        if record is None:
+            return
+        directory = trial_directory(self.storage, record.training_key)
+        outcome = read_result(directory)
+        if outcome is None and error:
+            outcome = Result(**dict(record), complete=False, cause="its process ended again and again without a result")
+            directory.write(RESULT, outcome.model_dump_json(indent=1).encode())
+        if outcome is not None:
+            self.studies.tell(outcome)
+        for listener in self.listeners:
+            if outcome is None:
+                listener.trial_stopped(record)
+            else:
+                listener.trial_finished(outcome)
+
+    def save(self, checkpoint_path: str) -> None:
+        """Tune keeps nothing for us; see `sweep.driver`."""
+        with open(checkpoint_path, "w") as file:
+            file.write("{}")
+
+    def restore(self, checkpoint_path: str) -> None:
+        raise RuntimeError("a sweep is resumed by the same command, not by Tuner.restore")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Tune pickles the searcher to a file that nobody reads

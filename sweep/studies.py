@@ -1,0 +1,162 @@
+"""Optuna's view of a sweep: one study per configuration, a trial's number is its seed; rebuilt from the results when lost.
+
+`trials/<training_key>/result.json` is the only truth about a finished trial. `reconcile` makes the studies agree with it,
+whatever was lost between a result and Optuna's database, the database included.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import optuna
+from optuna.distributions import IntDistribution
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from search_spaces.space import NamedConfiguration, Search, SearchSpace
+from sweep.bisection import EmmSampler, Verdict, study_verdict
+from trainables.config import TrialSpec
+from trainables.result import Result, TrialRecord
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """A trial that is to be trained: the study's name, the number in it (which is the seed), and N."""
+
+    study: str
+    number: int
+    n: int
+
+
+class Studies:
+    """All studies of a sweep, by configuration name. `url`: an SQLAlchemy URL, or None to keep them in memory."""
+
+    def __init__(self, space: SearchSpace, url: str | None = None) -> None:
+        self.space = space
+        self.configurations: dict[str, NamedConfiguration] = {one.name: one for one in space.configurations}
+        storage = optuna.storages.RDBStorage(url) if url else optuna.storages.InMemoryStorage()
+        self._storage: optuna.storages.BaseStorage = storage
+        self._studies = {name: self._open(name) for name in self.configurations}
+        self._verdicts: dict[str, Verdict] = {}
+
+    def _open(self, name: str) -> optuna.Study:
+        return optuna.create_study(
+            study_name=name,
+            storage=self._storage,
+            sampler=sampler(self.space.search, self.configurations[name]),
+            direction="maximize",
+            load_if_exists=True,
+        )
+
+    # ------------------------------------------------------------ what happens in a sweep
+
+    def ask(self, name: str) -> Ticket:
+        """A new trial of the study, at the N that its sampler proposes."""
+        trial = self._studies[name].ask()
+        return Ticket(name, trial.number, self._suggest(trial))
+
+    def tell(self, result: Result) -> None:
+        """Takes over a finished or failed trial; telling the same result twice changes nothing."""
+        study = self._studies[result.spec.name]
+        frozen = study.get_trials(deepcopy=False)[result.spec.seed]
+        if frozen.state.is_finished():
+            return
+        trial = optuna.trial.Trial(study, frozen._trial_id)
+        for name, value in _attributes(result).items():
+            trial.set_user_attr(name, value)
+        if result.complete:
+            study.tell(trial, result.r_mem)
+        else:
+            study.tell(trial, state=TrialState.FAIL)
+        self._verdicts.pop(result.spec.name, None)
+
+    def verdict(self, name: str) -> Verdict:
+        if name not in self._verdicts:
+            self._verdicts[name] = study_verdict(self._studies[name], precision=self.space.search.precision)
+        return self._verdicts[name]
+
+    def spec(self, ticket: Ticket) -> TrialSpec:
+        return TrialSpec(
+            name=ticket.study,
+            configuration=self.configurations[ticket.study].configuration,
+            measurement=self.space.measurement,
+            n=ticket.n,
+            seed=ticket.number,
+        )
+
+    # ------------------------------------------------------------ agreement with the results
+
+    def reconcile(self, results: Iterable[Result], started: Iterable[TrialRecord]) -> list[Ticket]:
+        """Makes every study agree with what its storage holds; returns the trials that were started and must go on.
+
+        They keep number, seed and N. A study whose database says otherwise than the results is built anew from them.
+        """
+        unfinished: list[Ticket] = []
+        for name in self.configurations:
+            mine = {result.spec.seed: result for result in results if result.spec.name == name}
+            open_trials = {record.spec.seed: record for record in started if record.spec.name == name}
+            if _contradicts(self._studies[name].get_trials(deepcopy=False), mine):
+                optuna.delete_study(study_name=name, storage=self._storage)
+                self._studies[name] = self._open(name)
+            unfinished += self._complete(name, mine, open_trials)
+        self._verdicts.clear()
+        return unfinished
+
+    def _complete(self, name: str, results: Mapping[int, Result], started: Mapping[int, TrialRecord]) -> list[Ticket]:
+        study = self._studies[name]
+        known = len(study.get_trials(deepcopy=False))
+        if known == 0 and (results or started):
+            study.sampler.before_trial(study, create_trial(state=TrialState.RUNNING))  # writes range and target into it
+        for number in range(known, max([*results, *started, -1]) + 1):
+            study.add_trial(self._as_optuna(results.get(number) or started.get(number)))
+        for result in results.values():
+            self.tell(result)
+        running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        return [Ticket(name, t.number, self._suggest(optuna.trial.Trial(study, t._trial_id))) for t in running]
+
+    def _as_optuna(self, record: TrialRecord | None) -> FrozenTrial:
+        if record is None:  # asked for, and lost before it began
+            return create_trial(state=TrialState.FAIL, user_attrs={"cause": "lost before it began"})
+        return create_trial(
+            state=TrialState.RUNNING, params={"n": record.spec.n}, distributions={"n": self._distribution}
+        )  # fmt: skip
+
+    @cached_property
+    def _distribution(self) -> IntDistribution:
+        return IntDistribution(self.space.search.n_low, self.space.search.n_high, log=True)
+
+    def _suggest(self, trial: optuna.trial.Trial) -> int:
+        """N of a trial: what is stored, or else what the sampler proposes now."""
+        return trial.suggest_int("n", self.space.search.n_low, self.space.search.n_high, log=True)
+
+
+def sampler(search: Search, named: NamedConfiguration) -> EmmSampler:
+    """The sampler of a study. A trial costs ∝ N at fixed epochs and the same for every N at fixed steps."""
+    return EmmSampler(
+        low=search.n_low,
+        high=search.n_high,
+        target=search.target,
+        precision=search.precision,
+        max_trials=search.max_trials,
+        cost="images" if named.configuration.trainer.clock == "epochs" else "constant",
+    )
+
+
+def _contradicts(trials: Sequence[FrozenTrial], results: Mapping[int, Result]) -> bool:
+    """Whether Optuna holds a finished trial of which the storage knows nothing, or something else."""
+    for trial in trials:
+        result = results.get(trial.number)
+        if trial.state == TrialState.COMPLETE and (result is None or trial.value != result.r_mem):
+            return True
+        if trial.state == TrialState.FAIL and trial.params and (result is None or result.complete):
+            return True
+    return False
+
+
+def _attributes(result: Result) -> dict[str, Any]:
+    if not result.complete:
+        return {"cause": result.cause, "training_key": result.training_key}
+    names = ("n_samples", "n_memorized", "right_censored", "images_trained", "training_key")
+    return {name: getattr(result, name) for name in names}

@@ -1,0 +1,174 @@
+"""The MLflow UI: a server on loopback for a local sweep, and what it shows at first."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+from typing import IO, Any
+from urllib.parse import quote
+from urllib.request import ProxyHandler, build_opener
+
+import numpy as np
+from numpy.typing import NDArray
+
+from search_spaces.space import SearchSpace
+from sweep.summary import read_space
+from trainables.config import key_of
+from trainables.errors import UserError
+from trainables.storage import Storage
+
+EXPERIMENT = "emm-sweep"
+DATABASE, ARTIFACTS = "mlflow.db", "artifacts"  # in the directory of a local sweep
+ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # by default a call on a dead server takes four minutes
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # its seven processes outlive the server
+}
+START_SECONDS, STOP_SECONDS = 120.0, 10.0
+MIN_PIXELS, GAP, FRAME = 48, 3, 3  # side of a picture, space around it, width of its frame
+MEMORIZED = (230, 159, 0)  # colour of the frame
+
+UInt8 = NDArray[np.uint8]
+
+
+def prepare_environment() -> None:
+    """What MLflow reads when it is imported and when it is called; what the user has set wins."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+
+
+def local_tracking(directory: Path) -> tuple[str, str]:
+    """Tracking URI and place of the artifacts of a local sweep."""
+    return f"sqlite:///{directory.absolute() / DATABASE}", str(directory.absolute() / ARTIFACTS)
+
+
+# ---------------------------------------------------------------- what is shown
+
+
+def sweep_key(space: SearchSpace, storage: Storage) -> str:
+    """Identity of a sweep on an MLflow server."""
+    return key_of({"space": space.name, "storage": storage.url})
+
+
+def studies_table(space: SearchSpace, key: str) -> str:
+    """The studies of the sweep `key` as a table: MLflow's "shared view" of a page of runs, kept in a tag of the experiment."""
+    factors = [f"params.`{path.rsplit('.', 1)[-1]}`" for path in space.vary]
+    metrics = [f"metrics.`{name}`" for name in ("emm", "emm_low", "emm_high", "sd", "n_trials", "images_trained")]
+    view = {
+        "searchFilter": f"tags.`emm.level` = 'study' and tags.`emm.sweep` = '{key}'",
+        "orderByKey": "attributes.`start_time`",
+        "orderByAsc": True,
+        "selectedColumns": [*factors, "tags.`emm.verdict`", *metrics],
+    }
+    return json.dumps(view)
+
+
+def studies_url(server: str, key: str) -> str:
+    """Where a running `server` shows that table. Raises OSError if it does not answer or knows no such experiment."""
+    address = f"{server}/api/2.0/mlflow/experiments/get-by-name?experiment_name={quote(EXPERIMENT)}"
+    with build_opener(ProxyHandler({})).open(address, timeout=10) as answer:
+        experiment = json.load(answer)["experiment"]["experiment_id"]
+    return f"{server}/#/experiments/{experiment}/runs?workflowType=machine_learning&viewStateShareKey={key}"
+
+
+def make_grid(generated: UInt8, nearest: UInt8 | None, memorized: NDArray[np.bool_], columns: int = 16) -> UInt8:
+    """Generated images [n, C, R, R], each above its nearest training image if there is one -> [height, width, 3].
+
+    Small images are enlarged by a whole factor; memorized ones ([n] bool) have a frame.
+    """
+    scale = max(1, -(-MIN_PIXELS // generated.shape[-1]))
+    rows = [images.repeat(scale, 2).repeat(scale, 3) for images in (generated, nearest) if images is not None]
+    strip = np.full((*rows[0].shape[:2], GAP, rows[0].shape[3]), 255, np.uint8)
+    pictures = rows[0] if nearest is None else np.concatenate([rows[0], strip, rows[1]], axis=2)
+    n, _, height, width = pictures.shape
+    border = GAP + FRAME
+    tiles = np.full((-(-n // columns) * columns, height + 2 * border, width + 2 * border, 3), 255, np.uint8)
+    tiles[:n][memorized, GAP:-GAP, GAP:-GAP] = MEMORIZED
+    tiles[:n, border:-border, border:-border] = pictures.transpose(0, 2, 3, 1)  # grey: one channel for all three
+    lines = tiles.reshape(-1, columns, *tiles.shape[1:]).swapaxes(1, 2)
+    return lines.reshape(-1, columns * tiles.shape[2], 3)
+
+
+# ---------------------------------------------------------------- the server
+
+
+def serve(directory: Path, port: int | None = None) -> None:
+    """Shows the sweep in `directory` until Ctrl-C. Raises UserError if there is none, or the port is taken."""
+    storage = Storage(str(directory))
+    key = sweep_key(read_space(storage), storage)
+    signal.signal(signal.SIGTERM, _interrupt)  # so that the server never outlives us
+    with suppress(KeyboardInterrupt), server(directory, port) as address:
+        print(f"the studies: {studies_url(address, key)}\nCtrl-C ends it", flush=True)
+        signal.pause()
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+@contextmanager
+def server(directory: Path, port: int | None = None) -> Iterator[str]:
+    """An MLflow server on loopback for `directory`'s database; gives its address, and ends all its processes."""
+    if not (directory / DATABASE).exists():
+        raise UserError(f"{directory / DATABASE} does not exist; `emm run` or `emm sync {directory}` makes it")
+    uri, artifacts = local_tracking(directory)
+    port = _usable(port)
+    address = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", uri, "--artifacts-destination", artifacts]
+    with tempfile.TemporaryFile() as output:
+        process = subprocess.Popen(
+            command, env={**os.environ, **ENVIRONMENT}, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+        )
+        try:
+            _wait(process, f"{address}/health", output)
+            yield address
+        finally:
+            _end_group(process)
+
+
+def _usable(port: int | None) -> int:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port or 0))
+        except (OSError, OverflowError) as error:
+            raise UserError(f"--port {port}: can't be used ({error}); leave it out, and a free one is chosen") from None
+        chosen: int = probe.getsockname()[1]
+        return chosen
+
+
+def _wait(process: "subprocess.Popen[bytes]", health: str, output: IO[bytes]) -> None:
+    """Until the server answers; without a proxy, which would be asked for loopback too."""
+    opener, deadline = build_opener(ProxyHandler({})), time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        with suppress(OSError), opener.open(health, timeout=5):
+            return
+        time.sleep(0.2)
+    output.seek(0)
+    raise RuntimeError(f"the MLflow server did not start:\n{output.read().decode(errors='replace')[-2000:]}")
+
+
+def _end_group(process: "subprocess.Popen[Any]") -> None:
+    for number, seconds in ((signal.SIGTERM, STOP_SECONDS), (signal.SIGKILL, STOP_SECONDS)):
+        deadline = time.monotonic() + seconds
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+            while time.monotonic() < deadline:
+                process.poll()  # reaps it: a zombie still counts as a member
+                os.killpg(process.pid, 0)
+                time.sleep(0.05)
+            continue
+        return

@@ -1,0 +1,24 @@
+"""A driver of a fake sweep in a process of its own, for tests to kill: `python -m tests.fake_sweep DIR WORKERS WIDTH …`."""
+
+import sys
+from pathlib import Path
+
+from sweep.driver import Resources, Run, Sweep, check_sweep, start_ray
+from sweep.lock import Lock
+from tests.fakes import FakeTrainable, fake_space
+from trainables.storage import Storage
+
+
+def main(directory: str, workers: int, widths: tuple[int, ...]) -> None:
+    sweep, storage = Sweep(fake_space(widths)), Storage(directory)
+    sweep.load_data()
+    check_sweep(storage, sweep)
+    with Lock(storage):
+        run = Run(sweep, storage, Path(directory), Resources(workers=workers), FakeTrainable)
+        if not run.is_decided:
+            start_ray(run.resources)
+            run.fit([])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), tuple(int(width) for width in sys.argv[3:]))

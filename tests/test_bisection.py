@@ -1,0 +1,408 @@
+"""The search for one EMM: its verdicts on analytic curves, resume, running and failed trials, Optuna around it."""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+
+import numpy as np
+import optuna
+import pytest
+from optuna.storages import JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+from scipy.special import expit, logit
+
+from sweep.bisection import EmmSampler, Options, judge, propose, stop_when_decided, study_verdict
+from sweep.posterior import Observation
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+LOW, HIGH = 100, 40_000
+
+
+def curve(emm, slope=4.0, noise=0.2, target=0.9, n_samples=2000):
+    """R_mem(n, seed) of a synthetic configuration."""
+
+    def r_mem(n, seed):
+        rng = np.random.default_rng((seed, round(emm)))
+        r = expit(logit(target) - slope * math.log(n / emm) + noise * rng.normal())
+        return rng.binomial(n_samples, r) / n_samples
+
+    return r_mem
+
+
+def search(r_mem, options):
+    """Finished trials of a whole search, and the verdict."""
+    finished = []
+    while (verdict := judge(finished, options)).state == "searching":
+        n = propose(finished, [], options)
+        finished.append(Observation(n, r_mem(n, len(finished)), 2000))
+        assert len(finished) <= options.max_trials
+    return finished, verdict
+
+
+def ask_and_tell(study, r_mem, low=LOW, high=HIGH):
+    trial = study.ask()
+    n = trial.suggest_int("n", low, high, log=True)
+    trial.set_user_attr("n_samples", 2000)
+    study.tell(trial, r_mem(n, trial.number))
+    return n
+
+
+# --- verdicts ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cost", ["images", "constant"])
+@pytest.mark.parametrize("emm", [130, 3000, 30_000])
+@pytest.mark.parametrize("target", [0.9, 0.1])
+def test_found(emm, target, cost):
+    options = Options(LOW, HIGH, target=target, cost=cost)
+    finished, verdict = search(curve(emm, target=target), options)
+    assert verdict.state == "found"
+    assert verdict.emm_low < emm < verdict.emm_high
+    assert verdict.sd <= 0.12
+    assert verdict.n_trials == len(finished) <= 14
+    below, above = math.exp(-0.5) * verdict.emm, math.exp(0.5) * verdict.emm
+    assert any(options.passed(o) and o.n >= math.floor(below) for o in finished)
+    assert any(not options.passed(o) and o.n <= math.ceil(above) for o in finished)
+
+
+@pytest.mark.parametrize("emm", [66, 10, 1])
+def test_below_range_within_two_trials(emm):
+    finished, verdict = search(curve(emm), Options(LOW, HIGH))
+    assert verdict.state == "below_range"
+    assert (verdict.emm, verdict.emm_low) == (None, None)
+    assert verdict.emm_high is not None
+    assert [o.n for o in finished] in ([LOW], [LOW, LOW])
+
+
+@pytest.mark.parametrize("emm", [60_001, 1e6])
+def test_above_range(emm):
+    finished, verdict = search(curve(emm), Options(LOW, HIGH))
+    assert verdict.state == "above_range"
+    assert (verdict.emm, verdict.emm_high) == (None, None)
+    assert verdict.emm_low > HIGH * 0.95
+    assert finished[-1].n == HIGH
+
+
+@pytest.mark.parametrize("emm", [95, 105, 38_500, 41_500])
+@pytest.mark.parametrize("cost", ["images", "constant"])
+def test_near_an_end_of_the_range_it_ends(emm, cost):
+    finished, verdict = search(curve(emm), Options(LOW, HIGH, cost=cost))
+    assert verdict.state in ("found", "below_range", "above_range")
+    assert all(LOW <= o.n <= HIGH for o in finished)
+
+
+def test_unresolved_by_the_cap_with_the_best_statement():
+    finished, verdict = search(curve(3000), Options(LOW, HIGH, precision=0.01, max_trials=9))
+    assert (verdict.state, len(finished)) == ("unresolved", 9)
+    assert verdict.emm_low < verdict.emm < verdict.emm_high
+    assert "9 trials" in verdict.reason
+
+
+@pytest.mark.parametrize(("low", "high"), [(8, 200), (1, 3), (1, 2), (50, 60)])
+def test_small_integer_ranges_end(low, high):
+    for emm in np.geomspace(low, high, 3):
+        for slope in (1.0, 30.0):
+            _, verdict = search(curve(emm, slope), Options(low, high))
+            assert verdict.state != "searching"
+            if verdict.emm is not None and verdict.state == "found":
+                assert low / 2 < verdict.emm < high * 2
+
+
+def test_tighter_precision_asks_for_more():
+    coarse, first = search(curve(3000), Options(LOW, HIGH, precision=0.2))
+    finer = Options(LOW, HIGH, precision=0.02)
+    assert judge(coarse, finer).state == "searching"
+    assert first.sd <= 0.2
+    fine, verdict = search(curve(3000), finer)
+    assert verdict.state == "found"
+    assert verdict.sd <= 0.02
+    assert len(fine) > len(coarse)
+
+
+def test_the_interval_covers():
+    """60 configurations, slopes 2–8, noise .1–.5: 95 % is meant, 85 % would be alarming."""
+    rng = np.random.default_rng(7)
+    z, w = np.polynomial.hermite_e.hermegauss(40)
+    covered, cost, trials = [], [], []
+    for i in range(60):
+        emm, slope, noise = np.exp(rng.uniform(np.log([200, 2, 0.1]), np.log([20_000, 8, 0.5])))
+        h = logit(0.9)
+        for _ in range(20):  # the mean over seeds crosses the target
+            r = expit(h + noise * z)
+            h += (0.9 - r @ w / w.sum()) / ((r * (1 - r)) @ w / w.sum())
+
+        def r_mem(n, seed, i=i, emm=emm, slope=slope, noise=noise, h=h):
+            luck = np.random.default_rng((i, seed))
+            return luck.binomial(2000, expit(h - slope * math.log(n / emm) + noise * luck.normal())) / 2000
+
+        finished, verdict = search(r_mem, Options(LOW, HIGH))
+        assert verdict.state == "found"
+        covered.append(verdict.emm_low < emm < verdict.emm_high)
+        cost.append(sum(o.n for o in finished) / emm)
+        trials.append(len(finished))
+    assert np.mean(covered) >= 0.85
+    assert np.mean(cost) < 5.5
+    assert np.mean(trials) < 10
+
+
+# --- proposals --------------------------------------------------------------------------------------------------------
+
+
+def test_gallops_from_the_start():
+    options = Options(LOW, HIGH, start=250)
+    assert propose([], [], options) == 250
+    assert propose([Observation(250, 1.0, 2000)], [], options) == 500
+    assert propose([Observation(250, 1.0, 2000)], [], Options(LOW, HIGH, cost="constant")) == 1000
+    near = propose([Observation(250, 0.93, 2000)], [], options)
+    assert 350 <= near < 500
+
+
+def test_proposals_are_deterministic_and_forget_the_order():
+    finished, _ = search(curve(3000), Options(LOW, HIGH))
+    for k in range(len(finished)):
+        n = propose(finished[:k], [], Options(LOW, HIGH))
+        assert n == propose(finished[:k][::-1], [], Options(LOW, HIGH)) == finished[k].n
+
+
+@pytest.mark.parametrize("cost", ["images", "constant"])
+def test_running_trials_spread(cost):
+    options = Options(LOW, HIGH, cost=cost)
+    for finished in ([], [Observation(100, 1.0, 2000)], search(curve(3000), options)[0][:-1]):
+        pending = []
+        for _ in range(8):
+            pending.append(propose(finished, pending, options))
+        assert len(set(pending)) == 8
+    b = options.belief(finished)  # around the estimate by now: they divide the belief between them
+    quantiles = sorted(b.cdf(n) for n in pending[:3])
+    assert min(np.diff(quantiles)) > 0.1
+
+
+def test_a_range_full_of_running_trials_repeats():
+    assert propose([], [1, 2], Options(1, 2)) in (1, 2)
+
+
+# --- Optuna -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["memory", "sqlite", "journal"])
+def storage(request, tmp_path):
+    if request.param == "memory":
+        return optuna.storages.InMemoryStorage()
+    return open_storage(request.param, tmp_path)
+
+
+def open_storage(kind, path):
+    if kind == "sqlite":
+        return RDBStorage(f"sqlite:///{path}/optuna.db")
+    return JournalStorage(JournalFileBackend(str(path / "optuna.log")))
+
+
+def create(storage=None, **options):
+    sampler = EmmSampler(**{"low": LOW, "high": HIGH, **options})
+    return optuna.create_study(
+        study_name="s", direction="maximize", storage=storage, sampler=sampler, load_if_exists=True
+    )
+
+
+def test_the_example_of_the_interface():
+    train_and_measure = curve(2000)
+    study = optuna.create_study(
+        direction="maximize", sampler=EmmSampler(low=100, high=40_000, target=0.9, precision=0.12, max_trials=24)
+    )
+    while (verdict := study_verdict(study)).state == "searching":
+        trial = study.ask()
+        n = trial.suggest_int("n", 100, 40_000, log=True)
+        r_mem, n_samples = train_and_measure(n, seed=trial.number), 2000
+        trial.set_user_attr("n_samples", n_samples)
+        study.tell(trial, r_mem)
+    assert verdict.state == "found"
+    assert verdict.emm_low < 2000 < verdict.emm_high
+    assert verdict.emm_low < verdict.emm < verdict.emm_high
+
+
+def test_optimize_with_callback():
+    r_mem, study = curve(2000), create()
+
+    def objective(trial):
+        return r_mem(trial.suggest_int("n", LOW, HIGH, log=True), trial.number)
+
+    study.optimize(objective, n_trials=50, callbacks=[stop_when_decided])
+    assert study_verdict(study).state == "found"
+    assert len(study.trials) < 15
+
+
+def test_resumes_at_every_prefix(storage):
+    reference = create()
+    while study_verdict(reference).state == "searching":
+        ask_and_tell(reference, curve(2000))
+    for expected in reference.trials:
+        study = create(storage)  # a fresh study object and a fresh sampler for every trial
+        assert study_verdict(study).state == "searching"
+        assert ask_and_tell(study, curve(2000)) == expected.params["n"]
+    loaded = optuna.load_study(study_name="s", storage=storage)  # with Optuna's own sampler
+    assert study_verdict(loaded) == study_verdict(reference)
+    assert study_verdict(loaded, precision=0.001).state == "searching"
+
+
+def test_empty_study():
+    for study in (create(), optuna.create_study()):
+        verdict = study_verdict(study)
+        assert (verdict.state, verdict.emm, verdict.n_trials) == ("searching", None, 0)
+
+
+def test_running_trials_are_pending():
+    study = create()
+    asked = [study.ask() for _ in range(4)]
+    assert len({t.suggest_int("n", LOW, HIGH, log=True) for t in asked[::-1]}) == 4  # N stored in the wrong order
+
+
+def test_failed_trials_say_nothing_but_end_a_study():
+    study = create()
+    for _ in range(2):
+        ask_and_tell(study, curve(2000))
+    before = study_verdict(study)
+    asked = []
+    for _ in range(3):
+        assert study_verdict(study) == before
+        trial = study.ask()
+        asked.append(trial.suggest_int("n", LOW, HIGH, log=True))
+        trial.set_user_attr("cause", "out of memory")
+        study.tell(trial, state=TrialState.FAIL)
+    assert len(set(asked)) == 1
+    verdict = study_verdict(study)
+    assert verdict.state == "unresolved"
+    assert "out of memory" in verdict.reason
+    assert verdict.emm == before.emm
+
+
+def test_failing_more_often_than_finishing_ends_a_study():
+    study = create()
+    for state in "fcffcf":
+        if state == "c":
+            ask_and_tell(study, curve(2000))
+        else:
+            trial = study.ask()
+            trial.suggest_int("n", LOW, HIGH, log=True)
+            study.tell(trial, state=TrialState.FAIL)
+    assert study_verdict(study).state == "unresolved"
+
+
+def test_pruned_trials_and_trials_without_n_are_ignored():
+    study = create()
+    ask_and_tell(study, curve(2000))
+    before = study_verdict(study)
+    pruned = study.ask()
+    pruned.suggest_int("n", LOW, HIGH, log=True)
+    study.tell(pruned, state=TrialState.PRUNED)
+    study.tell(study.ask(), state=TrialState.FAIL)
+    assert study_verdict(study) == before
+
+
+def test_user_attributes_reach_the_belief():
+    def verdict(**attrs):
+        study = create()
+        for r_mem in (1.0, 0.93):
+            trial = study.ask()
+            trial.suggest_int("n", LOW, HIGH, log=True)
+            for name, value in attrs.items():
+                trial.set_user_attr(name, value)
+            study.tell(trial, r_mem)
+        return study_verdict(study)
+
+    assert verdict() == verdict(n_samples=2000)
+    assert verdict(n_samples=30).sd != verdict().sd
+    assert verdict(right_censored=True).emm > verdict().emm
+
+
+def test_enqueued_trials_count():
+    study = create()
+    study.enqueue_trial({"n": 900})
+    assert ask_and_tell(study, curve(2000)) == 900
+    assert ask_and_tell(study, curve(2000)) > 900
+
+
+@pytest.mark.parametrize("other", [{"low": 50}, {"high": 99}, {"target": 0.5}, {"cost": "constant"}, {"start": 200}])
+def test_a_differing_sampler_is_refused(other):
+    study = create(high=50_000)
+    ask_and_tell(study, curve(2000), high=50_000)
+    study.sampler = EmmSampler(**{"low": LOW, "high": 50_000, **({"high": 9999} if "high" in other else other)})
+    with pytest.raises(ValueError, match=rf"searches with {next(iter(other))}="):
+        study.ask()
+    assert study_verdict(study).state == "searching"
+    study.sampler = EmmSampler(LOW, 50_000)
+    assert ask_and_tell(study, curve(2000), high=50_000) == 200  # the refused trial is not pending
+
+
+def test_precision_and_cap_may_change():
+    study = create()
+    while study_verdict(study).state == "searching":
+        ask_and_tell(study, curve(2000))
+    count = len(study.trials)
+    study.sampler = EmmSampler(LOW, HIGH, precision=0.01, max_trials=count + 2)
+    ask_and_tell(study, curve(2000))
+    assert study_verdict(study).state == "searching"
+    ask_and_tell(study, curve(2000))
+    assert study_verdict(study).state == "unresolved"
+
+
+@pytest.mark.parametrize(("name", "low", "high"), [("n", LOW, 30_000), ("n", 50, HIGH), ("m", LOW, HIGH)])
+def test_suggest_must_ask_for_n_in_the_range(name, low, high):
+    with pytest.raises(ValueError, match=r"suggest_int asks for n|alone"):
+        create().ask().suggest_int(name, low, high, log=True)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"low": 0},
+        {"high": LOW},
+        {"high": 1e4},
+        {"target": 1.0},
+        {"precision": 0},
+        {"max_trials": 0},
+        {"cost": "time"},
+        {"start": 50},
+    ],
+)
+def test_refuses_senseless_options(bad):
+    with pytest.raises(ValueError, match=next(iter(bad))):
+        EmmSampler(**{"low": LOW, "high": HIGH, **bad})
+
+
+def test_a_study_without_range_is_refused():
+    study = optuna.create_study()
+    trial = study.ask({"n": optuna.distributions.IntDistribution(1, 9)})
+    study.tell(trial, 0.5)
+    with pytest.raises(ValueError, match="EmmSampler"):
+        study_verdict(study)
+
+
+def _work(kind, path, barrier, queue):
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study, r_mem = create(open_storage(kind, path)), curve(2000)
+    for _ in range(4):
+        barrier.wait(30)
+        trial = study.ask()
+        n = trial.suggest_int("n", LOW, HIGH, log=True)
+        queue.put((trial.number, n))
+        barrier.wait(30)  # both run at the same time
+        study.tell(trial, r_mem(n, trial.number))
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "journal"])
+def test_two_processes_share_a_study(kind, tmp_path):
+    create(open_storage(kind, tmp_path))
+    context = multiprocessing.get_context("spawn")
+    barrier, queue = context.Barrier(2), context.Queue()
+    processes = [context.Process(target=_work, args=(kind, tmp_path, barrier, queue)) for _ in range(2)]
+    for p in processes:
+        p.start()
+    asked = sorted(queue.get(timeout=40) for _ in range(8))
+    for p in processes:
+        p.join(20)
+        assert p.exitcode == 0
+    assert [number for number, _ in asked] == list(range(8))
+    for i in range(0, 8, 2):
+        assert asked[i][1] != asked[i + 1][1]

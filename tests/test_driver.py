@@ -1,0 +1,182 @@
+"""A driver with real Ray, killed and started again; the lock; what is refused."""
+
+import json
+import platform
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import optuna
+import pytest
+
+from sweep.driver import Resources, Sweep, check_local_resources, check_sweep
+from sweep.lock import LEASE_SECONDS, LOCK, Lock
+from sweep.summary import SWEEP, summarize
+from tests.fakes import STEPS, fake_space
+from trainables.errors import UserError
+from trainables.storage import Storage
+
+ROOT = Path(__file__).parent.parent
+
+
+def start(directory, workers, *widths):
+    command = [sys.executable, "-m", "tests.fake_sweep", str(directory), str(workers), *map(str, widths)]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def run_to_the_end(directory, workers, *widths):
+    process = start(directory, workers, *widths)
+    output, _ = process.communicate(timeout=110)
+    assert process.returncode == 0, output
+    return output
+
+
+def trials(directory):
+    """(name, seed, N, R_mem) of all finished trials."""
+    found = []
+    for path in Path(directory).glob("trials/*/result.json"):
+        result = json.loads(path.read_text())
+        found.append((result["spec"]["name"], result["spec"]["seed"], result["spec"]["n"], result["r_mem"]))
+    return sorted(found)
+
+
+def verdicts(directory):
+    return {study.name: study.verdict for study in summarize(Storage(str(directory))).studies}
+
+
+def last_steps(directory):
+    """How often each finished trial took its last step."""
+    logs = [path.with_name("steps.log").read_text().split() for path in Path(directory).glob("trials/*/result.json")]
+    return [log.count(str(STEPS - 1)) for log in logs]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("undisturbed")
+    run_to_the_end(directory, 1, 8)
+    return directory
+
+
+@pytest.mark.timeout(120)
+def test_two_workers_find_what_the_formula_says(tmp_path):
+    run_to_the_end(tmp_path, 2, 8, 16)
+    for name, emm in (("width=8", 16), ("width=16", 32)):
+        assert verdicts(tmp_path)[name].state == "found"
+        assert verdicts(tmp_path)[name].emm_low < emm < verdicts(tmp_path)[name].emm_high
+    assert set(last_steps(tmp_path)) == {1}
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("trials/*/*")}
+    run_to_the_end(tmp_path, 2, 8, 16)  # nothing is left to do
+    assert before == {path: path.stat().st_mtime_ns for path in tmp_path.glob("trials/*/*")}
+    assert not (tmp_path / LOCK).exists()
+
+
+@pytest.mark.timeout(240)
+def test_killed_at_several_moments_it_comes_to_the_same_end(undisturbed, tmp_path):
+    for results_before_kill in (0, 1, 3):
+        process = start(tmp_path, 1, 8)
+        while process.poll() is None and len(trials(tmp_path)) <= results_before_kill:
+            if results_before_kill == 0 and list(tmp_path.glob("trials/*/steps.log")):
+                break  # in the middle of the first trial
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    (tmp_path / "optuna.db").unlink()  # and the disk with Optuna's view of it is gone as well
+    run_to_the_end(tmp_path, 1, 8)
+    assert trials(tmp_path) == trials(undisturbed)
+    assert verdicts(tmp_path) == verdicts(undisturbed)
+    assert set(last_steps(tmp_path)) == {1}
+    states = [
+        trial.state.name for trial in optuna.load_study(study_name="width=8", storage=f"sqlite:///{tmp_path}/optuna.db").trials
+    ]
+    assert set(states) == {"COMPLETE"}
+
+
+# ---------------------------------------------------------------- the lock
+
+
+def test_a_second_driver_is_told_who_holds_the_sweep(tmp_path):
+    storage = Storage(str(tmp_path))
+    with Lock(storage):
+        code = (
+            f"from sweep.lock import Lock; from trainables.storage import Storage; Lock(Storage({str(tmp_path)!r})).__enter__()"
+        )
+        second = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+        assert f"process {json.loads((tmp_path / LOCK).read_text())['pid']} on {platform.node()}" in second.stderr
+    assert not (tmp_path / LOCK).exists()
+
+
+def test_the_lock_of_a_dead_process_is_taken_over(tmp_path):
+    code = (
+        "import os; from sweep.lock import Lock; from trainables.storage import Storage; "
+        f"Lock(Storage({str(tmp_path)!r})).__enter__(); os._exit(9)"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False)
+    assert (tmp_path / LOCK).exists()
+    with Lock(Storage(str(tmp_path))) as lock:
+        assert lock.is_mine()
+
+
+@pytest.mark.parametrize(("age", "is_held"), [(1.0, True), (LEASE_SECONDS + 1, False)])
+def test_elsewhere_a_lease_counts(tmp_path, age, is_held):
+    storage = Storage(str(tmp_path))
+    storage.write_json(LOCK, {"token": "x", "host": "elsewhere", "pid": 1, "started": 0.0, "renewed": time.time() - age})
+    if is_held:
+        with pytest.raises(UserError, match="on elsewhere"), Lock(storage):
+            pass
+    else:
+        with Lock(storage) as lock:
+            assert lock.is_mine()
+
+
+# ---------------------------------------------------------------- what is refused
+
+
+def sweep_of(space):
+    sweep = Sweep(space)
+    sweep.load_data()
+    return sweep
+
+
+def test_a_changed_field_is_refused_by_name_and_an_extension_is_not(tmp_path):
+    storage, former = Storage(str(tmp_path)), sweep_of(fake_space())
+    storage.write_json(SWEEP, {"sweep": "fake", "space": former.space.model_dump(mode="json"), "configurations": former.keys()})
+    check_sweep(storage, former)
+    check_sweep(storage, sweep_of(fake_space(precision=0.05, max_trials=50)))
+    check_sweep(storage, sweep_of(fake_space(widths=(8, 16, 32))))
+    for settings, path in (
+        ({"trainer.lr": 0.5}, "trainer.lr"),
+        ({"network.depth": 2}, "network.depth"),
+        ({"search.n_high": 300}, "search.n_high"),
+        ({"measurement.k": 0.5}, "measurement.k"),
+        ({"data.kind": "mnist5k", "data.resolution": 8}, "data"),
+    ):
+        with pytest.raises(UserError, match=path):
+            check_sweep(storage, sweep_of(fake_space().with_settings(settings)))
+
+
+def test_a_directory_with_other_files_is_refused(tmp_path):
+    (tmp_path / "thesis.tex").write_text("")
+    with pytest.raises(UserError, match="holds no sweep"):
+        check_sweep(Storage(str(tmp_path)), sweep_of(fake_space()))
+
+
+def test_more_images_than_there_are_is_refused():
+    with pytest.raises(UserError, match="1797"):
+        sweep_of(fake_space(n_high=1798))
+
+
+@pytest.mark.parametrize(
+    ("resources", "option"),
+    [
+        (Resources(cpus_per_trial=3), "--cpus-per-trial"),
+        (Resources(gpus_per_trial=1), "--gpus-per-trial"),
+        (Resources(workers=3), "--workers"),
+        (Resources(cpus_per_trial=-1), "--cpus-per-trial"),
+    ],
+)
+def test_more_than_the_machine_has_is_refused(resources, option):
+    check_local_resources(Resources(cpus_per_trial=2, workers=1), cpus=2, gpus=0)
+    with pytest.raises(UserError, match=option):
+        check_local_resources(resources, cpus=2, gpus=0)

@@ -1,0 +1,254 @@
+"""Files that are whole or absent, and checkpoints that are whole, passed over, or refused."""
+
+import io
+import logging
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from pyarrow import fs
+
+from trainables import checkpoint
+from trainables.errors import UserError
+from trainables.storage import Storage
+
+STATE = {
+    "weights": [torch.arange(5.0)],
+    "best": (3, [torch.ones(2)]),
+    "position": 7,
+    "optimizer": {0: {"step": torch.tensor(1.0)}},
+}
+
+
+@pytest.fixture(params=["a directory", "with spaces, ümläuts, # and 100%", "not there/yet"])
+def storage(request, tmp_path):
+    return Storage(str(tmp_path / request.param))
+
+
+# ---------------------------------------------------------------- files
+
+
+def test_write_and_read(storage):
+    storage.write("trials/x/a.bin", b"\x00\xff")
+    storage.write_json("trials/x/b.json", {"ü": [1, None]})
+    assert storage.read("trials/x/a.bin") == b"\x00\xff"
+    assert (storage / "trials/x").read("a.bin") == b"\x00\xff"
+    assert (storage / "trials" / "x").read_json("b.json") == {"ü": [1, None]}
+    assert storage.list("trials/x") == (storage / "trials/x").list() == ["a.bin", "b.json"]
+    assert storage.exists()
+    assert storage.exists("trials/x/a.bin")
+    assert storage.exists("trials")
+    assert Path(storage.path("trials/x/a.bin")).read_bytes() == b"\x00\xff"
+    storage.write("trials/x/a.bin", b"new")
+    assert storage.read("trials/x/a.bin") == b"new"
+    storage.delete("trials/x/a.bin")
+    assert storage.list("trials/x") == ["b.json"]
+
+
+def test_what_is_missing(storage):
+    assert storage.read("x") is None
+    assert storage.read_json("x/y") is None
+    assert storage.list("x") == storage.list() == []
+    assert not storage.exists()
+    assert not storage.exists("x")
+    storage.delete("x")
+    assert not Path(storage.root).exists(), "looking creates nothing"
+
+
+class Interrupted(BaseException):
+    """As a KeyboardInterrupt is."""
+
+
+@pytest.mark.parametrize("url", [None, "mock:///bucket/sweep"])
+@pytest.mark.parametrize("error", [ValueError, Interrupted])
+def test_a_broken_write_leaves_the_old_file(url, error, tmp_path):
+    """On disk, and where a file appears only when its stream is closed (an object store)."""
+    storage = Storage(url or str(tmp_path / "a b"))
+    assert storage.is_local == (url is None)
+    storage.write("x/file", b"old")
+
+    def write():
+        with storage.writing("x/file") as stream:
+            stream.write(b"half of the n")
+            assert storage.read("x/file") == b"old", "a reader sees the old one until the new one is whole"
+            raise error
+
+    with pytest.raises(error):
+        write()
+    assert storage.read("x/file") == b"old"
+    left = storage.filesystem.get_file_info(fs.FileSelector(storage.path("x")))
+    assert [info.base_name for info in left] == ["file"]
+    storage.write("x/file", b"new")
+    assert storage.read("x/file") == b"new"
+
+
+def test_parts_of_killed_writes_are_not_listed(tmp_path):
+    (tmp_path / "checkpoint-00000000000001.pt.1234abcd.part").write_bytes(b"half")
+    storage = Storage(str(tmp_path))
+    assert storage.list() == []
+    assert checkpoint.load_newest(storage) is None
+
+
+def test_storage_pickles(storage):
+    storage.write("x", b"1")
+    again = pickle.loads(pickle.dumps(storage / "sub"))
+    again.write("y", b"2")
+    assert storage.read("sub/y") == b"2"
+    assert again.url == (storage / "sub").url
+
+
+def test_relative_paths_stay_where_they_were(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    storage = Storage("here")
+    monkeypatch.chdir("/")
+    storage.write("x", b"1")
+    assert (tmp_path / "here" / "x").read_bytes() == b"1"
+
+
+def test_urls(tmp_path):
+    storage = Storage(f"file://{tmp_path}/x")
+    assert storage.is_local
+    (storage / "trials").write("a", b"1")
+    assert (tmp_path / "x" / "trials" / "a").read_bytes() == b"1"
+    assert Storage(f"file://{tmp_path}/x/").list("trials") == ["a"]
+
+
+def test_options_of_a_url_stay_at_its_end(tmp_path):
+    """s3://bucket/sweep?region=… / trials is s3://bucket/sweep/trials?region=…"""
+    child = Storage(f"file://{tmp_path}/x?region=north") / "trials" / "k"
+    assert child.url == f"file://{tmp_path}/x/trials/k?region=north"
+    assert child.root == f"{tmp_path}/x/trials/k"
+    question = Storage(str(tmp_path / "what?")) / "trials"
+    assert question.root == str(tmp_path / "what?" / "trials"), "a directory's name is not a URL"
+
+
+@pytest.mark.parametrize("url", ["nosuch://bucket/x", "file:///a b"])
+def test_a_url_that_nobody_knows(url):
+    with pytest.raises(UserError, match=r"storage: .* can't be opened"):
+        Storage(url)
+
+
+# ---------------------------------------------------------------- checkpoints
+
+
+def same(a, b):
+    """Equality of nested states."""
+    if isinstance(a, torch.Tensor):
+        return isinstance(b, torch.Tensor) and torch.equal(a, b)
+    if isinstance(a, dict):
+        return isinstance(b, dict) and a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple):
+        return type(a) is type(b) and len(a) == len(b) and all(map(same, a, b))
+    return a == b
+
+
+def state(position):
+    return {**STATE, "position": position}
+
+
+def as_bytes(value):
+    stream = io.BytesIO()
+    torch.save(value, stream)
+    return stream.getvalue()
+
+
+@pytest.fixture
+def saved(tmp_path):
+    storage = Storage(str(tmp_path))
+    for position in (5, 90, 1000):
+        checkpoint.save(storage, position, state(position))
+    return storage
+
+
+def test_the_newest_is_loaded_and_two_are_kept(saved):
+    assert same(checkpoint.load_newest(saved), state(1000))
+    assert checkpoint.names(saved) == ["checkpoint-00000000000090.pt", "checkpoint-00000000001000.pt"]
+    saved.write("weights.pt", b"")
+    checkpoint.delete_all(saved)
+    assert saved.list() == ["weights.pt"]
+    assert checkpoint.load_newest(saved) is None
+
+
+def test_a_damaged_newest_is_passed_over(saved, caplog):
+    newest = "checkpoint-00000000001000.pt"
+    whole = saved.read(newest)
+    middle = bytearray(whole)
+    middle[whole.index(torch.arange(5.0).numpy().tobytes()) + 6] ^= 1  # one bit of one weight
+    for content in (b"", whole[:1], whole[: len(whole) // 2], whole[:-1], bytes(middle), b"\x00" * len(whole), b"text"):
+        saved.write(newest, content)
+        caplog.clear()
+        assert same(checkpoint.load_newest(saved), state(90))
+        assert newest in caplog.text
+    saved.write(newest, whole)
+    assert same(checkpoint.load_newest(saved), state(1000))
+
+
+def test_any_damaged_byte_is_found_or_harmless(caplog):
+    """Every byte of a checkpoint in turn: the state is what it was, or the file is passed over."""
+    caplog.set_level(logging.ERROR)
+    whole = as_bytes(STATE)
+
+    class OneFile:
+        content = whole
+
+        def read(self, name):
+            return self.content
+
+        def path(self, name):
+            return name
+
+    file = OneFile()
+    assert same(checkpoint.load(file, "x"), STATE)
+    refused = 0
+    for index in range(len(whole)):
+        damaged = bytearray(whole)
+        damaged[index] ^= 1 << index % 8
+        file.content = bytes(damaged)
+        loaded = checkpoint.load(file, "x")
+        assert loaded is None or same(loaded, STATE), index
+        refused += loaded is None
+    assert refused > len(whole) / 3
+
+
+def test_if_all_are_damaged_it_starts_anew_and_the_new_ones_are_kept(saved):
+    for name in checkpoint.names(saved):
+        saved.write(name, b"")
+    assert checkpoint.load_newest(saved) is None
+    checkpoint.save(saved, 5, state(5))
+    assert same(checkpoint.load_newest(saved), state(5))
+    checkpoint.save(saved, 10, state(10))
+    checkpoint.save(saved, 15, state(15))
+    assert same(checkpoint.load_newest(saved), state(15))
+    assert len(checkpoint.names(saved)) == 2
+
+
+def test_a_damaged_newest_is_dropped_by_the_next_save(saved):
+    saved.write("checkpoint-00000000001000.pt", b"")
+    checkpoint.save(saved, 95, state(95))
+    assert checkpoint.names(saved) == ["checkpoint-00000000000090.pt", "checkpoint-00000000000095.pt"]
+
+
+class Code:
+    """Pickles as a call."""
+
+    def __init__(self, marker):
+        self.marker = marker
+
+    def __reduce__(self):
+        return os.mkdir, (self.marker,)
+
+
+def test_a_checkpoint_with_code_is_refused(saved, tmp_path):
+    marker = str(tmp_path / "executed")
+    for content in (as_bytes({**STATE, "x": Code(marker)}), pickle.dumps({**STATE, "x": Code(marker)})):
+        saved.write("checkpoint-00000000002000.pt", content)
+        assert same(checkpoint.load_newest(saved), state(1000))
+        assert not os.path.exists(marker)
+    torch.load(io.BytesIO(as_bytes({"x": Code(marker)})), weights_only=False)
+    assert os.path.exists(marker), "the trap is a real one"
+
+
+def test_a_missing_file_is_none(tmp_path):
+    assert checkpoint.load(Storage(str(tmp_path)), "weights.pt") is None

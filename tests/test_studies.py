@@ -1,0 +1,209 @@
+"""Studies agree with the results, whatever was lost; the searcher, driven by hand, without Ray."""
+
+import math
+
+import optuna
+import pytest
+
+from sweep.searcher import EmmSearcher
+from sweep.studies import Studies, Ticket
+from sweep.summary import summary_of
+from tests.fakes import fake_r_mem, fake_space
+from trainables.config import Digits
+from trainables.datasets import load
+from trainables.result import RESULT, Result, trial_directory
+from trainables.storage import Storage
+from trainables.trial import start_record
+
+DATA = load(Digits())
+SPACE = fake_space((8,))
+NAME = "width=8"
+
+
+def record_of(spec):
+    return start_record(spec, DATA)
+
+
+def result_of(spec, **outcome):
+    n_memorized = round(fake_r_mem(spec) * 2000)
+    measured = {"complete": True, "r_mem": n_memorized / 2000, "n_samples": 2000, "n_memorized": n_memorized}
+    return Result(**dict(record_of(spec)), **{**measured, **outcome})
+
+
+def history(studies, length=100):
+    """Asks and tells until the verdict (or `length` trials)."""
+    results = []
+    while studies.verdict(NAME).state == "searching" and len(results) < length:
+        results.append(result_of(studies.spec(studies.ask(NAME))))
+        studies.tell(results[-1])
+    return results
+
+
+@pytest.fixture(scope="module")
+def undisturbed():
+    return history(Studies(SPACE))
+
+
+def test_a_study_finds_the_emm(undisturbed):
+    studies = Studies(SPACE)
+    studies.reconcile(undisturbed, [])
+    verdict = studies.verdict(NAME)
+    assert verdict.state == "found"
+    assert verdict.emm_low < 16 < verdict.emm_high
+    assert [result.spec.seed for result in undisturbed] == list(range(len(undisturbed)))
+
+
+def test_rebuilt_from_any_prefix_it_asks_what_it_would_have_asked(undisturbed, tmp_path):
+    for length in range(len(undisturbed)):
+        studies = Studies(SPACE, f"sqlite:///{tmp_path / f'{length}.db'}")
+        assert studies.reconcile(undisturbed[:length], []) == []
+        assert studies.ask(NAME) == Ticket(NAME, length, undisturbed[length].spec.n)
+
+
+def test_results_that_were_not_told_are_told(undisturbed, tmp_path):
+    url = f"sqlite:///{tmp_path / 'optuna.db'}"
+    first = Studies(SPACE, url)
+    asked = [first.ask(NAME), first.ask(NAME), first.ask(NAME)]
+    results = [result_of(first.spec(ticket)) for ticket in asked]
+    first.tell(results[0])  # the driver dies here: the other two are asked for, one of them is finished
+    second = Studies(SPACE, url)
+    assert second.reconcile([results[0], results[2]], []) == [asked[1]]
+    states = [trial.state.name for trial in optuna.load_study(study_name=NAME, storage=url).trials]
+    assert states == ["COMPLETE", "RUNNING", "COMPLETE"]
+
+
+def test_started_trials_keep_number_and_n_when_the_database_is_lost():
+    first = Studies(SPACE)
+    tickets = [first.ask(NAME) for _ in range(3)]
+    records = [record_of(first.spec(ticket)) for ticket in tickets]
+    second = Studies(SPACE)
+    assert second.reconcile([result_of(records[2].spec)], records[:1]) == [tickets[0]]
+    assert second.ask(NAME).number == 3  # number 1 left no trace and is not given out again
+
+
+def test_a_database_that_contradicts_the_results_is_rebuilt(undisturbed, tmp_path):
+    url = f"sqlite:///{tmp_path / 'optuna.db'}"
+    Studies(SPACE, url).reconcile([result_of(undisturbed[0].spec, r_mem=0.25)], [])
+    Studies(SPACE, url).reconcile(undisturbed, [])
+    trials = optuna.load_study(study_name=NAME, storage=url).trials
+    assert [trial.value for trial in trials] == [result.r_mem for result in undisturbed]
+
+
+def test_a_trial_that_died_before_its_n_was_stored_gets_one(tmp_path):
+    url = f"sqlite:///{tmp_path / 'optuna.db'}"
+    studies = Studies(SPACE, url)
+    studies._studies[NAME].ask()  # asked, and no suggest_int: the driver was killed in between
+    assert Studies(SPACE, url).reconcile([], []) == [Ticket(NAME, 0, SPACE.search.n_low)]
+
+
+def test_telling_twice_changes_nothing(undisturbed):
+    studies = Studies(SPACE)
+    studies.reconcile(undisturbed, [])
+    before = studies.verdict(NAME)
+    for result in undisturbed:
+        studies.tell(result)
+    assert studies.verdict(NAME) == before
+
+
+def test_failures_end_a_study_with_their_cause():
+    studies = Studies(SPACE)
+    while studies.verdict(NAME).state == "searching":
+        spec = studies.spec(studies.ask(NAME))
+        studies.tell(result_of(spec, complete=False, cause="the loss is not finite", r_mem=None, n_samples=0, n_memorized=0))
+    assert studies.verdict(NAME).state == "unresolved"
+    assert "the loss is not finite" in studies.verdict(NAME).reason
+
+
+def test_summary_from_results_alone_equals_the_live_verdict(undisturbed):
+    live = Studies(SPACE)
+    live.reconcile(undisturbed, [])
+    (study,) = summary_of(SPACE, undisturbed, []).studies
+    assert study.verdict == live.verdict(NAME)
+    assert math.isclose(study.belief.median, study.verdict.emm)
+
+
+# ---------------------------------------------------------------- the searcher
+
+
+class Seen:
+    """A listener that writes down what it is told."""
+
+    def __init__(self):
+        self.events = []
+
+    def trial_started(self, record):
+        self.events.append(("started", record.spec.name))
+
+    def trial_progress(self, record, report):
+        self.events.append(("progress", record.spec.name))
+
+    def trial_finished(self, result):
+        self.events.append(("finished" if result.complete else "failed", result.spec.name))
+
+    def trial_stopped(self, record):
+        self.events.append(("stopped", record.spec.name))
+
+
+@pytest.fixture
+def searcher(tmp_path):
+    studies = Studies(fake_space((8, 16)))
+    return EmmSearcher(studies, [], Storage(str(tmp_path)), record_of, lambda: 2, [Seen()])
+
+
+def finish(searcher, trial_id, **outcome):
+    result = result_of(searcher.live[trial_id].spec, **outcome)
+    trial_directory(searcher.storage, result.training_key).write(RESULT, result.model_dump_json().encode())
+    searcher.on_trial_complete(trial_id=trial_id, result={})
+
+
+def test_it_spreads_over_studies_and_keeps_to_its_slots(searcher):
+    assert searcher.suggest("a") is not None
+    assert searcher.suggest("b") is not None
+    assert searcher.suggest("c") is None
+    assert {record.spec.name for record in searcher.live.values()} == {"width=8", "width=16"}
+
+
+def test_it_finishes_only_when_all_is_decided_and_nothing_runs(searcher):
+    number, suggestion = 0, None
+    while suggestion != "FINISHED":
+        suggestion = searcher.suggest(str(number))
+        if suggestion is None:
+            finish(searcher, next(iter(searcher.live)))
+        number += 1
+        assert number < 200
+    assert not searcher.live
+    assert all(searcher.studies.verdict(name).state == "found" for name in searcher.studies.configurations)
+
+
+def test_adopted_trials_go_first(tmp_path):
+    studies = Studies(SPACE)
+    ticket = studies.ask(NAME)
+    searcher = EmmSearcher(studies, [ticket], Storage(str(tmp_path)), record_of, lambda: 2, [])
+    searcher.suggest("a")
+    spec = searcher.live["a"].spec
+    assert (spec.seed, spec.n) == (ticket.number, ticket.n)
+    searcher.suggest("b")
+    assert searcher.live["b"].spec.seed == ticket.number + 1
+
+
+def test_a_process_that_keeps_dying_is_a_failed_trial(searcher):
+    searcher.suggest("a")
+    record = searcher.live["a"]
+    searcher.on_trial_complete("a", error=True)
+    result = Result.model_validate_json(trial_directory(searcher.storage, record.training_key).read(RESULT))
+    assert not result.complete
+    assert result.cause
+    assert searcher.listeners[0].events[-1] == ("failed", record.spec.name)
+
+
+def test_a_stopped_trial_is_no_observation(searcher):
+    searcher.suggest("a")
+    name = searcher.live["a"].spec.name
+    searcher.on_trial_complete("a", result={"progress": 0.5})
+    assert searcher.studies.verdict(name).n_trials == 0
+    assert searcher.listeners[0].events[-1] == ("stopped", name)
+
+
+def test_unknown_trial_ids_are_passed_over(searcher):
+    searcher.on_trial_result("nobody", {})
+    searcher.on_trial_complete("nobody", result={})

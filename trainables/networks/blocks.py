@@ -1,0 +1,116 @@
+"""The parts a score network is made of: residual block with attention, time embeddings, resampling."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def conv(in_channels: int, out_channels: int, kernel: int = 3, scale: float = 1.0) -> nn.Conv2d:
+    """A same-size convolution with Glorot-uniform weights times `scale` and zero bias."""
+    layer = nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2)
+    nn.init.xavier_uniform_(layer.weight, gain=scale)
+    nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+    return layer
+
+
+def linear(in_features: int, out_features: int) -> nn.Linear:
+    """A fully connected layer with Glorot-uniform weights and zero bias."""
+    layer = nn.Linear(in_features, out_features)
+    nn.init.xavier_uniform_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def group_norm(channels: int) -> nn.GroupNorm:
+    """At most 32 groups, of at least 4 channels each (the largest such number that divides `channels`)."""
+    groups = min(32, max(channels // 4, 1))
+    while channels % groups:
+        groups -= 1
+    return nn.GroupNorm(groups, channels, eps=1e-6)
+
+
+def resample(x: Tensor, mode: str | None) -> Tensor:
+    """Halves ("down") or doubles ("up") the resolution with the filter [1, 1]: average pooling, nearest neighbour."""
+    if mode == "down":
+        return F.avg_pool2d(x, 2)
+    return F.interpolate(x, scale_factor=2.0, mode="nearest") if mode == "up" else x
+
+
+class PositionalEmbedding(nn.Module):
+    """Sines and cosines of a noise level, [B] -> [B, channels]; frequencies 1 … 1e-4, geometric, both ends included."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channels = channels
+
+    def forward(self, noise_level: Tensor) -> Tensor:
+        exponents = torch.linspace(0, 1, self.channels // 2, device=noise_level.device)
+        angles = noise_level.float()[:, None] * (1e-4**exponents)[None, :]
+        return torch.cat([angles.sin(), angles.cos()], dim=1)
+
+
+class FourierEmbedding(nn.Module):
+    """Random Fourier features (Song et al. 2021) of a noise level, [B] -> [B, channels]; the frequencies are not trained."""
+
+    frequencies: Tensor
+
+    def __init__(self, channels: int, scale: float = 16.0) -> None:
+        super().__init__()
+        self.register_buffer("frequencies", torch.randn(channels // 2) * scale)
+
+    def forward(self, noise_level: Tensor) -> Tensor:
+        angles = 2 * math.pi * noise_level.float()[:, None] * self.frequencies[None, :]
+        return torch.cat([angles.cos(), angles.sin()], dim=1)
+
+
+class Attention(nn.Module):
+    """Self-attention over all pixels, one head, [B, C, H, W] -> [B, C, H, W]."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = group_norm(channels)
+        self.qkv = conv(channels, 3 * channels, kernel=1, scale=math.sqrt(0.2))
+        self.proj = conv(channels, channels, kernel=1, scale=1e-5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.qkv(self.norm(x)).flatten(2).transpose(1, 2)[:, None].chunk(3, dim=-1)
+        attended = F.scaled_dot_product_attention(q, k, v)[:, 0].transpose(1, 2).reshape(x.shape)
+        return self.proj(attended)  # type: ignore[no-any-return]
+
+
+class ResidualBlock(nn.Module):
+    """The residual block of DDPM++: norm, SiLU, convolution, twice; the time embedding is added in between.
+
+    x [B, in_channels, H, W], embedding [B, E] -> [B, out_channels, H', W']; both branches are resampled by `mode` and
+    every sum is scaled by √½, so that the variance stays (Song et al. 2021, appendix H).
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        embedding: int,
+        dropout: float,
+        attention: bool = False,
+        mode: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.mode = mode
+        self.dropout = dropout
+        self.norm0 = group_norm(in_channels)
+        self.conv0 = conv(in_channels, out_channels)
+        self.affine = linear(embedding, out_channels)
+        self.norm1 = group_norm(out_channels)
+        self.conv1 = conv(out_channels, out_channels, scale=1e-5)
+        reshapes = mode is not None or in_channels != out_channels
+        self.skip = conv(in_channels, out_channels, kernel=1) if reshapes else nn.Identity()
+        self.attention = Attention(out_channels) if attention else None
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        h = self.conv0(resample(F.silu(self.norm0(x)), self.mode))
+        h = F.silu(self.norm1(h + self.affine(embedding)[:, :, None, None]))
+        h = self.conv1(F.dropout(h, self.dropout, self.training))
+        x = (h + self.skip(resample(x, self.mode))) * math.sqrt(0.5)
+        return x if self.attention is None else (x + self.attention(x)) * math.sqrt(0.5)

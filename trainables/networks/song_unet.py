@@ -1,0 +1,68 @@
+"""DDPM++: the U-Net of Song et al. 2021 (arXiv 2011.13456) in the form that Karras et al. 2022 and Gu et al. 2023 train."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from trainables.config import DDPMpp
+from trainables.networks.blocks import FourierEmbedding, PositionalEmbedding, ResidualBlock, conv, group_norm, linear
+
+
+class SongUNet(nn.Module):
+    """Predicts F(x, noise_level): [B, channels, R, R] float, [B] float -> [B, channels, R, R] float.
+
+    The encoder keeps the output of its first convolution, of every block and of every downsampling; the decoder, one
+    block deeper per resolution, takes them back in reverse order. `config.skips` numbers them from the input on; a
+    removed one is replaced by zeros, so that no shape and no parameter count changes.
+    """
+
+    def __init__(self, config: DDPMpp, resolution: int, channels: int) -> None:
+        super().__init__()
+        width, embedding = config.width, 4 * config.width
+        self.embed = PositionalEmbedding(width) if config.time_embedding == "positional" else FourierEmbedding(width)
+        self.map0, self.map1 = linear(width, embedding), linear(embedding, embedding)
+
+        def block(c_in: int, c_out: int, attention: bool = False, mode: str | None = None) -> ResidualBlock:
+            return ResidualBlock(c_in, c_out, embedding, config.dropout, attention, mode)
+
+        widths = [width * multiplier for multiplier in config.multipliers]
+        resolutions = [resolution >> level for level in range(len(widths))]
+        self.stem = conv(channels, width)
+        self.encoder, kept, c = nn.ModuleList(), [width], width
+        for level, (r, c_out) in enumerate(zip(resolutions, widths, strict=True)):
+            if level:
+                self.encoder.append(block(c, c, mode="down"))
+                kept.append(c)
+            for _ in range(config.depth):
+                self.encoder.append(block(c, c_out, attention=r in config.attention))
+                c = c_out
+                kept.append(c)
+        self.keep = config.skips if config.skips is not None else (True,) * len(kept)
+
+        self.middle = nn.ModuleList([block(c, c, attention=True), block(c, c)])
+        self.decoder, self.takes_skip = nn.ModuleList(), []
+        for level, (r, c_out) in reversed(list(enumerate(zip(resolutions, widths, strict=True)))):
+            if level + 1 < len(widths):
+                self.decoder.append(block(c, c, mode="up"))
+                self.takes_skip.append(False)
+            for index in range(config.depth + 1):
+                last = index == config.depth
+                self.decoder.append(block(c + kept.pop(), c_out, attention=last and r in config.attention))
+                self.takes_skip.append(True)
+                c = c_out
+        self.norm = group_norm(c)
+        self.head = conv(c, channels, scale=1e-5)
+
+    def forward(self, x: Tensor, noise_level: Tensor, labels: Tensor | None = None) -> Tensor:
+        embedding = F.silu(self.map1(F.silu(self.map0(self.embed(noise_level)))))
+        x = self.stem(x)
+        skips = [x]
+        for block in self.encoder:
+            x = block(x, embedding)
+            skips.append(x)
+        skips = [skip if keep else skip.new_zeros(()).expand_as(skip) for skip, keep in zip(skips, self.keep, strict=True)]
+        for block in self.middle:
+            x = block(x, embedding)
+        for block, takes_skip in zip(self.decoder, self.takes_skip, strict=True):
+            x = block(torch.cat([x, skips.pop()], dim=1) if takes_skip else x, embedding)
+        return self.head(F.silu(self.norm(x)))  # type: ignore[no-any-return]

@@ -1,0 +1,295 @@
+"""The life of one trial: train, sample and measure at snapshots, checkpoint, measure the best one, record. No Ray."""
+
+import logging
+import os
+import platform
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import torch
+
+from trainables import checkpoint
+from trainables.config import Measurement, TrialSpec, configuration_key, derive_seed, identity, key_of
+from trainables.datasets import ImageData, subset_order
+from trainables.errors import TrialFailed, UserError
+from trainables.memorization import Neighbours, nearest_two
+from trainables.networks.optimum import OptimalDenoiser
+from trainables.result import (
+    MEASUREMENT,
+    RESULT,
+    STARTED,
+    WEIGHTS,
+    DataSummary,
+    Result,
+    Snapshot,
+    TrialRecord,
+    read_result,
+    trial_directory,
+)
+from trainables.sampling import from_uint8, sample
+from trainables.storage import Storage
+from trainables.trainer import Trainer
+
+log = logging.getLogger(__name__)
+
+SLICE_SECONDS = 8.0  # of training per step()
+CHECKPOINT_SECONDS = 60.0  # between checkpoints, beside the one at every snapshot
+N_CEILING = 256  # samples of the closed-form optimum
+
+
+class Trial:
+    """One trial in the storage of its sweep, going on from whatever an earlier attempt left there.
+
+    `step()` advances it by some seconds and returns a report; it is finished when `result` is not None. Where all files
+    stand: `trials/<training_key>/`.
+    """
+
+    def __init__(self, spec: TrialSpec, data: ImageData, sweep: Storage, device: torch.device) -> None:
+        self.spec, self.data, self.device = spec, data, device
+        self.started = start_record(spec, data)
+        self.storage = trial_directory(sweep, self.started.training_key)
+        earlier = read_result(self.storage)
+        measured = earlier is not None and earlier.measurement_key == self.started.measurement_key
+        self.result = earlier if measured else None
+        self.curve: list[Snapshot] = []
+        self.best: tuple[int, list[torch.Tensor]] | None = None  # snapshot number, weights
+        self.samples: list[torch.Tensor] = []  # of the final measurement
+        self.seconds = 0.0
+        self.rate = 0.0  # progress per second, of the last slice
+        self.saved_at = time.monotonic()
+        if self.result is None:
+            self._start(earlier)
+
+    def _start(self, earlier: Result | None) -> None:
+        self.storage.write(STARTED, self.started.model_dump_json(indent=1).encode())
+        self.subset = subset_order(self.data, self.spec.seed)[: self.spec.n]
+        self.images = torch.from_numpy(self.data.images[self.subset])
+        with suppress(TrialFailed), self._recording_failure():
+            self.trainer = Trainer(self.spec.configuration, self.images, self.spec.seed, self.device)
+            self._go_on(earlier)
+
+    def _go_on(self, earlier: Result | None) -> None:
+        """From a finished trial's weights if only the number of final samples differs, else from the newest checkpoint."""
+        curve_key = key_of_curve(self.spec.measurement)
+        if earlier is not None and earlier.complete and key_of_curve(earlier.measurement) == curve_key:
+            if (kept := checkpoint.load(self.storage, WEIGHTS)) is not None:
+                self.curve, self.seconds = list(earlier.curve), earlier.seconds
+                self.best = best_snapshot(self.curve), kept["ema"]
+                self.trainer.position = earlier.images_trained
+        elif (state := checkpoint.load_newest(self.storage)) is not None and state.get("curve_key") == curve_key:
+            self.trainer.load_state_dict(state["trainer"])
+            self.curve = [Snapshot.model_validate(snapshot) for snapshot in state["curve"]]
+            self.best, self.seconds = state["best"], state["seconds"]
+
+    # ------------------------------------------------------------ one step
+
+    def step(self) -> dict[str, Any]:
+        """Trains for some seconds, or measures; returns a report (`state`, `progress`, `images_trained`, …).
+
+        Raises TrialFailed after recording the failure; OSError (storage) leaves the trial as it was, to be tried again.
+        """
+        begin = time.monotonic()
+        if self.result is None:
+            with self._recording_failure():
+                self._advance()
+        self.seconds += time.monotonic() - begin
+        return self.report()
+
+    @contextmanager
+    def _recording_failure(self) -> Iterator[None]:
+        """What ends the block is recorded as the trial's failure and raised as TrialFailed; OSError is raised as it is."""
+        try:
+            yield
+        except OSError:
+            raise
+        except TrialFailed as error:
+            self._record_failure(str(error))
+            raise
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            details = str(error).partition("\n")[0]
+            self._record_failure(f"out of memory; lower trainer.batch or measurement.batch ({details})")
+            raise TrialFailed("out of memory") from error
+        except Exception as error:  # a network that raises: whatever it is, it is this trial's failure and is recorded
+            log.exception("trial %s failed", self.started.training_key)
+            self._record_failure(f"{type(error).__name__}: {error}")
+            raise TrialFailed(str(error)) from error
+
+    def _advance(self) -> None:
+        n_snapshots = self.spec.measurement.snapshots
+        if len(self.curve) < n_snapshots:
+            due = (len(self.curve) + 1) / n_snapshots
+            self._train(due)
+            if self.trainer.progress >= due:
+                self._snapshot()
+            if self.trainer.progress >= due or time.monotonic() - self.saved_at > CHECKPOINT_SECONDS:
+                self._save_checkpoint()
+        elif sum(map(len, self.samples)) < self.spec.measurement.n_samples:
+            self._draw_final_samples()
+        else:
+            self._finish()
+
+    def _train(self, due: float) -> None:
+        """Trains towards `due`, for about SLICE_SECONDS, a step at least. How it is sliced does not change the weights."""
+        before, begin = self.trainer.progress, time.monotonic()
+        slice_end = before + max(self.rate * SLICE_SECONDS, 1 / max(self.trainer.total, 1))
+        self.trainer.train_until(min(due, slice_end))
+        elapsed = time.monotonic() - begin
+        if self.trainer.progress > before and elapsed > 0:
+            self.rate = (self.trainer.progress - before) / elapsed
+
+    def _snapshot(self) -> None:
+        how = self.spec.measurement
+        found = self._measure(self.trainer.sample(self._latent_seeds("selection", 0, how.n_selection), how))
+        memorized = found.memorized(how.k)
+        self.curve.append(
+            Snapshot(
+                images_trained=self.trainer.position,
+                loss=self.trainer.take_loss(),
+                r_mem=float(memorized.mean()),
+                n_samples=len(memorized),
+                n_memorized=int(memorized.sum()),
+                median_d1=float(np.median(found.d1)),
+                seconds=self.seconds,
+            )
+        )
+        if (newest := len(self.curve) - 1) == best_snapshot(self.curve):
+            self.best = newest, self.trainer.sampling_weights()
+
+    def _draw_final_samples(self) -> None:
+        """One batch of images from the best snapshot, with fresh latents, so that its choice does not bias R_mem."""
+        how = self.spec.measurement
+        if not self.samples:
+            assert self.best is not None
+            self.trainer.load_sampling_weights(self.best[1])
+        drawn = sum(map(len, self.samples))
+        seeds = self._latent_seeds("final", drawn, min(drawn + how.batch, how.n_samples))
+        self.samples.append(self.trainer.sample(seeds, how))
+
+    def _finish(self) -> None:
+        assert self.best is not None
+        how, images = self.spec.measurement, torch.cat(self.samples)
+        found = self._measure(images)
+        memorized = found.memorized(how.k)
+        # the weights first, the result last: what has a result has everything
+        with self.storage.writing(WEIGHTS) as stream:
+            torch.save({"ema": self.best[1]}, stream)
+        with self.storage.writing(MEASUREMENT) as stream:
+            np.savez_compressed(
+                stream, images=images.numpy(), d1=found.d1, d2=found.d2, i1=found.i1, i2=found.i2, subset=self.subset
+            )
+        half = self.curve[how.snapshots // 2 - 1]
+        self._record(
+            complete=True,
+            r_mem=float(memorized.mean()),
+            n_samples=len(memorized),
+            n_memorized=int(memorized.sum()),
+            images_trained=self.trainer.position,
+            best_images_trained=self.curve[self.best[0]].images_trained,
+            r_mem_last=self.curve[-1].r_mem,
+            r_mem_half=half.r_mem,
+            ceiling=self._ceiling(),
+            median_d1=float(np.median(found.d1)),
+            distinct_copied=len(np.unique(found.i1[memorized])),
+        )
+        checkpoint.delete_all(self.storage)
+
+    def _ceiling(self) -> float:
+        """R_mem of the closed-form optimum: below 1 where the data themselves hide copies (exact duplicates)."""
+        how, denoiser = self.spec.measurement, OptimalDenoiser(from_uint8(self.images)).to(self.device)
+        seeds = self._latent_seeds("selection", 0, min(N_CEILING, how.n_samples))
+        return self._measure(sample(denoiser, seeds, tuple(self.images.shape[1:]), how, self.device)).r_mem(how.k)
+
+    def _measure(self, images: torch.Tensor) -> Neighbours:
+        return nearest_two(images, self.images, self.device)
+
+    def _latent_seeds(self, purpose: str, start: int, end: int) -> list[int]:
+        """They depend on data and seed alone, so that configurations are compared on the same latents."""
+        return [derive_seed(purpose, self.data.digest, self.spec.seed, index) for index in range(start, end)]
+
+    # ------------------------------------------------------------ what is kept
+
+    def _save_checkpoint(self) -> None:
+        state = {
+            "trainer": self.trainer.state_dict(),
+            "curve": [snapshot.model_dump() for snapshot in self.curve],
+            "curve_key": key_of_curve(self.spec.measurement),
+            "best": self.best,
+            "seconds": self.seconds,
+        }
+        checkpoint.save(self.storage, self.trainer.position, state)
+        self.saved_at = time.monotonic()
+
+    def _record_failure(self, cause: str) -> None:
+        self._record(complete=False, cause=cause, images_trained=self.trainer.position if hasattr(self, "trainer") else 0)
+
+    def _record(self, **outcome: Any) -> None:
+        result = Result(
+            **dict(self.started),
+            **outcome,
+            curve=tuple(self.curve),
+            seconds=self.seconds,
+            hardware=hardware(self.device),
+            finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+        self.storage.write(RESULT, result.model_dump_json(indent=1).encode())
+        self.result = result  # only what is written is true
+
+    def report(self) -> dict[str, Any]:
+        """Where the trial stands, in plain values."""
+        if self.result is not None:
+            state = "complete" if self.result.complete else "failed"
+            return {"state": state, "progress": 1.0, "images_trained": self.result.images_trained, "seconds": self.seconds}
+        last = self.curve[-1] if self.curve else None
+        remaining = (1 - self.trainer.progress) / self.rate if self.rate else None
+        return {
+            "state": "training" if len(self.curve) < self.spec.measurement.snapshots else "measuring",
+            "progress": self.trainer.progress,
+            "images_trained": self.trainer.position,
+            "seconds": self.seconds,
+            **({"seconds_left": remaining} if remaining is not None else {}),
+            **({"snapshot": last.model_dump()} if last else {}),
+        }
+
+
+def best_snapshot(curve: Sequence[Snapshot]) -> int:
+    """Position of the snapshot with the highest R_mem, the last of equals."""
+    return max(range(len(curve)), key=lambda position: (curve[position].r_mem, position))
+
+
+def key_of_curve(measurement: Measurement) -> str:
+    """Identity of what decides the curve and the best snapshot: all of a measurement but the number of final samples."""
+    return key_of({name: value for name, value in identity(measurement).items() if name != "n_samples"})
+
+
+def start_record(spec: TrialSpec, data: ImageData) -> TrialRecord:
+    """Identity of a trial on these data. Raises UserError if they can't give a subset of N images."""
+    if spec.n > len(data):
+        raise UserError(f"N={spec.n} is more than the {len(data)} images of {data.source}")
+    return TrialRecord(
+        spec=spec,
+        training_key=spec.training_key(data.digest),
+        measurement_key=spec.measurement_key(data.digest),
+        configuration_key=configuration_key(spec.configuration, data.digest),
+        data=DataSummary(source=data.source, digest=data.digest, size=len(data), duplicates=data.duplicates),
+    )
+
+
+def choose_device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def hardware(device: torch.device) -> dict[str, str]:
+    """What the trial ran on; recorded, and in no key."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    return {
+        "device": device.type,
+        "name": name,
+        "threads": str(torch.get_num_threads()),
+        "torch": torch.__version__,
+        "host": platform.node(),
+        "pid": str(os.getpid()),
+    }
