@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from trainables.config import Arrays, Configuration, Data, Folder, Frozen, Measurement, key_of, validated, with_fields
+from trainables.config import Arrays, Configuration, Folder, Frozen, Measurement, key_of, validated, with_fields
 from trainables.errors import UserError
 
 
@@ -31,12 +31,9 @@ class Tracking(Frozen):
     """What leaves the storage for MLflow."""
 
     images: Literal["none", "generated", "pairs"] | None = Field(
-        None, description="pictures: none, generated ones, or each with its nearest training image; None: by the data"
+        None,
+        description="pictures: none, generated ones, or pairs of these and their nearest training images; None: by the data",
     )
-
-    def images_of(self, data: Data) -> Literal["none", "generated", "pairs"]:
-        """What is asked for; without that, no picture of a user's own data."""
-        return self.images or ("none" if isinstance(data, Folder | Arrays) else "pairs")
 
 
 class NamedConfiguration(Frozen):
@@ -74,6 +71,12 @@ class SearchSpace(Frozen):
         factors = {path.rsplit(".", 1)[-1]: value for path, value in values.items()}
         name = ",".join(f"{factor}={_text(value)}" for factor, value in factors.items()) or "base"
         return NamedConfiguration(name=name, factors=factors, configuration=with_fields(self.base, values))
+
+    @property
+    def images(self) -> Literal["none", "generated", "pairs"]:
+        """Which pictures leave the storage: what is asked for; without that, none of a user's own data."""
+        private = any(isinstance(named.configuration.data, Folder | Arrays) for named in self.configurations)
+        return self.tracking.images or ("none" if private else "pairs")
 
     def with_settings(self, settings: Mapping[str, Any]) -> "SearchSpace":
         """The space with fields set by path: `network.width`, `measurement.n_samples`, `search.n_high`, …

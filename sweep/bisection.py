@@ -108,9 +108,7 @@ class Verdict:
 # --- the search, without Optuna ---------------------------------------------------------------------------------------
 
 
-def propose(
-    finished: Sequence[Observation], pending: Sequence[int], options: Options, b: Belief | None = None
-) -> int:
+def propose(finished: Sequence[Observation], pending: Sequence[int], options: Options, b: Belief | None = None) -> int:
     """The N to train next, given the finished trials and the N of those still running.
 
     Gallops upwards until a trial fails to reach the target, then asks at a quantile of the belief: on the side of the

@@ -2,10 +2,11 @@
 
 import json
 import logging
+import os
 import sys
 import tempfile
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
     from search_spaces.space import SearchSpace
     from sweep.driver import Resources, Run, Sweep
+    from sweep.tracking import Destination
+    from trainables.datasets import ImageData
     from trainables.storage import Storage
 
 # Typer carries a click of its own since 0.20; this finds the base of its errors in either
@@ -75,9 +78,8 @@ def plan(
     search = chosen.search
     print(f"{chosen.name}: {chosen.question}")
     print(f"N from {search.n_low} to {search.n_high}, until sd(ln EMM) <= {search.precision} at R_mem = {search.target}\n")
-    print(
-        f"{'configuration':<20} {'parameters':>11} {'steps':>21} {'images':>15} {f'hours at {tflops:g} TFLOP/s':>22}   per trial"
-    )
+    titles = f"{'parameters':>11} {'steps':>21} {'images':>15} {f'hours at {tflops:g} TFLOP/s':>22}"
+    print(f"{'configuration':<20} {titles}   per trial")
     for row in rows:
         steps, images = f"{row.steps_low:,} - {row.steps_high:,}", f"{row.images_low:.2g} - {row.images_high:.2g}"
         hours = f"{row.hours_low:.2g} - {row.hours_high:.2g}"
@@ -115,7 +117,7 @@ def run(
     sweep.load_data()
     kept = Storage(storage or str(out))
     check_sweep(kept, sweep)
-    views = out if out is not None else Path(tempfile.mkdtemp(prefix="emm-"))
+    views = out.absolute() if out is not None else Path(tempfile.mkdtemp(prefix="emm-"))
     with Lock(kept):
         _log_to(views / "emm.log")
         _run(sweep, kept, views, resources, tracking_uri, _console())
@@ -132,18 +134,18 @@ def _run(sweep: "Sweep", storage: "Storage", views: Path, resources: "Resources"
             )
     one = Run(sweep, storage, views, resources)
     if not one.is_decided:
-        _fit(one, uri, console)
+        _fit(one, _destination(sweep.space, views, uri, sweep.data_of), console)
     summary = one.summary()
     print_table(summary, console)
-    console.print(f"report: {write_report(summary, views / 'report')}", soft_wrap=True, highlight=False)
+    console.print(f"report: {_shown(write_report(summary, views / 'report'))}", soft_wrap=True, highlight=False)
     if uri is None:
-        console.print(f"compare in MLflow: emm ui {views}", soft_wrap=True, highlight=False)
+        console.print(f"compare in MLflow: emm ui {_shown(views)}", soft_wrap=True, highlight=False)
     if not one.is_decided:
         console.print("interrupted; the same command goes on where it stopped", highlight=False)
         raise typer.Exit(130)
 
 
-def _fit(one: "Run", uri: str | None, console: "Console") -> None:
+def _fit(one: "Run", destination: "Destination", console: "Console") -> None:
     import ray
 
     from sweep.driver import start_ray
@@ -151,7 +153,7 @@ def _fit(one: "Run", uri: str | None, console: "Console") -> None:
     from sweep.tracking import Tracker
 
     start_ray(one.resources)
-    tracker = Tracker(uri or f"sqlite:///{one.views / 'mlflow.db'}", one.sweep, one.storage, one.views)
+    tracker = Tracker(one.summary(), one.studies.verdict, one.storage, destination)
     try:
         with Terminal(one.studies, console) as terminal:
             one.fit([terminal, tracker])
@@ -206,7 +208,7 @@ def status(directory: Sweep_, as_json: AsJson = False) -> None:
     """Shows what is known of every study now, and what is training."""
     from sweep.lock import LOCK
     from sweep.summary import summarize
-    from sweep.terminal import belief_text
+    from sweep.wording import belief_text
     from trainables.storage import Storage
 
     storage = Storage(directory)
@@ -220,7 +222,7 @@ def status(directory: Sweep_, as_json: AsJson = False) -> None:
     for study in summary.studies:
         trials = f"{len(study.complete)} trials, {len(study.running)} started"
         started = ", ".join(f"N={record.spec.n} seed={record.spec.seed}" for record in study.running)
-        print(f"{study.name}  {study.verdict.state}  {belief_text(study.verdict)}  {trials}  {started}".rstrip())
+        print(f"{study.name}  {study.verdict.state}  {belief_text(study.verdict, study.options)}  {trials}  {started}".rstrip())
 
 
 @app.command()
@@ -259,9 +261,10 @@ def sync(
     tracking_uri: Annotated[str | None, typer.Option(help="MLflow server; the database in DIR by default.")] = None,
 ) -> None:
     """Rebuilds Optuna's database and MLflow's runs from the results."""
+    from sweep.driver import Sweep
     from sweep.studies import Studies
-    from sweep.summary import read_space
-    from sweep.tracking import sync_all
+    from sweep.summary import read_space, summary_of
+    from sweep.tracking import sync as sync_mlflow
     from trainables.result import read_all
     from trainables.storage import Storage
 
@@ -272,7 +275,8 @@ def sync(
     results, started = read_all(storage)
     if storage.is_local:
         Studies(space, f"sqlite:///{Path(directory).absolute() / 'optuna.db'}").reconcile(results, started)
-    sync_all(tracking_uri or f"sqlite:///{Path(directory).absolute() / 'mlflow.db'}", space, storage, Path(directory))
+    destination = _destination(space, Path(directory), tracking_uri, Sweep(space).data_of)
+    sync_mlflow(summary_of(space, results, started), storage, destination)
     print(f"{len(results)} results are in Optuna's database and in MLflow")
 
 
@@ -285,6 +289,14 @@ def _space(name: str, settings: Sequence[str], **more: float | None) -> "SearchS
 
     given: dict[str, Any] = {path: value for path, value in more.items() if value is not None}
     return find_space(name).with_settings({**parse_settings(list(settings)), **given})
+
+
+def _destination(space: "SearchSpace", views: Path, uri: str | None, data_of: "Callable[[str], ImageData]") -> "Destination":
+    from sweep.tracking import Destination
+    from sweep.ui import local_tracking
+
+    local, artifacts = local_tracking(views)
+    return Destination(uri or local, None if uri else artifacts, space.images, data_of)
 
 
 def _check_machine(resources: "Resources") -> None:
@@ -304,6 +316,11 @@ def _console() -> "Console":
 def _log_to(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     logging.basicConfig(filename=path, level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s", force=True)
+
+
+def _shown(path: Path) -> str:
+    """As the user would type it."""
+    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 def _millions(count: int) -> str:

@@ -54,15 +54,17 @@ class Sweep:
     def load_data(self) -> None:
         """Raises UserError if a source is missing or has fewer images than the search may ask for."""
         for named in self.space.configurations:
-            key = data_key(named.configuration.data)
-            self.data[key] = self.data.get(key) or load(named.configuration.data)
-            size, n_high = len(self.data[key]), self.space.search.n_high
+            size, n_high = len(self.data_of(named.name)), self.space.search.n_high
             if n_high > size:
                 raise UserError(f"search.n_high: {n_high} is more than the {size} images there are; --set search.n_high={size}")
 
     def data_of(self, name: str) -> ImageData:
+        """The data of a configuration, loaded when they are first asked for."""
         (configuration,) = (named.configuration for named in self.space.configurations if named.name == name)
-        return self.data[data_key(configuration.data)]
+        key = data_key(configuration.data)
+        if key not in self.data:
+            self.data[key] = load(configuration.data)
+        return self.data[key]
 
     def record_of(self, spec: TrialSpec) -> TrialRecord:
         return start_record(spec, self.data[data_key(spec.configuration.data)])
@@ -186,8 +188,6 @@ def start_ray(resources: Resources) -> None:
     else:
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # token mode is the default of a new local Ray
         ray.init("local", include_dashboard=False, _node_ip_address="127.0.0.1", **common)
-
-
 
 
 def _gpus_per_trial(resources: Resources) -> float:

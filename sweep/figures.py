@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from sweep.summary import StudySummary, SweepSummary
+from sweep.wording import emm_text, interval_text
 from trainables.memorization import r_mem_interval
 
 WIDTH = 3.3  # inches
@@ -39,29 +40,6 @@ STYLE: Any = {
     "pdf.fonttype": 42,  # TrueType; publishers refuse Type 3
     "savefig.dpi": 220,
 }
-
-
-def amount(value: float) -> str:
-    """An EMM or an end of its interval for people: three significant digits."""
-    rounded = float(f"{value:.3g}")
-    return f"{rounded:,.{max(0, 2 - math.floor(math.log10(rounded)))}f}"
-
-
-def emm_text(study: StudySummary) -> str:
-    """The EMM of a study in a word: a number, `< n_low`, `> n_high`, or `-` when nothing is known."""
-    if study.verdict.state == "below_range":
-        return f"< {study.options.low:,}"
-    if study.verdict.state == "above_range":
-        return f"> {study.options.high:,}"
-    return "-" if study.verdict.emm is None else amount(study.verdict.emm)
-
-
-def interval_text(study: StudySummary) -> str:
-    """The 95 % interval of an EMM; one-sided where the EMM lies outside the range."""
-    low, high = study.verdict.emm_low, study.verdict.emm_high
-    if low is not None and high is not None:
-        return f"{amount(low)} to {amount(high)}"
-    return f"up to {amount(high)}" if high is not None else f"from {amount(low)}" if low is not None else "-"
 
 
 @matplotlib.rc_context(STYLE)
@@ -94,11 +72,13 @@ def study_figure(study: StudySummary, target: float, n_low: int, n_high: int) ->
 
 
 def _caption(study: StudySummary) -> str:
-    state = study.verdict.state
+    verdict = study.verdict
     if not _known(study):
-        return f"{state}: {study.verdict.reason}"
-    both = study.verdict.emm is not None
-    return f"{state}: EMM {emm_text(study)}" + (f", 95 % interval {interval_text(study)}" if both else "")
+        return f"{verdict.state}: {verdict.reason}"
+    both = verdict.emm is not None
+    return f"{verdict.state}: EMM {emm_text(verdict, study.options)}" + (
+        f", 95 % interval {interval_text(verdict)}" if both else ""
+    )
 
 
 def _draw_trials(axes: Axes, study: StudySummary) -> Legend:

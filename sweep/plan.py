@@ -30,7 +30,7 @@ class PlannedConfiguration:
 
 
 def plan(space: SearchSpace, tflops: float) -> list[PlannedConfiguration]:
-    """Every configuration of the space; hours on a device that sustains `tflops` TFLOP/s, a backward pass taken as two forward."""
+    """Every configuration; hours on a device that sustains `tflops` TFLOP/s, a backward pass taken as two forward ones."""
     return [_planned(named.name, named.factors, named.configuration, space, tflops) for named in space.configurations]
 
 

@@ -228,9 +228,7 @@ def _equal_mass(first: Belief) -> Array:
     return edges
 
 
-def _on_cells(
-    observations: Sequence[Observation], edges: Array, slopes: Array, target: float, prior: Prior
-) -> Belief:
+def _on_cells(observations: Sequence[Observation], edges: Array, slopes: Array, target: float, prior: Prior) -> Belief:
     joint = np.diff(edges) * prior.on(slopes)[..., None] * _likelihood(observations, edges, slopes, target)
     return Belief(edges, slopes, joint / joint.sum(), target)
 
@@ -238,7 +236,7 @@ def _on_cells(
 def _likelihood(observations: Sequence[Observation], edges: Array, slopes: Array, target: float) -> Array:
     """[curves, S, noises, M] likelihood, up to a factor, of all observations on M cells of ln EMM."""
     h0, h = float(logit(target)), _crossing(target).astype(np.float32)[:, None]
-    z_low, z_high = min(-3.0, h0 - 1.99), max(3.0, h0 + 1.99)  # target .9: graded between R_mem .047 and .985
+    z_low, z_high = min(-3.0, h0 - 2), max(3.0, h0 + 3)  # target .9: graded between R_mem .047 and .994
     s, m, width = slopes[:, None, None], (edges[1:] + edges[:-1]) / 2, np.diff(edges)
     # s·m varies by s·Δ within a cell of width Δ: without it, spikes of steep curves fall between the centres.
     spread = (NOISES[:, None] ** 2 + (s * width) ** 2 / 12).astype(np.float32)  # [S, noises, M]
@@ -283,16 +281,16 @@ def _crossing(target: float) -> Array:
         h = (left + right) / 2
         below = expit(h[:, None] + NOISES[:, None] * z) @ w / w.sum() < target
         left, right = np.where(below, h, left), np.where(below, right, h)
-    return h
+    crossing: Array = h
+    return crossing
 
 
-def shape_likelihood(
-    observations: Sequence[Observation], low: float, high: float, target: float = 0.9
-) -> Array:
+def shape_likelihood(observations: Sequence[Observation], low: float, high: float, target: float = 0.9) -> Array:
     """[curves, slopes, noises] likelihood of the shape alone, EMM summed out: what a study adds to `pool`."""
     edges = _equal_mass(_first_look(observations, low, high, target, base_prior()))
     table: Array = _likelihood(observations, edges, SLOPES, target) @ np.diff(edges)
-    return table / table.max()
+    table /= table.max()
+    return table
 
 
 def pool(tables: Sequence[Array]) -> Prior:

@@ -14,7 +14,7 @@ from optuna.distributions import IntDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from search_spaces.space import NamedConfiguration, Search, SearchSpace
-from sweep.bisection import EmmSampler, Verdict, study_verdict
+from sweep.bisection import EmmSampler, Options, Verdict, study_verdict
 from trainables.config import TrialSpec
 from trainables.result import Result, TrialRecord
 
@@ -76,6 +76,9 @@ class Studies:
         if name not in self._verdicts:
             self._verdicts[name] = study_verdict(self._studies[name], precision=self.space.search.precision)
         return self._verdicts[name]
+
+    def options(self, name: str) -> Options:
+        return sampler(self.space.search, self.configurations[name]).options
 
     def spec(self, ticket: Ticket) -> TrialSpec:
         return TrialSpec(

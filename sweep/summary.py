@@ -6,7 +6,7 @@ from typing import Any
 from search_spaces.space import SearchSpace
 from sweep.bisection import Options, Verdict
 from sweep.posterior import Belief, Observation
-from sweep.studies import Studies, sampler
+from sweep.studies import Studies
 from trainables.errors import UserError
 from trainables.memorization import r_mem_interval
 from trainables.result import Result, TrialRecord, read_all
@@ -77,7 +77,7 @@ def summary_of(space: SearchSpace, results: list[Result], started: list[TrialRec
             name=named.name,
             factors=named.factors,
             verdict=studies.verdict(named.name),
-            options=sampler(space.search, named).options,
+            options=studies.options(named.name),
             results=sorted((r for r in results if r.spec.name == named.name), key=lambda r: r.spec.seed),
             running=sorted((t for t in started if t.spec.name == named.name), key=lambda t: t.spec.seed),
         )

@@ -8,8 +8,9 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from sweep.bisection import Verdict
+from sweep.bisection import Options, Verdict
 from sweep.studies import Studies
+from sweep.wording import belief_text
 from trainables.memorization import r_mem_interval
 from trainables.result import Result, TrialRecord
 
@@ -17,7 +18,7 @@ PLAIN_SECONDS = 20.0  # between lines on what is running, where the output is no
 
 
 class Terminal:
-    """A listener of the searcher. On a terminal the lines of the studies stay at the bottom; elsewhere they come now and then."""
+    """A listener of the searcher. On a terminal the studies' lines stay at the bottom; elsewhere they come now and then."""
 
     def __init__(self, studies: Studies, console: Console) -> None:
         self.studies, self.console = studies, console
@@ -45,7 +46,7 @@ class Terminal:
 
     def trial_finished(self, result: Result) -> None:
         self.running.pop(result.training_key, None)
-        self._print(finished_line(result, self.studies.verdict(result.spec.name)))
+        self._print(finished_line(result, self.studies.verdict(result.spec.name), self.studies.options(result.spec.name)))
 
     def trial_stopped(self, record: TrialRecord) -> None:
         self.running.pop(record.training_key, None)
@@ -58,7 +59,7 @@ class Terminal:
         verdict = self.studies.verdict(name)
         running = [self._running(*trial) for trial in self.running.values() if trial[0].spec.name == name]
         doing = "training " + ", ".join(running) if running else "waiting" if verdict.state == "searching" else verdict.state
-        return f"{name}  {verdict.n_trials} trials  {belief_text(verdict)}  {doing}"
+        return f"{name}  {verdict.n_trials} trials  {belief_text(verdict, self.studies.options(name))}  {doing}"
 
     @staticmethod
     def _running(record: TrialRecord, report: dict[str, Any]) -> str:
@@ -70,20 +71,10 @@ class Terminal:
             self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def finished_line(result: Result, verdict: Verdict) -> str:
+def finished_line(result: Result, verdict: Verdict, options: Options) -> str:
     where = f"{result.spec.name}  N={result.spec.n} seed={result.spec.seed}"
     if not result.complete:
         return f"{where}  failed: {result.cause}"
     low, high = r_mem_interval(result.n_memorized, result.n_samples)
     r_mem = f"R_mem {result.r_mem:.3f} [{low:.3f}, {high:.3f}]"
-    return f"{where}  {r_mem}  {result.seconds:.0f} s  -> {belief_text(verdict)} ({verdict.state})"
-
-
-def belief_text(verdict: Verdict) -> str:
-    """EMM with its 95 % interval, in whatever words the verdict allows."""
-    low, high = (None if end is None else f"{end:.0f}" for end in (verdict.emm_low, verdict.emm_high))
-    if verdict.state == "below_range":
-        return f"EMM < {high}"
-    if verdict.state == "above_range":
-        return f"EMM > {low}"
-    return "EMM ?" if verdict.emm is None else f"EMM {verdict.emm:.0f} [{low}, {high}]"
+    return f"{where}  {r_mem}  {result.seconds:.0f} s  -> {belief_text(verdict, options)} ({verdict.state})"

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -24,7 +25,7 @@ from numpy.typing import NDArray
 from search_spaces.space import SearchSpace
 from sweep.bisection import Verdict
 from sweep.summary import StudySummary, SweepSummary
-from sweep.ui import EXPERIMENT, make_grid, prepare_environment, studies_table, sweep_key
+from sweep.ui import EXPERIMENT, VIEW, make_grid, prepare_environment, studies_table, sweep_key
 from trainables.config import key_of
 from trainables.datasets import ImageData
 from trainables.errors import UserError
@@ -37,6 +38,7 @@ if TYPE_CHECKING:  # importing mlflow takes seconds: only the thread that writes
 
 log = logging.getLogger(__name__)
 
+NOTE = "mlflow.note.content"  # the description on the page of a run, in Markdown
 N_PICTURES = 64
 MAX_BATCH = 1000  # metrics in a call
 MAX_FAILURES, PAUSE_SECONDS = 3, 60.0  # so many failures in a row, and nothing is tried for so long
@@ -93,7 +95,7 @@ class Tracker:
         self._summary, self._verdict = summary, verdict
         self._studies = {study.name: study for study in summary.studies}
         self._snapshots: dict[str, int] = {}  # images trained at the last snapshot that was told, by training key
-        self._open_view = lambda: View(summary.space, storage, destination)
+        self._open_view = partial(View, summary.space, storage, destination)
         self._view: View | None = None
         self._failures, self._paused_until, self._logged = 0, 0.0, set[type]()
         self._tasks: queue.SimpleQueue[Callable[[View], None] | None] = queue.SimpleQueue()
@@ -184,7 +186,7 @@ class View:
 
     def _experiment(self) -> str:
         tags = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens with runs, not with chats
-        tags[f"mlflow.sharedViewState.{self.key}"] = studies_table(self.space, self.key)
+        tags[VIEW + self.key] = studies_table(self.space, self.key)
         found = self.client.get_experiment_by_name(EXPERIMENT)
         number = self.client.create_experiment(EXPERIMENT, self.destination.artifacts) if found is None else found.experiment_id
         for name, value in tags.items():
@@ -206,22 +208,19 @@ class View:
         decided = sum(study.verdict.state != "searching" for study in summary.studies)
         images_trained = sum(study.images_trained for study in summary.studies)
         self._log(key, {"studies": len(summary.studies), "studies_decided": decided, "images_trained": images_trained})
-        self._status(key, _status(decided == len(summary.studies), live))
+        self._status(key, _outcome(decided == len(summary.studies), live))
 
     def study_updated(self, study: StudySummary, live: bool) -> None:
         key, verdict = self._study(study.name), study.verdict
         metrics = {
-            "emm": verdict.emm,
-            "emm_low": verdict.emm_low,
-            "emm_high": verdict.emm_high,
-            "sd": verdict.sd,
+            **{name: _rounded(getattr(verdict, name)) for name in ("emm", "emm_low", "emm_high", "sd")},
             "n_trials": verdict.n_trials,
             "images_trained": study.images_trained,
             "seconds": sum(result.seconds for result in study.results),
         }
         tags = {"emm.verdict": verdict.state, "emm.reason": verdict.reason, "emm.target": str(study.options.target)}
         self._log(key, metrics, tags=tags, step=verdict.n_trials)
-        self._status(key, _status(verdict.state != "searching", live))
+        self._status(key, _outcome(verdict.state != "searching", live))
 
     def trial_started(self, record: TrialRecord) -> None:
         key = self._trial(record)
@@ -255,13 +254,11 @@ class View:
         key = self._trial(result, begin=end - result.seconds)
         if self._is_written(key, result):
             return
-        self.trial_curve(result, result.curve, end - result.seconds)
         self._log(key, _result_metrics(result), at=end)
+        self.trial_curve(result, result.curve, end - result.seconds)
         if result.complete:
             self._log_measurement(self.runs[key].info.run_id, result)
-        cause = (
-            {} if result.cause is None and "emm.cause" not in self.runs[key].data.tags else {"emm.cause": result.cause or ""}
-        )
+        cause = {} if result.cause is None else {"emm.cause": result.cause}
         self._log(key, tags={**cause, "emm.written": result.measurement_key})  # the last thing but the status
         self._status(key, "FINISHED" if result.complete else "FAILED", at=end)
 
@@ -284,12 +281,13 @@ class View:
         self.client.log_text(run_id, table.getvalue(), "distances.csv")
         if self.destination.images == "none":
             return
-        first = found.d1[:N_PICTURES] / np.maximum(found.d2[:N_PICTURES], 1e-9)
-        order = np.argsort(first, kind="stable")
+        order = np.argsort(found.d1[:N_PICTURES] / np.maximum(found.d2[:N_PICTURES], 1e-9), kind="stable")
         training = self._training_images(result)
         nearest = None if training is None else training[found.i1[order]]
-        grid = make_grid(samples[order], nearest, memorized[order])
-        self.client.log_image(run_id, grid, key="samples", step=result.best_images_trained)
+        self.client.log_image(run_id, make_grid(samples[order], nearest, memorized[order]), "samples.png")
+        shown = "First samples" if nearest is None else "First samples, each above its nearest training image"
+        note = f"{shown}; memorized ones are framed.\n\n![samples](get-artifact?path=samples.png&run_uuid={run_id})"
+        self.client.set_tag(run_id, NOTE, note)
 
     def _training_images(self, result: Result) -> UInt8 | None:
         """The data of a trial, if they may be shown and are still at hand."""
@@ -307,13 +305,13 @@ class View:
         space = self.space
         search = f"N from {space.search.n_low} to {space.search.n_high}, target R_mem {space.search.target}"
         note = f"**{space.question}**\n\nExpected: {space.expectation}. Source: {space.source}.\n\n{search}."
-        tags = {"emm.space": space.name, "emm.storage": self.storage.url, "mlflow.note.content": note}
+        tags = {"emm.space": space.name, "emm.storage": self.storage.url, NOTE: note}
         return self._open(self.key, "sweep", space.name, tags)
 
     def _study(self, name: str) -> str:
         parent = self._sweep()
         note = f"EMM: the largest N of which {name} still memorizes a share of {self.space.search.target}; 95 % interval."
-        tags = {"emm.study": name, "mlflow.parentRunId": self.runs[parent].info.run_id, "mlflow.note.content": note}
+        tags = {"emm.study": name, "mlflow.parentRunId": self.runs[parent].info.run_id, NOTE: note}
         key = self._open(key_of({"sweep": self.key, "study": name}), "study", name, tags)
         self._log(key, params={"configuration": name, **self.factors[name]})
         return key
@@ -414,7 +412,7 @@ class View:
 # ---------------------------------------------------------------- values
 
 
-def _status(finished: bool, live: bool) -> str:
+def _outcome(finished: bool, live: bool) -> str:
     return "FINISHED" if finished else "RUNNING" if live else "KILLED"
 
 
@@ -432,12 +430,13 @@ def _curve_metrics(snapshot: Snapshot, record: TrialRecord) -> dict[str, float]:
 
 
 def _result_metrics(result: Result) -> dict[str, float | None]:
-    metrics: dict[str, float | None] = {"seconds": result.seconds, "images_trained": result.images_trained}
+    metrics: dict[str, float | None] = {}
     if result.complete:
-        metrics["r_mem_low"], metrics["r_mem_high"] = r_mem_interval(result.n_memorized, result.n_samples)
-        names = ("r_mem", "r_mem_last", "r_mem_half", "ceiling", "median_d1", "distinct_copied", "n_samples", "n_memorized")
+        low, high = r_mem_interval(result.n_memorized, result.n_samples)
+        metrics = {"r_mem": result.r_mem, "r_mem_low": low, "r_mem_high": high}
+        names = ("r_mem_last", "r_mem_half", "ceiling", "median_d1", "distinct_copied", "n_samples", "n_memorized")
         metrics |= {name: getattr(result, name) for name in names}
-    return metrics
+    return {**metrics, "images_trained": result.images_trained, "seconds": result.seconds}
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -450,6 +449,11 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
+
+
+def _rounded(value: float | None) -> float | None:
+    """To five digits, which is more than is known and fits a column."""
+    return None if value is None else float(f"{value:.5g}")
 
 
 def _same(a: float, b: float) -> bool:

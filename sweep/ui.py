@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import IO, Any
+from urllib.error import HTTPError
 from urllib.parse import quote
 from urllib.request import ProxyHandler, build_opener
 
@@ -36,6 +37,7 @@ ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # its seven processes outlive the server
 }
+VIEW = "mlflow.sharedViewState."  # and a key: the tag of an experiment in which MLflow keeps a view of its page of runs
 START_SECONDS, STOP_SECONDS = 120.0, 10.0
 MIN_PIXELS, GAP, FRAME = 48, 3, 3  # side of a picture, space around it, width of its frame
 MEMORIZED = (230, 159, 0)  # colour of the frame
@@ -63,7 +65,7 @@ def sweep_key(space: SearchSpace, storage: Storage) -> str:
 
 
 def studies_table(space: SearchSpace, key: str) -> str:
-    """The studies of the sweep `key` as a table: MLflow's "shared view" of a page of runs, kept in a tag of the experiment."""
+    """The studies of the sweep `key` as a table, for the tag `VIEW` + `key` of the experiment."""
     factors = [f"params.`{path.rsplit('.', 1)[-1]}`" for path in space.vary]
     metrics = [f"metrics.`{name}`" for name in ("emm", "emm_low", "emm_high", "sd", "n_trials", "images_trained")]
     view = {
@@ -76,11 +78,16 @@ def studies_table(space: SearchSpace, key: str) -> str:
 
 
 def studies_url(server: str, key: str) -> str:
-    """Where a running `server` shows that table. Raises OSError if it does not answer or knows no such experiment."""
+    """Where a running `server` shows that table. Raises UserError if the sweep is not in it, OSError if it does not answer."""
     address = f"{server}/api/2.0/mlflow/experiments/get-by-name?experiment_name={quote(EXPERIMENT)}"
-    with build_opener(ProxyHandler({})).open(address, timeout=10) as answer:
-        experiment = json.load(answer)["experiment"]["experiment_id"]
-    return f"{server}/#/experiments/{experiment}/runs?workflowType=machine_learning&viewStateShareKey={key}"
+    try:
+        with build_opener(ProxyHandler({})).open(address, timeout=10) as answer:
+            experiment = json.load(answer)["experiment"]
+    except HTTPError:
+        experiment = {}
+    if VIEW + key not in [tag["key"] for tag in experiment.get("tags", [])]:
+        raise UserError("this MLflow lacks the sweep; `emm sync DIR` writes it (if DIR was moved, delete its mlflow.db first)")
+    return f"{server}/#/experiments/{experiment['experiment_id']}/runs?workflowType=machine_learning&viewStateShareKey={key}"
 
 
 def make_grid(generated: UInt8, nearest: UInt8 | None, memorized: NDArray[np.bool_], columns: int = 16) -> UInt8:

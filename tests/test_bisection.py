@@ -155,8 +155,8 @@ def test_gallops_from_the_start():
     assert propose([], [], options) == 250
     assert propose([Observation(250, 1.0, 2000)], [], options) == 500
     assert propose([Observation(250, 1.0, 2000)], [], Options(LOW, HIGH, cost="constant")) == 1000
-    near = propose([Observation(250, 0.93, 2000)], [], options)
-    assert 350 <= near < 500
+    falling = [Observation(n, r_mem, 2000) for n, r_mem in ((250, 1.0), (500, 0.97), (700, 0.93))]
+    assert 980 <= propose(falling, [], options) < 1400  # the graded R_mem shows that EMM is near
 
 
 def test_proposals_are_deterministic_and_forget_the_order():

@@ -16,7 +16,6 @@ from scipy import integrate, optimize, stats
 from scipy.special import expit, logit
 
 from sweep.posterior import (
-    KAPPAS,
     NOISES,
     SHAPE,
     SLOPES,
@@ -38,9 +37,9 @@ def trials(ns, emm, slope=4.0, noise=0.3, target=0.9, n_samples=2000, seed=0):
     return [Observation(int(n), k / n_samples, n_samples) for n, k in zip(ns, rng.binomial(n_samples, r), strict=True)]
 
 
-def point_prior(slopes, noises, kappas) -> Prior:
+def point_prior(curves, slopes, noises) -> Prior:
     weights = []
-    for size, chosen in zip(SHAPE, (slopes, noises, kappas), strict=True):
+    for size, chosen in zip(SHAPE, (curves, slopes, noises), strict=True):
         weights.append(tuple(1 / len(chosen) if i in chosen else 0.0 for i in range(size)))
     return Prior(*weights)
 
@@ -54,7 +53,7 @@ def test_equals_brute_force(target):
         Observation(9000, 0.0, 2000),  # censored below
         Observation(700, 0.95, 1000, right_censored=True),
     ]
-    prior = point_prior((6, 10), (2, 6), (0, 2))
+    prior = point_prior((0, 1, 2), (6, 10), (2, 6))
     b = belief(observations, LOW, HIGH, target, prior)
 
     def crossing(g):
@@ -69,7 +68,7 @@ def test_equals_brute_force(target):
     mass = []
     for left, right in pairwise(b.edges):
         m, likelihood = (left + right) / 2, 0.0
-        for s, g, kappa in itertools.product(b.slopes, NOISES[[2, 6]], KAPPAS[[0, 2]]):
+        for curve, s, g in itertools.product(("logistic", "rough", "saturating"), b.slopes, NOISES[[2, 6]]):
             product = float(np.interp(math.log(s), np.log(SLOPES), prior.slope))
             for o in observations:
                 k = o.r_mem * o.n_samples
@@ -77,7 +76,13 @@ def test_equals_brute_force(target):
                 r = 1 / (1 + math.exp(-z))
                 v = 1 / (o.n_samples * r + 0.5) + 1 / (o.n_samples * (1 - r) + 0.5)
                 s_d = s * (math.log(o.n) - m)
-                law = NormalDist(h[g] - s_d, math.sqrt(g**2 + v + (kappa * s_d) ** 2 + (s * (right - left)) ** 2 / 12))
+                mean, variance = h[g] - s_d, g**2 + v + (s * (right - left)) ** 2 / 12
+                if curve == "rough" or (curve == "saturating" and s_d > 0):
+                    variance += (0.2 * s_d) ** 2
+                elif curve == "saturating":
+                    mean = h[g] + 1.1 * math.tanh(-s_d / 1.1)
+                    variance += (0.6 * math.tanh(-s_d / 1.1)) ** 2
+                law = NormalDist(mean, math.sqrt(variance))
                 if z >= top or o.right_censored:
                     product *= 0.98 * (1 - law.cdf(z)) + 0.02 * 0.02
                 elif z <= bottom:
@@ -129,7 +134,7 @@ def test_without_observations_flat():
 def test_raising_r_never_lowers_emm():
     """Exactly so for a known shape; the slope is learnt too, which may move the median by a small part of its sd."""
     rng = np.random.default_rng(0)
-    known = point_prior((9,), (4,), (0,))
+    known = point_prior((0,), (9,), (4,))
     for _ in range(30):
         ns = [200, 400, 800, 1600, 3200, *np.exp(math.log(2000) + rng.normal(0, 0.2, 3)).astype(int)]
         before = trials(ns, 2000, SLOPES[9], NOISES[4], seed=int(rng.integers(1 << 30)))
@@ -212,7 +217,7 @@ def test_refuses_a_senseless_question():
         with pytest.raises(ValueError, match=r"range of N|target"):
             belief([], low, high, target)
     with pytest.raises(ValueError, match="prior: slope"):
-        Prior((1.0,), base_prior().noise, base_prior().kappa)
+        Prior(base_prior().curve, (1.0,), base_prior().noise)
 
 
 def test_hundreds_of_trials_do_not_underflow():

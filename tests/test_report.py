@@ -17,9 +17,10 @@ import sweep.report
 from search_spaces.space import Search, SearchSpace
 from search_spaces.table import SPACES
 from sweep.bisection import Options, Verdict
-from sweep.figures import amount, as_pdf, as_png, study_figure, sweep_figure
+from sweep.figures import as_pdf, as_png, study_figure, sweep_figure
 from sweep.report import cautions, human, overlaps, print_table, table, write_report
 from sweep.summary import StudySummary, SweepSummary, summary_of
+from sweep.wording import amount
 from trainables.config import Measurement, TrialSpec
 from trainables.memorization import r_mem_interval
 from trainables.result import DataSummary, Result, TrialRecord

@@ -84,6 +84,20 @@ def test_a_broken_write_leaves_the_old_file(url, error, tmp_path):
     assert storage.read("x/file") == b"new"
 
 
+def test_a_file_is_on_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    """Else a machine that loses power may keep the name and lose the content."""
+    storage, synced, sync = Storage(str(tmp_path)), [], os.fsync
+
+    def listen(descriptor):
+        synced.append((os.fstat(descriptor).st_size, (tmp_path / "x").exists()))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", listen)
+    storage.write("x", b"12345")
+    assert synced == [(5, False)]
+    assert (tmp_path / "x").exists()
+
+
 def test_parts_of_killed_writes_are_not_listed(tmp_path):
     (tmp_path / "checkpoint-00000000000001.pt.1234abcd.part").write_bytes(b"half")
     storage = Storage(str(tmp_path))

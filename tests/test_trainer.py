@@ -208,6 +208,26 @@ def test_sampling_uses_the_average_and_leaves_the_training_alone():
 # ---------------------------------------------------------------- randomness
 
 
+def test_noise_depends_on_seed_and_position(monkeypatch):
+    """New noise at every step, the same for every configuration: that pairs them."""
+
+    def noise(seed=0, **changes):
+        drawn = []
+
+        def loss(denoiser, *_):
+            drawn.append(float(torch.randn(())))
+            return sum(weight.sum() for weight in denoiser.parameters())
+
+        monkeypatch.setattr(trainer_module, "denoising_loss", loss)
+        tiny(seed=seed, **changes).train_until(1.0)
+        return drawn
+
+    first = noise()
+    assert len(set(first)) == 8
+    assert noise(lr=1e-2) == first
+    assert not set(noise(seed=1)) & set(first)
+
+
 def test_initialization_depends_on_configuration_and_seed():
     assert equal(weights(tiny()), weights(tiny(n=5, data_seed=3))), "not on the data or N"
     assert not equal(weights(tiny()), weights(tiny(seed=1)))

@@ -570,7 +570,7 @@ def test_configurations_see_the_same_images_and_subsets_are_nested(tmp_path):
 )
 def test_the_best_snapshot_is_the_last_of_the_highest(sweep, monkeypatch, ratios, best):
     """Its weights are what is measured and kept, and the final ratio is a measurement of its own."""
-    running = start(sweep)
+    calls, running = sampled(monkeypatch), start(sweep)
     script, weights = iter([*ratios, 1]), []
 
     def scripted(images):
@@ -587,8 +587,12 @@ def test_the_best_snapshot_is_the_last_of_the_highest(sweep, monkeypatch, ratios
     assert [snapshot.n_memorized for snapshot in result.curve] == list(ratios)
     assert (result.r_mem, result.n_memorized) == (0.1, 1)
     assert (result.r_mem_half, result.r_mem_last) == (ratios[1] / 6, ratios[3] / 6)
-    kept = measured(sweep)[1]
+    arrays, kept = measured(sweep)
     assert_same(kept, weights[best - 1])
+    fresh = Trainer(SPEC.configuration, running.images, 0, CPU)
+    fresh.load_sampling_weights(kept)
+    drawn = [fresh.sample(seeds, SPEC.measurement) for seeds in calls[4:7]]
+    np.testing.assert_array_equal(arrays["images"], torch.cat(drawn))
     assert all(not torch.equal(kept[0], other[0]) for index, other in enumerate(weights[:4]) if index != best - 1)
 
 

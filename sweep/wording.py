@@ -1,0 +1,33 @@
+"""How an EMM is written for people, the same in terminal, table, figures and page."""
+
+import math
+
+from sweep.bisection import Options, Verdict
+
+
+def amount(value: float) -> str:
+    """An EMM or an end of its interval: three significant digits."""
+    rounded = float(f"{value:.3g}")
+    return f"{rounded:,.{max(0, 2 - math.floor(math.log10(rounded)))}f}"
+
+
+def emm_text(verdict: Verdict, options: Options) -> str:
+    """The EMM in a word: a number, `< n_low`, `> n_high`, or `-` when nothing is known."""
+    if verdict.state == "below_range":
+        return f"< {options.low:,}"
+    if verdict.state == "above_range":
+        return f"> {options.high:,}"
+    return "-" if verdict.emm is None else amount(verdict.emm)
+
+
+def interval_text(verdict: Verdict) -> str:
+    """The 95 % interval of an EMM; one-sided where the EMM lies outside the range."""
+    low, high = verdict.emm_low, verdict.emm_high
+    if low is not None and high is not None:
+        return f"{amount(low)} to {amount(high)}"
+    return f"up to {amount(high)}" if high is not None else f"from {amount(low)}" if low is not None else "-"
+
+
+def belief_text(verdict: Verdict, options: Options) -> str:
+    """EMM and interval in one phrase."""
+    return f"EMM {emm_text(verdict, options)} [{interval_text(verdict)}]"

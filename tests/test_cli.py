@@ -1,0 +1,126 @@
+"""The command line as a user meets it: in a process of its own, judged by what it prints, returns and leaves behind."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sweep.cli import main
+
+ROOT = Path(__file__).parent.parent
+# trials of a second: too short to memorize anything, long enough to go through everything
+FOLDER = ["--set", "data.kind=folder", "--set", "data.path=/nowhere", "--set", "data.resolution=8"]
+TINY = [
+    *("--set", "trainer.length=6", "--set", "measurement.n_samples=40", "--set", "measurement.n_selection=20"),
+    *("--set", "measurement.snapshots=2", "--set", "search.max_trials=2", "--set", "search.n_high=64"),
+]
+
+
+def emm(*arguments, timeout=110):
+    command = [sys.executable, "-c", "from sweep.cli import main; main()", *map(str, arguments)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=timeout, env=environment)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["run", "digits-widht", "--out", "OUT"], "no search space 'digits-widht'; there are digits-width"),
+        (["run", "digits-width"], "--out DIR"),
+        (["run", "digits-width", "--out", "OUT", "--set", "network.dropuot=0"], "did you mean dropout?"),
+        (["run", "digits-width", "--out", "OUT", "--set", "trainer.lr=fast"], "trainer.lr: Input should be a valid number"),
+        (["run", "digits-width", "--out", "OUT", "--set", "network.dropout=2"], "network.dropout: Input should be less than 1"),
+        (["run", "digits-width", "--out", "OUT", "--set", "network.width=9"], "network.width: digits-width varies this field"),
+        (["run", "digits-width", "--out", "OUT", "--set", "network"], "write it as path=value"),
+        (["run", "digits-width", "--out", "OUT", "--set", "search.n_high=5000"], "1797"),
+        (["run", "digits-width", "--out", "OUT", *FOLDER], "not a directory"),
+        (["run", "cifar10-width", "--out", "OUT"], "data.root"),
+        (["run", "cifar10-width", "--out", "OUT", "--set", "data.root=/nowhere"], "no intact CIFAR-10"),
+        (["run", "digits-width", "--out", "OUT", "--cpus-per-trial", "512"], "--cpus-per-trial 512"),
+        (["run", "digits-width", "--out", "OUT", "--workers", "0"], "--workers"),
+        (["trial", "digits-width", "--config", "width=9", "--n", "8", "--out", "OUT"], "has width=8, width=16"),
+        (["trial", "digits-width", "--config", "width=8", "--n", "1", "--out", "OUT"], "n: Input should be greater"),
+        (["trial", "digits-width", "--config", "width=8", "--n", "1798", "--out", "OUT"], "more than the 1797 images"),
+        (["status", "OUT"], "holds no sweep"),
+        (["report", "OUT"], "holds no sweep"),
+        (["sync", "OUT"], "holds no sweep"),
+        (["ui", "OUT"], "holds no sweep"),
+        (["frobnicate"], "frobnicate"),
+        (["plan"], "SPACE"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_one_line_exit_2_and_nothing_is_created(tmp_path, capsys, arguments, text):
+    out = tmp_path / "out"
+    with pytest.raises(SystemExit) as ended:
+        main([str(out) if argument == "OUT" else argument for argument in arguments])
+    printed = capsys.readouterr()
+    assert ended.value.code == 2
+    assert printed.err.startswith("emm: error: ")
+    assert printed.err.count("\n") == 1
+    assert text in printed.err
+    assert not out.exists()
+
+
+def test_plan_counts_the_papers_networks_without_its_data():
+    planned = json.loads(emm("plan", "cifar10-width", "--json").stdout)
+    assert planned["space"] == "cifar10-width"
+    millions = [round(row["parameters"] / 1e6, 1) for row in planned["configurations"]]
+    assert millions == [35.1, 79.0, 140.4, 219.3]
+    first = planned["configurations"][0]
+    assert {"name", "factors", "n_low", "n_high"} <= first.keys()
+    assert first["images_low"] == 40_000 * first["n_low"]
+
+
+def test_spaces_are_listed():
+    names = {row["name"] for row in json.loads(emm("spaces", "--json").stdout)}
+    assert {"digits-width", "cifar10-width", "cifar10-depth"} <= names
+
+
+@pytest.mark.timeout(300)
+def test_a_sweep_from_run_to_report(tmp_path):
+    out = tmp_path / "sweep out"  # with a space in its name
+    done = emm("run", "digits-width", "--out", out, *TINY, timeout=200)
+    assert done.returncode == 0, done.stderr
+    assert "width=8" in done.stdout
+    assert "unresolved" in done.stdout or "below_range" in done.stdout
+    assert str(out / "report" / "index.html") in done.stdout
+    assert (out / "report" / "index.html").stat().st_size > 1000
+
+    report = json.loads(emm("report", out, "--json").stdout)
+    assert [one["name"] for one in report["configurations"]] == ["width=8", "width=16"]
+    trials = [trial for one in report["configurations"] for trial in one["trials"]]
+    assert all(trial["state"] in ("complete", "running") for trial in trials)
+    assert all(0 <= trial["r_mem"] <= 1 and trial["n_samples"] == 40 for trial in trials if trial["state"] == "complete")
+    assert {"alone_low", "alone_high", "images_trained", "verdict"} <= report["configurations"][0].keys()
+
+    before = {path: path.stat().st_mtime_ns for path in out.glob("trials/*/*")}
+    again = emm("run", "digits-width", "--out", out, *TINY)
+    assert again.returncode == 0
+    assert {path: path.stat().st_mtime_ns for path in out.glob("trials/*/*")} == before
+    changed = emm("run", "digits-width", "--out", out, *TINY, "--set", "trainer.lr=0.5")
+    assert (changed.returncode, "trainer.lr" in changed.stderr) == (2, True)
+
+    status = json.loads(emm("status", out, "--json").stdout)
+    assert status["driver"] is None
+    (out / "optuna.db").unlink()
+    (out / "mlflow.db").unlink()
+    assert emm("sync", out).returncode == 0
+    assert (out / "optuna.db").exists()
+    assert (out / "mlflow.db").exists()
+
+
+def test_one_trial_in_the_foreground(tmp_path):
+    done = emm("trial", "digits-width", "--config", "width=8", "--n", "20", "--seed", "3", "--out", tmp_path, *TINY)
+    assert done.returncode == 0, done.stderr
+    (result,) = tmp_path.glob("trials/*/result.json")
+    assert f"R_mem {json.loads(result.read_text())['r_mem']:.4f}" in done.stdout
+
+
+def test_a_trial_that_fails_says_why(tmp_path):
+    settings = [*TINY, "--set", "trainer.lr=1e30", "--set", "trainer.warmup=0"]
+    done = emm("trial", "digits-width", "--config", "width=8", "--n", "20", "--out", tmp_path, *settings)
+    assert done.returncode == 1
+    assert "the loss is not finite" in done.stderr

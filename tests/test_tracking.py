@@ -1,0 +1,398 @@
+"""MLflow as people and `emm sync` see it: real trials, a real database, a real server."""
+
+import io
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+import torch
+from PIL import Image
+
+from search_spaces.space import Search, SearchSpace
+from sweep.summary import SWEEP, SweepSummary, summarize
+from sweep.tracking import Destination, Tracker, View, default_images, sync
+from sweep.ui import DATABASE, local_tracking, make_grid, server, studies_url, sweep_key
+from trainables.config import EDM, Arrays, Configuration, DDPMpp, Digits, Measurement, Optimum, StandardTrainer, TrialSpec
+from trainables.datasets import ImageData, load
+from trainables.errors import UserError
+from trainables.memorization import r_mem_interval
+from trainables.result import MEASUREMENT, RESULT, Result, trial_directory
+from trainables.storage import Storage
+from trainables.trial import Trial
+
+pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")  # SQLAlchemy, of MLflow's tables
+
+DIGITS = load(Digits())
+SPACE = SearchSpace(
+    name="tiny",
+    question="Does it copy?",
+    source="a test",
+    expectation="it does",
+    cost="seconds",
+    base=Configuration(
+        data=Digits(),
+        network=DDPMpp(depth=1, multipliers=(1,), attention=()),
+        diffusion=EDM(),
+        trainer=StandardTrainer(clock="steps", length=4, batch=8),
+    ),
+    vary={"network.width": (4, 8)},
+    search=Search(n_low=4, n_high=64),
+    measurement=Measurement(n_samples=30, n_selection=10, snapshots=2, sampler_steps=6),
+)
+
+
+@dataclass
+class Sweep:
+    storage: Storage
+
+    @property
+    def summary(self) -> SweepSummary:
+        return summarize(self.storage)
+
+    def trial(self, name: str, n: int, seed: int, optimum: bool = False) -> Trial:
+        (configuration,) = (one.configuration for one in SPACE.configurations if one.name == name)
+        if optimum:  # nothing is trained, everything is copied
+            configuration = configuration.model_copy(update={"network": Optimum()})
+        spec = TrialSpec(name=name, configuration=configuration, measurement=SPACE.measurement, n=n, seed=seed)
+        return Trial(spec, DIGITS, self.storage, torch.device("cpu"))
+
+    def finished(self, name: str, n: int, seed: int, optimum: bool = False) -> Result:
+        trial = self.trial(name, n, seed, optimum)
+        while trial.result is None:
+            trial.step()
+        return trial.result
+
+
+def new_sweep(directory: Path) -> Sweep:
+    storage = Storage(str(directory))
+    storage.write_json(SWEEP, {"space": SPACE.model_dump(mode="json")})
+    return Sweep(storage)
+
+
+@pytest.fixture(scope="module")
+def blank(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with MLflow's tables and nothing else: making them takes seconds, copying them does not."""
+    path = tmp_path_factory.mktemp("blank") / DATABASE
+    from mlflow import MlflowClient
+
+    MlflowClient(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture
+def empty(tmp_path: Path, blank: Path) -> Sweep:
+    (tmp_path / DATABASE).write_bytes(blank.read_bytes())
+    return new_sweep(tmp_path)
+
+
+def destination(sweep: Sweep, images: Any = "pairs") -> Destination:
+    return Destination(*local_tracking(Path(sweep.storage.root)), images, lambda name: DIGITS)
+
+
+def track(sweep: Sweep, where: Destination) -> Tracker:
+    return Tracker(sweep.summary, lambda name: {s.name: s for s in sweep.summary.studies}[name].verdict, sweep.storage, where)
+
+
+def runs(where: Destination | str) -> dict[str, Any]:
+    """All runs by name; fails on two of one name."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(where if isinstance(where, str) else where.uri)
+    experiment = client.get_experiment_by_name("emm-sweep")
+    found = client.search_runs([experiment.experiment_id])
+    assert len({run.info.run_name for run in found}) == len(found)
+    return {run.info.run_name: run for run in found}
+
+
+def artifacts(run: Any) -> dict[str, Path]:
+    root = Path(run.info.artifact_uri)
+    return {str(path.relative_to(root)): path for path in root.rglob("*") if path.is_file()}
+
+
+def history(where: Destination, run: Any, metric: str) -> list[tuple[int, float]]:
+    from mlflow import MlflowClient
+
+    points = MlflowClient(where.uri).get_metric_history(run.info.run_id, metric)
+    return sorted((point.step, point.value) for point in points)
+
+
+def content(where: Destination) -> Any:
+    """What the runs say, without what is new in every database."""
+    return {
+        name: (
+            run.info.status,
+            run.data.metrics,
+            run.data.params,
+            {tag: value for tag, value in run.data.tags.items() if not tag.startswith("mlflow.")},
+            history(where, run, "r_mem_snapshot"),
+            history(where, run, "emm"),
+            {path: file.read_bytes() for path, file in artifacts(run).items()},
+        )
+        for name, run in runs(where).items()
+    }
+
+
+def test_a_sweep_as_it_runs(empty: Sweep) -> None:
+    where = destination(empty)
+    tracker = track(empty, where)
+    trial = empty.trial("width=4", 8, 0)
+    tracker.trial_started(trial.started)
+    while trial.result is None:
+        report = trial.step()
+        tracker.trial_progress(trial.started, report)
+        tracker.trial_progress(trial.started, report)  # a snapshot may be told more than once
+    tracker.trial_finished(trial.result)
+    stopped = empty.trial("width=4", 16, 1)
+    tracker.trial_started(stopped.started)
+    tracker.close(40)
+    assert tracker.missed == 0
+
+    found, result = runs(where), trial.result
+    sweep, study, run = found["tiny"], found["width=4"], found["width=4 N=8 seed=0"]
+    levels = [one.data.tags["emm.level"] for one in (sweep, study, run)]
+    assert levels == ["sweep", "study", "trial"]
+    assert study.data.tags["mlflow.parentRunId"] == sweep.info.run_id
+    assert run.data.tags["mlflow.parentRunId"] == study.info.run_id
+    assert len(found) == 5  # one sweep, two studies, two trials
+
+    assert run.info.status == "FINISHED"
+    assert found["width=4 N=16 seed=1"].info.status == sweep.info.status == "KILLED"  # the sweep was not decided
+    low, high = r_mem_interval(result.n_memorized, result.n_samples)
+    given = {"r_mem": result.r_mem, "r_mem_low": low, "r_mem_high": high, "ceiling": 1.0, "n_samples": 30, "images_trained": 32}
+    assert {name: run.data.metrics[name] for name in given} == given
+    assert [step for step, _ in history(where, run, "r_mem_snapshot")] == [16, 32]
+    assert history(where, run, "loss") == [(one.images_trained, one.loss) for one in result.curve]
+    params = {"configuration": "width=4", "n": "8", "seed": "0", "width": "4", "network.kind": "ddpmpp", "network.width": "4"}
+    params |= {"measurement.n_samples": "30", "trainer.betas": "[0.9, 0.999]"}
+    assert {name: run.data.params[name] for name in params} == params
+    (entry,) = run.inputs.dataset_inputs
+    assert (entry.dataset.name, entry.dataset.digest) == ("digits", DIGITS.digest[:32])
+    assert DIGITS.digest in entry.dataset.source
+
+    verdict = empty.summary.studies[0].verdict
+    assert study.data.params == {"configuration": "width=4", "width": "4"}
+    assert study.data.metrics["emm"] == pytest.approx(verdict.emm, rel=1e-4)
+    assert study.data.metrics["images_trained"] == 32
+    assert study.data.tags["emm.verdict"] == "searching"
+
+
+def test_distances_are_kept_with_positions_in_the_whole_data_set(empty: Sweep) -> None:
+    result = empty.finished("width=4", 8, 3, optimum=True)
+    where = destination(empty)
+    sync(empty.summary, empty.storage, where)
+    file = artifacts(runs(where)["width=4 N=8 seed=3"])["distances.csv"]
+    table = np.genfromtxt(file, delimiter=",", names=True)
+    kept = np.load(io.BytesIO(trial_directory(empty.storage, result.training_key).read(MEASUREMENT) or b""))
+    assert np.allclose(table["d1"], kept["d1"])
+    assert table["memorized"].sum() == result.n_memorized == 30
+    copied = DIGITS.images[table["i1"].astype(int)].astype(float)
+    distance = np.sqrt(((copied - kept["images"]) ** 2).sum((1, 2, 3)))
+    assert np.allclose(distance, table["d1"])
+
+
+def test_sync_again_changes_nothing_and_an_empty_database_is_filled(empty: Sweep, blank: Path) -> None:
+    live = destination(empty)
+    tracker = track(empty, live)
+    tracker.trial_finished(empty.finished("width=4", 8, 0))
+    failed = empty.trial("width=8", 8, 0).started
+    result = Result(**dict(failed), complete=False, cause="out of memory")
+    trial_directory(empty.storage, failed.training_key).write(RESULT, result.model_dump_json().encode())
+    tracker.trial_finished(result)
+    tracker.close(40)
+    before = content(live)
+    assert before["width=8 N=8 seed=0"][0] == "FAILED"
+    assert before["width=8 N=8 seed=0"][3]["emm.cause"] == "out of memory"
+
+    for _ in range(2):
+        sync(empty.summary, empty.storage, live)
+        assert content(live) == before
+
+    root = Path(empty.storage.root)
+    (root / "new.db").write_bytes(blank.read_bytes())
+    rebuilt = replace(live, uri=f"sqlite:///{root / 'new.db'}", artifacts=str(root / "new"))
+    sync(empty.summary, empty.storage, rebuilt)
+    assert content(rebuilt) == before
+
+
+def test_a_new_driver_goes_on_in_the_same_runs(empty: Sweep) -> None:
+    where = destination(empty)
+    trial = empty.trial("width=4", 8, 0)
+    first = track(empty, where)
+    first.trial_started(trial.started)
+    while not trial.curve:
+        first.trial_progress(trial.started, trial.step())
+    first.close(40)
+    assert runs(where)["width=4 N=8 seed=0"].info.status == "KILLED"
+
+    again = empty.trial("width=4", 8, 0)
+    second = track(empty, where)
+    second.trial_started(again.started)
+    while again.result is None:
+        second.trial_progress(again.started, again.step())
+    second.trial_finished(again.result)
+    second.close(40)
+    run = runs(where)["width=4 N=8 seed=0"]
+    assert run.info.status == "FINISHED"
+    assert [step for step, _ in history(where, run, "loss")] == [16, 32]
+
+
+def test_sync_ends_what_a_killed_driver_left_running(empty: Sweep) -> None:
+    where, trial = destination(empty), empty.trial("width=4", 8, 0)
+    view = View(SPACE, empty.storage, where)
+    view.trial_started(trial.started)
+    view.trial_started(empty.trial("width=4", 16, 1).started)
+    empty.finished("width=4", 8, 0)
+    sync(empty.summary, empty.storage, where, live=True)
+    assert runs(where)["width=4 N=16 seed=1"].info.status == "RUNNING"
+    sync(empty.summary, empty.storage, where)
+    found = runs(where)
+    assert (found["width=4 N=8 seed=0"].info.status, found["width=4 N=16 seed=1"].info.status) == ("FINISHED", "KILLED")
+
+
+def test_a_number_that_no_longer_holds_is_withdrawn(empty: Sweep) -> None:
+    empty.finished("width=4", 8, 0)
+    where, summary = destination(empty), empty.summary
+    sync(summary, empty.storage, where)
+    assert runs(where)["width=4"].data.metrics["emm"] > 0
+    study = replace(
+        summary.studies[0], verdict=replace(summary.studies[0].verdict, state="above_range", emm=None, emm_high=None)
+    )
+    sync(replace(summary, studies=[study]), empty.storage, where)
+    run = runs(where)["width=4"]
+    assert np.isnan(run.data.metrics["emm"])
+    assert run.data.tags["emm.verdict"] == "above_range"
+    assert run.info.status == "FINISHED"
+
+
+@pytest.mark.parametrize("images", ["none", "generated", "pairs"])
+def test_pictures_are_those_that_are_allowed(empty: Sweep, images: str) -> None:
+    empty.finished("width=4", 8, 0)
+    where = destination(empty, images)
+    sync(empty.summary, empty.storage, where)
+    run = runs(where)["width=4 N=8 seed=0"]
+    names = {"distances.csv"} if images == "none" else {"distances.csv", "samples.png"}
+    assert set(artifacts(run)) == names
+    if images == "none":
+        assert "mlflow.note.content" not in run.data.tags
+    else:
+        with Image.open(artifacts(run)["samples.png"]) as picture:
+            assert picture.height == 2 * (48 + 12 if images == "generated" else 2 * 48 + 3 + 12)
+
+
+@pytest.mark.parametrize("data", [None, lambda name: (_ for _ in ()).throw(UserError("gone")), lambda name: OTHER])
+def test_training_images_are_left_out_where_the_data_are_not_at_hand(empty: Sweep, data: Any) -> None:
+    empty.finished("width=4", 8, 0)
+    where = replace(destination(empty), data=data)
+    sync(empty.summary, empty.storage, where)
+    with Image.open(artifacts(runs(where)["width=4 N=8 seed=0"])["samples.png"]) as picture:
+        assert picture.height == 2 * (48 + 12)
+
+
+OTHER = ImageData.of(DIGITS.images[:10], None, "digits")
+
+
+def test_private_data_are_not_shown_by_default() -> None:
+    assert default_images(SPACE) == "pairs"
+    base = SPACE.base.model_copy(update={"data": Arrays(path="mine.npz", resolution=8, channels=1)})
+    assert default_images(SPACE.model_copy(update={"base": base})) == "none"
+
+
+def test_grid_shows_each_sample_above_its_neighbour() -> None:
+    generated = np.full((3, 1, 8, 8), 200, np.uint8)
+    nearest = np.full((3, 1, 8, 8), 100, np.uint8)
+    grid = make_grid(generated, nearest, np.array([True, False, False]), columns=2)
+    assert grid.shape == (2 * (2 * 48 + 3 + 12), 2 * (48 + 12), 3)
+    assert grid[30, 30].tolist() == [200] * 3
+    assert grid[80, 30].tolist() == [100] * 3
+    assert grid[4, 30].tolist() == [230, 159, 0]  # the frame
+    assert grid[4, 90].tolist() == [255] * 3
+    assert (grid[111:, 60:] == 255).all()  # no fourth one
+    assert make_grid(np.zeros((1, 3, 64, 64), np.uint8), None, np.array([False]), columns=1).shape == (76, 76, 3)
+
+
+def test_a_dead_server_costs_the_driver_nothing(empty: Sweep, caplog: pytest.LogCaptureFixture) -> None:
+    result = empty.finished("width=4", 8, 0)
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))  # bound, and nobody listens
+        where = Destination(f"http://127.0.0.1:{unused.getsockname()[1]}")
+        verdict = empty.summary.studies[0].verdict
+        tracker = Tracker(empty.summary, lambda name: verdict, empty.storage, where)
+        begin = time.monotonic()
+        for _ in range(200):
+            tracker.trial_started(result)
+            tracker.trial_progress(result, {"snapshot": result.curve[0].model_dump()})
+            tracker.trial_stopped(result)
+        assert time.monotonic() - begin < 2
+        begin = time.monotonic()
+        tracker.close(3)
+        assert time.monotonic() - begin < 4
+        with pytest.raises(UserError, match="MLflow at http"):
+            sync(empty.summary, empty.storage, where)
+    assert sum("MLflow: " in record.message for record in caplog.records) <= 1
+    assert any("emm sync" in record.message for record in caplog.records)
+
+
+def test_importing_it_does_not_import_mlflow() -> None:
+    code = "import sys, sweep.tracking, sweep.ui; sys.exit('mlflow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+# ---------------------------------------------------------------- the server
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory, blank: Path) -> Iterator[tuple[Sweep, str]]:
+    directory = tmp_path_factory.mktemp("served")
+    (directory / DATABASE).write_bytes(blank.read_bytes())
+    sweep = new_sweep(directory)
+    sweep.finished("width=4", 8, 0)
+    sync(sweep.summary, sweep.storage, destination(sweep))
+    with server(directory) as address:
+        yield sweep, address
+    left = [
+        process.pid for process in psutil.process_iter(["cmdline"]) if str(directory) in " ".join(process.info["cmdline"] or [])
+    ]
+    assert not left, "the server left processes behind"
+
+
+@pytest.mark.timeout(120)
+def test_a_server_shows_and_takes_the_same_runs(served: tuple[Sweep, str]) -> None:
+    sweep, address = served
+    url = studies_url(address, sweep_key(SPACE, sweep.storage))
+    assert url.startswith(f"{address}/#/experiments/1/runs?workflowType=machine_learning&viewStateShareKey=")
+    with pytest.raises(UserError, match="emm sync"):
+        studies_url(address, "another sweep")
+    before = runs(address)
+    where = replace(destination(sweep), uri=address)
+    tracker = track(sweep, where)
+    tracker.trial_finished(sweep.finished("width=8", 16, 0))
+    tracker.close(40)
+    assert tracker.missed == 0
+    after = runs(address)
+    assert set(after) - set(before) == {"width=8 N=16 seed=0"}
+    assert {name: run.info.run_id for name, run in after.items() if name in before} == {
+        name: run.info.run_id for name, run in before.items()
+    }
+    assert set(artifacts(after["width=8 N=16 seed=0"])) == {"distances.csv", "samples.png"}
+
+
+@pytest.mark.timeout(120)
+def test_a_port_in_use_is_the_users_mistake(served: tuple[Sweep, str]) -> None:
+    sweep, address = served
+    with pytest.raises(UserError, match="leave it out"), server(Path(sweep.storage.root), int(address.rsplit(":", 1)[1])):
+        pass
+
+
+def test_a_directory_without_a_database_is_the_users_mistake(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="emm sync"), server(tmp_path):
+        pass
+    assert not os.listdir(tmp_path)
