@@ -12,8 +12,8 @@ _ROWS = [
         expectation="EMM grows with the width",
         cost="minutes on 2 CPU cores",
         base=DIGITS,
-        vary={"network.width": (8, 16)},
-        search=Search(n_low=16, n_high=256, precision=0.2, max_trials=16),
+        vary={"network.width": (4, 8)},
+        search=Search(n_low=8, n_high=256, precision=0.2, max_trials=16),
         measurement=DIGITS_MEASUREMENT,
     ),
     SearchSpace(

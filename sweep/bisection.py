@@ -25,6 +25,7 @@ from typing import Any, Literal
 import optuna
 from optuna.distributions import BaseDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
+from scipy.special import expit, logit
 
 from sweep.posterior import Belief, Observation, Prior, base_prior, belief
 
@@ -33,6 +34,7 @@ State = Literal["searching", "found", "below_range", "above_range", "unresolved"
 NEAR = 0.5  # a witness lies within e^0.5 of the estimate
 ASIDE = 0.15  # where a missing witness is looked for, in ln N from the estimate
 SURE = 0.95  # mass of the belief outside the range that ends a study
+SENTINEL = 4.0  # a guarded study looks this far above the estimate for a curve that rises again
 MAX_FAILED = 3
 OPTIONS_KEY = "emm.options"
 
@@ -43,8 +45,9 @@ class Options:
 
     `low`, `high` range of N; `target` the R_mem whose crossing is sought; `precision` sd of ln EMM to reach;
     `max_trials` finished trials after which the study ends as unresolved; `cost` of a trial: ∝ N ("images", exact
-    epochs) or the same for every N ("constant", fixed steps); `start` first N, `low` by default; `prior` of slope,
-    noise and discrepancy, frozen when the study starts.
+    epochs) or the same for every N ("constant", fixed steps); `start` first N, `low` by default; `prior` of the
+    curve's shape, frozen when the study starts; `guard` against curves that dip under the target and rise again, by
+    one trial at 4 × the estimate.
     """
 
     low: int
@@ -55,6 +58,7 @@ class Options:
     cost: Literal["images", "constant"] = "images"
     start: int | None = None
     prior: Prior = field(default_factory=base_prior)
+    guard: bool = False
 
     def __post_init__(self) -> None:
         if not (isinstance(self.low, int) and isinstance(self.high, int) and 1 <= self.low < self.high):
@@ -81,7 +85,7 @@ class Options:
         return cls(**{**values, "prior": Prior(**values["prior"])})
 
     def belief(self, finished: Sequence[Observation]) -> Belief:
-        return belief(finished, self.low, self.high, self.target, self.prior)
+        return belief(_above_dips(finished, self), self.low, self.high, self.target, self.prior)
 
     def passed(self, trial: Observation) -> bool:
         return trial.r_mem >= self.target or trial.right_censored
@@ -117,13 +121,15 @@ def propose(finished: Sequence[Observation], pending: Sequence[int], options: Op
     """
     if not finished and not pending:
         return options.first
-    b = b or options.belief(finished)
+    b, finished = b or options.belief(finished), _above_dips(finished, options)
     top = max([o.n for o in finished] + list(pending))
     if all(options.passed(o) for o in finished) and top < options.high:
         return _free(_gallop(finished, top, options, b), pending, options)
     passing, failing = _witnesses(finished, options, b)
     asked = None
-    if b.sd <= options.precision:
+    if not _guarded(finished, options, b) and (_decided(options, b) or _enough(finished, options, b)):
+        asked = math.floor(min(SENTINEL * max(b.median, options.low), options.high))
+    elif b.sd <= options.precision:
         if not failing:
             asked = math.ceil(b.median * math.exp(ASIDE))
         elif not passing:
@@ -181,25 +187,57 @@ def _enough(finished: Sequence[Observation], options: Options, b: Belief) -> boo
     return b.sd <= limit and all(_witnesses(finished, options, b))
 
 
+def _decided(options: Options, b: Belief) -> State | None:
+    """Whether EMM lies outside the range."""
+    if b.p_below(options.low) > SURE:
+        return "below_range"
+    return "above_range" if b.p_above(options.high) > SURE else None
+
+
+def _guarded(finished: Sequence[Observation], options: Options, b: Belief) -> bool:
+    """Whether a trial far above the estimate has shown that the curve does not rise again; True without `guard`."""
+    sentinel = min(0.9 * SENTINEL * max(b.median, options.low), options.high)
+    return not options.guard or any(o.n >= math.floor(sentinel) for o in finished)
+
+
+def _above_dips(finished: Sequence[Observation], options: Options) -> Sequence[Observation]:
+    """With `guard`, the trials above the last dip: EMM is the largest N that passes, what lies below a dip is moot.
+
+    A trial far above the estimate of those below it shows a dip if it memorizes more than they predict.
+    """
+    if options.guard:
+        floor = expit(logit(options.target) - 3)  # copies by chance are no sign of a dip
+        for o in sorted(finished, key=lambda o: -o.n):
+            below = [t for t in finished if t.n < o.n / 2.5]
+            if o.r_mem > floor and any(not options.passed(t) for t in below):
+                b = belief(below, options.low, options.high, options.target, options.prior)
+                if o.n > 2 * b.median and o.r_mem > b.predict([o.n])[2][0]:
+                    return [t for t in finished if t.n >= o.n / 2.5]
+    return finished
+
+
 def judge(finished: Sequence[Observation], options: Options, b: Belief | None = None) -> Verdict:
     """The verdict that follows from the finished trials; `b` as in `propose`."""
     if not finished:
         return Verdict("searching", None, None, None, None, "no trial has finished", 0)
     b = b or options.belief(finished)
     emm, (low, high), count = b.median, b.interval(), len(finished)
-    if (p := b.p_below(options.low)) > SURE:
-        return Verdict("below_range", None, None, high, b.sd, f"P(EMM < {options.low}) = {p:.3f}", count)
-    if (p := b.p_above(options.high)) > SURE:
-        return Verdict("above_range", None, low, None, b.sd, f"P(EMM > {options.high}) = {p:.3f}", count)
-    state: State
-    if _enough(finished, options, b):
+    heard = _above_dips(finished, options)
+    outside, guarded = _decided(options, b), _guarded(heard, options, b)
+    if outside == "below_range" and guarded:
+        reason = f"P(EMM < {options.low}) = {b.p_below(options.low):.3f}"
+        return Verdict("below_range", None, None, high, b.sd, reason, count)
+    if outside == "above_range":
+        reason = f"P(EMM > {options.high}) = {b.p_above(options.high):.3f}"
+        return Verdict("above_range", None, low, None, b.sd, reason, count)
+    state: State = "searching"
+    reason = f"sd {b.sd:.3f} of ln EMM, {options.precision} is asked"
+    if guarded and _enough(heard, options, b):
         state, reason = "found", f"sd {b.sd:.3f} of ln EMM, with trials on both sides of it"
     elif count >= options.max_trials:
-        state, reason = "unresolved", f"sd {b.sd:.3f} of ln EMM after all {count} trials, {options.precision} was asked"
+        state, reason = "unresolved", f"after all {count} trials: {reason}"
         if b.sd <= options.precision:
-            reason = f"no trial on the other side of {emm:.0f} after all {count} trials"
-    else:
-        state, reason = "searching", f"sd {b.sd:.3f} of ln EMM, {options.precision} is asked"
+            reason = f"after all {count} trials: too few on the other side of {emm:.0f}"
     return Verdict(state, emm, low, high, b.sd, reason, count)
 
 
@@ -239,8 +277,8 @@ def stop_when_decided(study: optuna.Study, trial: FrozenTrial) -> None:
 class EmmSampler(optuna.samplers.BaseSampler):
     """Suggests N, and only N; arguments as in `Options`.
 
-    The first trial writes the options into the study. Later samplers must agree in all but `precision` and
-    `max_trials`, whose newest value counts, and `prior`, which stays as it was: ValueError otherwise.
+    The first trial writes the options into the study. Later samplers must agree in all but `precision`, `max_trials`
+    and `guard`, whose newest value counts, and `prior`, which stays as it was: ValueError otherwise.
     """
 
     def __init__(
@@ -253,8 +291,9 @@ class EmmSampler(optuna.samplers.BaseSampler):
         cost: Literal["images", "constant"] = "images",
         start: int | None = None,
         prior: Prior | None = None,
+        guard: bool = False,
     ) -> None:
-        self.options = Options(low, high, target, precision, max_trials, cost, start, prior or base_prior())
+        self.options = Options(low, high, target, precision, max_trials, cost, start, prior or base_prior(), guard)
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
         stored, mine = _stored(study), self.options

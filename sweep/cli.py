@@ -206,14 +206,14 @@ def trial(
 @app.command()
 def status(directory: Sweep_, as_json: AsJson = False) -> None:
     """Shows what is known of every study now, and what is training."""
-    from sweep.lock import LOCK
+    from sweep.lock import holder_of
     from sweep.summary import summarize
     from sweep.wording import belief_text
     from trainables.storage import Storage
 
     storage = Storage(directory)
     summary = summarize(storage)
-    holder = storage.read_json(LOCK)
+    holder = holder_of(storage)
     if as_json:
         driver = None if holder is None else {key: holder[key] for key in ("host", "pid", "renewed")}
         print(json.dumps({**summary.as_json(), "driver": driver}, indent=1))
@@ -262,6 +262,7 @@ def sync(
 ) -> None:
     """Rebuilds Optuna's database and MLflow's runs from the results."""
     from sweep.driver import Sweep
+    from sweep.lock import holder_of
     from sweep.studies import Studies
     from sweep.summary import read_space, summary_of
     from sweep.tracking import sync as sync_mlflow
@@ -273,10 +274,11 @@ def sync(
     if not storage.is_local and tracking_uri is None:
         raise UserError("--tracking-uri: say which MLflow server, since the sweep has no local directory")
     results, started = read_all(storage)
-    if storage.is_local:
+    is_live = holder_of(storage) is not None  # then Optuna's database is the driver's
+    if storage.is_local and not is_live:
         Studies(space, f"sqlite:///{Path(directory).absolute() / 'optuna.db'}").reconcile(results, started)
     destination = _destination(space, Path(directory), tracking_uri, Sweep(space).data_of)
-    sync_mlflow(summary_of(space, results, started), storage, destination)
+    sync_mlflow(summary_of(space, results, started), storage, destination, live=is_live)
     print(f"{len(results)} results are in Optuna's database and in MLflow")
 
 

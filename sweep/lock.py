@@ -18,6 +18,12 @@ LEASE_SECONDS = 60.0
 RENEW_SECONDS = 10.0
 
 
+def holder_of(storage: Storage) -> dict[str, Any] | None:
+    """Who runs the sweep now (`host`, `pid`, `renewed`, …); None if nobody does, or whoever did is dead."""
+    holder: dict[str, Any] | None = storage.read_json(LOCK)
+    return None if holder is None or _is_dead(holder) else holder
+
+
 class Lock:
     """Held inside a `with` block. Raises UserError, saying who holds it, if somebody else does.
 
@@ -36,8 +42,7 @@ class Lock:
         self._released = threading.Event()
 
     def __enter__(self) -> "Lock":
-        holder = self.storage.read_json(LOCK)
-        if holder is not None and not self._is_dead(holder):
+        if (holder := holder_of(self.storage)) is not None:
             raise UserError(
                 f"{self.storage.url} is being run by process {holder['pid']} on {holder['host']}; "
                 f"wait for it, or end it and run this command again"
@@ -67,10 +72,11 @@ class Lock:
         while not self._released.wait(RENEW_SECONDS):
             self._renew()
 
-    def _is_dead(self, holder: dict[str, Any]) -> bool:
-        if holder["host"] != self.me["host"]:
-            return bool(time.time() - holder["renewed"] > LEASE_SECONDS)
-        try:
-            return bool(abs(psutil.Process(holder["pid"]).create_time() - holder["started"]) > 1)
-        except psutil.NoSuchProcess:
-            return True
+
+def _is_dead(holder: dict[str, Any]) -> bool:
+    if holder["host"] != platform.node():
+        return bool(time.time() - holder["renewed"] > LEASE_SECONDS)
+    try:
+        return bool(abs(psutil.Process(holder["pid"]).create_time() - holder["started"]) > 1)
+    except psutil.NoSuchProcess:
+        return True

@@ -39,10 +39,9 @@ PLATEAU = 1.1, 0.6  # logit R_mem far below EMM, minus that at EMM, of the third
 
 
 MARGIN = 0.7  # the grid reaches this far, in ln N, beyond both ends of the range
-STEP = 0.12
-CELLS = 112
+STEP = 0.15  # cells of a first look at the whole range …
+CELLS = 96  # … and of the belief
 FINE_SLOPES = 13
-INFLATION = 1.15
 OUTLIER = 0.02  # share of trials that mean nothing
 OUTLIER_DENSITY = {"graded": 0.03, "high": 0.02, "low": 0.8}  # where such a trial lands: mostly at R_mem = 0
 
@@ -210,14 +209,15 @@ def belief(
     # Slopes between the extremes that are still likely: a curve's slope is soon known better than the spacing of SLOPES.
     p = first.joint.sum((0, 2, 3))
     likely = np.flatnonzero((np.cumsum(p) > 1e-3) & (np.cumsum(p) - p < 1 - 1e-3))
-    ends = SLOPES[max(likely[0] - 1, 0)], SLOPES[min(likely[-1] + 1, len(SLOPES) - 1)]
+    ends = first.slopes[max(likely[0] - 1, 0)], first.slopes[min(likely[-1] + 1, len(p) - 1)]
     return _on_cells(observations, _equal_mass(first), np.geomspace(*ends, FINE_SLOPES), target, prior)
 
 
 def _first_look(observations: Sequence[Observation], low: float, high: float, target: float, prior: Prior) -> Belief:
     """Belief on equal cells, good enough to see where narrow ones are needed."""
     left, right = math.log(low) - MARGIN, math.log(high) + MARGIN
-    return _on_cells(observations, np.linspace(left, right, math.ceil((right - left) / STEP) + 1), SLOPES, target, prior)
+    edges = np.linspace(left, right, math.ceil((right - left) / STEP) + 1)
+    return _on_cells(observations, edges, SLOPES[::2], target, prior)
 
 
 def _equal_mass(first: Belief) -> Array:
@@ -297,7 +297,7 @@ def pool(tables: Sequence[Array]) -> Prior:
     """Prior of curve, slope and noise shared by the studies behind `tables` (each from `shape_likelihood`).
 
     EM: every study's posterior of its shape under the pooled prior, then log-normals fitted to their mixture, in which
-    the base prior counts as one study more. A tenth of the noise prior stays wide.
+    the base prior counts as one study more. A part of the noise and slope priors stays wide.
     """
     base = base_prior()
     curve, slope, noise = (np.array(w) for w in (base.curve, base.slope, base.noise))
@@ -309,9 +309,26 @@ def pool(tables: Sequence[Array]) -> Prior:
         slope = lognormal(SLOPES, *_fit(SLOPES, total.sum((0, 2)) + base.slope, floor=0.2))
         centre, spread = _fit(NOISES, total.sum((0, 1)) + base.noise, floor=0.25)
         noise = lognormal(NOISES, centre, spread)
-    # Noise is underestimated a little: a study stops when its trials happen to agree.
-    noise = 0.9 * lognormal(NOISES, INFLATION * centre, spread) + 0.1 * lognormal(NOISES, 0.35, 0.9)
+    # A study stops when its trials happen to agree: noise is underestimated, most of all that of a lone noisy study.
+    noise = 0.8 * lognormal(NOISES, 1.05 * centre, spread) + 0.2 * lognormal(NOISES, 0.5, 0.6)
+    slope = 0.9 * slope + 0.1 * lognormal(SLOPES, 3, 1)
     return Prior(tuple(curve), tuple(slope), tuple(noise))
+
+
+def pool_each(tables: Sequence[Array]) -> list[Prior | None]:
+    """For each study of a sweep the prior pooled from the *others*, with which to report it.
+
+    None where it stands alone: fewer than three others, or its own trials contradict them: the base prior explains
+    them better by half, although a part of the pooled prior is as wide.
+    """
+    priors: list[Prior | None] = []
+    for i, table in enumerate(tables):
+        others = [t for j, t in enumerate(tables) if j != i]
+        prior = pool(others) if len(others) >= 3 else None
+        if prior and (table * base_prior().on(SLOPES)).sum() > 1.5 * (table * prior.on(SLOPES)).sum():
+            prior = None
+        priors.append(prior)
+    return priors
 
 
 def _fit(values: Array, weights: Array, floor: float) -> tuple[float, float]:

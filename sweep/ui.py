@@ -1,5 +1,6 @@
 """The MLflow UI: a server on loopback for a local sweep, and what it shows at first."""
 
+import io
 import json
 import os
 import signal
@@ -8,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -21,9 +22,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search_spaces.space import SearchSpace
-from sweep.summary import read_space
+from sweep.summary import StudySummary, read_space
 from trainables.config import key_of
 from trainables.errors import UserError
+from trainables.memorization import Neighbours, r_mem_interval
+from trainables.result import Result, Snapshot, TrialRecord
 from trainables.storage import Storage
 
 EXPERIMENT = "emm-sweep"
@@ -39,6 +42,7 @@ ENVIRONMENT = {
 }
 VIEW = "mlflow.sharedViewState."  # and a key: the tag of an experiment in which MLflow keeps a view of its page of runs
 START_SECONDS, STOP_SECONDS = 120.0, 10.0
+N_PICTURES = 64
 MIN_PIXELS, GAP, FRAME = 48, 3, 3  # side of a picture, space around it, width of its frame
 MEMORIZED = (230, 159, 0)  # colour of the frame
 
@@ -54,9 +58,6 @@ def prepare_environment() -> None:
 def local_tracking(directory: Path) -> tuple[str, str]:
     """Tracking URI and place of the artifacts of a local sweep."""
     return f"sqlite:///{directory.absolute() / DATABASE}", str(directory.absolute() / ARTIFACTS)
-
-
-# ---------------------------------------------------------------- what is shown
 
 
 def sweep_key(space: SearchSpace, storage: Storage) -> str:
@@ -90,6 +91,86 @@ def studies_url(server: str, key: str) -> str:
     return f"{server}/#/experiments/{experiment['experiment_id']}/runs?workflowType=machine_learning&viewStateShareKey={key}"
 
 
+def study_numbers(study: StudySummary) -> dict[str, float | None]:
+    """What studies are compared by; of the belief five digits, which is more than is known and fits a column."""
+    known = {name: getattr(study.verdict, name) for name in ("emm", "emm_low", "emm_high", "sd")}
+    return {
+        **{name: None if value is None else float(f"{value:.5g}") for name, value in known.items()},
+        "n_trials": study.verdict.n_trials,
+        "images_trained": study.images_trained,
+        "seconds": sum(result.seconds for result in study.results),
+    }
+
+
+def result_numbers(result: Result) -> dict[str, float | None]:
+    numbers: dict[str, float | None] = {}
+    if result.complete:
+        low, high = r_mem_interval(result.n_memorized, result.n_samples)
+        numbers = {"r_mem": result.r_mem, "r_mem_low": low, "r_mem_high": high}
+        names = ("r_mem_last", "r_mem_half", "ceiling", "median_d1", "distinct_copied", "n_samples", "n_memorized")
+        numbers |= {name: getattr(result, name) for name in names}
+    return {**numbers, "images_trained": result.images_trained, "seconds": result.seconds}
+
+
+def curve_numbers(snapshot: Snapshot, record: TrialRecord) -> dict[str, float]:
+    numbers = {"r_mem_snapshot": snapshot.r_mem, "median_d1_snapshot": snapshot.median_d1, "loss": snapshot.loss}
+    numbers["progress"] = snapshot.images_trained / record.spec.configuration.trainer.train_images(record.spec.n)
+    if snapshot.seconds > 0:
+        numbers["images_per_second"] = snapshot.images_trained / snapshot.seconds
+    return numbers
+
+
+def parameters(record: TrialRecord) -> dict[str, str]:
+    """All that describes a trial, by dotted path of the field."""
+    spec = record.spec
+    tree = {**spec.configuration.model_dump(mode="json"), "measurement": spec.measurement.model_dump(mode="json")}
+    fields = {f"{section}.{name}": value for section, group in tree.items() for name, value in group.items()}
+    return texts({"configuration": spec.name, "n": spec.n, "seed": spec.seed, **fields})
+
+
+def texts(values: Mapping[str, Any]) -> dict[str, str]:
+    return {name: value if isinstance(value, str) else json.dumps(value) for name, value in values.items()}
+
+
+def data_set(record: TrialRecord) -> Any:
+    """MLflow's entry of the data behind a trial; it takes 36 characters of a digest, and any text as source."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    data = record.data
+    source = json.dumps({"kind": data.source, "sha256": data.digest})
+    profile = json.dumps({"images": data.size, "duplicates": data.duplicates})
+    tag = InputTag("mlflow.data.context", f"N={record.spec.n} seed={record.spec.seed}")
+    return DatasetInput(Dataset(data.source, data.digest[:32], "emm", source, profile=profile), [tag])
+
+
+def distances_table(found: Neighbours, memorized: NDArray[np.bool_]) -> str:
+    """A line of CSV for each sample."""
+    text = io.StringIO()
+    columns = np.column_stack([found.d1, found.d2, found.i1, found.i2, memorized])
+    np.savetxt(text, columns, ["%.9g", "%.9g", "%d", "%d", "%d"], ",", header="d1,d2,i1,i2,memorized", comments="")
+    return text.getvalue()
+
+
+def one_line(error: Exception) -> str:
+    return (" ".join(str(error).split()) or type(error).__name__)[:300]
+
+
+def sweep_note(space: SearchSpace) -> str:
+    note = f"**{space.question}**\n\nExpected: {space.expectation}. Source: {space.source}.\n\n"
+    return note + f"N from {space.search.n_low} to {space.search.n_high}, target R_mem {space.search.target}."
+
+
+def gallery_note(run_id: str, pairs: bool) -> str:
+    shown = "First samples, each above its nearest training image" if pairs else "First samples"
+    return f"{shown}; memorized ones are framed.\n\n![samples](get-artifact?path=samples.png&run_uuid={run_id})"
+
+
+def gallery(samples: UInt8, found: Neighbours, memorized: NDArray[np.bool_], training: UInt8 | None) -> UInt8:
+    """The first samples as drawn, ordered by d1 / d2; below each its nearest `training` image, if given."""
+    order = np.argsort(found.d1[:N_PICTURES] / np.maximum(found.d2[:N_PICTURES], 1e-9), kind="stable")
+    return make_grid(samples[order], None if training is None else training[found.i1[order]], memorized[order])
+
+
 def make_grid(generated: UInt8, nearest: UInt8 | None, memorized: NDArray[np.bool_], columns: int = 16) -> UInt8:
     """Generated images [n, C, R, R], each above its nearest training image if there is one -> [height, width, 3].
 
@@ -106,9 +187,6 @@ def make_grid(generated: UInt8, nearest: UInt8 | None, memorized: NDArray[np.boo
     tiles[:n, border:-border, border:-border] = pictures.transpose(0, 2, 3, 1)  # grey: one channel for all three
     lines = tiles.reshape(-1, columns, *tiles.shape[1:]).swapaxes(1, 2)
     return lines.reshape(-1, columns * tiles.shape[2], 3)
-
-
-# ---------------------------------------------------------------- the server
 
 
 def serve(directory: Path, port: int | None = None) -> None:
@@ -153,8 +231,7 @@ def _usable(port: int | None) -> int:
             probe.bind(("127.0.0.1", port or 0))
         except (OSError, OverflowError) as error:
             raise UserError(f"--port {port}: can't be used ({error}); leave it out, and a free one is chosen") from None
-        chosen: int = probe.getsockname()[1]
-        return chosen
+        return int(probe.getsockname()[1])
 
 
 def _wait(process: "subprocess.Popen[bytes]", health: str, output: IO[bytes]) -> None:
@@ -169,13 +246,11 @@ def _wait(process: "subprocess.Popen[bytes]", health: str, output: IO[bytes]) ->
 
 
 def _end_group(process: "subprocess.Popen[Any]") -> None:
-    for number, seconds in ((signal.SIGTERM, STOP_SECONDS), (signal.SIGKILL, STOP_SECONDS)):
-        deadline = time.monotonic() + seconds
-        with suppress(ProcessLookupError):
+    with suppress(ProcessLookupError):  # none is left
+        for number in (signal.SIGTERM, signal.SIGKILL):
             os.killpg(process.pid, number)
+            deadline = time.monotonic() + STOP_SECONDS
             while time.monotonic() < deadline:
-                process.poll()  # reaps it: a zombie still counts as a member
+                process.poll()  # reaps it: until then it counts as a member
                 os.killpg(process.pid, 0)
                 time.sleep(0.05)
-            continue
-        return

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from sweep.driver import Resources, Run, Sweep, check_sweep, start_ray
 from sweep.lock import Lock
+from sweep.tracking import Destination, Tracker
+from sweep.ui import local_tracking
 from tests.fakes import FakeTrainable, fake_space
 from trainables.storage import Storage
 
@@ -17,7 +19,9 @@ def main(directory: str, workers: int, widths: tuple[int, ...]) -> None:
         run = Run(sweep, storage, Path(directory), Resources(workers=workers), FakeTrainable)
         if not run.is_decided:
             start_ray(run.resources)
-            run.fit([])
+            tracker = Tracker(run.summary(), run.studies.verdict, storage, Destination(*local_tracking(Path(directory))))
+            run.fit([tracker])
+            tracker.close()
 
 
 if __name__ == "__main__":

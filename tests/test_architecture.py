@@ -43,6 +43,17 @@ def imports(path: Path) -> set[str]:
     return found
 
 
+def lines_of_code(path: Path) -> int:
+    tree, used = ast.parse(path.read_text()), set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            continue
+        if isinstance(node, ast.stmt):
+            first_inner = min((child.lineno for child in getattr(node, "body", [])), default=node.end_lineno + 1)
+            used.update(range(node.lineno, first_inner))
+    return len(used)
+
+
 @pytest.mark.parametrize("name", MODULES)
 def test_imports_go_one_way(name):
     inner = {module.split(".")[0] for module in imports(MODULES[name])} & RANK.keys()
@@ -79,6 +90,7 @@ def test_help_imports_nothing_heavy():
 
 
 def test_the_product_stays_small():
-    lines = {name: len(path.read_text().splitlines()) for name, path in MODULES.items()}
+    """Statements count, and what is written in them; docstrings, comments and blank lines do not."""
+    lines = {name: lines_of_code(path) for name, path in MODULES.items()}
     assert sum(lines.values()) < 5000
-    assert max(lines.values()) <= 350, max(lines, key=lines.__getitem__)
+    assert max(lines.values()) <= 300, max(lines, key=lines.__getitem__)

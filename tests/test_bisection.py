@@ -121,6 +121,29 @@ def test_tighter_precision_asks_for_more():
     assert len(fine) > len(coarse)
 
 
+@pytest.mark.parametrize("emm", [3000, 15_000])
+def test_guard_against_a_dip(emm):
+    """R_mem falls by 35 % around EMM/5, where the search without guard is content."""
+    monotone = curve(emm)
+
+    def dipping(n, seed):
+        return monotone(n, seed) * (1 - 0.35 * math.exp(-0.5 * (math.log(5 * n / emm) / 0.35) ** 2))
+
+    _, misled = search(dipping, Options(LOW, HIGH))
+    assert misled.emm_high < emm / 3
+    finished, verdict = search(dipping, Options(LOW, HIGH, guard=True))
+    assert verdict.state == "found"
+    assert verdict.emm_low < emm < verdict.emm_high
+    assert max(o.n for o in finished) >= 3.5 * verdict.emm or HIGH in [o.n for o in finished]
+
+
+def test_guard_costs_one_trial_on_a_monotone_curve():
+    finished, verdict = search(curve(3000), Options(LOW, HIGH, guard=True))
+    assert finished[:-1] == search(curve(3000), Options(LOW, HIGH))[0]
+    assert verdict.state == "found"
+    assert search(curve(10), Options(LOW, HIGH, guard=True))[1].state == "below_range"
+
+
 def test_the_interval_covers():
     """60 configurations, slopes 2–8, noise .1–.5: 95 % is meant, 85 % would be alarming."""
     rng = np.random.default_rng(7)
@@ -201,9 +224,7 @@ def open_storage(kind, path):
 
 def create(storage=None, **options):
     sampler = EmmSampler(**{"low": LOW, "high": HIGH, **options})
-    return optuna.create_study(
-        study_name="s", direction="maximize", storage=storage, sampler=sampler, load_if_exists=True
-    )
+    return optuna.create_study(study_name="s", direction="maximize", storage=storage, sampler=sampler, load_if_exists=True)
 
 
 def test_the_example_of_the_interface():

@@ -41,7 +41,7 @@ def emm(*arguments, timeout=110):
         (["run", "cifar10-width", "--out", "OUT", "--set", "data.root=/nowhere"], "no intact CIFAR-10"),
         (["run", "digits-width", "--out", "OUT", "--cpus-per-trial", "512"], "--cpus-per-trial 512"),
         (["run", "digits-width", "--out", "OUT", "--workers", "0"], "--workers"),
-        (["trial", "digits-width", "--config", "width=9", "--n", "8", "--out", "OUT"], "has width=8, width=16"),
+        (["trial", "digits-width", "--config", "width=9", "--n", "8", "--out", "OUT"], "has width=4, width=8"),
         (["trial", "digits-width", "--config", "width=8", "--n", "1", "--out", "OUT"], "n: Input should be greater"),
         (["trial", "digits-width", "--config", "width=8", "--n", "1798", "--out", "OUT"], "more than the 1797 images"),
         (["status", "OUT"], "holds no sweep"),
@@ -90,7 +90,7 @@ def test_a_sweep_from_run_to_report(tmp_path):
     assert (out / "report" / "index.html").stat().st_size > 1000
 
     report = json.loads(emm("report", out, "--json").stdout)
-    assert [one["name"] for one in report["configurations"]] == ["width=8", "width=16"]
+    assert [one["name"] for one in report["configurations"]] == ["width=4", "width=8"]
     trials = [trial for one in report["configurations"] for trial in one["trials"]]
     assert all(trial["state"] in ("complete", "running") for trial in trials)
     assert all(0 <= trial["r_mem"] <= 1 and trial["n_samples"] == 40 for trial in trials if trial["state"] == "complete")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import optuna
 import pytest
+from mlflow import MlflowClient
 
 from sweep.driver import Resources, Sweep, check_local_resources, check_sweep
 from sweep.lock import LEASE_SECONDS, LOCK, Lock
@@ -46,6 +47,13 @@ def verdicts(directory):
     return {study.name: study.verdict for study in summarize(Storage(str(directory))).studies}
 
 
+def mlflow_runs(directory, level):
+    """Runs of a level that MLflow holds."""
+    client = MlflowClient(f"sqlite:///{directory}/mlflow.db")
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    return client.search_runs(experiments, f"tags.`emm.level` = '{level}'")
+
+
 def last_steps(directory):
     """How often each finished trial took its last step."""
     logs = [path.with_name("steps.log").read_text().split() for path in Path(directory).glob("trials/*/result.json")]
@@ -66,6 +74,14 @@ def test_two_workers_find_what_the_formula_says(tmp_path):
         assert verdicts(tmp_path)[name].state == "found"
         assert verdicts(tmp_path)[name].emm_low < emm < verdicts(tmp_path)[name].emm_high
     assert set(last_steps(tmp_path)) == {1}
+    (of_sweep,) = mlflow_runs(tmp_path, "sweep")
+    of_studies = {run.info.run_name: run for run in mlflow_runs(tmp_path, "study")}
+    assert {run.data.tags["mlflow.parentRunId"] for run in of_studies.values()} == {of_sweep.info.run_id}
+    for name, verdict in verdicts(tmp_path).items():
+        assert of_studies[name].data.tags["emm.verdict"] == "found"
+        assert of_studies[name].data.metrics["emm"] == pytest.approx(verdict.emm, rel=1e-4)
+    shown = {(run.data.params["configuration"], int(run.data.params["seed"])) for run in mlflow_runs(tmp_path, "trial")}
+    assert {(name, seed) for name, seed, _, _ in trials(tmp_path)} <= shown
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("trials/*/*")}
     run_to_the_end(tmp_path, 2, 8, 16)  # nothing is left to do
     assert before == {path: path.stat().st_mtime_ns for path in tmp_path.glob("trials/*/*")}
@@ -87,6 +103,9 @@ def test_killed_at_several_moments_it_comes_to_the_same_end(undisturbed, tmp_pat
     assert trials(tmp_path) == trials(undisturbed)
     assert verdicts(tmp_path) == verdicts(undisturbed)
     assert set(last_steps(tmp_path)) == {1}
+    runs = mlflow_runs(tmp_path, "trial")
+    assert sorted(int(run.data.params["seed"]) for run in runs) == [seed for _, seed, _, _ in trials(tmp_path)]
+    assert {run.info.status for run in runs} == {"FINISHED"}
     states = [
         trial.state.name for trial in optuna.load_study(study_name="width=8", storage=f"sqlite:///{tmp_path}/optuna.db").trials
     ]

@@ -24,6 +24,7 @@ from sweep.posterior import (
     base_prior,
     belief,
     pool,
+    pool_each,
     shape_likelihood,
 )
 
@@ -63,8 +64,8 @@ def test_equals_brute_force(target):
         return optimize.brentq(lambda h: mean(h) - target, -15, 15)
 
     h = {g: crossing(g) for g in NOISES[[2, 6]]}
-    top = max(math.log(0.985 / 0.015), 3) if target == 0.9 else 3.0
-    bottom = -3.0 if target == 0.9 else math.log(0.1 / 0.9) - 1.99
+    top = math.log(0.9 / 0.1) + 3 if target == 0.9 else 3.0
+    bottom = -3.0 if target == 0.9 else math.log(0.1 / 0.9) - 2
     mass = []
     for left, right in pairwise(b.edges):
         m, likelihood = (left + right) / 2, 0.0
@@ -110,9 +111,7 @@ def test_emm_is_where_the_mean_crosses():
     ns = np.repeat(np.geomspace(1000, 3000, 10), 30)
     slope, noise = 4.0, 1.0
     z, w = np.polynomial.hermite_e.hermegauss(60)
-    emm = optimize.brentq(
-        lambda n: expit(logit(0.9) - slope * math.log(n / 2000) + noise * z) @ w / w.sum() - 0.9, 500, 4000
-    )
+    emm = optimize.brentq(lambda n: expit(logit(0.9) - slope * math.log(n / 2000) + noise * z) @ w / w.sum() - 0.9, 500, 4000)
     assert emm < 1900
     low, high = belief(trials(ns, 2000, slope, noise), LOW, HIGH).interval()
     assert low < emm < high < 2000
@@ -134,10 +133,10 @@ def test_without_observations_flat():
 def test_raising_r_never_lowers_emm():
     """Exactly so for a known shape; the slope is learnt too, which may move the median by a small part of its sd."""
     rng = np.random.default_rng(0)
-    known = point_prior((0,), (9,), (4,))
+    known = point_prior((0,), (8,), (4,))
     for _ in range(30):
         ns = [200, 400, 800, 1600, 3200, *np.exp(math.log(2000) + rng.normal(0, 0.2, 3)).astype(int)]
-        before = trials(ns, 2000, SLOPES[9], NOISES[4], seed=int(rng.integers(1 << 30)))
+        before = trials(ns, 2000, SLOPES[8], NOISES[4], seed=int(rng.integers(1 << 30)))
         i = int(rng.integers(len(ns)))
         o = before[i]
         z = logit(min(max(o.r_mem, 1e-4), 1 - 1e-4)) + rng.choice([0.05, 0.2, 0.5])
@@ -202,6 +201,17 @@ def test_pool_learns_the_noise_of_a_sweep():
     few = trials([1000, 2000, 2500], 2000, noise=0.1, seed=99)
     assert belief(few, LOW, HIGH, prior=pooled).sd < belief(few, LOW, HIGH).sd
     assert Prior(**json.loads(json.dumps(asdict(pooled)))) == pooled
+
+
+def test_a_study_that_contradicts_the_pool_stands_alone():
+    ns = np.geomspace(800, 4000, 10)
+    quiet = [shape_likelihood(trials(ns, 2000, noise=0.1, seed=i), LOW, HIGH) for i in range(7)]
+    shallow = shape_likelihood(trials(ns, 2000, slope=1.0, noise=0.5, seed=9), LOW, HIGH)
+    *pooled, alone = pool_each([*quiet, shallow])
+    assert alone is None
+    assert None not in pooled
+    assert pooled[0] == pool([*quiet[1:], shallow])
+    assert pool_each(quiet[:3]) == [None] * 3
 
 
 @pytest.mark.parametrize(

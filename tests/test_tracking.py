@@ -19,9 +19,9 @@ from PIL import Image
 
 from search_spaces.space import Search, SearchSpace
 from sweep.summary import SWEEP, SweepSummary, summarize
-from sweep.tracking import Destination, Tracker, View, default_images, sync
+from sweep.tracking import Destination, Tracker, View, sync
 from sweep.ui import DATABASE, local_tracking, make_grid, server, studies_url, sweep_key
-from trainables.config import EDM, Arrays, Configuration, DDPMpp, Digits, Measurement, Optimum, StandardTrainer, TrialSpec
+from trainables.config import EDM, Configuration, DDPMpp, Digits, Measurement, Optimum, StandardTrainer, TrialSpec
 from trainables.datasets import ImageData, load
 from trainables.errors import UserError
 from trainables.memorization import r_mem_interval
@@ -29,7 +29,6 @@ from trainables.result import MEASUREMENT, RESULT, Result, trial_directory
 from trainables.storage import Storage
 from trainables.trial import Trial
 
-pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")  # SQLAlchemy, of MLflow's tables
 
 DIGITS = load(Digits())
 SPACE = SearchSpace(
@@ -248,8 +247,8 @@ def test_a_new_driver_goes_on_in_the_same_runs(empty: Sweep) -> None:
 def test_sync_ends_what_a_killed_driver_left_running(empty: Sweep) -> None:
     where, trial = destination(empty), empty.trial("width=4", 8, 0)
     view = View(SPACE, empty.storage, where)
-    view.trial_started(trial.started)
-    view.trial_started(empty.trial("width=4", 16, 1).started)
+    view.trial_status(trial.started, "RUNNING")
+    view.trial_status(empty.trial("width=4", 16, 1).started, "RUNNING")
     empty.finished("width=4", 8, 0)
     sync(empty.summary, empty.storage, where, live=True)
     assert runs(where)["width=4 N=16 seed=1"].info.status == "RUNNING"
@@ -298,12 +297,6 @@ def test_training_images_are_left_out_where_the_data_are_not_at_hand(empty: Swee
 
 
 OTHER = ImageData.of(DIGITS.images[:10], None, "digits")
-
-
-def test_private_data_are_not_shown_by_default() -> None:
-    assert default_images(SPACE) == "pairs"
-    base = SPACE.base.model_copy(update={"data": Arrays(path="mine.npz", resolution=8, channels=1)})
-    assert default_images(SPACE.model_copy(update={"base": base})) == "none"
 
 
 def test_grid_shows_each_sample_above_its_neighbour() -> None:

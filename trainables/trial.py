@@ -92,12 +92,16 @@ class Trial:
 
         Raises TrialFailed after recording the failure; OSError (storage) leaves the trial as it was, to be tried again.
         """
-        begin = time.monotonic()
+        self.begun = time.monotonic()
         if self.result is None:
             with self._recording_failure():
                 self._advance()
-        self.seconds += time.monotonic() - begin
+        self._take_time()
         return self.report()
+
+    def _take_time(self) -> None:
+        now = time.monotonic()
+        self.seconds, self.begun = self.seconds + now - self.begun, now
 
     @contextmanager
     def _recording_failure(self) -> Iterator[None]:
@@ -145,6 +149,7 @@ class Trial:
         how = self.spec.measurement
         found = self._measure(self.trainer.sample(self._latent_seeds("selection", 0, how.n_selection), how))
         memorized = found.memorized(how.k)
+        self._take_time()
         self.curve.append(
             Snapshot(
                 images_trained=self.trainer.position,
@@ -182,6 +187,7 @@ class Trial:
                 stream, images=images.numpy(), d1=found.d1, d2=found.d2, i1=found.i1, i2=found.i2, subset=self.subset
             )
         half = self.curve[how.snapshots // 2 - 1]
+        self._take_time()
         self._record(
             complete=True,
             r_mem=float(memorized.mean()),

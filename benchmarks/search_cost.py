@@ -1,0 +1,330 @@
+"""What the search costs and whether its interval can be trusted, on synthetic configurations with a known EMM.
+
+    python benchmarks/search_cost.py [--configurations 504] [--seed 1] [--rows logistic,noisy] [--processes 2]
+
+Drives the real `sweep.posterior` and `sweep.bisection` (no Optuna, no training). A configuration is a law of R_mem given
+N; its EMM is the N at which the mean over seeds crosses the target. Configurations are searched in sweeps of 1, 8 and
+24, six at a time: from the fourth that is found on, the next ones start with the prior pooled from those finished, and
+at the end each is reported with the prior pooled from the others, as `emm report` does. A trial costs N images plus
+sampling; costs are in units of EMM. The table is read in docs/search.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import multiprocessing
+import time
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+from scipy.special import expit, logit
+
+from sweep.bisection import Options, judge, propose
+from sweep.posterior import Belief, Observation, base_prior, pool, pool_each, shape_likelihood
+
+LOW, HIGH = 100, 40_000
+SAMPLING = 2.9e-3  # cost of generating one image at each of 10 snapshots, in training images (35 network evaluations)
+GROUP = 6  # configurations searched at the same time
+
+
+@dataclass(frozen=True)
+class Truth:
+    """A configuration: logit R_mem = curve(N) + noise · Normal(0, 1), its mean over seeds crossing `target` at `emm`.
+
+    `slope` of logit R_mem per e-fold of N at EMM (of the factor that falls, for a plateau); `plateau` the R_mem that
+    small N tend to; `dead` the share of runs with R_mem = 0; `dip` the depth of a dip at EMM/5; `early`: trials stop
+    at a tenth, two tenths, … of their length once R_mem ≥ .985 for certain.
+    """
+
+    emm: float
+    slope: float
+    noise: float
+    target: float = 0.9
+    curve: str = "logistic"
+    plateau: float = 1.0
+    dead: float = 0.0
+    dip: float = 0.0
+    early: bool = False
+    n_samples: int = 2000
+
+    def logit_r(self, n: float) -> float:
+        """Of the median seed."""
+        d = math.log(n / self.emm)
+        at_emm = crossing(self.target, self.noise)
+        r = float(expit(at_emm))
+        if self.curve == "cloglog":  # R = 1 − exp(−e^y)
+            y = math.log(-math.log(1 - r)) + self.slope * r * d / math.log(1 - r)
+            r = -math.expm1(-math.exp(min(y, 30.0)))
+        elif self.curve == "gompertz":  # R = exp(−e^−y)
+            y = -math.log(-math.log(r)) + self.slope * (1 - r) * d / math.log(r)
+            r = math.exp(-math.exp(min(-y, 30.0)))
+        else:
+            r = self.plateau * float(expit(logit(r / self.plateau) - self.slope * d))
+        r *= 1 - self.dip * math.exp(-0.5 * ((d + math.log(5)) / 0.35) ** 2)
+        return float(logit(min(max(r, 1e-12), 1 - 1e-12)))
+
+    def trial(self, n: int, rng: np.random.Generator) -> tuple[Observation, float]:
+        """One trial and its cost in images."""
+        z = self.logit_r(n) + self.noise * rng.normal()
+        dead, growth = rng.random() < self.dead, rng.uniform(1, 4)
+        if self.early and not dead:
+            for t in np.arange(0.1, 1, 0.1):  # logit R_mem grows by `growth` per e-fold of training
+                r = rng.binomial(self.n_samples, expit(z + growth * math.log(t))) / self.n_samples
+                if wilson_low(r, self.n_samples) >= 0.985:
+                    return Observation(n, r, self.n_samples, right_censored=True), t * (n + SAMPLING * self.n_samples)
+        k = 0 if dead else rng.binomial(self.n_samples, expit(z))
+        return Observation(n, k / self.n_samples, self.n_samples), n + SAMPLING * self.n_samples
+
+
+@cache
+def crossing(target: float, noise: float) -> float:
+    """The h at which the mean over z ~ Normal(0, 1) of sigmoid(h + noise·z) is `target`."""
+    z, w = np.polynomial.hermite_e.hermegauss(40)
+    h = float(logit(target))
+    for _ in range(50):  # Newton
+        r = expit(h + noise * z)
+        h += float((target - r @ w / w.sum()) / ((r * (1 - r)) @ w / w.sum()))
+    return h
+
+
+def wilson_low(r: float, n: int, z: float = 1.96) -> float:
+    return (r + z * z / 2 / n - z * math.sqrt(r * (1 - r) / n + z * z / 4 / n**2)) / (1 + z * z / n)
+
+
+@dataclass(frozen=True)
+class Row:
+    """How the configurations of a row are drawn (ranges are log-uniform), and how they are searched."""
+
+    slope: tuple[float, float] = (2, 8)
+    noise: tuple[float, float] = (0.1, 0.5)
+    emm: tuple[float, float] = (200, 20_000)
+    plateau: tuple[float, float] | None = None
+    fixed: dict[str, Any] = field(default_factory=dict)
+    lone: bool = False  # one of these in a sweep of logistic ones; only that one is counted
+    options: dict[str, Any] = field(default_factory=dict)
+    sizes: tuple[int, ...] = (8, 24)
+    verdict: str = "found"
+
+    def draw(self, rng: np.random.Generator) -> Truth:
+        emm, slope, noise = (math.exp(rng.uniform(*np.log(ends))) for ends in (self.emm, self.slope, self.noise))
+        top = rng.uniform(*self.plateau) if self.plateau else 1.0
+        return Truth(emm, slope, noise, self.options.get("target", 0.9), plateau=top, **self.fixed)
+
+
+ROWS: dict[str, Row] = {
+    "logistic": Row(sizes=(1, 8, 24)),
+    "early accept": Row(fixed={"early": True}),
+    "cloglog": Row(fixed={"curve": "cloglog"}),
+    "gompertz": Row(fixed={"curve": "gompertz"}),
+    "plateau": Row(plateau=(0.93, 0.995)),
+    "shallow": Row(slope=(1, 1.5)),
+    "steep": Row(slope=(15, 30)),
+    "noisy": Row(noise=(0.5, 1)),
+    "dead": Row(fixed={"dead": 0.05}),
+    "lone noisy": Row(noise=(0.5, 1), lone=True, sizes=(8,)),
+    "lone shallow": Row(slope=(1, 1.5), lone=True, sizes=(8,)),
+    "below range": Row(emm=(LOW / 15, LOW / 1.5), sizes=(8,), verdict="below_range"),
+    "above range": Row(emm=(HIGH * 1.5, HIGH * 15), sizes=(8,), verdict="above_range"),
+    "fixed steps": Row(options={"cost": "constant"}),
+    "dip": Row(fixed={"dip": 0.35}, emm=(1000, 20_000), sizes=(8,)),
+    "dip, guard": Row(fixed={"dip": 0.35}, emm=(1000, 20_000), sizes=(8,), options={"guard": True}),
+    "logistic, guard": Row(sizes=(8,), options={"guard": True}),
+    "target .5": Row(options={"target": 0.5}, sizes=(8,)),
+    "target .1": Row(options={"target": 0.1}, sizes=(8,)),
+    "target .01": Row(options={"target": 0.01}, sizes=(8,)),
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One configuration searched to its verdict: the belief as reported (None by the methods that have none)."""
+
+    truth: Truth
+    verdict: str
+    emm: float
+    low: float
+    high: float
+    mean: float
+    sd: float
+    cost: float
+    n_trials: int
+
+
+def search(truth: Truth, options: Options, rng: np.random.Generator) -> tuple[list[Observation], float, str]:
+    finished: list[Observation] = []
+    cost = 0.0
+    while True:
+        b = options.belief(finished) if finished else None
+        verdict = judge(finished, options, b)
+        if verdict.state != "searching":
+            return finished, cost, verdict.state
+        observation, price = truth.trial(propose(finished, [], options, b), rng)
+        finished.append(observation)
+        cost += price
+
+
+def sweep(job: tuple[str, int, int]) -> list[Outcome]:
+    """One sweep of a row: (name, size, seed)."""
+    name, size, seed = job
+    row = ROWS[name]
+    rng = np.random.default_rng((seed, size, zlib.crc32(name.encode())))
+    truths = [row.draw(rng) for _ in range(size)]
+    if row.lone:
+        truths[:-1] = [ROWS["logistic"].draw(rng) for _ in truths[:-1]]
+    order = rng.permutation(size)
+    results, tables = {}, {}
+    options = Options(LOW, HIGH, **row.options)
+    for start in range(0, size, GROUP):
+        prior = pool(list(tables.values())) if len(tables) >= 4 else base_prior()
+        for i in order[start : start + GROUP]:
+            results[i] = search(truths[i], replace(options, prior=prior), rng)
+        for i in order[start : start + GROUP]:
+            if results[i][2] == "found":
+                tables[i] = shape_likelihood(results[i][0], LOW, HIGH, options.target)
+    priors = dict(zip(tables, pool_each(list(tables.values())), strict=True))
+    outcomes = []
+    for i, (finished, cost, state) in results.items():
+        b = replace(options, prior=priors.get(i) or base_prior()).belief(finished)
+        outcomes.append(outcome(truths[i], state, b, cost, len(finished)))
+    return [o for o in outcomes if o.truth is truths[-1]] if row.lone else outcomes
+
+
+def outcome(truth: Truth, state: str, b: Belief, cost: float, n_trials: int) -> Outcome:
+    return Outcome(truth, state, b.median, *b.interval(), b.mean, b.sd, cost / truth.emm, n_trials)
+
+
+HEADER = (
+    "| truth | sweep of | configurations | right verdict % | median error % | coverage % | half-width % | z-sd | z-mean "
+    "| cost, EMM | trials | power % | false % |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|"
+)
+
+
+def report(name: str, size: int, outcomes: list[Outcome], verdict: str = "found") -> str:
+    """A line of the table; error, coverage and width are of resolved configurations, cost and trials of all."""
+    found = [o for o in outcomes if o.verdict == verdict]
+    cells = [f"{100 * len(found) / len(outcomes):.1f}"]
+    if verdict == "found" and found:
+        emm = np.array([o.truth.emm for o in found])
+        median, low, high, mean, sd = np.array([(o.emm, o.low, o.high, o.mean, o.sd) for o in found]).T
+        cells.append(f"{100 * np.median(abs(median / emm - 1)):.1f}")
+        if np.isfinite(low).all():
+            covered = (low < emm) & (emm < high)
+            se = 100 * math.sqrt(max(covered.mean() * (1 - covered.mean()), 0.01) / len(found))
+            z = (mean - np.log(emm)) / sd
+            half = np.sqrt(high / low) - 1
+            cells += [f"{100 * covered.mean():.1f} ± {se:.1f}", f"{100 * np.median(half):.1f}", f"{z.std():.2f}"]
+            cells += [f"{z.mean():+.2f}"]
+        else:
+            cells += [""] * 4
+    else:
+        cells += [""] * 5
+        found = []
+    cells += [f"{np.mean([o.cost for o in outcomes]):.2f}", f"{np.mean([o.n_trials for o in outcomes]):.1f}"]
+    cells += contrasts(found) if size > 1 and name.startswith("logistic") else ["", ""]
+    return "| " + " | ".join([name, str(size), str(len(outcomes)), *cells]) + " |"
+
+
+def contrasts(found: list[Outcome]) -> list[str]:
+    """Share of pairs told apart at a ratio of 1.3, and at 1: |difference of means| > 1.96 · sqrt(sd² + sd²)."""
+    error = np.array([(o.mean - math.log(o.truth.emm), o.sd) for o in found])
+    half = len(error) // 2
+    difference = error[:half, 0] - error[half : 2 * half, 0]
+    sd = np.hypot(error[:half, 1], error[half : 2 * half, 1])
+    return [f"{100 * np.mean(abs(difference + shift) > 1.96 * sd):.0f}" for shift in (math.log(1.3), 0.0)]
+
+
+# --- what a user would do otherwise -----------------------------------------------------------------------------------
+
+Evaluate = Callable[[int], float]
+
+
+def interpolated(points: list[tuple[int, float]], scale: Callable[[float], float]) -> tuple[float, float, float]:
+    """EMM between the last passing and the first failing N, `scale`d linearly in R_mem; those two as the interval."""
+    (a, ra), (b, rb) = points[-2:]
+    za, zb, zt = (scale(min(max(r, 5e-4), 1 - 5e-4)) for r in (ra, rb, 0.9))
+    share = (za - zt) / (za - zb)
+    return a * (b / a) ** share if scale is not float else a + (b - a) * share, a, b
+
+
+def grid(step: Callable[[int], int], start: int, scale: Callable[[float], float], r_mem: Evaluate) -> Any:
+    points = [(start, r_mem(start))]
+    while points[-1][1] >= 0.9 and points[-1][0] < HIGH:
+        n = step(points[-1][0])
+        points.append((n, r_mem(n)))
+    return interpolated(points, scale) if len(points) > 1 and points[-1][1] < 0.9 else None
+
+
+def linear_grid(r_mem: Evaluate) -> Any:
+    return grid(lambda n: n + 1000, 1000, float, r_mem)
+
+
+def log_grid(r_mem: Evaluate) -> Any:
+    return grid(lambda n: round(1.5 * n), LOW, lambda r: float(logit(r)), r_mem)
+
+
+def plain_bisection(r_mem: Evaluate) -> Any:
+    low, high = float(LOW), float(HIGH)
+    while high / low > 1.1:
+        n = round(math.sqrt(low * high))
+        low, high = (n, high) if r_mem(n) >= 0.9 else (low, n)
+    return math.sqrt(low * high), low, high
+
+
+def tpe(r_mem: Evaluate, n_trials: int = 16) -> Any:
+    """Optuna's TPE on |R_mem − 0.9|: its best trial; it has no interval."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=0))
+    study.optimize(lambda t: abs(r_mem(t.suggest_int("n", LOW, HIGH, log=True)) - 0.9), n_trials)
+    return study.best_params["n"], math.nan, math.nan
+
+
+BASELINES = {"linear grid, 1000": linear_grid, "log grid, ×1.5": log_grid, "plain bisection": plain_bisection, "TPE": tpe}
+
+
+def baseline(job: tuple[str, int]) -> Outcome:
+    name, seed = job
+    rng = np.random.default_rng((seed, zlib.crc32(name.encode())))
+    truth = ROWS["logistic"].draw(rng)
+    costs: list[float] = []
+
+    def r_mem(n: int) -> float:
+        observation, cost = truth.trial(n, rng)
+        costs.append(cost)
+        return observation.r_mem
+
+    answer = BASELINES[name](r_mem)
+    emm, low, high = answer or (math.nan,) * 3
+    state = "found" if answer else "unresolved"
+    return Outcome(truth, state, emm, low, high, math.log(emm), 1.0, sum(costs) / truth.emm, len(costs))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--configurations", type=int, default=504, help="per row and size of sweep")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--rows", default=",".join([*ROWS, *BASELINES]).replace("grid, ", "grid; "), help="by name")
+    parser.add_argument("--processes", type=int, default=2)
+    args = parser.parse_args()
+    print(HEADER, flush=True)
+    start = time.perf_counter()
+    with multiprocessing.get_context("spawn").Pool(args.processes) as workers:
+        for name in ROWS:
+            for size in ROWS[name].sizes:
+                seeds = range(args.seed * 100_000, args.seed * 100_000 + math.ceil(args.configurations / size))
+                sweeps = workers.map(sweep, [(name, size, seed) for seed in seeds], chunksize=1)
+                print(report(name, size, [o for s in sweeps for o in s], ROWS[name].verdict), flush=True)
+        for name in BASELINES:
+            jobs = [(name, args.seed * 100_000 + i) for i in range(min(args.configurations, 120))]
+            print(report(name, 1, workers.map(baseline, jobs)), flush=True)
+    print(f"\n{time.perf_counter() - start:.0f} s on {args.processes} processes, seed {args.seed}")
+
+
+if __name__ == "__main__":
+    main()
