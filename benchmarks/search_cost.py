@@ -1,6 +1,6 @@
 """What the search costs and whether its interval can be trusted, on synthetic configurations with a known EMM.
 
-    python benchmarks/search_cost.py [--configurations 504] [--seed 1] [--rows logistic,noisy] [--processes 2]
+    python benchmarks/search_cost.py [--configurations 504] [--seed 1] [--rows "logistic;noisy"] [--processes 2]
 
 Drives the real `sweep.posterior` and `sweep.bisection` (no Optuna, no training). A configuration is a law of R_mem given
 N; its EMM is the N at which the mean over seeds crosses the target. Configurations are searched in sweeps of 1, 8 and
@@ -177,7 +177,8 @@ def sweep(job: tuple[str, int, int]) -> list[Outcome]:
     if row.lone:
         truths[:-1] = [ROWS["logistic"].draw(rng) for _ in truths[:-1]]
     order = rng.permutation(size)
-    results, tables = {}, {}
+    results: dict[int, tuple[list[Observation], float, str]] = {}
+    tables: dict[int, Any] = {}
     options = Options(LOW, HIGH, **row.options)
     for start in range(0, size, GROUP):
         prior = pool(list(tables.values())) if len(tables) >= 4 else base_prior()
@@ -305,24 +306,77 @@ def baseline(job: tuple[str, int]) -> Outcome:
     return Outcome(truth, state, emm, low, high, math.log(emm), 1.0, sum(costs) / truth.emm, len(costs))
 
 
+# --- many workers -----------------------------------------------------------------------------------------------------
+
+
+def workers(job: tuple[int, int, int, int]) -> tuple[float, float]:
+    """(cost per configuration in EMM, wall time in mean EMM) of a sweep: (configurations, workers, most at once, seed).
+
+    A free worker goes to the open study with the fewest running trials, unless all have `most` of them; trials still
+    running when their study ends are stopped. Time is images trained.
+    """
+    size, n_workers, most, seed = job
+    rng = np.random.default_rng((seed, size))
+    truths = [replace(ROWS["logistic"], emm=(1000, 4000)).draw(rng) for _ in range(size)]
+    options = Options(LOW, HIGH)
+    finished: list[list[Observation]] = [[] for _ in truths]
+    beliefs: list[Belief | None] = [None] * size
+    running: list[tuple[float, float, int, Observation]] = []  # end, start, study, what it will have seen
+    still_open, now, spent = set(range(size)), 0.0, np.zeros(size)
+    while still_open:
+        while len(running) < n_workers:
+            in_flight = {a: [r[3].n for r in running if r[2] == a] for a in still_open}
+            a = min(sorted(still_open), key=lambda a: len(in_flight[a]))
+            if len(in_flight[a]) >= most:
+                break
+            observation, price = truths[a].trial(propose(finished[a], in_flight[a], options, beliefs[a]), rng)
+            running.append((now + price, now, a, observation))
+        running.sort(key=lambda r: r[0])
+        now, start, a, observation = running.pop(0)
+        spent[a] += now - start
+        finished[a].append(observation)
+        beliefs[a] = options.belief(finished[a])
+        if judge(finished[a], options, beliefs[a]).state != "searching":
+            still_open.remove(a)
+            spent[a] += sum(now - r[1] for r in running if r[2] == a)
+            running = [r for r in running if r[2] != a]
+    emm = np.array([t.emm for t in truths])
+    return float(np.mean(spent / emm)), float(now / emm.mean())
+
+
+def workers_table(pool_of_processes: Any, n_configurations: int, seed: int) -> None:
+    print("\n| configurations | workers | at once in a study | cost, EMM per configuration | wall time, EMM |")
+    print("|---|---|---|---|---|", flush=True)
+    for size in (1, 4, 16):
+        for n_workers in (1, 8, 64):
+            for most in (2, 8) if n_workers > size else (2,):
+                seeds = range(seed * 100_000, seed * 100_000 + math.ceil(n_configurations / 8 / size))
+                cells = pool_of_processes.map(workers, [(size, n_workers, most, s) for s in seeds], chunksize=1)
+                cost, wall = np.mean(cells, axis=0)
+                print(f"| {size} | {n_workers} | {most} | {cost:.2f} | {wall:.2f} |", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--configurations", type=int, default=504, help="per row and size of sweep")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--rows", default=",".join([*ROWS, *BASELINES]).replace("grid, ", "grid; "), help="by name")
+    parser.add_argument("--rows", default="all", help='";"-separated names; "workers" for the table of workers')
     parser.add_argument("--processes", type=int, default=2)
     args = parser.parse_args()
+    rows = [*ROWS, *BASELINES, "workers"] if args.rows == "all" else args.rows.split(";")
+    first, start = args.seed * 100_000, time.perf_counter()
     print(HEADER, flush=True)
-    start = time.perf_counter()
-    with multiprocessing.get_context("spawn").Pool(args.processes) as workers:
-        for name in ROWS:
-            for size in ROWS[name].sizes:
-                seeds = range(args.seed * 100_000, args.seed * 100_000 + math.ceil(args.configurations / size))
-                sweeps = workers.map(sweep, [(name, size, seed) for seed in seeds], chunksize=1)
-                print(report(name, size, [o for s in sweeps for o in s], ROWS[name].verdict), flush=True)
-        for name in BASELINES:
-            jobs = [(name, args.seed * 100_000 + i) for i in range(min(args.configurations, 120))]
-            print(report(name, 1, workers.map(baseline, jobs)), flush=True)
+    with multiprocessing.get_context("spawn").Pool(args.processes) as processes:
+        for name in rows:
+            for size in ROWS[name].sizes if name in ROWS else ():
+                jobs = [(name, size, first + i) for i in range(math.ceil(args.configurations / size))]
+                outcomes = [o for s in processes.map(sweep, jobs, chunksize=1) for o in s]
+                print(report(name, size, outcomes, ROWS[name].verdict), flush=True)
+            if name in BASELINES:
+                tries = [(name, first + i) for i in range(min(args.configurations, 120))]
+                print(report(name, 1, processes.map(baseline, tries)), flush=True)
+        if "workers" in rows:
+            workers_table(processes, args.configurations, args.seed)
     print(f"\n{time.perf_counter() - start:.0f} s on {args.processes} processes, seed {args.seed}")
 
 

@@ -18,6 +18,7 @@ class Search(Frozen):
     n_high: int = Field(description="largest N that is tried")
     target: float = Field(0.9, gt=0, lt=1, description="the R_mem whose crossing is sought, 1 − ε")
     precision: float = Field(0.12, gt=0, le=1, description="standard deviation of ln EMM at which a study is decided")
+    guard: bool = Field(False, description="also try N = 4 × the estimate, against curves that dip and rise again")
     max_trials: int = Field(24, ge=1, le=1000, description="trials per study before it is given up as unresolved")
 
     @model_validator(mode="after")

@@ -25,7 +25,6 @@ from typing import Any, Literal
 import optuna
 from optuna.distributions import BaseDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
-from scipy.special import expit, logit
 
 from sweep.posterior import Belief, Observation, Prior, base_prior, belief
 
@@ -45,9 +44,9 @@ class Options:
 
     `low`, `high` range of N; `target` the R_mem whose crossing is sought; `precision` sd of ln EMM to reach;
     `max_trials` finished trials after which the study ends as unresolved; `cost` of a trial: ∝ N ("images", exact
-    epochs) or the same for every N ("constant", fixed steps); `start` first N, `low` by default; `prior` of the
-    curve's shape, frozen when the study starts; `guard` against curves that dip under the target and rise again, by
-    one trial at 4 × the estimate.
+    epochs) or the same for every N ("constant", fixed steps); `start` first N, by default `low`, the middle of the
+    range if the cost is constant; `prior` of the curve's shape, frozen when the study starts; `guard` against curves
+    that dip under the target and rise again, by one trial at 4 × the estimate.
     """
 
     low: int
@@ -72,7 +71,8 @@ class Options:
         if self.cost not in ("images", "constant"):
             raise ValueError(f'cost={self.cost!r}: "images" or "constant" is needed')
         if self.start is None:
-            object.__setattr__(self, "start", self.low)
+            middle = round(math.sqrt(self.low * self.high))
+            object.__setattr__(self, "start", self.low if self.cost == "images" else middle)
         if not self.low <= self.first <= self.high:
             raise ValueError(f"start={self.start} lies outside the range of N {self.low}..{self.high}")
 
@@ -115,16 +115,17 @@ class Verdict:
 def propose(finished: Sequence[Observation], pending: Sequence[int], options: Options, b: Belief | None = None) -> int:
     """The N to train next, given the finished trials and the N of those still running.
 
-    Gallops upwards until a trial fails to reach the target, then asks at a quantile of the belief: on the side of the
-    estimate that has fewer trials, cheap side first. Running trials push the next one to another quantile.
+    Where a trial costs N, gallops upwards until one fails to reach the target, then asks at a quantile of the belief: on
+    the side of the estimate that has fewer trials, cheap side first. Where all cost the same, asks at the median.
+    Running trials push the next one to another quantile.
     `b` is `options.belief(finished)` where the caller has it already.
     """
     if not finished and not pending:
         return options.first
     b, finished = b or options.belief(finished), _above_dips(finished, options)
     top = max([o.n for o in finished] + list(pending))
-    if all(options.passed(o) for o in finished) and top < options.high:
-        return _free(_gallop(finished, top, options, b), pending, options)
+    if options.cost == "images" and all(options.passed(o) for o in finished) and top < options.high:
+        return _free(_gallop(finished, pending, b), pending, options)
     passing, failing = _witnesses(finished, options, b)
     asked = None
     if not _guarded(finished, options, b) and (_decided(options, b) or _enough(finished, options, b)):
@@ -139,12 +140,17 @@ def propose(finished: Sequence[Observation], pending: Sequence[int], options: Op
     return _free(asked, pending, options)
 
 
-def _gallop(finished: Sequence[Observation], top: int, options: Options, b: Belief) -> int:
-    """×2 (×4 where a trial costs the same at every N); less once the graded R_mem shows that EMM is near."""
-    if options.cost == "constant":
-        return 4 * top
-    reach = b.quantile(0.45) / top if any(o.n == top for o in finished) else 2.0
-    return round(top * min(2.0, max(1.4, reach)))
+def _gallop(finished: Sequence[Observation], pending: Sequence[int], b: Belief) -> int:
+    """×2.5 above the largest that passed, less once the graded R_mem shows that EMM is near.
+
+    While one above it is running, between the two: it costs less than to guess beyond, and tells more if that one fails.
+    """
+    top = max((o.n for o in finished), default=0)
+    above = [n for n in pending if n > top]
+    if not above:
+        return round(top * min(2.5, max(1.25, b.quantile(0.45) / top)))
+    between = round(math.sqrt(top * min(above)))
+    return between if between > 1.2 * top > 0 else 2 * max(above)
 
 
 def _level(b: Belief, n_passing: int, n_failing: int, pending: Sequence[int], options: Options) -> float:
@@ -206,7 +212,7 @@ def _above_dips(finished: Sequence[Observation], options: Options) -> Sequence[O
     A trial far above the estimate of those below it shows a dip if it memorizes more than they predict.
     """
     if options.guard:
-        floor = expit(logit(options.target) - 3)  # copies by chance are no sign of a dip
+        floor = 0.3 * options.target  # a few copies are no sign of a dip
         for o in sorted(finished, key=lambda o: -o.n):
             below = [t for t in finished if t.n < o.n / 2.5]
             if o.r_mem > floor and any(not options.passed(t) for t in below):
@@ -231,13 +237,11 @@ def judge(finished: Sequence[Observation], options: Options, b: Belief | None = 
         reason = f"P(EMM > {options.high}) = {b.p_above(options.high):.3f}"
         return Verdict("above_range", None, low, None, b.sd, reason, count)
     state: State = "searching"
-    reason = f"sd {b.sd:.3f} of ln EMM, {options.precision} is asked"
+    reason = f"sd {b.sd:.3f} of ln EMM; at most {options.precision} is asked, with trials close by on both sides"
     if guarded and _enough(heard, options, b):
         state, reason = "found", f"sd {b.sd:.3f} of ln EMM, with trials on both sides of it"
     elif count >= options.max_trials:
         state, reason = "unresolved", f"after all {count} trials: {reason}"
-        if b.sd <= options.precision:
-            reason = f"after all {count} trials: too few on the other side of {emm:.0f}"
     return Verdict(state, emm, low, high, b.sd, reason, count)
 
 
@@ -257,7 +261,7 @@ def study_verdict(study: optuna.Study, precision: float | None = None, prior: Pr
             raise ValueError(f"study {study.study_name!r} knows no range of N: its first trial needs an EmmSampler")
         return Verdict("searching", None, None, None, None, "no trial has started", 0)
     options = replace(options, precision=precision or options.precision, prior=prior or options.prior)
-    verdict = judge(_finished(trials), options)
+    verdict = judge(observations_of(trials), options)
     ended = [t for t in trials if t.state in (TrialState.COMPLETE, TrialState.FAIL) and "n" in t.params]
     failed = [t for t in ended if t.state == TrialState.FAIL]
     in_a_row = [t.state for t in ended[-MAX_FAILED:]] == [TrialState.FAIL] * MAX_FAILED
@@ -325,7 +329,7 @@ class EmmSampler(optuna.samplers.BaseSampler):
         if asked != (options.low, options.high):
             raise ValueError(f"suggest_int asks for n in {asked}, the study searches {(options.low, options.high)}")
         trials = study.get_trials(deepcopy=False)
-        finished = _finished(trials)
+        finished = observations_of(trials)
         running = [t for t in trials if t.state == TrialState.RUNNING and t.number != trial.number]
         pending = [t.params["n"] for t in running if "n" in t.params]
         # Another process has asked but not yet stored its N: it will get what we would get in its place.
@@ -339,7 +343,7 @@ def _stored(study: optuna.Study) -> Options | None:
     return None if values is None else Options.from_json(values)
 
 
-def _finished(trials: Sequence[FrozenTrial]) -> list[Observation]:
+def observations_of(trials: Sequence[FrozenTrial]) -> list[Observation]:
     observations = []
     for t in trials:
         if t.state == TrialState.COMPLETE and "n" in t.params:

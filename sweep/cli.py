@@ -8,6 +8,7 @@ import tempfile
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -28,6 +29,12 @@ if TYPE_CHECKING:
 UsageError: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+class Objective(StrEnum):
+    cost = "cost"
+    wall = "wall"
+
 
 SpaceName = Annotated[str, typer.Argument(metavar="SPACE", help="A search space; `emm spaces` lists them.")]
 Settings = Annotated[list[str], typer.Option("--set", metavar="PATH=VALUE", help="Set any field, e.g. network.depth=2.")]
@@ -99,18 +106,23 @@ def run(
     workers: Annotated[int | None, typer.Option(min=1, help="Trials at once; as many as fit by default.")] = None,
     cpus_per_trial: Annotated[float, typer.Option(help="CPUs, and threads, of a trial.")] = 1,
     gpus_per_trial: Annotated[float | None, typer.Option(help="GPUs of a trial; 1 by default if there are any.")] = None,
+    objective: Annotated[
+        Objective, typer.Option(help="With more workers than studies: save images, or time.")
+    ] = Objective.wall,
+    guard: Annotated[bool, typer.Option(help="Also try N at 4 × the estimate, against curves that dip and rise.")] = False,
     address: Annotated[str | None, typer.Option(help="Address of a Ray cluster to join.")] = None,
     tracking_uri: Annotated[str | None, typer.Option(help="MLflow server; a database in DIR by default.")] = None,
 ) -> None:
     """Finds the EMM of every configuration of a space: starts, resumes or extends the sweep in DIR."""
     if out is None and storage is None:
         raise UserError("--out DIR: say where the sweep is kept (or --storage URL)")
-    chosen = _space(space, settings, **{"search.precision": precision, "search.target": target})
+    given = {"search.precision": precision, "search.target": target, "search.guard": guard or None}
+    chosen = _space(space, settings, **given)
     from sweep.driver import Resources, Sweep, check_sweep
     from sweep.lock import Lock
     from trainables.storage import Storage
 
-    resources = Resources(cpus_per_trial, gpus_per_trial, workers, address)
+    resources = Resources(cpus_per_trial, gpus_per_trial, workers, address, objective.value)
     if address is None:
         _check_machine(resources)
     sweep = Sweep(chosen)
@@ -158,7 +170,7 @@ def _fit(one: "Run", destination: "Destination", console: "Console") -> None:
         with Terminal(one.studies, console) as terminal:
             one.fit([terminal, tracker])
     finally:
-        tracker.close()
+        tracker.close(final=one.summary())
         ray.shutdown()
 
 
@@ -201,6 +213,29 @@ def trial(
     low, high = r_mem_interval(one.result.n_memorized, one.result.n_samples)
     print(f"R_mem {one.result.r_mem:.4f} [{low:.4f}, {high:.4f}]  {one.result.n_samples} samples  {one.result.seconds:.0f} s")
     print(f"files: {one.storage.url}")
+
+
+@app.command()
+def fit(
+    points: Annotated[Path, typer.Argument(metavar="POINTS.csv", help="Columns n, r_mem and, if known, n_samples.")],
+    target: Annotated[float, typer.Option(help="The R_mem whose crossing is sought.")] = 0.9,
+    precision: Annotated[float, typer.Option(help="Standard deviation of ln EMM to be reached.")] = 0.12,
+    n_low: Annotated[int | None, typer.Option(help="Range of N; from half the smallest …")] = None,
+    n_high: Annotated[int | None, typer.Option(help="… to twice the largest N by default.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Belief and next N from trials that were done elsewhere: an old grid is not wasted. Trains nothing."""
+    from sweep.fit import fit_points, read_points
+    from sweep.wording import belief_text
+
+    fitted = fit_points(read_points(points), target, precision, n_low, n_high)
+    if as_json:
+        print(json.dumps({**asdict(fitted.verdict), "next_n": fitted.next_n}, indent=1))
+        return
+    print(f"{fitted.verdict.state}: {belief_text(fitted.verdict, fitted.options)}, from {fitted.verdict.n_trials} trials")
+    print(fitted.verdict.reason)
+    if fitted.next_n is not None:
+        print(f"next: train at N = {fitted.next_n}")
 
 
 @app.command()
@@ -263,6 +298,7 @@ def sync(
     """Rebuilds Optuna's database and MLflow's runs from the results."""
     from sweep.driver import Sweep
     from sweep.lock import holder_of
+    from sweep.pooling import FrozenPriors
     from sweep.studies import Studies
     from sweep.summary import read_space, summary_of
     from sweep.tracking import sync as sync_mlflow
@@ -274,11 +310,12 @@ def sync(
     if not storage.is_local and tracking_uri is None:
         raise UserError("--tracking-uri: say which MLflow server, since the sweep has no local directory")
     results, started = read_all(storage)
+    priors = FrozenPriors(storage)
     is_live = holder_of(storage) is not None  # then Optuna's database is the driver's
     if storage.is_local and not is_live:
-        Studies(space, f"sqlite:///{Path(directory).absolute() / 'optuna.db'}").reconcile(results, started)
+        Studies(space, f"sqlite:///{Path(directory).absolute() / 'optuna.db'}", priors).reconcile(results, started)
     destination = _destination(space, Path(directory), tracking_uri, Sweep(space).data_of)
-    sync_mlflow(summary_of(space, results, started), storage, destination, live=is_live)
+    sync_mlflow(summary_of(space, results, started, priors), storage, destination, live=is_live)
     print(f"{len(results)} results are in Optuna's database and in MLflow")
 
 

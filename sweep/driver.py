@@ -12,12 +12,13 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import ray
 from ray import tune
 
 from search_spaces.space import SearchSpace
+from sweep.pooling import FrozenPriors
 from sweep.searcher import EmmSearcher, Listener
 from sweep.studies import Studies
 from sweep.summary import SWEEP, SweepSummary, summary_of
@@ -42,6 +43,7 @@ class Resources:
     gpus_per_trial: float | None = None  # None: 1 if there are GPUs, else 0
     workers: int | None = None  # trials at once; None: as many as fit
     address: str | None = None
+    objective: Literal["cost", "wall"] = "wall"  # cost: at most two trials of a study at once, though workers idle
 
 
 @dataclass
@@ -139,7 +141,8 @@ class Run:
         space = sweep.space
         storage.write_json(SWEEP, {"sweep": space.name, "space": space.model_dump(mode="json"), "configurations": sweep.keys()})
         views.mkdir(parents=True, exist_ok=True)
-        self.studies = Studies(space, f"sqlite:///{views / 'optuna.db'}")
+        self.priors = FrozenPriors(storage)
+        self.studies = Studies(space, f"sqlite:///{views / 'optuna.db'}", self.priors)
         results, started = read_all(storage)
         self.adopted = self.studies.reconcile(results, started)
 
@@ -151,7 +154,13 @@ class Run:
         """Trains until every study has a verdict. Needs a Ray that is initialized."""
         per_trial = {"CPU": self.resources.cpus_per_trial, "GPU": _gpus_per_trial(self.resources)}
         searcher = EmmSearcher(
-            self.studies, self.adopted, self.storage, self.sweep.record_of, _slots(per_trial, self.resources.workers), listeners
+            self.studies,
+            self.adopted,
+            self.storage,
+            self.sweep.record_of,
+            _slots(per_trial, self.resources.workers),
+            listeners,
+            most_per_study=2 if self.resources.objective == "cost" else None,
         )
         trainable = tune.with_parameters(self.trainable, data=self.sweep.data, storage=self.storage)
         tuner = tune.Tuner(
@@ -174,7 +183,7 @@ class Run:
         tuner.fit()
 
     def summary(self) -> SweepSummary:
-        return summary_of(self.sweep.space, *read_all(self.storage))
+        return summary_of(self.sweep.space, *read_all(self.storage), self.priors)
 
 
 def start_ray(resources: Resources) -> None:

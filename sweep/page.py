@@ -18,7 +18,7 @@ td { border-bottom: 1px solid #ddd; font-variant-numeric: tabular-nums }
 .left { text-align: left } td.key { font-family: monospace }
 td.text { white-space: normal; overflow-wrap: anywhere; min-width: 8rem }
 .figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(20rem, 1fr)); gap: 1.5rem; align-items: start }
-ul.overlaps { columns: 22rem }
+ul.contrasts { columns: 22rem }
 img { width: 100%; max-width: 30rem; height: auto } ul.warnings { border-left: 4px solid #D55E00; padding-left: 2rem }
 </style>
 </head>
@@ -45,9 +45,9 @@ sd {{ space.search.precision }} of ln EMM, at most {{ space.search.max_trials }}
 </dl>
 <h2>Configurations</h2>
 {{ grid("configurations", configuration_columns, configurations) }}
-{% if overlaps %}
-<p>Neighbouring configurations, by the 95 % intervals of their EMMs:</p>
-<ul class="overlaps">{% for line in overlaps %}<li>{{ line }}</li>{% endfor %}</ul>
+{% if contrasts %}
+<p>Ratios of EMMs; two configurations are told apart if the interval of their ratio excludes 1:</p>
+<ul class="contrasts">{% for line in contrasts %}<li>{{ line }}</li>{% endfor %}</ul>
 {% endif %}
 {% if cautions %}
 <h2>Warnings</h2>
@@ -69,10 +69,12 @@ share of the generated images that are memorized; it falls as the number N of tr
 model memorization) of a configuration is the N at which R_mem, on average over seeds, falls through the target: up to there
 it memorizes, beyond it no longer does. The interval of an R_mem is that of sampling alone (Wilson): the same trained network,
 other generated images. The interval of an EMM comes from all complete trials of the configuration and includes the spread
-over seeds. <i>found</i>: known as precisely as asked, with trials on both sides; <i>below_range</i>, <i>above_range</i>: the
-EMM lies beyond the N that were tried; <i>unresolved</i>: given up, for the reason shown; <i>searching</i>: not finished. R_mem
-with &gt;=: the trial was accepted early, its R_mem is at least that. Intervals that overlap do not show
-that two EMMs are equal.</p>
+over seeds; noise and shape of the curve are pooled over the configurations of one recipe where at least four were found,
+and <i>own trials</i> is the interval without that. <i>found</i>: known as precisely as asked, with trials on both sides;
+<i>below_range</i>, <i>above_range</i>: the EMM lies beyond the N that were tried; <i>unresolved</i>: given up, for the
+reason shown; <i>searching</i>: not finished. R_mem
+with &gt;=: the trial was accepted early, its R_mem is at least that.
+To compare two EMMs, use the interval of their ratio, not whether their intervals overlap.</p>
 <h2>Provenance</h2>
 {{ grid("data", ("data", "images", "duplicates", "digest"), data) }}
 <p>A trial's files lie in trials/&lt;training key&gt;/ of the sweep's storage.</p>

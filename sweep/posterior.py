@@ -38,7 +38,7 @@ ROUGH = 0.2  # discrepancy of the second curve, as a share of the distance s·|x
 PLATEAU = 1.1, 0.6  # logit R_mem far below EMM, minus that at EMM, of the third curve: mean and spread
 
 
-MARGIN = 0.7  # the grid reaches this far, in ln N, beyond both ends of the range
+MARGIN = 1.0  # the grid reaches this far, in ln N, beyond both ends of the range
 STEP = 0.15  # cells of a first look at the whole range …
 CELLS = 96  # … and of the belief
 FINE_SLOPES = 13
@@ -265,10 +265,9 @@ def _curves(s_d: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
     """What each of `CURVES` adds to logit R_mem at distance `s_d` = s·(x − m), and its discrepancy²: [curves, *s_d]."""
     rough = (ROUGH * s_d) ** 2
     level, spread = PLATEAU
-    rise = np.tanh(np.maximum(-s_d, 0) / level)  # of the saturating curve: s·|x − m| near EMM, PLATEAU far below it
-    below = s_d < 0
-    offset = np.stack([-s_d, -s_d, np.where(below, level * rise, -s_d)])
-    discrepancy = np.stack([np.zeros_like(s_d), rough, np.where(below, (spread * rise) ** 2, rough)])
+    plateau = -np.logaddexp(math.log(-math.expm1(-level)) + s_d, -level)  # logit of A·sigmoid, for the A of that level
+    offset = np.stack([-s_d, -s_d, plateau])
+    discrepancy = np.stack([np.zeros_like(s_d), rough, np.where(s_d < 0, (spread * plateau / level) ** 2, rough)])
     return offset, discrepancy
 
 
@@ -301,9 +300,10 @@ def pool(tables: Sequence[Array]) -> Prior:
     """
     base = base_prior()
     curve, slope, noise = (np.array(w) for w in (base.curve, base.slope, base.noise))
+    stacked = np.array(tables).reshape(-1, *SHAPE)
     for _ in range(60):
-        posteriors = [t * _outer(curve, slope, noise) for t in tables]
-        total = sum((p / p.sum() for p in posteriors), np.zeros(SHAPE))
+        posteriors = stacked * _outer(curve, slope, noise)
+        total = (posteriors / posteriors.sum((1, 2, 3), keepdims=True)).sum(0)
         curve = total.sum((1, 2)) + 6 / len(CURVES)
         curve /= curve.sum()
         slope = lognormal(SLOPES, *_fit(SLOPES, total.sum((0, 2)) + base.slope, floor=0.2))

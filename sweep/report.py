@@ -24,13 +24,13 @@ from sweep.bisection import NEAR
 from sweep.figures import as_pdf, as_png, study_figure, sweep_figure
 from sweep.page import PAGE
 from sweep.summary import StudySummary, SweepSummary
-from sweep.wording import emm_text, interval_text
+from sweep.wording import emm_text, ends_text, interval_text
 from trainables.result import DataSummary
 from trainables.storage import Storage
 
 RISING = 0.05  # rise of R_mem from half to the end of the training that is worth a warning
 
-CONFIGURATIONS = ("configuration", "verdict", "EMM", "95 % interval", "trials", "images trained")
+CONFIGURATIONS = ("configuration", "verdict", "EMM", "95 % interval", "own trials", "trials", "images trained")
 TRIALS = ("configuration", "N", "seed", "R_mem", "95 % interval", "images trained", "state")
 # columns of text, and how the page sets them
 LEFT = dict.fromkeys(("verdict", "state", "finished"), "") | dict.fromkeys(("digest", "training key"), "key")
@@ -58,7 +58,7 @@ def human(count: float) -> str:
 def configuration_rows(summary: SweepSummary) -> Rows:
     return [
         (
-            *(s.name, s.verdict.state, emm_text(s.verdict, s.options), interval_text(s.verdict)),
+            *(s.name, s.verdict.state, emm_text(s.verdict, s.options), interval_text(s.verdict), ends_text(*s.alone)),
             *(str(len(s.results)), human(s.images_trained)),
         )
         for s in summary.studies
@@ -66,9 +66,13 @@ def configuration_rows(summary: SweepSummary) -> Rows:
 
 
 def trial_rows(summary: SweepSummary) -> Rows:
-    """By configuration, then N, then seed."""
+    """By configuration, then N, then seed. A trial is "stopped" if its study was decided without it."""
+    decided = {study.name for study in summary.studies if study.verdict.state != "searching"}
     return [
-        (name, str(t["n"]), str(t["seed"]), *_r_mem_texts(t), human(t["images_trained"]), t["state"])
+        (
+            *(name, str(t["n"]), str(t["seed"]), *_r_mem_texts(t), human(t["images_trained"])),
+            "stopped" if t["state"] == "running" and name in decided else t["state"],
+        )
         for name, t in _trials(summary)
     ]
 
@@ -99,9 +103,18 @@ def undecided(summary: SweepSummary) -> list[str]:
     ]
 
 
-def overlaps(summary: SweepSummary) -> list[str]:
-    """A line for every pair of configurations that differ by one step of one factor."""
-    return [f"{a.name} and {b.name}: {_overlap(a, b)}" for a, b in _neighbours(summary.studies)]
+def contrast_lines(summary: SweepSummary) -> list[str]:
+    """The ratio of the EMMs of configurations that differ by one step of one factor, and whether it excludes 1.
+
+    `SweepSummary.contrasts` has all pairs.
+    """
+    shown = {(a.name, b.name) for a, b in _neighbours(summary.studies)}
+    return [
+        f"EMM of {c.b} / EMM of {c.a}: {c.ratio:.2f}, 95 % interval {c.low:.2f} to {c.high:.2f}"
+        f" ({'told apart' if c.is_clear else 'not told apart'})"
+        for c in summary.contrasts
+        if (c.a, c.b) in shown
+    ]
 
 
 def _neighbours(studies: Sequence[StudySummary]) -> Iterable[tuple[StudySummary, StudySummary]]:
@@ -116,15 +129,6 @@ def _neighbours(studies: Sequence[StudySummary]) -> Iterable[tuple[StudySummary,
             yield a, b
 
 
-def _overlap(a: StudySummary, b: StudySummary) -> str:
-    ends = [(s.verdict.emm_low or 0.0, s.verdict.emm_high or math.inf) for s in (a, b)]
-    if (0.0, math.inf) in ends:
-        return "no intervals to compare yet"
-    apart = max(low for low, _ in ends) > min(high for _, high in ends)
-    so_far = "" if all(s.verdict.state != "searching" for s in (a, b)) else " so far"
-    return f"intervals {'do not ' if apart else ''}overlap{so_far}"
-
-
 # ---------------------------------------------------------------- warnings
 
 
@@ -136,9 +140,15 @@ def cautions(summary: SweepSummary) -> list[str]:
         if data.duplicates
     ]
     for study in summary.studies:
-        found = _rising(study), _low_ceiling(study), _large_share(study), *_failures(study)
+        found = _alone(study), _rising(study), _low_ceiling(study), _large_share(study), *_failures(study)
         lines += [f"{study.name}: {line}" for line in found if line]
     return lines
+
+
+def _alone(study: StudySummary) -> str | None:
+    if not study.contradicts:
+        return None
+    return "its trials contradict what the other configurations have in common; its interval is from its own trials only"
 
 
 def _rising(study: StudySummary) -> str | None:
@@ -197,7 +207,7 @@ def table(summary: SweepSummary) -> RenderableType:
         _heading(target),
         _grid(CONFIGURATIONS, configuration_rows(summary)),
         *_lines("Not decided", undecided(summary)),
-        *_lines("Neighbouring configurations, by the 95 % intervals of their EMMs", overlaps(summary)),
+        *_lines("Contrasts", contrast_lines(summary)),
         *_lines("Warnings", cautions(summary)),
     )
 
@@ -268,7 +278,7 @@ def _page(summary: SweepSummary, images: Sequence[bytes]) -> str:
         configuration_columns=(*CONFIGURATIONS, "reason"),
         trials=trial_rows(summary),
         trial_columns=TRIALS,
-        overlaps=overlaps(summary),
+        contrasts=contrast_lines(summary),
         cautions=cautions(summary),
         overview=first,
         figures=list(zip(summary.studies, others, strict=True)),

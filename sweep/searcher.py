@@ -42,10 +42,12 @@ class EmmSearcher(Searcher):
         record_of: Callable[[TrialSpec], TrialRecord],
         slots: Callable[[], int],
         listeners: Sequence[Listener],
+        most_per_study: int | None = None,
     ) -> None:
         super().__init__(metric="progress", mode="max")
         self.studies, self.adopted, self.storage = studies, list(adopted), storage
         self.record_of, self.slots, self.listeners = record_of, slots, listeners
+        self.most_per_study = most_per_study
         self.live: dict[str, TrialRecord] = {}  # by Tune's trial id
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
@@ -58,19 +60,23 @@ class EmmSearcher(Searcher):
             return Searcher.FINISHED
         if not undecided or len(self.live) >= self.slots():
             return None
-        record = self.record_of(self.studies.spec(self._next(undecided)))
+        if (ticket := self._next(undecided)) is None:
+            return None
+        record = self.record_of(self.studies.spec(ticket))
         self.live[trial_id] = record
         for listener in self.listeners:
             listener.trial_started(record)
         return {"spec": record.spec.model_dump_json()}
 
-    def _next(self, undecided: list[str]) -> Ticket:
+    def _next(self, undecided: list[str]) -> Ticket | None:
+        """Trials at once in one study cost images that fewer would save; so studies come first, whatever the objective."""
         for ticket in self.adopted:
             if ticket.study in undecided:
                 self.adopted.remove(ticket)
                 return ticket
         running = Counter(record.spec.name for record in self.live.values())
-        return self.studies.ask(min(undecided, key=lambda name: running[name]))
+        name = min(undecided, key=lambda name: running[name])
+        return None if self.most_per_study and running[name] >= self.most_per_study else self.studies.ask(name)
 
     def _is_open(self, name: str) -> bool:
         return self.studies.verdict(name).state == "searching"

@@ -14,7 +14,9 @@ from optuna.distributions import IntDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from search_spaces.space import NamedConfiguration, Search, SearchSpace
-from sweep.bisection import EmmSampler, Options, Verdict, study_verdict
+from sweep.bisection import EmmSampler, Options, Verdict, observations_of, study_verdict
+from sweep.pooling import FrozenPriors, recipe, search_prior
+from sweep.posterior import Array, Observation, Prior, shape_likelihood
 from trainables.config import TrialSpec
 from trainables.result import Result, TrialRecord
 
@@ -33,8 +35,8 @@ class Ticket:
 class Studies:
     """All studies of a sweep, by configuration name. `url`: an SQLAlchemy URL, or None to keep them in memory."""
 
-    def __init__(self, space: SearchSpace, url: str | None = None) -> None:
-        self.space = space
+    def __init__(self, space: SearchSpace, url: str | None = None, priors: FrozenPriors | None = None) -> None:
+        self.space, self.priors = space, priors or FrozenPriors()
         self.configurations: dict[str, NamedConfiguration] = {one.name: one for one in space.configurations}
         storage = optuna.storages.RDBStorage(url) if url else optuna.storages.InMemoryStorage()
         self._storage: optuna.storages.BaseStorage = storage
@@ -45,7 +47,7 @@ class Studies:
         return optuna.create_study(
             study_name=name,
             storage=self._storage,
-            sampler=sampler(self.space.search, self.configurations[name]),
+            sampler=self._sampler(name),
             direction="maximize",
             load_if_exists=True,
         )
@@ -53,8 +55,12 @@ class Studies:
     # ------------------------------------------------------------ what happens in a sweep
 
     def ask(self, name: str) -> Ticket:
-        """A new trial of the study, at the N that its sampler proposes."""
-        trial = self._studies[name].ask()
+        """A new trial of the study, at the N that its sampler proposes. Before the first, the study's prior is frozen."""
+        study = self._studies[name]
+        if not study.get_trials(deepcopy=False):
+            self.priors.freeze(name, search_prior(self._shapes(recipe(self.configurations[name]))))
+            study.sampler = self._sampler(name)
+        trial = study.ask()
         return Ticket(name, trial.number, self._suggest(trial))
 
     def tell(self, result: Result) -> None:
@@ -78,7 +84,22 @@ class Studies:
         return self._verdicts[name]
 
     def options(self, name: str) -> Options:
-        return sampler(self.space.search, self.configurations[name]).options
+        return self._sampler(name).options
+
+    def observations(self, name: str) -> list[Observation]:
+        return observations_of(self._studies[name].get_trials(deepcopy=False))
+
+    def _shapes(self, wanted: str) -> list[Array]:
+        """What the finished studies of a recipe tell about its shape."""
+        names = [name for name, named in self.configurations.items() if recipe(named) == wanted]
+        return [self.shape(name) for name in names if self.verdict(name).state == "found"]
+
+    def shape(self, name: str) -> Array:
+        search = self.space.search
+        return shape_likelihood(self.observations(name), search.n_low, search.n_high, search.target)
+
+    def _sampler(self, name: str) -> EmmSampler:
+        return sampler(self.space.search, self.configurations[name], self.priors.get(name))
 
     def spec(self, ticket: Ticket) -> TrialSpec:
         return TrialSpec(
@@ -135,7 +156,7 @@ class Studies:
         return trial.suggest_int("n", self.space.search.n_low, self.space.search.n_high, log=True)
 
 
-def sampler(search: Search, named: NamedConfiguration) -> EmmSampler:
+def sampler(search: Search, named: NamedConfiguration, prior: Prior) -> EmmSampler:
     """The sampler of a study. A trial costs ∝ N at fixed epochs and the same for every N at fixed steps."""
     return EmmSampler(
         low=search.n_low,
@@ -143,7 +164,9 @@ def sampler(search: Search, named: NamedConfiguration) -> EmmSampler:
         target=search.target,
         precision=search.precision,
         max_trials=search.max_trials,
+        guard=search.guard,
         cost="images" if named.configuration.trainer.clock == "epochs" else "constant",
+        prior=prior,
     )
 
 

@@ -1,11 +1,16 @@
 """What a sweep knows, from its storage alone: the one source of status, report and MLflow's study runs."""
 
-from dataclasses import dataclass
+import itertools
+import math
+from collections import Counter
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from search_spaces.space import SearchSpace
 from sweep.bisection import Options, Verdict
-from sweep.posterior import Belief, Observation
+from sweep.pooling import MIN_POOLED, FrozenPriors, recipe, report_priors
+from sweep.posterior import Belief, Observation, Prior, base_prior
 from sweep.studies import Studies
 from trainables.errors import UserError
 from trainables.memorization import r_mem_interval
@@ -17,7 +22,11 @@ SWEEP = "sweep.json"
 
 @dataclass(frozen=True)
 class StudySummary:
-    """One configuration: its verdict, and the trials behind it (sorted by seed)."""
+    """One configuration: its verdict, and the trials behind it (sorted by seed).
+
+    `options.prior` is the one to report it with: pooled from the other studies of its recipe if `pooled`, else its own. Of a
+    study that was found, the numbers of the verdict follow from it; `alone_low`, `alone_high` from its own trials only.
+    """
 
     name: str
     factors: dict[str, Any]
@@ -25,6 +34,8 @@ class StudySummary:
     options: Options
     results: list[Result]
     running: list[TrialRecord]
+    pooled: bool = False
+    contradicts: bool = False  # its own trials speak against what the others have in common, so it stands alone
 
     @property
     def complete(self) -> list[Result]:
@@ -40,9 +51,32 @@ class StudySummary:
         """None before the first trial is complete."""
         return self.options.belief(self.observations) if self.complete else None
 
+    @cached_property
+    def alone(self) -> tuple[float | None, float | None]:
+        """The interval of the EMM, open where the verdict's is, from the study's own trials only."""
+        if not self.complete:
+            return None, None
+        low, high = replace(self.options, prior=base_prior()).belief(self.observations).interval()
+        return (None if self.verdict.emm_low is None else low, None if self.verdict.emm_high is None else high)
+
     @property
     def images_trained(self) -> int:
         return sum(result.images_trained for result in self.results)
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """EMM of configuration `b` / EMM of `a`, with its 95 % interval; they are told apart if it excludes 1."""
+
+    a: str
+    b: str
+    ratio: float
+    low: float
+    high: float
+
+    @property
+    def is_clear(self) -> bool:
+        return not self.low <= 1 <= self.high
 
 
 @dataclass(frozen=True)
@@ -52,8 +86,19 @@ class SweepSummary:
     studies: list[StudySummary]
 
     def as_json(self) -> dict[str, Any]:
-        """The format of `emm report --json`; the interval of a study's own trials is the only one there is so far."""
-        return {"sweep": self.name, "configurations": [_configuration(study) for study in self.studies]}
+        """The format of `emm report --json`."""
+        return {
+            "sweep": self.name,
+            "configurations": [_configuration(study) for study in self.studies],
+            "contrasts": [asdict(contrast) for contrast in self.contrasts],
+        }
+
+    @cached_property
+    def contrasts(self) -> list[Contrast]:
+        """The ratio of the EMMs of every pair of configurations that were found."""
+        found = [(study.name, study.belief) for study in self.studies if study.verdict.state == "found"]
+        pairs = itertools.combinations([(name, belief) for name, belief in found if belief is not None], 2)
+        return [contrast(a, belief_a, b, belief_b) for (a, belief_a), (b, belief_b) in pairs]
 
 
 def read_space(storage: Storage) -> SearchSpace:
@@ -66,24 +111,49 @@ def read_space(storage: Storage) -> SearchSpace:
 
 def summarize(storage: Storage) -> SweepSummary:
     """Reads all results of a sweep and judges every study by them. Raises UserError if there is no sweep."""
-    return summary_of(read_space(storage), *read_all(storage))
+    return summary_of(read_space(storage), *read_all(storage), FrozenPriors(storage))
 
 
-def summary_of(space: SearchSpace, results: list[Result], started: list[TrialRecord]) -> SweepSummary:
-    studies = Studies(space)
+def summary_of(
+    space: SearchSpace, results: list[Result], started: list[TrialRecord], priors: FrozenPriors | None = None
+) -> SweepSummary:
+    studies = Studies(space, priors=priors)
     studies.reconcile(results, started)
+    names = list(studies.configurations)
+    tables = {name: studies.shape(name) for name in names if studies.verdict(name).state == "found"}
+    recipes = {name: recipe(named) for name, named in studies.configurations.items()}
+    pooled = report_priors(recipes, tables)
+    sharing = Counter(recipes[name] for name in tables)
     summaries = [
         StudySummary(
             name=named.name,
             factors=named.factors,
-            verdict=studies.verdict(named.name),
-            options=studies.options(named.name),
+            **_reported(studies, named.name, pooled.get(named.name)),
+            contradicts=named.name in tables and sharing[recipes[named.name]] >= MIN_POOLED and not pooled[named.name],
             results=sorted((r for r in results if r.spec.name == named.name), key=lambda r: r.spec.seed),
             running=sorted((t for t in started if t.spec.name == named.name), key=lambda t: t.spec.seed),
         )
         for named in space.configurations
     ]
     return SweepSummary(space.name, space, summaries)
+
+
+def _reported(studies: Studies, name: str, pooled: Prior | None) -> dict[str, Any]:
+    """Verdict and options of a study; once it was found, under the prior to report it with."""
+    verdict, options = studies.verdict(name), studies.options(name)
+    if verdict.state == "found":
+        options = replace(options, prior=pooled or base_prior())
+        belief = options.belief(studies.observations(name))
+        low, high = belief.interval()
+        verdict = replace(verdict, emm=belief.median, emm_low=low, emm_high=high, sd=belief.sd)
+    return {"verdict": verdict, "options": options, "pooled": pooled is not None}
+
+
+def contrast(a: str, belief_a: Belief, b: str, belief_b: Belief) -> Contrast:
+    """Two beliefs of independent trials: the difference of ln EMM is taken as normal."""
+    difference, sd = belief_b.mean - belief_a.mean, math.hypot(belief_a.sd, belief_b.sd)
+    low, high = (math.exp(difference + side * 1.96 * sd) for side in (-1, 1))
+    return Contrast(a, b, math.exp(difference), low, high)
 
 
 def _configuration(study: StudySummary) -> dict[str, Any]:
@@ -97,8 +167,10 @@ def _configuration(study: StudySummary) -> dict[str, Any]:
         "emm": verdict.emm,
         "emm_low": verdict.emm_low,
         "emm_high": verdict.emm_high,
-        "alone_low": verdict.emm_low,
-        "alone_high": verdict.emm_high,
+        "alone_low": study.alone[0],
+        "alone_high": study.alone[1],
+        "pooled": study.pooled,
+        "contradicts": study.contradicts,
         "images_trained": study.images_trained,
         "trials": sorted(trials, key=lambda trial: trial["seed"]),
     }

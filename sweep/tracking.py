@@ -81,6 +81,7 @@ class Tracker:
         self, summary: SweepSummary, verdict: Callable[[str], Verdict], storage: Storage, destination: Destination
     ) -> None:
         self.missed = 0
+        self._final: SweepSummary | None = None
         self._summary, self._verdict = summary, verdict
         self._studies = {study.name: study for study in summary.studies}
         self._snapshots: dict[str, int] = {}  # images trained at the last snapshot that was told, by training key
@@ -114,8 +115,9 @@ class Tracker:
     def trial_stopped(self, record: TrialRecord) -> None:
         self._tasks.put(lambda view: view.trial_status(record, "KILLED"))
 
-    def close(self, timeout: float = 30.0) -> None:
-        """Writes what is left and what was missed, for at most `timeout` seconds."""
+    def close(self, timeout: float = 30.0, final: SweepSummary | None = None) -> None:
+        """Writes what is left and what was missed, for at most `timeout` seconds; `final`: what the sweep came to."""
+        self._final = final
         self._tasks.put(None)
         self._thread.join(timeout)
         if self._thread.is_alive() or self.missed:
@@ -139,7 +141,7 @@ class Tracker:
                 self.missed += 1
             else:
                 self._attempt(task)
-        final = replace(self._summary, studies=list(self._studies.values()))
+        final = self._final or replace(self._summary, studies=list(self._studies.values()))
         if self._attempt(lambda view: view.sync(final, live=False)):
             self.missed = 0
 

@@ -22,7 +22,11 @@ def emm_text(verdict: Verdict, options: Options) -> str:
 
 def interval_text(verdict: Verdict) -> str:
     """The 95 % interval of an EMM; one-sided where the EMM lies outside the range."""
-    low, high = verdict.emm_low, verdict.emm_high
+    return ends_text(verdict.emm_low, verdict.emm_high)
+
+
+def ends_text(low: float | None, high: float | None) -> str:
+    """An interval, of which an end or both may be open."""
     if low is not None and high is not None:
         return f"{amount(low)} to {amount(high)}"
     return f"up to {amount(high)}" if high is not None else f"from {amount(low)}" if low is not None else "-"

@@ -176,10 +176,16 @@ def test_the_interval_covers():
 def test_gallops_from_the_start():
     options = Options(LOW, HIGH, start=250)
     assert propose([], [], options) == 250
-    assert propose([Observation(250, 1.0, 2000)], [], options) == 500
-    assert propose([Observation(250, 1.0, 2000)], [], Options(LOW, HIGH, cost="constant")) == 1000
+    assert propose([Observation(250, 1.0, 2000)], [], options) == 625
     falling = [Observation(n, r_mem, 2000) for n, r_mem in ((250, 1.0), (500, 0.97), (700, 0.93))]
-    assert 980 <= propose(falling, [], options) < 1400  # the graded R_mem shows that EMM is near
+    assert 875 <= propose(falling, [], options) < 1400  # the graded R_mem shows that EMM is near
+
+
+def test_where_all_trials_cost_the_same_it_bisects():
+    options = Options(LOW, HIGH, cost="constant")
+    assert propose([], [], options) == 2000
+    assert propose([Observation(2000, 1.0, 2000)], [], options) > 6000
+    assert propose([Observation(2000, 0.0, 2000)], [], options) < 700
 
 
 def test_proposals_are_deterministic_and_forget_the_order():
@@ -353,7 +359,7 @@ def test_a_differing_sampler_is_refused(other):
         study.ask()
     assert study_verdict(study).state == "searching"
     study.sampler = EmmSampler(LOW, 50_000)
-    assert ask_and_tell(study, curve(2000), high=50_000) == 200  # the refused trial is not pending
+    assert ask_and_tell(study, curve(2000), high=50_000) == 250  # the refused trial is not pending
 
 
 def test_precision_and_cap_may_change():

@@ -48,7 +48,7 @@ CHANGED = {
     },
     Measurement: {
         "n_samples": 10_000, "n_selection": 100, "snapshots": 16, "sampler_steps": 10, "sigma_min": 0.01, "sigma_max": 10.0,
-        "rho": 5.0, "k": 0.5,
+        "rho": 5.0, "k": 0.5, "logit_se": 0.1, "accept": 0.985,
     },
 }  # fmt: skip
 NOT_COUNTED = {Measurement: {"batch"}, Cifar10: {"root", "download"}, Folder: {"path"}, Arrays: {"path"}}
@@ -128,7 +128,7 @@ def test_frozen_defaults():
     }  # fmt: skip
     assert Measurement().model_dump() == {
         "n_samples": 2000, "n_selection": 500, "snapshots": 8, "sampler_steps": 18, "sigma_min": 0.002, "sigma_max": 80.0,
-        "rho": 7.0, "k": 1 / 3, "batch": 500,
+        "rho": 7.0, "k": 1 / 3, "batch": 500, "logit_se": 0.0, "accept": None,
     }  # fmt: skip
 
 

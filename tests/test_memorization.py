@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from trainables.memorization import Neighbours, nearest_two, r_mem_interval
+from trainables.memorization import Neighbours, n_sufficient, nearest_two, r_mem_interval
 
 
 def random_images(n, shape=(3, 4, 4), high=256, seed=0):
@@ -175,3 +175,13 @@ def test_interval_covers_as_often_as_it_says():
             inside = [low <= p <= high for low, high in limits]
             covered.append(binom.pmf(np.arange(51), 50, p)[inside].sum())
         assert np.mean(covered) == pytest.approx(level, abs=0.02)
+
+
+def test_images_are_enough_when_the_logit_is_known():
+    """At R_mem = 0.9 the logit's standard error is 0.1 near n = 1 / (0.1² · 0.9 · 0.1) = 1,111: the next look is at 1,250."""
+    memorized = np.arange(4000) % 10 != 0
+    assert n_sufficient(memorized, 2000, 0.1) == 1250
+    assert n_sufficient(memorized[:1200], 2000, 0.1) is None
+    assert n_sufficient(memorized, 1000, 0.1) == 1000  # the cap
+    assert n_sufficient(memorized, 2000, 0.0) == 2000
+    assert n_sufficient(memorized[:1999], 2000, 0.0) is None

@@ -78,11 +78,13 @@ def test_equals_brute_force(target):
                 v = 1 / (o.n_samples * r + 0.5) + 1 / (o.n_samples * (1 - r) + 0.5)
                 s_d = s * (math.log(o.n) - m)
                 mean, variance = h[g] - s_d, g**2 + v + (s * (right - left)) ** 2 / 12
+                if curve == "saturating":  # odds of A·sigmoid: 1/odds is linear in e^(s·d)
+                    a = 1 - math.exp(-1.1)
+                    mean = h[g] - math.log(a * math.exp(s_d) + 1 - a)
                 if curve == "rough" or (curve == "saturating" and s_d > 0):
                     variance += (0.2 * s_d) ** 2
                 elif curve == "saturating":
-                    mean = h[g] + 1.1 * math.tanh(-s_d / 1.1)
-                    variance += (0.6 * math.tanh(-s_d / 1.1)) ** 2
+                    variance += (0.6 * (mean - h[g]) / 1.1) ** 2
                 law = NormalDist(mean, math.sqrt(variance))
                 if z >= top or o.right_censored:
                     product *= 0.98 * (1 - law.cdf(z)) + 0.02 * 0.02
@@ -127,7 +129,7 @@ def test_without_observations_flat():
     b = belief([], LOW, HIGH)
     assert b.median == pytest.approx(2000, rel=0.05)
     assert np.ptp(b.probabilities / np.diff(b.edges)) < 1e-6
-    assert b.p_below(LOW) == pytest.approx(b.p_above(HIGH), rel=0.1) == pytest.approx(0.095, rel=0.1)
+    assert b.p_below(LOW) == pytest.approx(b.p_above(HIGH), rel=0.01) == pytest.approx(1 / (math.log(400) + 2), rel=0.01)
 
 
 def test_raising_r_never_lowers_emm():

@@ -18,9 +18,9 @@ from search_spaces.space import Search, SearchSpace
 from search_spaces.table import SPACES
 from sweep.bisection import Options, Verdict
 from sweep.figures import as_pdf, as_png, study_figure, sweep_figure
-from sweep.report import cautions, human, overlaps, print_table, table, write_report
+from sweep.report import _neighbours, cautions, contrast_lines, human, print_table, table, write_report
 from sweep.summary import StudySummary, SweepSummary, summary_of
-from sweep.wording import amount
+from sweep.wording import amount, ends_text
 from trainables.config import Measurement, TrialSpec
 from trainables.memorization import r_mem_interval
 from trainables.result import DataSummary, Result, TrialRecord
@@ -168,8 +168,16 @@ def test_numbers_of_images(count: float, text: str) -> None:
 
 def test_every_number_on_the_page_is_the_summarys(real: SweepSummary, index: Path) -> None:
     page, said = Page(index.read_text()), real.as_json()["configurations"]
-    assert [row[:6] for row in page.tables["configurations"][1:]] == [
-        [c["name"], c["verdict"], amount(c["emm"]), f"{amount(c['emm_low'])} to {amount(c['emm_high'])}", str(count), images]
+    assert [row[:7] for row in page.tables["configurations"][1:]] == [
+        [
+            c["name"],
+            c["verdict"],
+            amount(c["emm"]),
+            f"{amount(c['emm_low'])} to {amount(c['emm_high'])}",
+            f"{amount(c['alone_low'])} to {amount(c['alone_high'])}",
+            str(count),
+            images,
+        ]
         for c, count, images in zip(said, (6, 3), ("154 k", "76.8 k"), strict=True)
     ]
     assert [c["verdict"] for c in said] == ["found", "searching"]
@@ -255,36 +263,36 @@ def test_users_texts_are_shown_and_do_nothing(tmp_path: Path) -> None:
 def test_how_a_verdict_is_said(state: str, emm: str, interval: str, tmp_path: Path) -> None:
     summary = sweep_of(study("a", VERDICTS[state], [trial("a", 20, 0)]))
     row = page_of(summary, tmp_path).tables["configurations"][1]
-    assert row == ["a", state, emm, interval, "1", "25.6 k", VERDICTS[state].reason]
+    own = ends_text(*summary.studies[0].alone)
+    assert row == ["a", state, emm, interval, own, "1", "25.6 k", VERDICTS[state].reason]
     text = " ".join(printed(summary).split())
-    assert f"a {state} {emm} {interval} 1 25.6 k" in text
+    assert f"a {state} {emm} {interval} {own} 1 25.6 k" in text
     assert (f"a: {state}, {VERDICTS[state].reason}" in text) is (state in ("unresolved", "searching"))
     title = study_figure(summary.studies[0], 0.9, 8, 256).axes[0].get_title()
     assert title.startswith(f"a\n{state}: ")
     assert (f"EMM {emm}" in title) is (emm != "-")
 
 
-@pytest.mark.parametrize(
-    ("first", "second", "said"),
-    [
-        (found(30, 25, 40), found(50, 41, 60), "intervals do not overlap"),
-        (found(50, 41, 60), found(30, 25, 40), "intervals do not overlap"),
-        (found(30, 25, 42), found(50, 41, 60), "intervals overlap"),
-        (VERDICTS["below_range"], found(50, 41, 60), "intervals do not overlap"),
-        (VERDICTS["above_range"], found(200, 150, 310), "intervals overlap"),
-        (found(30, 25, 42), VERDICTS["searching"], "no intervals to compare yet"),
-        (found(30, 25, 42), Verdict("searching", 90, 43, 200, 0.4, "…", 2), "intervals do not overlap so far"),
-    ],
-)
-def test_overlap(first: Verdict, second: Verdict, said: str) -> None:
-    assert overlaps(sweep_of(study("a", first), study("b", second))) == [f"a and b: {said}"]
+def test_contrasts_are_ratios_of_emms() -> None:
+    def logistic(name: str, width: int, emm: float) -> list[Result]:
+        return curve(f"width={width}", emm, (8, 16, 24, 28, 32, 36, 40, 60, 80))
+
+    summary = summary_of(SPACE, [*logistic("a", 8, 24), *logistic("b", 16, 48)], [])
+    (one,) = summary.contrasts
+    (line,) = contrast_lines(summary)
+    medians = [study.verdict.emm or 0.0 for study in summary.studies]
+    assert one.ratio == pytest.approx(medians[1] / medians[0], rel=0.03)
+    assert one.low < 2 < one.high
+    assert one.is_clear == (one.low > 1)
+    assert line.startswith(f"EMM of width=16 / EMM of width=8: {one.ratio:.2f}, 95 % interval {one.low:.2f} to {one.high:.2f}")
+    assert ("not told apart" in line) is not one.is_clear
 
 
 def test_neighbours_differ_by_one_step_of_one_factor() -> None:
     grid = [{"width": w, "multipliers": m} for w in (8, 16, 32) for m in ([1, 2], [2, 2])]
     summary = sweep_of(*(study(str(i), VERDICTS["found"], factors=factors) for i, factors in enumerate(grid)))
-    pairs = [line.split(":")[0] for line in overlaps(summary)]
-    assert pairs == [f"{a} and {b}" for a, b in ((0, 1), (0, 2), (1, 3), (2, 3), (2, 4), (3, 5), (4, 5))]
+    pairs = [(a.name, b.name) for a, b in _neighbours(summary.studies)]
+    assert pairs == [(str(a), str(b)) for a, b in ((0, 1), (0, 2), (1, 3), (2, 3), (2, 4), (3, 5), (4, 5))]
 
 
 def test_warnings_where_a_trap_applies() -> None:

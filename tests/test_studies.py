@@ -93,7 +93,7 @@ def test_a_trial_that_died_before_its_n_was_stored_gets_one(tmp_path):
     url = f"sqlite:///{tmp_path / 'optuna.db'}"
     studies = Studies(SPACE, url)
     studies._studies[NAME].ask()  # asked, and no suggest_int: the driver was killed in between
-    assert Studies(SPACE, url).reconcile([], []) == [Ticket(NAME, 0, SPACE.search.n_low)]
+    assert Studies(SPACE, url).reconcile([], []) == [Ticket(NAME, 0, studies.options(NAME).first)]
 
 
 def test_telling_twice_changes_nothing(undisturbed):

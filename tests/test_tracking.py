@@ -29,7 +29,6 @@ from trainables.result import MEASUREMENT, RESULT, Result, trial_directory
 from trainables.storage import Storage
 from trainables.trial import Trial
 
-
 DIGITS = load(Digits())
 SPACE = SearchSpace(
     name="tiny",

@@ -574,7 +574,7 @@ def test_the_best_snapshot_is_the_last_of_the_highest(sweep, monkeypatch, ratios
     script, weights = iter([*ratios, 1]), []
 
     def scripted(images):
-        memorized = next(script, 1)
+        memorized = next(script, 0)
         weights.append(running.trainer.sampling_weights())
         d1 = np.array([0.0] * memorized + [5.0] * (len(images) - memorized))
         index = np.arange(len(images))
@@ -613,3 +613,23 @@ def test_r_mem_of_a_trained_network_rises(sweep):
     assert result.curve[0].r_mem < 0.3
     assert result.distinct_copied == 4
     assert result.curve[0].loss > result.curve[-1].loss
+
+
+def test_it_is_accepted_early_when_a_snapshot_leaves_no_doubt(sweep, monkeypatch):
+    """Recorded as a lower bound; and what was accepted early trains on when asked for without."""
+    spec = SPEC.model_copy(update={"measurement": SPEC.measurement.model_copy(update={"accept": 0.3, "n_selection": 20})})
+    running = start(sweep, spec)
+
+    def copies(images):
+        index = np.arange(len(images))
+        return Neighbours(np.zeros(len(images)), np.ones(len(images)), index, index)
+
+    monkeypatch.setattr(running, "_measure", copies)
+    finish(running)
+    assert running.result.right_censored
+    assert len(running.result.curve) == 1
+    assert running.result.r_mem_last is None
+    assert running.result.images_trained < SPEC.configuration.trainer.train_images(SPEC.n)
+    again = start(sweep)
+    finish(again)
+    assert not again.result.right_censored

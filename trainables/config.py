@@ -203,7 +203,13 @@ class Configuration(Frozen):
 class Measurement(Frozen):
     """How R_mem of a trained network is measured."""
 
-    n_samples: int = Field(2000, ge=1, le=1_000_000, description="images generated for R_mem, with fresh latents")
+    n_samples: int = Field(2000, ge=1, le=1_000_000, description="images generated for R_mem, with fresh latents, at most")
+    logit_se: float = Field(
+        0.0, ge=0, description="enough images once logit R_mem has this standard error; 0: always n_samples of them"
+    )
+    accept: float | None = Field(
+        None, gt=0, lt=1, description="end a trial at a snapshot whose R_mem is above this with 97.5 %; None: never"
+    )
     n_selection: int = Field(500, ge=1, description="images generated at each snapshot, to choose the best one")
     snapshots: int = Field(8, ge=2, le=1000, multiple_of=2, description="snapshots per trial, evenly spaced, whatever N is")
     sampler_steps: int = Field(18, ge=2, le=1000, description="steps of the EDM Heun sampler (2·steps − 1 network calls)")

@@ -5,6 +5,8 @@ A generated image x is memorized if ‖x − NN1‖₂ < k ‖x − NN2‖₂ wi
 duplicates in the training set neither can be told to be *the* source, so their copies never count (d1 = d2).
 """
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,6 +34,13 @@ class Neighbours:
     def memorized(self, k: float = 1 / 3) -> NDArray[np.bool_]:
         """[n] bool: d1 < k·d2."""
         return self.d1 < k * self.d2
+
+    @classmethod
+    def joined(cls, parts: Sequence["Neighbours"]) -> "Neighbours":
+        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("d1", "d2", "i1", "i2")))
+
+    def first(self, n: int) -> "Neighbours":
+        return Neighbours(self.d1[:n], self.d2[:n], self.i1[:n], self.i2[:n])
 
     def r_mem(self, k: float = 1 / 3) -> float:
         return float(self.memorized(k).mean())
@@ -62,6 +71,19 @@ def nearest_two(samples: Tensor, training: Tensor, device: torch.device | None =
         nearest.append((np.sqrt(best.cpu().numpy()), where.cpu().numpy()))  # numpy rounds roots correctly, on any machine
     distance, index = (np.concatenate(parts) for parts in zip(*nearest, strict=True))
     return Neighbours(distance[:, 0], distance[:, 1], index[:, 0], index[:, 1])
+
+
+LOOK_EVERY = 250  # images between two looks at whether they suffice: a constant, so that no batch size changes a result
+
+
+def n_sufficient(memorized: NDArray[np.bool_], n_samples: int, logit_se: float) -> int | None:
+    """How many of the samples drawn so far are enough: the first multiple of LOOK_EVERY at which logit R_mem has the
+    standard error `logit_se`, or `n_samples`; None if more are needed."""
+    for n in range(LOOK_EVERY, min(len(memorized), n_samples) + 1, LOOK_EVERY):
+        k = int(memorized[:n].sum())
+        if math.sqrt(1 / (k + 0.5) + 1 / (n - k + 0.5)) <= logit_se:
+            return n
+    return n_samples if len(memorized) >= n_samples else None
 
 
 def r_mem_interval(n_memorized: int, n_samples: int, level: float = 0.95) -> tuple[float, float]:

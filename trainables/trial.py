@@ -16,7 +16,7 @@ from trainables import checkpoint
 from trainables.config import Measurement, TrialSpec, configuration_key, derive_seed, identity, key_of
 from trainables.datasets import ImageData, subset_order
 from trainables.errors import TrialFailed, UserError
-from trainables.memorization import Neighbours, nearest_two
+from trainables.memorization import Neighbours, n_sufficient, nearest_two, r_mem_interval
 from trainables.networks.optimum import OptimalDenoiser
 from trainables.result import (
     MEASUREMENT,
@@ -57,7 +57,7 @@ class Trial:
         self.result = earlier if measured else None
         self.curve: list[Snapshot] = []
         self.best: tuple[int, list[torch.Tensor]] | None = None  # snapshot number, weights
-        self.samples: list[torch.Tensor] = []  # of the final measurement
+        self.measured: list[tuple[torch.Tensor, Neighbours]] = []  # images of the final measurement, by batch
         self.seconds = 0.0
         self.rate = 0.0  # progress per second, of the last slice
         self.saved_at = time.monotonic()
@@ -123,18 +123,26 @@ class Trial:
             raise TrialFailed(str(error)) from error
 
     def _advance(self) -> None:
-        n_snapshots = self.spec.measurement.snapshots
-        if len(self.curve) < n_snapshots:
-            due = (len(self.curve) + 1) / n_snapshots
+        if not self._is_trained:
+            due = (len(self.curve) + 1) / self.spec.measurement.snapshots
             self._train(due)
             if self.trainer.progress >= due:
                 self._snapshot()
             if self.trainer.progress >= due or time.monotonic() - self.saved_at > CHECKPOINT_SECONDS:
                 self._save_checkpoint()
-        elif sum(map(len, self.samples)) < self.spec.measurement.n_samples:
+        elif (n := self._n_sufficient()) is None:
             self._draw_final_samples()
         else:
-            self._finish()
+            self._finish(n)
+
+    @property
+    def _is_trained(self) -> bool:
+        """All snapshots are taken, or the last one shows so much copying that the trial is accepted early."""
+        how = self.spec.measurement
+        return len(self.curve) >= how.snapshots or (how.accept is not None and self._is_above(how.accept))
+
+    def _is_above(self, bound: float) -> bool:
+        return bool(self.curve) and r_mem_interval(self.curve[-1].n_memorized, self.curve[-1].n_samples)[0] > bound
 
     def _train(self, due: float) -> None:
         """Trains towards `due`, for about SLICE_SECONDS, a step at least. How it is sliced does not change the weights."""
@@ -167,18 +175,25 @@ class Trial:
     def _draw_final_samples(self) -> None:
         """One batch of images from the best snapshot, with fresh latents, so that its choice does not bias R_mem."""
         how = self.spec.measurement
-        if not self.samples:
+        if not self.measured:
             assert self.best is not None
             self.trainer.load_sampling_weights(self.best[1])
-        drawn = sum(map(len, self.samples))
+        drawn = sum(len(images) for images, _ in self.measured)
         seeds = self._latent_seeds("final", drawn, min(drawn + how.batch, how.n_samples))
-        self.samples.append(self.trainer.sample(seeds, how))
+        images = self.trainer.sample(seeds, how)
+        self.measured.append((images, self._measure(images)))
 
-    def _finish(self) -> None:
+    def _n_sufficient(self) -> int | None:
+        how = self.spec.measurement
+        memorized = [found.memorized(how.k) for _, found in self.measured]
+        return n_sufficient(np.concatenate(memorized), how.n_samples, how.logit_se) if memorized else None
+
+    def _finish(self, n: int) -> None:
+        """Records the measurement of the first `n` images."""
         assert self.best is not None
-        how, images = self.spec.measurement, torch.cat(self.samples)
-        found = self._measure(images)
-        memorized = found.memorized(how.k)
+        images = torch.cat([images for images, _ in self.measured])[:n]
+        found = Neighbours.joined([found for _, found in self.measured]).first(n)
+        how, memorized = self.spec.measurement, found.memorized(self.spec.measurement.k)
         # the weights first, the result last: what has a result has everything
         with self.storage.writing(WEIGHTS) as stream:
             torch.save({"ema": self.best[1]}, stream)
@@ -186,17 +201,18 @@ class Trial:
             np.savez_compressed(
                 stream, images=images.numpy(), d1=found.d1, d2=found.d2, i1=found.i1, i2=found.i2, subset=self.subset
             )
-        half = self.curve[how.snapshots // 2 - 1]
+        half, whole = (self.curve[n - 1].r_mem if len(self.curve) >= n else None for n in (how.snapshots // 2, how.snapshots))
         self._take_time()
         self._record(
             complete=True,
             r_mem=float(memorized.mean()),
             n_samples=len(memorized),
             n_memorized=int(memorized.sum()),
-            images_trained=self.trainer.position,
+            right_censored=whole is None,
+            images_trained=self.curve[-1].images_trained,
             best_images_trained=self.curve[self.best[0]].images_trained,
-            r_mem_last=self.curve[-1].r_mem,
-            r_mem_half=half.r_mem,
+            r_mem_last=whole,
+            r_mem_half=half,
             ceiling=self._ceiling(),
             median_d1=float(np.median(found.d1)),
             distinct_copied=len(np.unique(found.i1[memorized])),
@@ -252,7 +268,7 @@ class Trial:
         last = self.curve[-1] if self.curve else None
         remaining = (1 - self.trainer.progress) / self.rate if self.rate else None
         return {
-            "state": "training" if len(self.curve) < self.spec.measurement.snapshots else "measuring",
+            "state": "measuring" if self._is_trained else "training",
             "progress": self.trainer.progress,
             "images_trained": self.trainer.position,
             "seconds": self.seconds,
