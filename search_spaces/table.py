@@ -13,7 +13,7 @@ _ROWS = [
         cost="minutes on 2 CPU cores",
         base=DIGITS,
         vary={"network.width": (4, 8)},
-        search=Search(n_low=8, n_high=256, precision=0.25, max_trials=16),
+        search=Search(n_low=8, n_high=256, precision=0.15, max_trials=16),
         measurement=DIGITS_MEASUREMENT,
     ),
     SearchSpace(
