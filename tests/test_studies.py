@@ -207,3 +207,9 @@ def test_a_stopped_trial_is_no_observation(searcher):
 def test_unknown_trial_ids_are_passed_over(searcher):
     searcher.on_trial_result("nobody", {})
     searcher.on_trial_complete("nobody", result={})
+
+
+def test_the_objective_cost_lets_workers_idle(tmp_path):
+    searcher = EmmSearcher(Studies(SPACE), [], Storage(str(tmp_path)), record_of, lambda: 8, [], most_per_study=2)
+    suggested = [searcher.suggest(str(number)) for number in range(4)]
+    assert [suggestion is not None for suggestion in suggested] == [True, True, False, False]
