@@ -71,7 +71,9 @@ def spaces(as_json: AsJson = False) -> None:
 def plan(
     space: SpaceName,
     settings: Settings = [],  # noqa: B006
-    tflops: Annotated[float, typer.Option(help="TFLOP/s that your device sustains, for the estimate of hours.")] = 10.0,
+    tflops: Annotated[
+        float, typer.Option(min=1e-6, help="TFLOP/s that your device sustains, for the estimate of hours.")
+    ] = 10.0,
     as_json: AsJson = False,
 ) -> None:
     """Shows size and cost of every configuration; trains nothing and needs no data."""
@@ -170,8 +172,10 @@ def _fit(one: "Run", destination: "Destination", console: "Console") -> None:
         with Terminal(one.studies, console) as terminal:
             one.fit([terminal, tracker])
     finally:
-        tracker.close(final=one.summary())
-        ray.shutdown()
+        try:
+            tracker.close(final=one.summary())
+        finally:
+            ray.shutdown()
 
 
 @app.command()
@@ -188,6 +192,7 @@ def trial(
     named = {one.name: one for one in chosen.configurations}
     if config not in named:
         raise UserError(f"--config {config}: {space} has {', '.join(named)}")
+    from sweep.summary import SWEEP
     from trainables.config import TrialSpec, validated
     from trainables.datasets import load
     from trainables.storage import Storage
@@ -199,6 +204,8 @@ def trial(
     data = load(configuration.data)
     start_record(spec, data)  # raises if N is more than there are, before anything is created
     storage = Storage(str(out or tempfile.mkdtemp(prefix="emm-trial-")))
+    if storage.exists(SWEEP):
+        raise UserError(f"--out {out}: a sweep is kept there; choose another directory for a single trial")
     one = Trial(spec, data, storage, choose_device())
     shown = 0
     while one.result is None:
@@ -316,7 +323,7 @@ def sync(
         Studies(space, f"sqlite:///{Path(directory).absolute() / 'optuna.db'}", priors).reconcile(results, started)
     destination = _destination(space, Path(directory), tracking_uri, Sweep(space).data_of)
     sync_mlflow(summary_of(space, results, started, priors), storage, destination, live=is_live)
-    print(f"{len(results)} results are in Optuna's database and in MLflow")
+    print(f"{len(results)} results are in MLflow" + (" and in Optuna's database" if storage.is_local and not is_live else ""))
 
 
 # ---------------------------------------------------------------- helpers

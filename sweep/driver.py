@@ -18,6 +18,7 @@ import ray
 from ray import tune
 
 from search_spaces.space import SearchSpace
+from sweep.lock import LOCK
 from sweep.pooling import FrozenPriors
 from sweep.searcher import EmmSearcher, Listener
 from sweep.studies import Studies
@@ -83,9 +84,11 @@ def check_sweep(storage: Storage, sweep: Sweep) -> None:
     """Raises UserError, naming the field, if the storage holds another sweep that these trials can't be compared with."""
     content = storage.read_json(SWEEP)
     if content is None:
-        if storage.list():
+        if set(storage.list()) - {LOCK, "emm.log"}:
             raise UserError(f"{storage.url} is not empty and holds no sweep; choose another --out")
         return
+    if content["sweep"] != sweep.space.name:
+        raise UserError(f"{storage.url} holds the sweep of {content['sweep']}, not of {sweep.space.name}; choose another --out")
     former = SearchSpace.model_validate(content["space"])
     for name, key in sweep.keys().items():
         if name in content["configurations"] and content["configurations"][name] != key:
@@ -115,7 +118,7 @@ def check_local_resources(resources: Resources, cpus: int, gpus: int) -> None:
     """Raises UserError for more than this machine has: locally, waiting for it would be for ever."""
     per_trial = {"cpus": resources.cpus_per_trial, "gpus": resources.gpus_per_trial or 0}
     for what, there_are in (("cpus", cpus), ("gpus", gpus)):
-        if per_trial[what] < 0 or per_trial[what] > there_are:
+        if per_trial[what] < 0 or (what == "cpus" and not per_trial[what]) or per_trial[what] > there_are:
             raise UserError(f"--{what}-per-trial {per_trial[what]:g}: this machine has {there_are} {what[:-1].upper()}s")
     if resources.workers is not None and resources.workers * resources.cpus_per_trial > cpus:
         raise UserError(f"--workers {resources.workers}: {resources.cpus_per_trial:g} CPUs each, and this machine has {cpus}")

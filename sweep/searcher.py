@@ -102,8 +102,10 @@ class EmmSearcher(Searcher):
             directory.write(RESULT, outcome.model_dump_json(indent=1).encode())
         if outcome is not None:
             self.studies.tell(outcome)
+        else:
+            self.adopted.append(Ticket(record.spec.name, record.spec.seed, record.spec.n))
         for listener in self.listeners:
-            if outcome is None:
+            if outcome is None:  # should its study open again, it goes on
                 listener.trial_stopped(record)
             else:
                 listener.trial_finished(outcome)

@@ -131,8 +131,10 @@ class Studies:
     def _complete(self, name: str, results: Mapping[int, Result], started: Mapping[int, TrialRecord]) -> list[Ticket]:
         study = self._studies[name]
         known = len(study.get_trials(deepcopy=False))
-        if known == 0 and (results or started):
-            study.sampler.before_trial(study, create_trial(state=TrialState.RUNNING))  # writes range and target into it
+        if known or results or started:
+            study.sampler.before_trial(
+                study, create_trial(state=TrialState.RUNNING)
+            )  # writes the options into it, the newest that may change
         for number in range(known, max([*results, *started, -1]) + 1):
             study.add_trial(self._as_optuna(results.get(number) or started.get(number)))
         for result in results.values():
