@@ -184,6 +184,8 @@ class Run:
             ),
         )
         tuner.fit()
+        if searcher.failure is not None:
+            raise searcher.failure
 
     def summary(self) -> SweepSummary:
         return summary_of(self.sweep.space, *read_all(self.storage), self.priors)

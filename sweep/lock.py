@@ -1,5 +1,6 @@
 """One driver per sweep: a lock with a lease, on the sweep's own storage, so that it works on any cluster."""
 
+import logging
 import os
 import platform
 import threading
@@ -12,6 +13,8 @@ import psutil
 
 from trainables.errors import UserError
 from trainables.storage import Storage
+
+log = logging.getLogger(__name__)
 
 LOCK = "lock.json"
 LEASE_SECONDS = 60.0
@@ -70,7 +73,10 @@ class Lock:
 
     def _keep(self) -> None:
         while not self._released.wait(RENEW_SECONDS):
-            self._renew()
+            try:
+                self._renew()
+            except OSError as error:
+                log.warning("the lease could not be renewed, and is tried again: %s", error)
 
 
 def _is_dead(holder: dict[str, Any]) -> bool:

@@ -48,6 +48,7 @@ class EmmSearcher(Searcher):
         self.studies, self.adopted, self.storage = studies, list(adopted), storage
         self.record_of, self.slots, self.listeners = record_of, slots, listeners
         self.most_per_study = most_per_study
+        self.failure: Exception | None = None  # of ours; nothing is asked after it
         self.live: dict[str, TrialRecord] = {}  # by Tune's trial id
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
@@ -55,6 +56,8 @@ class EmmSearcher(Searcher):
 
         While trials run, a verdict is not final: their results may open a study again.
         """
+        if self.failure is not None:
+            return Searcher.FINISHED
         undecided = [name for name in self.studies.configurations if self._is_open(name)]
         if not undecided and not self.live:
             return Searcher.FINISHED
@@ -95,6 +98,13 @@ class EmmSearcher(Searcher):
         record = self.live.pop(trial_id, None)
         if record is None:
             return
+        try:
+            self._take(record, error)
+        except Exception as failure:  # Tune would swallow it and train on; the driver raises it when Tune has ended
+            log.exception("the result of %s could not be taken", record.training_key)
+            self.failure = self.failure or failure
+
+    def _take(self, record: TrialRecord, error: bool) -> None:
         directory = trial_directory(self.storage, record.training_key)
         outcome = read_result(directory)
         if outcome is None and error:

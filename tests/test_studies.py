@@ -213,3 +213,22 @@ def test_the_objective_cost_lets_workers_idle(tmp_path):
     searcher = EmmSearcher(Studies(SPACE), [], Storage(str(tmp_path)), record_of, lambda: 8, [], most_per_study=2)
     suggested = [searcher.suggest(str(number)) for number in range(4)]
     assert [suggestion is not None for suggestion in suggested] == [True, True, False, False]
+
+
+def test_a_result_that_cannot_be_taken_ends_the_asking(searcher):
+    searcher.suggest("a")
+    trial_directory(searcher.storage, searcher.live["a"].training_key).write(RESULT, b"not JSON")
+    searcher.on_trial_complete("a", result={})
+    assert searcher.failure is not None
+    assert searcher.suggest("b") == "FINISHED"
+
+
+def test_more_trials_reopen_a_study(undisturbed, tmp_path):
+    url = f"sqlite:///{tmp_path / 'optuna.db'}"
+    few = fake_space((8,), max_trials=2)
+    studies = Studies(few, url)
+    studies.reconcile(undisturbed[:2], [])
+    assert studies.verdict(NAME).state == "unresolved"
+    more = Studies(fake_space((8,), max_trials=20), url)
+    more.reconcile(undisturbed[:2], [])
+    assert more.verdict(NAME).state == "searching"
