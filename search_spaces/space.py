@@ -19,6 +19,10 @@ class Search(Frozen):
     target: float = Field(0.9, gt=0, lt=1, description="the R_mem whose crossing is sought, 1 − ε")
     precision: float = Field(0.12, gt=0, le=1, description="standard deviation of ln EMM at which a study is decided")
     guard: bool = Field(False, description="also try N = 4 × the estimate, against curves that dip and rise again")
+    replicates: int = Field(1, ge=1, le=100, description="trials at every N that is tried, each with a seed of its own")
+    final_samples: int = Field(
+        0, ge=0, le=1_000_000, description="images of a last measurement of the trials nearest the EMM; 0: none"
+    )
     max_trials: int = Field(24, ge=1, le=1000, description="trials per study before it is given up as unresolved")
 
     @model_validator(mode="after")

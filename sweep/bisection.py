@@ -18,6 +18,7 @@ Evidence for the rules: docs/search.md.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
@@ -31,6 +32,7 @@ from sweep.posterior import Belief, Observation, Prior, base_prior, belief
 State = Literal["searching", "found", "below_range", "above_range", "unresolved"]
 
 NEAR = 0.5  # a witness lies within e^0.5 of the estimate
+ACCEPT = 1.99  # R_mem this far above the target, on the logit, needs no exact value: .985 for .9
 ASIDE = 0.15  # where a missing witness is looked for, in ln N from the estimate
 SURE = 0.95  # mass of the belief outside the range that ends a study
 SENTINEL = 4.0  # a guarded study looks this far above the estimate for a curve that rises again
@@ -46,7 +48,8 @@ class Options:
     `max_trials` finished trials after which the study ends as unresolved; `cost` of a trial: ∝ N ("images", exact
     epochs) or the same for every N ("constant", fixed steps); `start` first N, by default `low`, the middle of the
     range if the cost is constant; `prior` of the curve's shape, frozen when the study starts; `guard` against curves
-    that dip under the target and rise again, by one trial at 4 × the estimate.
+    that dip under the target and rise again, by one trial at 4 × the estimate; `replicates` trials at every N, each with
+    a seed of its own.
     """
 
     low: int
@@ -58,6 +61,7 @@ class Options:
     start: int | None = None
     prior: Prior = field(default_factory=base_prior)
     guard: bool = False
+    replicates: int = 1
 
     def __post_init__(self) -> None:
         if not (isinstance(self.low, int) and isinstance(self.high, int) and 1 <= self.low < self.high):
@@ -68,6 +72,8 @@ class Options:
             raise ValueError(f"precision={self.precision}: a positive sd of ln EMM is needed")
         if not self.max_trials >= 1:
             raise ValueError(f"max_trials={self.max_trials}: at least one trial is needed")
+        if not self.replicates >= 1:
+            raise ValueError(f"replicates={self.replicates}: at least one trial at every N is needed")
         if self.cost not in ("images", "constant"):
             raise ValueError(f'cost={self.cost!r}: "images" or "constant" is needed')
         if self.start is None:
@@ -120,6 +126,8 @@ def propose(finished: Sequence[Observation], pending: Sequence[int], options: Op
     Running trials push the next one to another quantile.
     `b` is `options.belief(finished)` where the caller has it already.
     """
+    if (again := _unreplicated(finished, pending, options)) is not None:
+        return again
     if not finished and not pending:
         return options.first
     b, finished = b or options.belief(finished), _above_dips(finished, options)
@@ -138,6 +146,12 @@ def propose(finished: Sequence[Observation], pending: Sequence[int], options: Op
     if asked is None or any(abs(math.log(asked / n)) < ASIDE for n in pending):
         asked = round(b.quantile(_level(b, len(passing), len(failing), pending, options)))
     return _free(asked, pending, options)
+
+
+def _unreplicated(finished: Sequence[Observation], pending: Sequence[int], options: Options) -> int | None:
+    """The smallest N that was asked for, and less often than `options.replicates`."""
+    counts = Counter([o.n for o in finished] + list(pending))
+    return min((n for n, count in counts.items() if count < options.replicates), default=None)
 
 
 def _gallop(finished: Sequence[Observation], pending: Sequence[int], b: Belief) -> int:
@@ -230,6 +244,8 @@ def judge(finished: Sequence[Observation], options: Options, b: Belief | None = 
     emm, (low, high), count = b.median, b.interval(), len(finished)
     heard = _above_dips(finished, options)
     outside, guarded = _decided(options, b), _guarded(heard, options, b)
+    if (again := _unreplicated(finished, [], options)) is not None and count < options.max_trials:
+        return Verdict("searching", emm, low, high, b.sd, f"N = {again} has fewer than {options.replicates} seeds", count)
     if outside == "below_range" and guarded:
         reason = f"P(EMM < {options.low}) = {b.p_below(options.low):.3f}"
         return Verdict("below_range", None, None, high, b.sd, reason, count)
@@ -243,6 +259,11 @@ def judge(finished: Sequence[Observation], options: Options, b: Belief | None = 
     elif count >= options.max_trials:
         state, reason = "unresolved", f"after all {count} trials: {reason}"
     return Verdict(state, emm, low, high, b.sd, reason, count)
+
+
+def accept_bound(target: float) -> float:
+    """R_mem above which a trial may end early: it is recorded as right-censored, and the belief loses little by it."""
+    return 1 / (1 + math.exp(-math.log(target / (1 - target)) - ACCEPT))
 
 
 # --- the search as a study of Optuna ----------------------------------------------------------------------------------
@@ -281,8 +302,8 @@ def stop_when_decided(study: optuna.Study, trial: FrozenTrial) -> None:
 class EmmSampler(optuna.samplers.BaseSampler):
     """Suggests N, and only N; arguments as in `Options`.
 
-    The first trial writes the options into the study. Later samplers must agree in all but `precision`, `max_trials`
-    and `guard`, whose newest value counts, and `prior`, which stays as it was: ValueError otherwise.
+    The first trial writes the options into the study. Later samplers must agree in all but `precision`, `max_trials`, `guard`
+    and `replicates`, whose newest value counts, and `prior`, which stays as it was: ValueError otherwise.
     """
 
     def __init__(
@@ -296,8 +317,10 @@ class EmmSampler(optuna.samplers.BaseSampler):
         start: int | None = None,
         prior: Prior | None = None,
         guard: bool = False,
+        replicates: int = 1,
     ) -> None:
-        self.options = Options(low, high, target, precision, max_trials, cost, start, prior or base_prior(), guard)
+        prior = prior or base_prior()
+        self.options = Options(low, high, target, precision, max_trials, cost, start, prior, guard, replicates)
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
         stored, mine = _stored(study), self.options

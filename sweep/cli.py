@@ -112,6 +112,9 @@ def run(
         Objective, typer.Option(help="With more workers than studies: save images, or time.")
     ] = Objective.wall,
     guard: Annotated[bool, typer.Option(help="Also try N at 4 × the estimate, against curves that dip and rise.")] = False,
+    replicates: Annotated[int | None, typer.Option(min=1, help="Seeds at every N that is tried.")] = None,
+    early_accept: Annotated[bool, typer.Option(help="End a trial at a snapshot that is clearly above the target.")] = False,
+    final_samples: Annotated[int | None, typer.Option(min=1, help="Images of a last measurement near each EMM.")] = None,
     address: Annotated[str | None, typer.Option(help="Address of a Ray cluster to join.")] = None,
     tracking_uri: Annotated[str | None, typer.Option(help="MLflow server; a database in DIR by default.")] = None,
 ) -> None:
@@ -119,11 +122,15 @@ def run(
     if out is None and storage is None:
         raise UserError("--out DIR: say where the sweep is kept (or --storage URL)")
     given = {"search.precision": precision, "search.target": target, "search.guard": guard or None}
+    given |= {"search.replicates": replicates, "search.final_samples": final_samples}
     chosen = _space(space, settings, **given)
+    from sweep.bisection import accept_bound
     from sweep.driver import Resources, Sweep, check_sweep
     from sweep.lock import Lock
     from trainables.storage import Storage
 
+    if early_accept:
+        chosen = chosen.with_settings({"measurement.accept": accept_bound(chosen.search.target)})
     resources = Resources(cpus_per_trial, gpus_per_trial, workers, address, objective.value)
     if address is None:
         _check_machine(resources)
@@ -139,6 +146,7 @@ def run(
 
 def _run(sweep: "Sweep", storage: "Storage", views: Path, resources: "Resources", uri: str | None, console: "Console") -> None:
     from sweep.driver import Run
+    from sweep.finals import missing_finals
     from sweep.report import print_table, write_report
 
     for name, data in {data.source: data for data in sweep.data.values()}.items():
@@ -147,7 +155,7 @@ def _run(sweep: "Sweep", storage: "Storage", views: Path, resources: "Resources"
                 f"note: {data.duplicates} of the {len(data)} images of {name} equal another one; copies of them don't count"
             )
     one = Run(sweep, storage, views, resources)
-    if not one.is_decided:
+    if not one.is_decided or missing_finals(one.summary()):
         _fit(one, _destination(sweep.space, views, uri, sweep.data_of), console)
     summary = one.summary()
     print_table(summary, console)
@@ -162,7 +170,8 @@ def _run(sweep: "Sweep", storage: "Storage", views: Path, resources: "Resources"
 def _fit(one: "Run", destination: "Destination", console: "Console") -> None:
     import ray
 
-    from sweep.driver import start_ray
+    from sweep.driver import measure_finals, start_ray
+    from sweep.finals import final_line
     from sweep.terminal import Terminal
     from sweep.tracking import Tracker
 
@@ -170,7 +179,11 @@ def _fit(one: "Run", destination: "Destination", console: "Console") -> None:
     tracker = Tracker(one.summary(), one.studies.verdict, one.storage, destination)
     try:
         with Terminal(one.studies, console) as terminal:
-            one.fit([terminal, tracker])
+            if not one.is_decided:
+                one.fit([terminal, tracker])
+        if one.is_decided:
+            for result, final in measure_finals(one):
+                console.print(final_line(result, final), highlight=False)
     finally:
         try:
             tracker.close(final=one.summary())

@@ -9,27 +9,30 @@ import math
 import os
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import ray
+import torch
 from ray import tune
 
 from search_spaces.space import SearchSpace
+from sweep.finals import missing_finals
 from sweep.lock import LOCK
 from sweep.pooling import FrozenPriors
 from sweep.searcher import EmmSearcher, Listener
 from sweep.studies import Studies
-from sweep.summary import SWEEP, SweepSummary, summary_of
+from sweep.summary import FINAL, SWEEP, SweepSummary, read_finals, summary_of
 from trainables.config import TrialSpec, configuration_key
 from trainables.datasets import ImageData, load
-from trainables.errors import UserError
-from trainables.result import TrialRecord, read_all
+from trainables.errors import TrialFailed, UserError
+from trainables.final import measure_final
+from trainables.result import FinalMeasurement, Result, TrialRecord, read_all
 from trainables.storage import Storage
 from trainables.trainable import EmmTrainable, data_key
-from trainables.trial import start_record
+from trainables.trial import choose_device, start_record
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +96,10 @@ def check_sweep(storage: Storage, sweep: Sweep) -> None:
     for name, key in sweep.keys().items():
         if name in content["configurations"] and content["configurations"][name] != key:
             raise UserError(_difference(former, sweep.space, name) or f"the data of {name} have changed; choose another --out")
-    for section, free in (("search", {"precision", "max_trials"}), ("measurement", {"batch"})):
+    for section, free in (
+        ("search", {"precision", "max_trials", "guard", "replicates", "final_samples"}),
+        ("measurement", {"batch"}),
+    ):
         old, new = getattr(former, section), getattr(sweep.space, section)
         for name in type(new).model_fields:
             if name not in free and getattr(old, name) != getattr(new, name):
@@ -155,7 +161,7 @@ class Run:
 
     def fit(self, listeners: Sequence[Listener]) -> None:
         """Trains until every study has a verdict. Needs a Ray that is initialized."""
-        per_trial = {"CPU": self.resources.cpus_per_trial, "GPU": _gpus_per_trial(self.resources)}
+        per_trial = self.per_trial()
         searcher = EmmSearcher(
             self.studies,
             self.adopted,
@@ -187,8 +193,40 @@ class Run:
         if searcher.failure is not None:
             raise searcher.failure
 
+    def per_trial(self) -> dict[str, float]:
+        """What Ray is asked for, for each trial. Needs a Ray that is initialized."""
+        return {"CPU": self.resources.cpus_per_trial, "GPU": _gpus_per_trial(self.resources)}
+
     def summary(self) -> SweepSummary:
-        return summary_of(self.sweep.space, *read_all(self.storage), self.priors)
+        return summary_of(self.sweep.space, *read_all(self.storage), self.priors, read_finals(self.storage))
+
+
+def measure_finals(one: Run) -> Iterator[tuple[Result, FinalMeasurement | None]]:
+    """Measures what `search.final_samples` asks for on the cluster, and writes each outcome as it comes; None of a trial that
+    could not be measured. Needs a Ray that is initialized, and the lock of the sweep.
+    """
+    summary, per_trial = one.summary(), one.per_trial()
+    missing, n_samples = missing_finals(summary), summary.space.search.final_samples
+    measure = ray.remote(num_cpus=per_trial["CPU"], num_gpus=per_trial["GPU"])(_measure_final)
+    shared = {name: ray.put(one.sweep.data_of(name)) for name in {result.spec.name for result in missing}}
+    running: dict[Any, Result] = {
+        measure.remote(result, shared[result.spec.name], one.storage, n_samples, per_trial["CPU"]): result for result in missing
+    }
+    while running:
+        (done, *_), _ = ray.wait(list(running))
+        result, outcome = running.pop(done), None
+        try:
+            outcome = ray.get(done)
+            kept = one.storage.read_json(FINAL) or {}
+            one.storage.write_json(FINAL, {**kept, result.training_key: outcome.model_dump()})
+        except (ray.exceptions.RayError, TrialFailed) as error:  # the others are still wanted
+            log.warning("no last measurement of %s: %s", result.training_key, error)
+        yield result, outcome
+
+
+def _measure_final(result: Result, data: ImageData, storage: Storage, n_samples: int, cpus: float) -> FinalMeasurement:
+    torch.set_num_threads(max(1, int(cpus)))
+    return measure_final(result, data, storage, n_samples, choose_device())
 
 
 def start_ray(resources: Resources) -> None:

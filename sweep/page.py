@@ -49,6 +49,14 @@ sd {{ space.search.precision }} of ln EMM, at most {{ space.search.max_trials }}
 <p>Ratios of EMMs; two configurations are told apart if the interval of their ratio excludes 1:</p>
 <ul class="contrasts">{% for line in contrasts %}<li>{{ line }}</li>{% endfor %}</ul>
 {% endif %}
+{% if seeds %}
+<h2>Seeds</h2>
+<ul>{% for line in seeds %}<li>{{ line }}</li>{% endfor %}</ul>
+{% endif %}
+{% if finals %}
+<p>Trials nearest the EMM, measured again with more images; these don't enter the EMM:</p>
+<ul>{% for line in finals %}<li>{{ line }}</li>{% endfor %}</ul>
+{% endif %}
 {% if cautions %}
 <h2>Warnings</h2>
 <ul class="warnings">{% for line in cautions %}<li>{{ line }}</li>{% endfor %}</ul>

@@ -22,7 +22,9 @@ from rich.text import Text
 
 from sweep.bisection import NEAR
 from sweep.figures import as_pdf, as_png, study_figure, sweep_figure
+from sweep.finals import final_lines
 from sweep.page import PAGE
+from sweep.seeds import seed_lines
 from sweep.summary import StudySummary, SweepSummary
 from sweep.wording import emm_text, ends_text, interval_text
 from trainables.result import DataSummary
@@ -208,6 +210,8 @@ def table(summary: SweepSummary) -> RenderableType:
         _grid(CONFIGURATIONS, configuration_rows(summary)),
         *_lines("Not decided", undecided(summary)),
         *_lines("Contrasts", contrast_lines(summary)),
+        *_lines("Seeds", seed_lines(summary)),
+        *_lines("Measured again", final_lines(summary)),
         *_lines("Warnings", cautions(summary)),
     )
 
@@ -279,6 +283,8 @@ def _page(summary: SweepSummary, images: Sequence[bytes]) -> str:
         trials=trial_rows(summary),
         trial_columns=TRIALS,
         contrasts=contrast_lines(summary),
+        seeds=seed_lines(summary),
+        finals=final_lines(summary),
         cautions=cautions(summary),
         overview=first,
         figures=list(zip(summary.studies, others, strict=True)),

@@ -167,6 +167,7 @@ def sampler(search: Search, named: NamedConfiguration, prior: Prior) -> EmmSampl
         precision=search.precision,
         max_trials=search.max_trials,
         guard=search.guard,
+        replicates=search.replicates,
         cost="images" if named.configuration.trainer.clock == "epochs" else "constant",
         prior=prior,
     )

@@ -3,7 +3,8 @@
 import itertools
 import math
 from collections import Counter
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -14,10 +15,11 @@ from sweep.posterior import Belief, Observation, Prior, base_prior
 from sweep.studies import Studies
 from trainables.errors import UserError
 from trainables.memorization import r_mem_interval
-from trainables.result import Result, TrialRecord, read_all
+from trainables.result import FinalMeasurement, Result, TrialRecord, read_all
 from trainables.storage import Storage
 
 SWEEP = "sweep.json"
+FINAL = "final.json"  # last measurements, by training key
 
 
 @dataclass(frozen=True)
@@ -84,12 +86,18 @@ class SweepSummary:
     name: str
     space: SearchSpace
     studies: list[StudySummary]
+    finals: Mapping[str, FinalMeasurement] = field(default_factory=dict)  # by training key
+
+    def finals_of(self, result: Result) -> int:
+        """Number of images of a trial's last measurement; 0 if there was none."""
+        final = self.finals.get(result.training_key)
+        return final.n_samples if final else 0
 
     def as_json(self) -> dict[str, Any]:
         """The format of `emm report --json`."""
         return {
             "sweep": self.name,
-            "configurations": [_configuration(study) for study in self.studies],
+            "configurations": [_configuration(study, self.finals) for study in self.studies],
             "contrasts": [asdict(contrast) for contrast in self.contrasts],
         }
 
@@ -111,11 +119,20 @@ def read_space(storage: Storage) -> SearchSpace:
 
 def summarize(storage: Storage) -> SweepSummary:
     """Reads all results of a sweep and judges every study by them. Raises UserError if there is no sweep."""
-    return summary_of(read_space(storage), *read_all(storage), FrozenPriors(storage))
+    return summary_of(read_space(storage), *read_all(storage), FrozenPriors(storage), read_finals(storage))
+
+
+def read_finals(storage: Storage) -> dict[str, FinalMeasurement]:
+    kept = storage.read_json(FINAL) or {}
+    return {key: FinalMeasurement.model_validate(values) for key, values in kept.items()}
 
 
 def summary_of(
-    space: SearchSpace, results: list[Result], started: list[TrialRecord], priors: FrozenPriors | None = None
+    space: SearchSpace,
+    results: list[Result],
+    started: list[TrialRecord],
+    priors: FrozenPriors | None = None,
+    finals: Mapping[str, FinalMeasurement] | None = None,
 ) -> SweepSummary:
     studies = Studies(space, priors=priors)
     studies.reconcile(results, started)
@@ -135,7 +152,7 @@ def summary_of(
         )
         for named in space.configurations
     ]
-    return SweepSummary(space.name, space, summaries)
+    return SweepSummary(space.name, space, summaries, finals or {})
 
 
 def _reported(studies: Studies, name: str, pooled: Prior | None) -> dict[str, Any]:
@@ -156,9 +173,10 @@ def contrast(a: str, belief_a: Belief, b: str, belief_b: Belief) -> Contrast:
     return Contrast(a, b, math.exp(difference), low, high)
 
 
-def _configuration(study: StudySummary) -> dict[str, Any]:
+def _configuration(study: StudySummary, finals: Mapping[str, FinalMeasurement]) -> dict[str, Any]:
     verdict = study.verdict
-    trials = [*map(_trial, study.results), *map(_running_trial, study.running)]
+    complete = [_trial(result, finals.get(result.training_key)) for result in study.results]
+    trials = [*complete, *map(_running_trial, study.running)]
     return {
         "name": study.name,
         "factors": study.factors,
@@ -176,7 +194,7 @@ def _configuration(study: StudySummary) -> dict[str, Any]:
     }
 
 
-def _trial(result: Result) -> dict[str, Any]:
+def _trial(result: Result, final: FinalMeasurement | None) -> dict[str, Any]:
     low, high = r_mem_interval(result.n_memorized, result.n_samples) if result.complete else (None, None)
     return {
         "n": result.spec.n,
@@ -187,6 +205,7 @@ def _trial(result: Result) -> dict[str, Any]:
         "r_mem_last": result.r_mem_last,
         "r_mem_half": result.r_mem_half,
         "ceiling": result.ceiling,
+        "final": final.model_dump() if final else None,
         "n_samples": result.n_samples,
         "right_censored": result.right_censored,
         "images_trained": result.images_trained,
@@ -202,6 +221,7 @@ def _running_trial(record: TrialRecord) -> dict[str, Any]:
         "n": record.spec.n,
         "seed": record.spec.seed,
         "r_mem": None,
+        "final": None,
         "n_samples": 0,
         "right_censored": False,
         "images_trained": 0,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import multiprocessing
+from collections import Counter
 
 import numpy as np
 import optuna
@@ -13,7 +14,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 from scipy.special import expit, logit
 
-from sweep.bisection import EmmSampler, Options, judge, propose, stop_when_decided, study_verdict
+from sweep.bisection import EmmSampler, Options, accept_bound, judge, propose, stop_when_decided, study_verdict
 from sweep.posterior import Observation
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -186,6 +187,22 @@ def test_where_all_trials_cost_the_same_it_bisects():
     assert propose([], [], options) == 2000
     assert propose([Observation(2000, 1.0, 2000)], [], options) > 6000
     assert propose([Observation(2000, 0.0, 2000)], [], options) < 700
+
+
+def test_replicates_at_every_n():
+    options = Options(LOW, HIGH, replicates=3)
+    finished, verdict = search(curve(3000), options)
+    counts = Counter(o.n for o in finished)
+    assert verdict.state == "found"
+    assert set(counts.values()) == {3}
+    assert verdict.emm_low < 3000 < verdict.emm_high
+    n = propose([], [], options)
+    assert [propose([], [n] * i, options) for i in range(4)] == [n, n, n, pytest.approx(2.5 * n, rel=0.3)]
+
+
+def test_the_bound_of_early_acceptance():
+    assert accept_bound(0.9) == pytest.approx(0.985, abs=5e-4)
+    assert all(target < accept_bound(target) < 1 for target in (0.01, 0.1, 0.5, 0.99))
 
 
 def test_proposals_are_deterministic_and_forget_the_order():

@@ -71,6 +71,14 @@ class Result(TrialRecord):
         return self.spec.measurement
 
 
+class FinalMeasurement(Record):
+    """A last measurement of many images, of a trial near the EMM. It does not enter the belief."""
+
+    r_mem: float = Field(ge=0, le=1)
+    n_samples: int
+    n_memorized: int
+
+
 def trial_directory(storage: Storage, training_key: str) -> Storage:
     return storage / f"trials/{training_key}"
 

@@ -1,0 +1,104 @@
+"""The last measurement: of trials picked by N, with latents of its own, on a real Ray; it changes no verdict."""
+
+import numpy as np
+import pytest
+import ray
+import torch
+
+from search_spaces.recipes import DIGITS
+from search_spaces.space import Search, SearchSpace
+from sweep.driver import Resources, Run, Sweep, measure_finals, start_ray
+from sweep.finals import final_lines, missing_finals, nearest_trials
+from sweep.summary import summarize
+from tests.test_trial import CPU, DATA, OPTIMUM, SPEC, finish, start
+from trainables import final
+from trainables.config import Arrays, Measurement, Optimum
+from trainables.errors import TrialFailed
+from trainables.final import measure_final
+from trainables.result import read_all
+from trainables.storage import Storage
+
+
+def test_other_images_of_the_same_network(tmp_path, monkeypatch):
+    sweep = Storage(str(tmp_path))
+    finish(start(sweep))
+    (result,), _ = read_all(sweep)
+    seen, compare = [], final.nearest_two
+    monkeypatch.setattr(final, "nearest_two", lambda samples, *rest: (seen.append(samples), compare(samples, *rest))[1])
+    first, again = (measure_final(result, DATA, sweep, 10, CPU) for _ in range(2))
+    assert first == again
+    assert [len(batch) for batch in seen] == [4, 4, 2] * 2
+    with np.load(sweep.path(f"trials/{result.training_key}/measurement.npz")) as kept:
+        assert not np.array_equal(kept["images"], torch.cat(seen[:3]).numpy())
+    assert read_all(sweep)[0] == [result]
+
+
+def test_the_optimum_still_copies(tmp_path):
+    sweep = Storage(str(tmp_path))
+    finish(start(sweep, OPTIMUM))
+    (result,), _ = read_all(sweep)
+    assert measure_final(result, DATA, sweep, 30, CPU).r_mem == 1.0
+
+
+def test_without_weights_it_says_so(tmp_path):
+    sweep = Storage(str(tmp_path))
+    finish(start(sweep))
+    (result,), _ = read_all(sweep)
+    sweep.delete(f"trials/{result.training_key}/weights.pt")
+    with pytest.raises(TrialFailed, match=f"N={SPEC.n}, seed 0"):
+        measure_final(result, DATA, sweep, 10, CPU)
+
+
+@pytest.fixture
+def twins(tmp_path):
+    """A sweep of the optimum on images that all come twice: copies whose twin is there too don't count, so R_mem falls
+    with N, without any training."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (100, 4, 4)).astype(np.uint8)
+    np.savez(tmp_path / "twins.npz", images=np.concatenate([images, images]))
+    space = SearchSpace(
+        name="twins",
+        question="?",
+        source="",
+        expectation="",
+        cost="",
+        base=DIGITS.model_copy(
+            update={
+                "data": Arrays(path=str(tmp_path / "twins.npz"), resolution=4, channels=1),
+                "network": Optimum(),
+            }
+        ),
+        vary={},
+        search=Search(n_low=4, n_high=200, target=0.7, precision=0.4, final_samples=400),
+        measurement=Measurement(n_samples=200, n_selection=20, snapshots=2, batch=200),
+    )
+    return Run(Sweep(space), Storage(str(tmp_path / "sweep")), tmp_path / "sweep", Resources(workers=2))
+
+
+@pytest.mark.timeout(120)
+def test_a_sweep_ends_with_it(twins):
+    start_ray(twins.resources)
+    try:
+        twins.sweep.load_data()
+        twins.fit([])
+        before = twins.summary()
+        (study,) = before.studies
+        assert study.verdict.state == "found"
+        near = nearest_trials(study)
+        assert missing_finals(before) == near
+        assert 1 <= len({result.spec.n for result in near}) <= 2
+        away = {r.training_key: abs(np.log(r.spec.n / study.verdict.emm)) for r in study.complete}
+        assert min(away.values()) == min(away[r.training_key] for r in near)
+        outcomes = list(measure_finals(twins))
+    finally:
+        ray.shutdown()
+    after = summarize(twins.storage)
+    assert after.studies[0].verdict == study.verdict
+    assert not missing_finals(after)
+    assert len(final_lines(after)) == len(outcomes) == len(near)
+    for result, last in outcomes:
+        assert last.n_samples == 400
+        sd = np.sqrt(result.r_mem * (1 - result.r_mem) * (1 / 200 + 1 / 400))
+        assert abs(last.r_mem - result.r_mem) < 5 * sd + 1e-9
+    said = [trial["final"] for trial in after.as_json()["configurations"][0]["trials"] if trial["final"]]
+    assert len(said) == len(near)
