@@ -24,6 +24,7 @@ from sweep.searcher import EmmSearcher, Listener
 from sweep.studies import Studies
 from sweep.summary import SWEEP, SweepSummary, summary_of
 from trainables.config import TrialSpec, configuration_key
+from trainables.custom import check_custom
 from trainables.datasets import ImageData, load
 from trainables.errors import UserError
 from trainables.result import TrialRecord, read_all
@@ -57,6 +58,7 @@ class Sweep:
     def load_data(self) -> None:
         """Raises UserError if a source is missing or has fewer images than the search may ask for."""
         for named in self.space.configurations:
+            check_custom(named.configuration)
             size, n_high = len(self.data_of(named.name)), self.space.search.n_high
             if n_high > size:
                 raise UserError(f"search.n_high: {n_high} is more than the {size} images there are; --set search.n_high={size}")
