@@ -207,11 +207,13 @@ def trial(
         raise UserError(f"--config {config}: {space} has {', '.join(named)}")
     from sweep.summary import SWEEP
     from trainables.config import TrialSpec, validated
+    from trainables.custom import check_custom
     from trainables.datasets import load
     from trainables.storage import Storage
     from trainables.trial import Trial, choose_device, start_record
 
     configuration = named[config].configuration
+    check_custom(configuration)
     tree = {"name": config, "configuration": configuration, "measurement": chosen.measurement, "n": n, "seed": seed}
     spec = validated(TrialSpec, tree)
     data = load(configuration.data)
@@ -224,7 +226,8 @@ def trial(
     while one.result is None:
         one.step()
         for snapshot in one.curve[shown:]:
-            print(f"{snapshot.images_trained:>12,} images  loss {snapshot.loss:8.4f}  R_mem {snapshot.r_mem:.3f}", flush=True)
+            loss = "" if snapshot.loss is None else f"loss {snapshot.loss:8.4f}  "
+            print(f"{snapshot.images_trained:>12,} images  {loss}R_mem {snapshot.r_mem:.3f}", flush=True)
         shown = len(one.curve)
     if not one.result.complete:
         raise TrialFailed(one.result.cause or "unknown cause")
@@ -388,6 +391,8 @@ def _millions(count: int) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Exit code 0: done; 2: the user's mistake, in one line; 1: ours, with a traceback in the log."""
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.append(here)  # code of the user's is found where they work, and Ray's local workers take over the path
     try:
         sys.exit(app(args=arguments, prog_name="emm", standalone_mode=False) or 0)
     except (UserError, UsageError) as error:

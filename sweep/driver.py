@@ -26,6 +26,7 @@ from sweep.searcher import EmmSearcher, Listener
 from sweep.studies import Studies
 from sweep.summary import FINAL, SWEEP, SweepSummary, read_finals, summary_of
 from trainables.config import TrialSpec, configuration_key
+from trainables.custom import check_custom
 from trainables.datasets import ImageData, load
 from trainables.errors import TrialFailed, UserError
 from trainables.final import measure_final
@@ -60,6 +61,7 @@ class Sweep:
     def load_data(self) -> None:
         """Raises UserError if a source is missing or has fewer images than the search may ask for."""
         for named in self.space.configurations:
+            check_custom(named.configuration)
             size, n_high = len(self.data_of(named.name)), self.space.search.n_high
             if n_high > size:
                 raise UserError(f"search.n_high: {n_high} is more than the {size} images there are; --set search.n_high={size}")

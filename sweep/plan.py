@@ -8,6 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from search_spaces.space import SearchSpace
 from trainables.config import Configuration
+from trainables.custom import check_custom
 from trainables.diffusion import build_denoiser
 
 
@@ -40,7 +41,7 @@ def _planned(
     parameters, flops = size_of(configuration)
     trainer, search, how = configuration.trainer, space.search, space.measurement
     n_low, n_high = search.n_low, search.n_high
-    sampled = (how.n_samples + how.snapshots * how.n_selection) * (2 * how.sampler_steps - 1)
+    sampled = (how.n_samples + how.snapshots * how.n_selection) * how.network_calls
 
     def hours(n: int) -> float:
         trained = trainer.train_images(n) if parameters else 0
@@ -63,9 +64,15 @@ def _planned(
 
 
 def size_of(configuration: Configuration) -> tuple[int, int]:
-    """Parameters, and FLOPs of a forward pass per image; counted on the meta device, so nothing is allocated."""
-    data = configuration.data
-    with torch.device("meta"), torch.no_grad():
+    """Parameters, and FLOPs of a forward pass per image; counted on the meta device, so nothing is allocated.
+
+    A network of the user's is built and run on the CPU; a trainer of the user's keeps both to itself: 0.
+    """
+    check_custom(configuration)
+    data, own = configuration.data, configuration.network.kind == "custom"
+    if configuration.trainer.kind == "custom":
+        return 0, 0
+    with torch.device("cpu" if own else "meta"), torch.no_grad():
         denoiser = build_denoiser(configuration, torch.zeros(2, data.channels, data.resolution, data.resolution))
         x = torch.zeros(1, data.channels, data.resolution, data.resolution)
         with FlopCounterMode(display=False) as counter:

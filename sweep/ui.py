@@ -113,7 +113,9 @@ def result_numbers(result: Result) -> dict[str, float | None]:
 
 
 def curve_numbers(snapshot: Snapshot, record: TrialRecord) -> dict[str, float]:
-    numbers = {"r_mem_snapshot": snapshot.r_mem, "median_d1_snapshot": snapshot.median_d1, "loss": snapshot.loss}
+    numbers = {"r_mem_snapshot": snapshot.r_mem, "median_d1_snapshot": snapshot.median_d1}
+    if snapshot.loss is not None:
+        numbers["loss"] = snapshot.loss
     numbers["progress"] = snapshot.images_trained / record.spec.configuration.trainer.train_images(record.spec.n)
     if snapshot.seconds > 0:
         numbers["images_per_second"] = snapshot.images_trained / snapshot.seconds

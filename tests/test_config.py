@@ -9,15 +9,22 @@ from pydantic import Field, ValidationError
 
 from trainables.config import (
     EDM,
+    MLP,
+    VE,
     VP,
     Arrays,
     Cifar10,
     Configuration,
+    CustomNetwork,
+    CustomTrainer,
     DDPMpp,
     Digits,
+    DiT,
+    Flow,
     Folder,
     Measurement,
     Mnist5k,
+    NCSNpp,
     Optimum,
     StandardTrainer,
     TrialSpec,
@@ -35,24 +42,37 @@ DIGITS = Configuration(data=Digits(), network=DDPMpp(width=16, multipliers=(1, 2
 SPEC = TrialSpec(name="paper", configuration=PAPER, measurement=Measurement(), n=1000, seed=0)
 
 # Another valid value of every field that counts. A new field needs a line here, and a default that keeps the old keys.
+UNET = {
+    "width": 64, "depth": 3, "multipliers": (1, 2, 2), "attention": (8,), "dropout": 0.0, "skips": (True,) * 8 + (False,),
+}  # fmt: skip
+OWN = {"builder": "other:builder", "options": {"width": 8}, "version": "2"}
 CHANGED = {
-    DDPMpp: {
-        "width": 64, "depth": 3, "multipliers": (1, 2, 2), "attention": (8,), "dropout": 0.0, "time_embedding": "fourier",
-        "skips": (True,) * 8 + (False,),
-    },
+    DDPMpp: {**UNET, "time_embedding": "fourier"},
+    NCSNpp: {**UNET, "time_embedding": "positional"},
+    DiT: {"size": "B", "patch": 4, "width": 192, "depth": 2, "heads": 4},
+    MLP: {"width": 64, "depth": 2, "dropout": 0.1},
+    CustomNetwork: OWN,
+    CustomTrainer: {**OWN, "clock": "steps", "length": 10, "batch": 64},
     EDM: {"sigma_data": 0.6, "P_mean": -1.3, "P_std": 1.0, "stratified": True},
     VP: {"beta_d": 20.0, "beta_min": 0.2, "epsilon_t": 1e-3, "M": 100},
+    VE: {"sigma_min": 0.01, "sigma_max": 50.0},
+    Flow: {"times": "logit_normal", "t_mean": 0.5, "t_std": 0.5},
     StandardTrainer: {
         "clock": "steps", "length": 10, "batch": 64, "lr": 1e-3, "warmup": 0, "decay": 0.5, "betas": (0.9, 0.99),
         "eps": 1e-7, "weight_decay": 1e-4, "ema_decay": 0.99, "ema_rampup": 0.0, "order": "reshuffled", "precision": "bf16",
     },
     Measurement: {
         "n_samples": 10_000, "n_selection": 100, "snapshots": 16, "sampler_steps": 10, "sigma_min": 0.01, "sigma_max": 10.0,
-        "rho": 5.0, "k": 0.5, "logit_se": 0.1, "accept": 0.985,
+        "rho": 5.0, "k": 0.5, "logit_se": 0.1, "accept": 0.985, "sampler": "euler",
     },
 }  # fmt: skip
 NOT_COUNTED = {Measurement: {"batch"}, Cifar10: {"root", "download"}, Folder: {"path"}, Arrays: {"path"}}
-SECTION = {DDPMpp: "network", EDM: "diffusion", VP: "diffusion", StandardTrainer: "trainer"}
+SECTION = {
+    **dict.fromkeys((DDPMpp, NCSNpp, DiT, MLP, CustomNetwork), "network"),
+    **dict.fromkeys((EDM, VP, VE, Flow), "diffusion"),
+    **dict.fromkeys((StandardTrainer, CustomTrainer), "trainer"),
+}
+REQUIRED = {CustomNetwork: {"network.builder": "my:network"}, CustomTrainer: {"trainer.builder": "my:trainer"}}
 
 
 # ---------------------------------------------------------------- JSON
@@ -128,8 +148,16 @@ def test_frozen_defaults():
     }  # fmt: skip
     assert Measurement().model_dump() == {
         "n_samples": 2000, "n_selection": 500, "snapshots": 8, "sampler_steps": 18, "sigma_min": 0.002, "sigma_max": 80.0,
-        "rho": 7.0, "k": 1 / 3, "batch": 500, "logit_se": 0.0, "accept": None,
+        "rho": 7.0, "k": 1 / 3, "batch": 500, "logit_se": 0.0, "accept": None, "sampler": "heun",
     }  # fmt: skip
+    assert NCSNpp().model_dump() == {**DDPMpp().model_dump(), "kind": "ncsnpp", "time_embedding": "fourier"}
+    assert DiT().model_dump() == {"kind": "dit", "size": "S", "patch": 2, "width": None, "depth": None, "heads": None}
+    assert MLP().model_dump() == {"kind": "mlp", "width": 256, "depth": 3, "dropout": 0.0}
+    assert VE().model_dump() == {"kind": "ve", "sigma_min": 0.02, "sigma_max": 100.0}
+    assert Flow().model_dump() == {"kind": "flow", "times": "uniform", "t_mean": 0.0, "t_std": 1.0}
+    own = {"kind": "custom", "builder": "a:b", "options": {}, "version": ""}
+    assert CustomNetwork(builder="a:b").model_dump() == own
+    assert CustomTrainer(builder="a:b").model_dump() == {**own, "clock": "epochs", "length": 40_000, "batch": 512}
 
 
 def test_every_field_is_in_the_tables():
@@ -143,7 +171,8 @@ def test_every_field_is_in_the_tables():
     ids=lambda x: getattr(x, "__name__", x),
 )
 def test_every_field_of_the_training_counts(model, field):
-    before = with_fields(PAPER, {"diffusion.kind": "edm"}) if model is EDM else PAPER
+    kind = {f"{SECTION[model]}.kind": model.model_fields["kind"].default, **REQUIRED.get(model, {})}
+    before = with_fields(PAPER, kind)
     after = with_fields(before, {f"{SECTION[model]}.{field}": CHANGED[model][field]})
     assert configuration_key(before, DIGEST) != configuration_key(after, DIGEST)
 
@@ -159,9 +188,10 @@ def test_kinds_count():
     """Two kinds whose fields are all at their defaults are still two."""
     keys = {
         configuration_key(with_fields(PAPER, change), DIGEST)
-        for change in ({}, {"network.kind": "optimum"}, {"diffusion.kind": "edm"})
+        for change in ({}, *({"network.kind": kind} for kind in ("optimum", "ncsnpp", "dit", "mlp")), {"diffusion.kind": "edm"})
     }
-    assert len(keys) == 3
+    keys |= {configuration_key(with_fields(PAPER, {"diffusion.kind": kind}), DIGEST) for kind in ("ve", "flow")}
+    assert len(keys) == 8
 
 
 def test_what_does_not_decide_the_numbers_does_not_count():
@@ -229,6 +259,18 @@ def test_with_fields_sets_a_kind_with_its_fields():
     )
 
 
+def test_options_of_the_users_code_have_any_name():
+    own = {"network.kind": "custom", "network.builder": "my_code.nets:small"}
+    first = with_fields(PAPER, {**own, "network.options.width": 64, "network.options.act": "relu"})
+    assert first.network.options == {"width": 64, "act": "relu"}
+    assert first == with_fields(PAPER, {**own, "network.options": {"act": "relu", "width": 64}})
+    changed = with_fields(first, {"network.options.width": 32})
+    assert changed.network.options == {"width": 32, "act": "relu"}
+    assert first.network.options["width"] == 64
+    assert configuration_key(changed, DIGEST) != configuration_key(first, DIGEST)
+    assert with_fields(first, {"network.options": {}}).network.options == {}
+
+
 @pytest.mark.parametrize(
     ("changes", "parts"),
     [
@@ -243,12 +285,19 @@ def test_with_fields_sets_a_kind_with_its_fields():
         ({"network.multipliers": [2, 0]}, ["network", "multipliers must be 1 or more"]),
         ({"network.skips": [True]}, ["network", "skips needs 9 flags", "not 1"]),
         ({"network": 1}, ["network is a group of fields", "network.width"]),
-        ({"network.kind": "ddpm"}, ["network", "'ddpm'", "'ddpmpp', 'optimum'"]),
+        ({"network.kind": "ddpm"}, ["network", "'ddpm'", "'ddpmpp', 'ncsnpp', 'dit', 'mlp', 'custom', 'optimum'"]),
+        ({"network.kind": "dit", "network.patch": 3}, ["network.patch must divide data.resolution (32), not 3"]),
+        ({"network.kind": "dit", "network.heads": 5}, ["network", "heads must divide the width, and 5 does not divide 384"]),
+        ({"network.kind": "dit", "network.size": "M"}, ["network.size", "'S', 'B' or 'L'", "not 'M'"]),
+        ({"network.kind": "custom"}, ["network.builder", "required"]),
+        ({"network.kind": "custom", "network.builder": "my/network.py"}, ["network.builder", "not 'my/network.py'"]),
+        ({"network.kind": "mlp", "network.options.width": 3}, ["network.options", "no such field"]),
+        ({"diffusion.kind": "ve", "diffusion.sigma_min": 200}, ["diffusion", "sigma_min must be below sigma_max"]),
         ({"network.kind": "optimum", "network.width": 8}, ["network.width", "no such field"]),
         ({"data.kind": "folder", "data.resolution": 8}, ["data.path", "required"]),
         ({"data.resolution": 30}, ["network.multipliers", "divisible by 4", "not 30"]),
         ({"trainer.clock": "hours"}, ["trainer.clock", "'epochs' or 'steps'", "not 'hours'"]),
-        ({"trainer.kind": "other"}, ["trainer.kind", "'standard'", "not 'other'"]),
+        ({"trainer.kind": "other"}, ["trainer", "'other'", "'standard', 'custom'"]),
         ({"trainer.betas": [0.9, 1.0]}, ["trainer.betas.1", "less than 1", "not 1.0"]),
         ({"trainer.lr": 0, "trainer.batch": 0}, ["greater than", "not 0", "(and 1 more)"]),
         ({"diffusion.epsilon_t": float("nan")}, ["diffusion.epsilon_t", "finite number", "not nan"]),

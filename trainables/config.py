@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from trainables.errors import UserError
 
@@ -77,10 +77,10 @@ Data = Annotated[Digits | Mnist5k | Cifar10 | Folder | Arrays, Field(discriminat
 # ---------------------------------------------------------------- network
 
 
-class DDPMpp(Frozen):
-    """DDPM++ (Song et al. 2021, arXiv 2011.13456) as used by Gu et al. (arXiv 2310.02664)."""
+class UNet(Frozen):
+    """The U-Net of Song et al. 2021 (arXiv 2011.13456); DDPM++ and NCSN++ differ in how resolutions and times are treated."""
 
-    kind: Literal["ddpmpp"] = "ddpmpp"
+    kind: str
     width: int = Field(128, ge=4, le=2048, multiple_of=4, description="base channels")
     depth: int = Field(2, ge=1, le=32, description="residual blocks per resolution")
     multipliers: tuple[int, ...] = Field((2, 2, 2), min_length=1, description="channels of each resolution / width")
@@ -101,13 +101,71 @@ class DDPMpp(Frozen):
         return self
 
 
+class DDPMpp(UNet):
+    """DDPM++ (Song et al. 2021, arXiv 2011.13456) as used by Gu et al. (arXiv 2310.02664)."""
+
+    kind: Literal["ddpmpp"] = "ddpmpp"
+
+
+class NCSNpp(UNet):
+    """NCSN++ (the same papers): residual encoder, Fourier time embedding of twice the width, resampling by [1, 3, 3, 1]."""
+
+    kind: Literal["ncsnpp"] = "ncsnpp"
+    time_embedding: Literal["positional", "fourier"] = "fourier"
+
+
+class DiT(Frozen):
+    """Diffusion transformer with adaLN-Zero (Peebles & Xie 2022, arXiv 2212.09748); S, B and L are its paper's sizes."""
+
+    kind: Literal["dit"] = "dit"
+    size: Literal["S", "B", "L"] = Field("S", description="S 384 wide, 12 deep, 6 heads; B 768, 12, 12; L 1024, 24, 16")
+    patch: int = Field(2, ge=1, le=32, description="pixels a side of a patch")
+    width: int | None = Field(None, ge=8, le=4096, multiple_of=4, description="in place of the size's width")
+    depth: int | None = Field(None, ge=1, le=64, description="in place of the size's number of blocks")
+    heads: int | None = Field(None, ge=1, le=64, description="in place of the size's number of attention heads")
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Width, depth and heads."""
+        width, depth, heads = {"S": (384, 12, 6), "B": (768, 12, 12), "L": (1024, 24, 16)}[self.size]
+        return self.width or width, self.depth or depth, self.heads or heads
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        width, _, heads = self.shape
+        if width % heads:
+            raise ValueError(f"heads must divide the width, and {heads} does not divide {width}")
+        return self
+
+
+class MLP(Frozen):
+    """Residual fully connected layers on the flattened image, for small data."""
+
+    kind: Literal["mlp"] = "mlp"
+    width: int = Field(256, ge=4, le=8192, multiple_of=2, description="units of each layer")
+    depth: int = Field(3, ge=1, le=64, description="residual blocks, of two layers each")
+    dropout: float = Field(0.0, ge=0, lt=1, description="dropout probability inside the blocks")
+
+
+Builder = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$", description="package.module:name of your code")]
+
+
+class CustomNetwork(Frozen):
+    """A network of your own: `builder` returns a torch module called as (x, noise_level, labels); see docs/custom.md."""
+
+    kind: Literal["custom"] = "custom"
+    builder: Builder
+    options: dict[str, JsonValue] = Field({}, description="keyword arguments of the builder")
+    version: str = Field("", description="change it when your code changes: of the code only names and options are compared")
+
+
 class Optimum(Frozen):
     """The closed-form minimizer of the denoising loss on the training images: nothing is trained, it can only copy."""
 
     kind: Literal["optimum"] = "optimum"
 
 
-Network = Annotated[DDPMpp | Optimum, Field(discriminator="kind")]
+Network = Annotated[DDPMpp | NCSNpp | DiT | MLP | CustomNetwork | Optimum, Field(discriminator="kind")]
 
 
 # ---------------------------------------------------------------- diffusion
@@ -133,7 +191,32 @@ class VP(Frozen):
     M: int = Field(1000, ge=2, description="number of time steps of the network's noise input")
 
 
-Diffusion = Annotated[EDM | VP, Field(discriminator="kind")]
+class VE(Frozen):
+    """Variance exploding: Song et al. 2021 in the notation of arXiv 2206.00364, table 1, column VE; ln sigma uniform."""
+
+    kind: Literal["ve"] = "ve"
+    sigma_min: float = Field(0.02, gt=0, description="lowest noise level in training")
+    sigma_max: float = Field(100.0, gt=0, description="highest noise level in training")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.sigma_min >= self.sigma_max:
+            raise ValueError("sigma_min must be below sigma_max")
+        return self
+
+
+class Flow(Frozen):
+    """Flow matching on straight paths x_t = (1 − t) x_0 + t ε with velocity prediction (arXiv 2210.02747, 2209.03003)."""
+
+    kind: Literal["flow"] = "flow"
+    times: Literal["uniform", "logit_normal"] = Field(
+        "uniform", description="law of t in training; logit_normal as in arXiv 2403.03206"
+    )
+    t_mean: float = Field(0.0, description="mean of logit t, if that is normal")
+    t_std: float = Field(1.0, gt=0, description="standard deviation of logit t, if that is normal")
+
+
+Diffusion = Annotated[EDM | VP | VE | Flow, Field(discriminator="kind")]
 
 
 # ---------------------------------------------------------------- trainer
@@ -142,13 +225,27 @@ Diffusion = Annotated[EDM | VP, Field(discriminator="kind")]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
-class StandardTrainer(Frozen):
-    """Adam on the denoising loss, with warm-up and an exponential moving average (EMA) of the weights."""
+class Length(Frozen):
+    """How long a training is, in epochs or in steps: known before it starts, because plans and searches count its cost."""
 
-    kind: Literal["standard"] = "standard"
+    kind: str
     clock: Literal["epochs", "steps"] = Field("epochs", description="unit of length and warmup")
     length: int = Field(40_000, ge=1, description="length of training, in the unit of clock")
     batch: int = Field(512, ge=1, description="images per step")
+
+    def train_images(self, n: int) -> int:
+        """Images seen by the whole training of N = `n` images (the last step may be a smaller batch)."""
+        return self.length * (n if self.clock == "epochs" else self.batch)
+
+    def train_steps(self, n: int) -> int:
+        """Optimizer steps of the whole training of N = `n` images."""
+        return -(-self.train_images(n) // self.batch)
+
+
+class StandardTrainer(Length):
+    """Adam on the denoising loss, with warm-up and an exponential moving average (EMA) of the weights."""
+
+    kind: Literal["standard"] = "standard"
     lr: float = Field(2e-4, gt=0, description="learning rate after warm-up")
     warmup: int = Field(200, ge=0, description="linear warm-up from 0, in the unit of clock")
     decay: float = Field(0.0, ge=0, le=1, description="share of the training, at its end, in which lr falls linearly to 0")
@@ -162,19 +259,20 @@ class StandardTrainer(Frozen):
     )
     precision: Literal["fp32", "tf32", "bf16"] = Field("fp32", description="arithmetic of the network; tf32 needs a GPU")
 
-    def train_images(self, n: int) -> int:
-        """Images seen by the whole training of N = `n` images (the last step may be a smaller batch)."""
-        return self.length * (n if self.clock == "epochs" else self.batch)
-
-    def train_steps(self, n: int) -> int:
-        """Optimizer steps of the whole training of N = `n` images."""
-        return -(-self.train_images(n) // self.batch)
-
     def warmup_images(self, n: int) -> int:
         return self.warmup * (n if self.clock == "epochs" else self.batch)
 
 
-Trainer = StandardTrainer  # a discriminated union on `kind` as soon as there is a second one
+class CustomTrainer(Length):
+    """A trainer of your own: `builder` is called as trainables.custom.YourTrainer says; see docs/custom.md."""
+
+    kind: Literal["custom"] = "custom"
+    builder: Builder
+    options: dict[str, JsonValue] = Field({}, description="keyword arguments of the builder")
+    version: str = Field("", description="change it when your code changes: of the code only names and options are compared")
+
+
+Trainer = Annotated[StandardTrainer | CustomTrainer, Field(discriminator="kind")]
 
 
 # ---------------------------------------------------------------- configuration, measurement, trial
@@ -190,7 +288,9 @@ class Configuration(Frozen):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if isinstance(self.network, DDPMpp):
+        if isinstance(self.network, DiT) and self.data.resolution % self.network.patch:
+            raise ValueError(f"network.patch must divide data.resolution ({self.data.resolution}), not {self.network.patch}")
+        if isinstance(self.network, UNet):
             halvings = len(self.network.multipliers) - 1
             if self.data.resolution % 2**halvings:
                 raise ValueError(
@@ -212,7 +312,8 @@ class Measurement(Frozen):
     )
     n_selection: int = Field(500, ge=1, description="images generated at each snapshot, to choose the best one")
     snapshots: int = Field(8, ge=2, le=1000, multiple_of=2, description="snapshots per trial, evenly spaced, whatever N is")
-    sampler_steps: int = Field(18, ge=2, le=1000, description="steps of the EDM Heun sampler (2·steps − 1 network calls)")
+    sampler: Literal["heun", "euler"] = Field("heun", description="ODE sampler: second or first order")
+    sampler_steps: int = Field(18, ge=2, le=1000, description="steps of the sampler (network calls: Heun 2·steps − 1)")
     sigma_min: float = Field(0.002, gt=0, description="lowest noise level of the sampler")
     sigma_max: float = Field(80.0, gt=0, description="highest noise level of the sampler")
     rho: float = Field(7.0, gt=0, description="time step exponent of the sampler")
@@ -224,6 +325,11 @@ class Measurement(Frozen):
         if self.sigma_min >= self.sigma_max:
             raise ValueError("sigma_min must be below sigma_max")
         return self
+
+    @property
+    def network_calls(self) -> int:
+        """That generate one image."""
+        return self.sampler_steps if self.sampler == "euler" else 2 * self.sampler_steps - 1
 
 
 class TrialSpec(Frozen):
@@ -291,15 +397,17 @@ def with_fields(model: Model, changes: Mapping[str, Any], prefix: str = "") -> M
         *sections, name = path.split(".")
         node, owner = tree, prefix.removesuffix(".") or type(model).__name__.lower()
         for section in sections:
+            if section == "options":  # of the user's code: whatever they are called
+                node.setdefault(section, {})
             if not isinstance(node.get(section), dict):
                 raise UserError(_no_such_field(prefix + path, section, owner, node))
             node, owner = node[section], section
         if name == "kind":
             node.clear()
             renewed.add(owner)
-        elif name not in node and owner not in renewed:
+        elif name not in node and owner not in renewed and owner != "options":
             raise UserError(_no_such_field(prefix + path, name, owner, node))
-        elif isinstance(node.get(name), dict):
+        elif isinstance(node.get(name), dict) and "options" not in (name, owner):
             raise UserError(f"{path} is a group of fields: set one of {', '.join(f'{path}.{field}' for field in node[name])}")
         node[name] = value
     return validated(type(model), tree, prefix)
@@ -317,6 +425,7 @@ def explain(error: ValidationError, prefix: str = "") -> str:
     """One line for the first error: the field, what is allowed, what was given."""
     first = error.errors()[0]
     kinds = {"digits", "mnist5k", "cifar10", "folder", "arrays", "ddpmpp", "optimum", "edm", "vp"}
+    kinds |= {"ncsnpp", "dit", "mlp", "custom", "ve", "flow", "standard"}
     path = prefix + ".".join(str(part) for part in first["loc"] if part not in kinds)
     allowed = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":

@@ -23,7 +23,7 @@ class Snapshot(Record):
     """A point of a trial at which it sampled and measured, with the latents that choose the best one."""
 
     images_trained: int
-    loss: float = Field(description="mean denoising loss per image since the last snapshot")
+    loss: float | None = Field(description="mean loss per image since the last snapshot; None if the trainer does not tell")
     r_mem: float = Field(ge=0, le=1)
     n_samples: int
     n_memorized: int

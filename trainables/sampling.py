@@ -1,7 +1,7 @@
 """Noise schedules and ODE samplers as plain functions. A denoiser is anything called (x, sigma) -> D(x; σ).
 
-A new sampler is one more function with the signature of `heun`; the state is float64 throughout, as in Karras et al. 2022
-(arXiv 2206.00364).
+A new sampler is one more function with the signature of `heun`, and a row of SAMPLERS; the state is float64 throughout, as
+in Karras et al. 2022 (arXiv 2206.00364).
 """
 
 from collections.abc import Callable, Sequence
@@ -19,23 +19,35 @@ def karras_sigmas(steps: int, sigma_min: float, sigma_max: float, rho: float) ->
     return torch.cat([sigmas, sigmas.new_zeros(1)])
 
 
+def _slope(denoise: Callable[[Tensor, Tensor], Tensor], x: Tensor, sigma: Tensor) -> Tensor:
+    """dx/dσ of the probability flow (eq. 3)."""
+    return (x - denoise(x, sigma.expand(len(x))).to(x.dtype)) / sigma
+
+
 def heun(denoise: Callable[[Tensor, Tensor], Tensor], latents: Tensor, sigmas: Tensor) -> Tensor:
     """Deterministic second-order sampler (algorithm 1): standard normal latents [B, C, R, R] -> images of the same shape.
 
     `sigmas` [steps + 1] must fall to 0; the last step is an Euler step, so that σ = 0 is never evaluated.
     """
-
-    def slope(x: Tensor, sigma: Tensor) -> Tensor:
-        return (x - denoise(x, sigma.expand(len(x))).to(x.dtype)) / sigma
-
     x = latents.double() * sigmas[0]
     for sigma, sigma_next in zip(sigmas[:-1], sigmas[1:], strict=True):
-        d = slope(x, sigma)
+        d = _slope(denoise, x, sigma)
         x_next = x + (sigma_next - sigma) * d
         if sigma_next > 0:
-            x_next = x + (sigma_next - sigma) * 0.5 * (d + slope(x_next, sigma_next))
+            x_next = x + (sigma_next - sigma) * 0.5 * (d + _slope(denoise, x_next, sigma_next))
         x = x_next
     return x
+
+
+def euler(denoise: Callable[[Tensor, Tensor], Tensor], latents: Tensor, sigmas: Tensor) -> Tensor:
+    """Deterministic first-order sampler, one network call per step; otherwise as `heun`."""
+    x = latents.double() * sigmas[0]
+    for sigma, sigma_next in zip(sigmas[:-1], sigmas[1:], strict=True):
+        x = x + (sigma_next - sigma) * _slope(denoise, x, sigma)
+    return x
+
+
+SAMPLERS = {"heun": heun, "euler": euler}
 
 
 def draw_latents(seeds: Sequence[int], shape: Sequence[int], device: torch.device) -> Tensor:
@@ -67,5 +79,6 @@ def sample(
 ) -> Tensor:
     """Generates one image per seed: [len(seeds), *shape] uint8 on the CPU, `how.batch` images at a time."""
     sigmas = karras_sigmas(how.sampler_steps, how.sigma_min, how.sigma_max, how.rho).to(device)
+    solve = SAMPLERS[how.sampler]
     batches = [seeds[start : start + how.batch] for start in range(0, len(seeds), how.batch)]
-    return torch.cat([to_uint8(heun(denoise, draw_latents(batch, shape, device), sigmas)).cpu() for batch in batches])
+    return torch.cat([to_uint8(solve(denoise, draw_latents(batch, shape, device), sigmas)).cpu() for batch in batches])

@@ -20,7 +20,8 @@ class Trainer:
     """
 
     def __init__(self, configuration: Configuration, images: Tensor, seed: int, device: torch.device) -> None:
-        self.recipe: StandardTrainer = configuration.trainer
+        assert isinstance(configuration.trainer, StandardTrainer)
+        self.recipe = configuration.trainer
         self.law, self.seed, self.device = configuration.diffusion, seed, device
         _set_precision(self.recipe.precision, device)
         self.images = images.to(device)

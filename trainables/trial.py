@@ -14,6 +14,7 @@ import torch
 
 from trainables import checkpoint
 from trainables.config import Measurement, TrialSpec, configuration_key, derive_seed, identity, key_of
+from trainables.custom import build_trainer
 from trainables.datasets import ImageData, subset_order
 from trainables.errors import TrialFailed, UserError
 from trainables.memorization import Neighbours, n_sufficient, nearest_two, r_mem_interval
@@ -32,7 +33,6 @@ from trainables.result import (
 )
 from trainables.sampling import from_uint8, sample
 from trainables.storage import Storage
-from trainables.trainer import Trainer
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class Trial:
         measured = earlier is not None and earlier.measurement_key == self.started.measurement_key
         self.result = earlier if measured else None
         self.curve: list[Snapshot] = []
-        self.best: tuple[int, list[torch.Tensor]] | None = None  # snapshot number, weights
+        self.best: tuple[int, Any] | None = None  # snapshot number, what the trainer samples with
         self.measured: list[tuple[torch.Tensor, Neighbours]] = []  # images of the final measurement, by batch
         self.seconds = 0.0
         self.rate = 0.0  # progress per second, of the last slice
@@ -69,7 +69,7 @@ class Trial:
         self.subset = subset_order(self.data, self.spec.seed)[: self.spec.n]
         self.images = torch.from_numpy(self.data.images[self.subset])
         with suppress(TrialFailed), self._recording_failure():
-            self.trainer = Trainer(self.spec.configuration, self.images, self.spec.seed, self.device)
+            self.trainer = build_trainer(self.spec.configuration, self.images, None, self.spec.seed, self.device)
             self._go_on(earlier)
 
     def _go_on(self, earlier: Result | None) -> None:

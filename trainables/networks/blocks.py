@@ -31,11 +31,60 @@ def group_norm(channels: int) -> nn.GroupNorm:
     return nn.GroupNorm(groups, channels, eps=1e-6)
 
 
-def resample(x: Tensor, mode: str | None) -> Tensor:
-    """Halves ("down") or doubles ("up") the resolution with the filter [1, 1]: average pooling, nearest neighbour."""
+def resample(x: Tensor, mode: str | None, taps: tuple[int, ...] = (1, 1)) -> Tensor:
+    """Halves ("down") or doubles ("up") the resolution of [B, C, H, W] with the separable filter `taps`, of even length.
+
+    Outside the image is 0. [1, 1] is average pooling and nearest neighbour.
+    """
+    if mode is None:
+        return x
+    if taps == (1, 1):
+        return F.avg_pool2d(x, 2) if mode == "down" else F.interpolate(x, scale_factor=2.0, mode="nearest")
+    kernel, padding = _filter(x, taps), len(taps) // 2 - 1
     if mode == "down":
-        return F.avg_pool2d(x, 2)
-    return F.interpolate(x, scale_factor=2.0, mode="nearest") if mode == "up" else x
+        return F.conv2d(x, kernel, stride=2, padding=padding, groups=x.shape[1])
+    return F.conv_transpose2d(x, 4 * kernel, stride=2, padding=padding, groups=x.shape[1])
+
+
+def _filter(x: Tensor, taps: tuple[int, ...]) -> Tensor:
+    """The two-dimensional filter of `taps`, of sum 1, one copy per channel of x: [C, 1, len(taps), len(taps)]."""
+    row = torch.tensor(taps, dtype=x.dtype, device=x.device) / sum(taps)
+    return row.outer(row).expand(x.shape[1], 1, -1, -1)
+
+
+class DownConv(nn.Conv2d):
+    """A 3×3 convolution whose output is halved by `taps`: [B, in_channels, H, W] -> [B, out_channels, H/2, W/2].
+
+    The convolution goes beyond the edge by as much as the filter takes, so that the filter needs no padding of its own.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, taps: tuple[int, ...]) -> None:
+        super().__init__(in_channels, out_channels, 3, padding=len(taps) // 2)
+        self.taps = taps
+        nn.init.xavier_uniform_(self.weight)
+        nn.init.zeros_(self.bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = super().forward(x)
+        return F.conv2d(x, _filter(x, self.taps), stride=2, groups=x.shape[1])
+
+
+class LabelEmbedding(nn.Module):
+    """The linear layer of Karras et al. 2022 on one-hot labels times √label_dim, as a table look-up.
+
+    Labels [B] int64 in 0 … label_dim − 1 -> [B, channels]; the same weights, gradients and initial distribution as the
+    product, at a cost that does not grow with label_dim.
+    """
+
+    def __init__(self, label_dim: int, channels: int) -> None:
+        super().__init__()
+        layer = linear(label_dim, channels)
+        self.table = nn.Parameter(layer.weight.detach().T.contiguous())
+        self.bias = layer.bias
+        self.scale = math.sqrt(label_dim)
+
+    def forward(self, labels: Tensor) -> Tensor:
+        return F.embedding(labels, self.table) * self.scale + self.bias
 
 
 class PositionalEmbedding(nn.Module):
@@ -83,8 +132,8 @@ class Attention(nn.Module):
 class ResidualBlock(nn.Module):
     """The residual block of DDPM++: norm, SiLU, convolution, twice; the time embedding is added in between.
 
-    x [B, in_channels, H, W], embedding [B, E] -> [B, out_channels, H', W']; both branches are resampled by `mode` and
-    every sum is scaled by √½, so that the variance stays (Song et al. 2021, appendix H).
+    x [B, in_channels, H, W], embedding [B, E] -> [B, out_channels, H', W']; both branches are resampled by `mode` with filter
+    `taps`, and every sum is scaled by √½, so that the variance stays (Song et al. 2021, appendix H).
     """
 
     def __init__(
@@ -95,9 +144,10 @@ class ResidualBlock(nn.Module):
         dropout: float,
         attention: bool = False,
         mode: str | None = None,
+        taps: tuple[int, ...] = (1, 1),
     ) -> None:
         super().__init__()
-        self.mode = mode
+        self.mode, self.taps = mode, taps
         self.dropout = dropout
         self.norm0 = group_norm(in_channels)
         self.conv0 = conv(in_channels, out_channels)
@@ -109,8 +159,8 @@ class ResidualBlock(nn.Module):
         self.attention = Attention(out_channels) if attention else None
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        h = self.conv0(resample(F.silu(self.norm0(x)), self.mode))
+        h = self.conv0(resample(F.silu(self.norm0(x)), self.mode, self.taps))
         h = F.silu(self.norm1(h + self.affine(embedding)[:, :, None, None]))
         h = self.conv1(F.dropout(h, self.dropout, self.training))
-        x = (h + self.skip(resample(x, self.mode))) * math.sqrt(0.5)
+        x = (h + self.skip(resample(x, self.mode, self.taps))) * math.sqrt(0.5)
         return x if self.attention is None else (x + self.attention(x)) * math.sqrt(0.5)
