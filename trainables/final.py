@@ -4,12 +4,12 @@ import torch
 
 from trainables import checkpoint
 from trainables.config import derive_seed
+from trainables.custom import build_trainer
 from trainables.datasets import ImageData, subset_order
 from trainables.errors import TrialFailed
 from trainables.memorization import nearest_two
 from trainables.result import WEIGHTS, FinalMeasurement, Result, trial_directory
 from trainables.storage import Storage
-from trainables.trainer import Trainer
 
 
 def measure_final(result: Result, data: ImageData, sweep: Storage, n_samples: int, device: torch.device) -> FinalMeasurement:
@@ -22,7 +22,7 @@ def measure_final(result: Result, data: ImageData, sweep: Storage, n_samples: in
     if kept is None:
         raise TrialFailed(f"the weights of N={result.spec.n}, seed {seed} are gone")
     images = torch.from_numpy(data.images[subset_order(data, seed)[: result.spec.n]])
-    trainer = Trainer(result.configuration, images, seed, device)
+    trainer = build_trainer(result.configuration, images, None, seed, device)
     trainer.load_sampling_weights(kept["ema"])
     n_memorized = 0
     for start in range(0, n_samples, how.batch):
