@@ -40,10 +40,11 @@ def _planned(
     parameters, flops = size_of(configuration)
     trainer, search, how = configuration.trainer, space.search, space.measurement
     n_low, n_high = search.n_low, search.n_high
-    sampled = (how.n_samples + how.snapshots * how.n_selection) * (2 * how.sampler_steps - 1)
 
     def hours(n: int) -> float:
         trained = trainer.train_images(n) if parameters else 0
+        snapshots = how.snapshots_of(trainer.train_images(n))
+        sampled = (how.n_samples + snapshots * how.n_selection) * (2 * how.sampler_steps - 1)
         return flops * (3 * trained + sampled) / (tflops * 1e12) / 3600
 
     return PlannedConfiguration(

@@ -16,7 +16,7 @@ class SongUNet(nn.Module):
     removed one is replaced by zeros, so that no shape and no parameter count changes.
     """
 
-    def __init__(self, config: DDPMpp, resolution: int, channels: int) -> None:
+    def __init__(self, config: DDPMpp, resolution: int, channels: int, label_dim: int = 0) -> None:
         super().__init__()
         width, embedding = config.width, 4 * config.width
         self.embed = PositionalEmbedding(width) if config.time_embedding == "positional" else FourierEmbedding(width)
@@ -50,11 +50,15 @@ class SongUNet(nn.Module):
                 self.decoder.append(block(c + kept.pop(), c_out, attention=last and r in config.attention))
                 self.takes_skip.append(True)
                 c = c_out
+        self.labels = nn.Parameter(torch.randn(label_dim, width)) if label_dim else None
         self.norm = group_norm(c)
         self.head = conv(c, channels, scale=1e-5)
 
     def forward(self, x: Tensor, noise_level: Tensor, labels: Tensor | None = None) -> Tensor:
-        embedding = F.silu(self.map1(F.silu(self.map0(self.embed(noise_level)))))
+        embedding = self.embed(noise_level)
+        if self.labels is not None and labels is not None:
+            embedding = embedding + self.labels[labels]
+        embedding = F.silu(self.map1(F.silu(self.map0(embedding))))
         x = self.stem(x)
         skips = [x]
         for block in self.encoder:
