@@ -9,6 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from search_spaces.space import SearchSpace
 from trainables.config import Configuration
 from trainables.diffusion import build_denoiser
+from trainables.labels import planned_label_dim
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ def plan(space: SearchSpace, tflops: float) -> list[PlannedConfiguration]:
 def _planned(
     name: str, factors: dict[str, Any], configuration: Configuration, space: SearchSpace, tflops: float
 ) -> PlannedConfiguration:
-    parameters, flops = size_of(configuration)
+    parameters, flops = size_of(configuration, space.search.n_low)
     trainer, search, how = configuration.trainer, space.search, space.measurement
     n_low, n_high = search.n_low, search.n_high
 
@@ -63,12 +64,15 @@ def _planned(
     )
 
 
-def size_of(configuration: Configuration) -> tuple[int, int]:
-    """Parameters, and FLOPs of a forward pass per image; counted on the meta device, so nothing is allocated."""
-    data = configuration.data
+def size_of(configuration: Configuration, n: int) -> tuple[int, int]:
+    """Parameters at N = `n` (unique labels add some), and FLOPs of a forward pass per image.
+
+    Counted on the meta device, so nothing is allocated.
+    """
+    data, label_dim = configuration.data, planned_label_dim(configuration, n)
     with torch.device("meta"), torch.no_grad():
-        denoiser = build_denoiser(configuration, torch.zeros(2, data.channels, data.resolution, data.resolution))
+        denoiser = build_denoiser(configuration, torch.zeros(2, data.channels, data.resolution, data.resolution), label_dim)
         x = torch.zeros(1, data.channels, data.resolution, data.resolution)
         with FlopCounterMode(display=False) as counter:
-            denoiser(x, torch.ones(1))
+            denoiser(x, torch.ones(1), torch.zeros(1, dtype=torch.int64) if label_dim else None)
     return sum(parameter.numel() for parameter in denoiser.parameters()), counter.get_total_flops()

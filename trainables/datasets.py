@@ -5,6 +5,7 @@ import zipfile
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from PIL import Image, UnidentifiedImageError
 
 from trainables.config import Arrays, Cifar10, Data, Digits, Folder, Photos, derive_seed
 from trainables.errors import UserError
-from trainables.factors import Ints, Pool, Rule, UInt8, first_classes, mixed
+from trainables.factors import PLAIN, Ints, Pool, Rule, UInt8, first_classes, mixed
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp"}
 
@@ -36,7 +37,7 @@ class ImageData:
     duplicates: int
     groups: Ints | None = None
     second: NDArray[np.bool_] | None = None
-    rule: Rule = Rule()
+    rule: Rule = PLAIN
 
     @classmethod
     def of(
@@ -46,7 +47,7 @@ class ImageData:
         source: str,
         groups: Ints | None = None,
         second: NDArray[np.bool_] | None = None,
-        rule: Rule = Rule(),  # noqa: B008  # immutable
+        rule: Rule = PLAIN,
     ) -> "ImageData":
         images = np.ascontiguousarray(images, dtype=np.uint8)
         content = hashlib.sha256(repr(images.shape).encode())
@@ -57,7 +58,7 @@ class ImageData:
         for name, part in (("groups", groups), ("second", second)):
             if part is not None:
                 content.update(name.encode() + part.astype("<i8").tobytes())
-        if rule != Rule():
+        if rule != PLAIN:
             content.update(repr((rule.mix, rule.repeated, rule.multiplicity)).encode())
         if rule.repeated and groups is None:
             groups = np.arange(len(images))
@@ -70,7 +71,7 @@ class ImageData:
 
 def load(data: Data) -> ImageData:
     """Reads a source. Raises UserError if it is missing, corrupt, or not what its configuration says."""
-    pool, rule = _pool(data), Rule()
+    pool, rule = _pool(data), PLAIN
     if data.mix is not None:
         pool, rule = mixed(pool, _pool(data.mix.data), data.mix.share), Rule(mix=data.mix.share)
     elif data.duplicates is not None:
@@ -148,13 +149,12 @@ FLAT = 3.0  # standard deviation of the pixels below which a patch shows nothing
 
 
 def _photos(data: Photos) -> tuple[UInt8, Ints]:
-    try:
-        from skimage import data_dir
-    except ImportError:
-        raise UserError("data.kind=photos needs scikit-image: pip install 'emm-sweep[photos]'") from None
+    package = find_spec("skimage")
+    if package is None or package.origin is None:
+        raise UserError("data.kind=photos needs scikit-image: pip install 'emm-sweep[photos]'")
     patches = []
     for name in PHOTOGRAPHS:
-        if not (path := Path(data_dir) / name).exists():
+        if not (path := Path(package.origin).parent / "data" / name).exists():
             raise UserError(f"data.kind=photos: {name} is missing in scikit-image; pip install --upgrade 'emm-sweep[photos]'")
         with Image.open(path) as opened:
             pixels = np.asarray(opened.convert("RGB"))

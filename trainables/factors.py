@@ -91,3 +91,6 @@ class Rule:
             chosen = np.diff(np.floor(per_image * np.arange(len(members) + 1) + phase)) > 0
             members = np.repeat(members, np.where(chosen, self.multiplicity, 1))
         return members
+
+
+PLAIN = Rule()

@@ -1,7 +1,7 @@
 """Labels a diffusion is conditioned on: of the training subset, of what is sampled, and R_mem by them.
 
-Labels are 0 … label_dim − 1, int64. Which image has which depends on the data and the seed alone (unique ones: on its place in the
-subset), so subsets of a seed agree on them as they agree on their images.
+Labels are 0 … label_dim − 1, int64. Which image has which depends on the data and the seed alone (unique ones: on its place in
+the subset), so configurations agree on them as they agree on the images.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainables.config import Labels, RandomLabels, derive_seed
+from trainables.config import Configuration, Labels, RandomLabels, derive_seed
 from trainables.datasets import ImageData
 from trainables.errors import UserError
 from trainables.factors import Ints
@@ -39,6 +39,16 @@ def label_dim(labels: Labels, of_subset: Sequence[int] | Ints | None) -> int:
     if isinstance(labels, RandomLabels):
         return labels.classes
     return 0 if of_subset is None else int(max(of_subset)) + 1
+
+
+def planned_label_dim(configuration: Configuration, n: int) -> int:
+    """`label_dim` at N = `n`, without the data: a user's own data are taken to have 10 classes."""
+    labels, data = configuration.labels, configuration.data
+    if labels.kind == "unique":
+        return n
+    if labels.kind == "true":
+        return data.classes or (8 if data.kind == "photos" else 10)
+    return label_dim(labels, None)
 
 
 def check_subset(labels: Labels, data: ImageData, n: int) -> None:

@@ -1,5 +1,6 @@
 """The life of one trial: train, sample and measure at snapshots, checkpoint, measure the best one, record. No Ray."""
 
+import dataclasses
 import logging
 import os
 import platform
@@ -215,11 +216,10 @@ class Trial:
         # the weights first, the result last: what has a result has everything
         with self.storage.writing(WEIGHTS) as stream:
             torch.save({"ema": self.best[1]}, stream)
+        arrays = {"images": images.numpy(), **dataclasses.asdict(found), "subset": self.subset}
         labels = self._label_arrays(n)
         with self.storage.writing(MEASUREMENT) as stream:
-            np.savez_compressed(
-                stream, images=images.numpy(), d1=found.d1, d2=found.d2, i1=found.i1, i2=found.i2, subset=self.subset, **labels
-            )
+            np.savez_compressed(stream, allow_pickle=False, **arrays, **labels)
         n_snapshots = how.snapshots_of(self._train_images)
         half, whole = (self.curve[n - 1].r_mem if len(self.curve) >= n > 0 else None for n in (n_snapshots // 2, n_snapshots))
         self._take_time()
