@@ -234,13 +234,12 @@ def test_copies_of_copied_images_count_in_their_groups(tmp_path):
     np.testing.assert_array_less(0, kept["d2"])
 
 
-def test_a_mirrored_copy_counts_where_training_mirrors(tmp_path):
-    """Each image beside its mirror image: told apart without augmentation, one and the same with it."""
-    images = np.concatenate([DATA.images[:8], DATA.images[:8, :, :, ::-1]])
-    both = ImageData.of(images, None, "test", groups=np.arange(16) % 8)
-    result, kept = finished(tmp_path, both, optimum(**{"trainer.augment": "flip"}), n=16)
-    assert result.r_mem == 1
-    assert (kept["d1"] == 0).all()
+@pytest.mark.parametrize(("augment", "distance"), [("flip", 0), ("none", 1)])
+def test_a_mirrored_copy_counts_where_training_mirrors(tmp_path, augment, distance):
+    spec = TrialSpec(name="x", configuration=optimum(**{"trainer.augment": augment}), measurement=HOW, n=12, seed=0)
+    one = Trial(spec, DATA, Storage(str(tmp_path)), CPU)
+    assert np.sign(one._measure(one.images.flip(-1)).d1).tolist() == [distance] * 12
+    assert one._measure(one.images).r_mem() == 1
 
 
 @pytest.fixture
