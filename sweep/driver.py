@@ -30,6 +30,7 @@ from trainables.custom import check_custom
 from trainables.datasets import ImageData, load
 from trainables.errors import TrialFailed, UserError
 from trainables.final import measure_final
+from trainables.labels import check_subset
 from trainables.result import FinalMeasurement, Result, TrialRecord, read_all
 from trainables.storage import Storage
 from trainables.trainable import EmmTrainable, data_key
@@ -65,6 +66,7 @@ class Sweep:
             size, n_high = len(self.data_of(named.name)), self.space.search.n_high
             if n_high > size:
                 raise UserError(f"search.n_high: {n_high} is more than the {size} images there are; --set search.n_high={size}")
+            check_subset(named.configuration.labels, self.data_of(named.name), self.space.search.n_low)
 
     def data_of(self, name: str) -> ImageData:
         """The data of a configuration, loaded when they are first asked for."""
@@ -110,7 +112,7 @@ def check_sweep(storage: Storage, sweep: Sweep) -> None:
 
 def _difference(former: SearchSpace, space: SearchSpace, name: str) -> str | None:
     old, new = ({one.name: one.configuration for one in it.configurations}[name] for it in (former, space))
-    for section in ("network", "diffusion", "trainer"):
+    for section in ("labels", "network", "diffusion", "trainer"):
         before, after = getattr(old, section).model_dump(), getattr(new, section).model_dump()
         for key in after:
             if before.get(key) != after[key]:

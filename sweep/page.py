@@ -41,7 +41,7 @@ img { width: 100%; max-width: 30rem; height: auto } ul.warnings { border-left: 4
 <dt>search</dt><dd>target R_mem {{ space.search.target }}, N from {{ space.search.n_low }} to {{ space.search.n_high }},
 sd {{ space.search.precision }} of ln EMM, at most {{ space.search.max_trials }} trials per study</dd>
 <dt>measurement</dt><dd>{{ space.measurement.n_samples }} generated images per trial, at the best of
-{{ space.measurement.snapshots }} snapshots, k = {{ "%.4g" | format(space.measurement.k) }}</dd>
+{{ space.measurement.snapshots or "the paper's" }} snapshots, k = {{ "%.4g" | format(space.measurement.k) }}</dd>
 </dl>
 <h2>Configurations</h2>
 {{ grid("configurations", configuration_columns, configurations) }}

@@ -10,6 +10,7 @@ from search_spaces.space import SearchSpace
 from trainables.config import Configuration
 from trainables.custom import check_custom
 from trainables.diffusion import build_denoiser
+from trainables.labels import planned_label_dim
 
 
 @dataclass(frozen=True)
@@ -38,13 +39,14 @@ def plan(space: SearchSpace, tflops: float) -> list[PlannedConfiguration]:
 def _planned(
     name: str, factors: dict[str, Any], configuration: Configuration, space: SearchSpace, tflops: float
 ) -> PlannedConfiguration:
-    parameters, flops = size_of(configuration)
+    parameters, flops = size_of(configuration, space.search.n_low)
     trainer, search, how = configuration.trainer, space.search, space.measurement
     n_low, n_high = search.n_low, search.n_high
-    sampled = (how.n_samples + how.snapshots * how.n_selection) * how.network_calls
 
     def hours(n: int) -> float:
         trained = trainer.train_images(n) if parameters else 0
+        snapshots = how.snapshots_of(trainer.train_images(n))
+        sampled = (how.n_samples + snapshots * how.n_selection) * (2 * how.sampler_steps - 1)
         return flops * (3 * trained + sampled) / (tflops * 1e12) / 3600
 
     return PlannedConfiguration(
@@ -63,18 +65,19 @@ def _planned(
     )
 
 
-def size_of(configuration: Configuration) -> tuple[int, int]:
-    """Parameters, and FLOPs of a forward pass per image; counted on the meta device, so nothing is allocated.
+def size_of(configuration: Configuration, n: int) -> tuple[int, int]:
+    """Parameters at N = `n` (unique labels add some), and FLOPs of a forward pass per image.
 
-    A network of the user's is built and run on the CPU; a trainer of the user's keeps both to itself: 0.
+    Counted on the meta device, so nothing is allocated; but a network of the user's is built and run on the CPU, and a
+    trainer of the user's keeps both to itself: 0.
     """
-    check_custom(configuration)
-    data, own = configuration.data, configuration.network.kind == "custom"
+    data, label_dim = configuration.data, planned_label_dim(configuration, n)
+    check_custom(configuration, label_dim)
     if configuration.trainer.kind == "custom":
         return 0, 0
-    with torch.device("cpu" if own else "meta"), torch.no_grad():
-        denoiser = build_denoiser(configuration, torch.zeros(2, data.channels, data.resolution, data.resolution))
+    with torch.device("cpu" if configuration.network.kind == "custom" else "meta"), torch.no_grad():
+        denoiser = build_denoiser(configuration, torch.zeros(2, data.channels, data.resolution, data.resolution), label_dim)
         x = torch.zeros(1, data.channels, data.resolution, data.resolution)
         with FlopCounterMode(display=False) as counter:
-            denoiser(x, torch.ones(1))
+            denoiser(x, torch.ones(1), torch.zeros(1, dtype=torch.int64) if label_dim else None)
     return sum(parameter.numel() for parameter in denoiser.parameters()), counter.get_total_flops()

@@ -20,14 +20,21 @@ from trainables.config import (
     DDPMpp,
     Digits,
     DiT,
+    Duplicates,
     Flow,
     Folder,
     Measurement,
+    Mix,
     Mnist5k,
     NCSNpp,
+    NoLabels,
     Optimum,
+    Photos,
+    RandomLabels,
     StandardTrainer,
     TrialSpec,
+    TrueLabels,
+    UniqueLabels,
     configuration_key,
     derive_seed,
     identity,
@@ -52,7 +59,7 @@ CHANGED = {
     DiT: {"size": "B", "patch": 4, "width": 192, "depth": 2, "heads": 4},
     MLP: {"width": 64, "depth": 2, "dropout": 0.1},
     CustomNetwork: OWN,
-    CustomTrainer: {**OWN, "clock": "steps", "length": 10, "batch": 64},
+    CustomTrainer: {**OWN, "clock": "steps", "length": 10, "batch": 64, "augment": "flip"},
     EDM: {"sigma_data": 0.6, "P_mean": -1.3, "P_std": 1.0, "stratified": True},
     VP: {"beta_d": 20.0, "beta_min": 0.2, "epsilon_t": 1e-3, "M": 100},
     VE: {"sigma_min": 0.01, "sigma_max": 50.0},
@@ -60,13 +67,16 @@ CHANGED = {
     StandardTrainer: {
         "clock": "steps", "length": 10, "batch": 64, "lr": 1e-3, "warmup": 0, "decay": 0.5, "betas": (0.9, 0.99),
         "eps": 1e-7, "weight_decay": 1e-4, "ema_decay": 0.99, "ema_rampup": 0.0, "order": "reshuffled", "precision": "bf16",
+        "lr_batch": 256, "optimizer": "sgd", "augment": "flip",
     },
     Measurement: {
         "n_samples": 10_000, "n_selection": 100, "snapshots": 16, "sampler_steps": 10, "sigma_min": 0.01, "sigma_max": 10.0,
-        "rho": 5.0, "k": 0.5, "logit_se": 0.1, "accept": 0.985, "sampler": "euler",
+        "rho": 5.0, "k": 0.5, "logit_se": 0.1, "accept": 0.985, "protocol": "paper", "sampler": "euler",
     },
 }  # fmt: skip
-NOT_COUNTED = {Measurement: {"batch"}, Cifar10: {"root", "download"}, Folder: {"path"}, Arrays: {"path"}}
+NOT_COUNTED = {
+    Measurement: {"batch"}, StandardTrainer: {"micro_batch"}, Cifar10: {"root", "download"}, Folder: {"path"}, Arrays: {"path"},
+}  # fmt: skip
 SECTION = {
     **dict.fromkeys((DDPMpp, NCSNpp, DiT, MLP, CustomNetwork), "network"),
     **dict.fromkeys((EDM, VP, VE, Flow), "diffusion"),
@@ -84,7 +94,10 @@ SOURCES = [
     Cifar10(root="/a b", download=True),
     Folder(path="ü", resolution=8),
     Arrays(path="x", resolution=8, channels=1),
+    Photos(classes=3, duplicates=Duplicates(share=0.5)),
+    Digits(mix=Mix(share=0.2, data=Arrays(path="x", resolution=8, channels=1))),
 ]
+LABELS = [NoLabels(), TrueLabels(), RandomLabels(), RandomLabels(classes=5), UniqueLabels()]
 
 
 @pytest.mark.parametrize("data", SOURCES, ids=lambda data: data.kind)
@@ -144,11 +157,11 @@ def test_frozen_defaults():
     assert StandardTrainer().model_dump() == {
         "kind": "standard", "clock": "epochs", "length": 40_000, "batch": 512, "lr": 2e-4, "warmup": 200, "decay": 0.0,
         "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.0, "ema_decay": 0.99929, "ema_rampup": 0.05,
-        "order": "cycled", "precision": "fp32",
+        "order": "cycled", "precision": "fp32", "lr_batch": None, "optimizer": "adam", "augment": "none", "micro_batch": None,
     }  # fmt: skip
     assert Measurement().model_dump() == {
         "n_samples": 2000, "n_selection": 500, "snapshots": 8, "sampler_steps": 18, "sigma_min": 0.002, "sigma_max": 80.0,
-        "rho": 7.0, "k": 1 / 3, "batch": 500, "logit_se": 0.0, "accept": None, "sampler": "heun",
+        "rho": 7.0, "k": 1 / 3, "batch": 500, "logit_se": 0.0, "accept": None, "protocol": "own", "sampler": "heun",
     }  # fmt: skip
     assert NCSNpp().model_dump() == {**DDPMpp().model_dump(), "kind": "ncsnpp", "time_embedding": "fourier"}
     assert DiT().model_dump() == {"kind": "dit", "size": "S", "patch": 2, "width": None, "depth": None, "heads": None}
@@ -157,7 +170,9 @@ def test_frozen_defaults():
     assert Flow().model_dump() == {"kind": "flow", "times": "uniform", "t_mean": 0.0, "t_std": 1.0}
     own = {"kind": "custom", "builder": "a:b", "options": {}, "version": ""}
     assert CustomNetwork(builder="a:b").model_dump() == own
-    assert CustomTrainer(builder="a:b").model_dump() == {**own, "clock": "epochs", "length": 40_000, "batch": 512}
+    assert CustomTrainer(builder="a:b").model_dump() == {
+        **own, "clock": "epochs", "length": 40_000, "batch": 512, "augment": "none",
+    }  # fmt: skip
 
 
 def test_every_field_is_in_the_tables():
@@ -181,7 +196,18 @@ def test_every_field_of_the_training_counts(model, field):
 def test_every_field_of_the_measurement_counts_for_it_alone(field):
     other = with_fields(SPEC, {f"measurement.{field}": CHANGED[Measurement][field]})
     assert other.measurement_key(DIGEST) != SPEC.measurement_key(DIGEST)
-    assert other.training_key(DIGEST) == SPEC.training_key(DIGEST)
+    same_training = field != "protocol"  # the paper's has a subset of its own
+    assert (other.training_key(DIGEST) == SPEC.training_key(DIGEST)) == same_training
+
+
+def test_labels_count():
+    """All of them, and their absence as before there were any."""
+    keys = [configuration_key(PAPER.model_copy(update={"labels": labels}), DIGEST) for labels in LABELS]
+    assert len(set(keys)) == len(LABELS)
+    assert keys[0] == configuration_key(PAPER, DIGEST)
+    for labels in LABELS:
+        spec = SPEC.model_copy(update={"configuration": PAPER.model_copy(update={"labels": labels})})
+        assert TrialSpec.model_validate_json(spec.model_dump_json()) == spec
 
 
 def test_kinds_count():
@@ -198,6 +224,7 @@ def test_what_does_not_decide_the_numbers_does_not_count():
     for changes in (
         {"name": "other"},
         {"measurement.batch": 7},
+        {"configuration.trainer.micro_batch": 32},
         {"configuration.data.root": "/elsewhere"},
         {"configuration.data.download": True},
     ):
@@ -271,9 +298,35 @@ def test_options_of_the_users_code_have_any_name():
     assert with_fields(first, {"network.options": {}}).network.options == {}
 
 
+def test_with_fields_fills_an_optional_group():
+    second = {"kind": "arrays", "path": "x", "resolution": 8, "channels": 1}
+    changed = with_fields(
+        DIGITS, {"data.mix.share": 0.25, **{f"data.mix.data.{name}": value for name, value in second.items()}}
+    )
+    assert changed.data == Digits(mix=Mix(share=0.25, data=Arrays(path="x", resolution=8, channels=1)))
+    assert with_fields(changed, {"data.mix.share": 1}).data.mix.share == 1
+    assert with_fields(DIGITS, {"data.duplicates.share": 0.1}).data.duplicates == Duplicates(share=0.1, multiplicity=2)
+    assert with_fields(DIGITS, {"labels.kind": "random", "labels.classes": 7}).labels == RandomLabels(classes=7)
+
+
 @pytest.mark.parametrize(
     ("changes", "parts"),
     [
+        ({"data.duplicates.share": 0}, ["data.duplicates.share", "greater than 0", "not 0"]),
+        ({"data.duplicates.multiplicity": 2}, ["data.duplicates.share", "required"]),
+        ({"data.duplicates.often": 2, "data.duplicates.share": 1}, ["data.duplicates.often", "no such field"]),
+        ({"data.mix.share": 0.5}, ["data.mix.data", "required"]),
+        ({"data.mix.share": 1.5, "data.mix.data.kind": "cifar10"}, ["data.mix.share", "less than or equal to 1", "not 1.5"]),
+        ({"data.mix.share": 0.5, "data.mix.data.kind": "digits"}, ["data", "mix.data.resolution", "32, not 8"]),
+        (
+            {"data.mix.share": 0.5, "data.mix.data.kind": "photos", "data.duplicates.share": 0.5},
+            ["data", "mix", "can't be combined with duplicates"],
+        ),
+        ({"data.classes": 0}, ["data.classes", "greater than or equal to 1", "not 0"]),
+        ({"labels.kind": "some"}, ["labels", "'some'", "'none', 'true', 'random', 'unique'"]),
+        ({"labels.kind": "random", "labels.classes": 0}, ["labels.classes", "not 0"]),
+        ({"labels.kind": "unique", "labels.classes": 3}, ["labels.classes", "no such field"]),
+        ({"trainer.optimizer": "lion"}, ["trainer.optimizer", "'adam', 'adamw' or 'sgd'", "not 'lion'"]),
         ({"network.widht": 32}, ["network.widht", "did you mean width?"]),
         ({"netwrok.width": 32}, ["netwrok.width", "'netwrok'", "did you mean network?"]),
         ({"network.zzz": 1}, ["network.zzz", "network has: kind, width, depth"]),
@@ -316,6 +369,42 @@ def test_a_mistake_is_one_line(changes, parts):
 def test_mistakes_in_a_trial(changes):
     with pytest.raises(UserError, match=r"^(n|seed|measurement\.snapshots): .*, not|^measurement: sigma_min must be below"):
         with_fields(SPEC, changes)
+
+
+# ---------------------------------------------------------------- the paper's protocol
+
+
+def test_protocol_of_the_paper():
+    how = Measurement(protocol="paper")
+    assert (how.n_samples, how.n_selection, how.k, how.sampler_steps) == (10_000, 10_000, 1 / 3, 18)
+    assert with_fields(SPEC, {"measurement.protocol": "paper"}).measurement == how
+    assert Measurement.model_validate_json(how.model_dump_json()) == how
+    # 16 snapshots at N = 1k and 80 at 5k, every 2.5 M images
+    for n, snapshots in ((1000, 16), (5000, 80), (1100, 18), (50, 1)):
+        images = StandardTrainer().train_images(n)
+        assert how.snapshots_of(images) == snapshots
+        due = [round(how.due(number, images) * images) for number in range(1, snapshots + 1)]
+        assert due == [*range(2_500_000, images, 2_500_000), images]
+
+
+def test_protocol_of_our_own():
+    for images in (0, 10, 40_000_000):
+        assert [Measurement(snapshots=4).due(number, images) for number in (1, 2, 3, 4)] == [0.25, 0.5, 0.75, 1]
+        assert Measurement(snapshots=4).snapshots_of(images) == 4
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"protocol": "paper", "n_samples": 500}, "protocol=paper needs n_samples=10000, not 500"),
+        ({"protocol": "paper", "snapshots": 4}, "protocol=paper needs snapshots=null, not 4"),
+        ({"protocol": "paper", "accept": 0.98}, "protocol=paper needs accept=null, not 0.98"),
+        ({"snapshots": None}, "snapshots must be a number unless protocol=paper"),
+    ],
+)
+def test_what_contradicts_the_protocol_is_refused(changes, message):
+    with pytest.raises(UserError, match=message):
+        with_fields(SPEC, {f"measurement.{name}": value for name, value in changes.items()})
 
 
 # ---------------------------------------------------------------- lengths of training

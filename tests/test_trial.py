@@ -421,7 +421,7 @@ def quiet(caplog):
 @pytest.mark.parametrize(
     ("raised", "cause"),
     [
-        (torch.OutOfMemoryError("CUDA out of memory. Tried\nmore"), r"^out of memory; lower trainer\.batch .*Tried\)$"),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried\nmore"), r"^out of memory; lower trainer\.micro_batch .*Tried\)$"),
         (MemoryError(), "^out of memory"),
         (ZeroDivisionError("a bug in a network"), "^ZeroDivisionError: a bug in a network$"),
         (TrialFailed("a cause"), "^a cause$"),
@@ -515,9 +515,9 @@ def sampled(monkeypatch):
     """The seeds of the latents of each call of the sampler, by trainer."""
     calls, original = [], Trainer.sample
 
-    def listen(self, seeds, how):
+    def listen(self, seeds, how, labels=None):
         calls.append(list(seeds))
-        return original(self, seeds, how)
+        return original(self, seeds, how, labels)
 
     monkeypatch.setattr(Trainer, "sample", listen)
     return calls

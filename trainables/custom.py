@@ -131,7 +131,7 @@ def build_trainer(
     """The trainer that `configuration.trainer.kind` names, for the subset's images [N, C, R, R] uint8 and labels [N] int64."""
     if isinstance(configuration.trainer, CustomTrainer):
         return CustomTrainerAdapter(configuration, images, labels, seed, device)
-    return Trainer(configuration, images, seed, device)
+    return Trainer(configuration, images, seed, device, labels)
 
 
 def check_custom(configuration: Configuration, label_dim: int = 0) -> None:

@@ -92,23 +92,37 @@ class Denoiser(nn.Module):
         return denoised
 
 
-def denoising_loss(denoiser: nn.Module, law: Diffusion, images: Tensor, labels: Tensor | None = None) -> Tensor:
-    """λ(σ) ‖D(y + σ ε; σ) − y‖², mean over batch and pixels (eq. 8); images y [B, C, R, R] in [−1, 1] -> scalar float32."""
-    sigma = draw_sigma(law, len(images), images.device)
-    noisy = images + sigma.reshape(-1, 1, 1, 1) * torch.randn_like(images)
+def draw_noise(law: Diffusion, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Noise levels σ [B] and standard normal noise ε of the shape of the images, from torch's global generator."""
+    return draw_sigma(law, len(images), images.device), torch.randn_like(images)
+
+
+def denoising_loss(
+    denoiser: nn.Module,
+    law: Diffusion,
+    images: Tensor,
+    labels: Tensor | None = None,
+    noise: tuple[Tensor, Tensor] | None = None,
+) -> Tensor:
+    """λ(σ) ‖D(y + σ ε; σ) − y‖², mean over batch and pixels (eq. 8); images y [B, C, R, R] in [−1, 1] -> scalar float32.
+
+    `noise`: σ and ε, as `draw_noise` draws them if they are not given.
+    """
+    sigma, epsilon = noise or draw_noise(law, images)
+    noisy = images + sigma.reshape(-1, 1, 1, 1) * epsilon
     error = (denoiser(noisy, sigma, labels) - images).square()
     weighted: Tensor = loss_weight(law, sigma).reshape(-1, 1, 1, 1) * error
     return weighted.mean()
 
 
-def build_denoiser(configuration: Configuration, images: Tensor, label_dim: int = 0) -> nn.Module:
+def build_denoiser(configuration: Configuration, images: Tensor, label_dim: int = 0, labels: Tensor | None = None) -> nn.Module:
     """The untrained denoiser of a configuration (initialized from torch's global generator), or the closed-form optimum.
 
-    `images`: the training subset, [N, C, R, R] float in [−1, 1]; only the optimum looks at it. `label_dim`: number of
-    distinct labels, 0 if there are none.
+    `images`: the training subset, [N, C, R, R] float in [−1, 1], and `labels`, [N] int64; only the optimum looks at them.
+    `label_dim`: number of distinct labels, 0 if there are none.
     """
     if isinstance(configuration.network, Optimum):
-        return OptimalDenoiser(images)
+        return OptimalDenoiser(images, labels)
     data = configuration.data
     network = build_network(configuration.network, data.resolution, data.channels, label_dim)
     trainer = configuration.trainer

@@ -57,6 +57,8 @@ class Result(TrialRecord):
     ceiling: float | None = Field(None, description="R_mem of the closed-form optimum on the same subset")
     median_d1: float | None = None
     distinct_copied: int = Field(0, description="number of distinct training images among the memorized samples")
+    r_mem_per_label: dict[int, float] | None = Field(None, description="of conditional samples, for at most 100 labels")
+    own_label: float | None = Field(None, description="share of the memorized samples that copy an image of their own label")
     curve: tuple[Snapshot, ...] = ()
     seconds: float = 0.0
     hardware: dict[str, str] = {}

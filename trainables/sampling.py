@@ -5,6 +5,7 @@ in Karras et al. 2022 (arXiv 2206.00364).
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -71,14 +72,21 @@ def from_uint8(x: Tensor) -> Tensor:
 
 @torch.no_grad()
 def sample(
-    denoise: Callable[[Tensor, Tensor], Tensor],
+    denoise: Callable[..., Tensor],
     seeds: Sequence[int],
     shape: Sequence[int],
     how: Measurement,
     device: torch.device,
+    labels: Tensor | None = None,
 ) -> Tensor:
-    """Generates one image per seed: [len(seeds), *shape] uint8 on the CPU, `how.batch` images at a time."""
+    """Generates one image per seed: [len(seeds), *shape] uint8 on the CPU, `how.batch` images at a time.
+
+    labels: [len(seeds)] int64, what the denoiser is given as `labels`, if anything.
+    """
     sigmas = karras_sigmas(how.sampler_steps, how.sigma_min, how.sigma_max, how.rho).to(device)
-    solve = SAMPLERS[how.sampler]
-    batches = [seeds[start : start + how.batch] for start in range(0, len(seeds), how.batch)]
-    return torch.cat([to_uint8(solve(denoise, draw_latents(batch, shape, device), sigmas)).cpu() for batch in batches])
+    solve, images = SAMPLERS[how.sampler], []
+    for start in range(0, len(seeds), how.batch):
+        batch = slice(start, start + how.batch)
+        conditional = denoise if labels is None else partial(denoise, labels=labels[batch].to(device))
+        images.append(to_uint8(solve(conditional, draw_latents(seeds[batch], shape, device), sigmas)).cpu())
+    return torch.cat(images)

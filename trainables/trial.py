@@ -1,5 +1,6 @@
 """The life of one trial: train, sample and measure at snapshots, checkpoint, measure the best one, record. No Ray."""
 
+import dataclasses
 import logging
 import os
 import platform
@@ -16,7 +17,9 @@ from trainables import checkpoint
 from trainables.config import Measurement, TrialSpec, configuration_key, derive_seed, identity, key_of
 from trainables.custom import build_trainer
 from trainables.datasets import ImageData, subset_order
-from trainables.errors import TrialFailed, UserError
+from trainables.errors import TrialFailed
+from trainables.factors import Ints
+from trainables.labels import by_label, check_subset, draw_labels, label_dim, subset_labels
 from trainables.memorization import Neighbours, n_sufficient, nearest_two, r_mem_interval
 from trainables.networks.optimum import OptimalDenoiser
 from trainables.result import (
@@ -66,10 +69,16 @@ class Trial:
 
     def _start(self, earlier: Result | None) -> None:
         self.storage.write(STARTED, self.started.model_dump_json(indent=1).encode())
-        self.subset = subset_order(self.data, self.spec.seed)[: self.spec.n]
+        configuration, seed = self.spec.configuration, self.spec.seed
+        in_file_order = self.spec.measurement.protocol == "paper"
+        self.subset = subset_order(self.data, seed, in_file_order)[: self.spec.n]
         self.images = torch.from_numpy(self.data.images[self.subset])
+        self.groups = None if self.data.groups is None else self.data.groups[self.subset]
+        self.labels = subset_labels(configuration.labels, self.data, self.subset, seed)
+        self.label_dim = label_dim(configuration.labels, self.labels)
+        labels = None if self.labels is None else torch.from_numpy(self.labels)
         with suppress(TrialFailed), self._recording_failure():
-            self.trainer = build_trainer(self.spec.configuration, self.images, None, self.spec.seed, self.device)
+            self.trainer = build_trainer(configuration, self.images, labels, seed, self.device)
             self._go_on(earlier)
 
     def _go_on(self, earlier: Result | None) -> None:
@@ -115,7 +124,7 @@ class Trial:
             raise
         except (torch.OutOfMemoryError, MemoryError) as error:
             details = str(error).partition("\n")[0]
-            self._record_failure(f"out of memory; lower trainer.batch or measurement.batch ({details})")
+            self._record_failure(f"out of memory; lower trainer.micro_batch or measurement.batch ({details})")
             raise TrialFailed("out of memory") from error
         except Exception as error:  # a network that raises: whatever it is, it is this trial's failure and is recorded
             log.exception("trial %s failed", self.started.training_key)
@@ -124,7 +133,7 @@ class Trial:
 
     def _advance(self) -> None:
         if not self._is_trained:
-            due = (len(self.curve) + 1) / self.spec.measurement.snapshots
+            due = self.spec.measurement.due(len(self.curve) + 1, self._train_images)
             self._train(due)
             if self.trainer.progress >= due:
                 self._snapshot()
@@ -136,10 +145,16 @@ class Trial:
             self._finish(n)
 
     @property
+    def _train_images(self) -> int:
+        return self.spec.configuration.trainer.train_images(self.spec.n)
+
+    @property
     def _is_trained(self) -> bool:
         """All snapshots are taken, or the last one shows so much copying that the trial is accepted early."""
         how = self.spec.measurement
-        return len(self.curve) >= how.snapshots or (how.accept is not None and self._is_above(how.accept))
+        return len(self.curve) >= how.snapshots_of(self._train_images) or (
+            how.accept is not None and self._is_above(how.accept)
+        )
 
     def _is_above(self, bound: float) -> bool:
         return bool(self.curve) and r_mem_interval(self.curve[-1].n_memorized, self.curve[-1].n_samples)[0] > bound
@@ -155,7 +170,8 @@ class Trial:
 
     def _snapshot(self) -> None:
         how = self.spec.measurement
-        found = self._measure(self.trainer.sample(self._latent_seeds("selection", 0, how.n_selection), how))
+        seeds = self._latent_seeds("selection", 0, how.n_selection)
+        found = self._measure(self.trainer.sample(seeds, how, self._sample_labels(seeds)))
         memorized = found.memorized(how.k)
         self._take_time()
         self.curve.append(
@@ -173,14 +189,17 @@ class Trial:
             self.best = newest, self.trainer.sampling_weights()
 
     def _draw_final_samples(self) -> None:
-        """One batch of images from the best snapshot, with fresh latents, so that its choice does not bias R_mem."""
+        """One batch of images from the best snapshot, with fresh latents, so that its choice does not bias R_mem.
+
+        protocol=paper takes the same latents again, and so the maximum over the snapshots.
+        """
         how = self.spec.measurement
         if not self.measured:
             assert self.best is not None
             self.trainer.load_sampling_weights(self.best[1])
         drawn = sum(len(images) for images, _ in self.measured)
         seeds = self._latent_seeds("final", drawn, min(drawn + how.batch, how.n_samples))
-        images = self.trainer.sample(seeds, how)
+        images = self.trainer.sample(seeds, how, self._sample_labels(seeds))
         self.measured.append((images, self._measure(images)))
 
     def _n_sufficient(self) -> int | None:
@@ -197,11 +216,12 @@ class Trial:
         # the weights first, the result last: what has a result has everything
         with self.storage.writing(WEIGHTS) as stream:
             torch.save({"ema": self.best[1]}, stream)
+        arrays = {"images": images.numpy(), **dataclasses.asdict(found), "subset": self.subset}
+        labels = self._label_arrays(n)
         with self.storage.writing(MEASUREMENT) as stream:
-            np.savez_compressed(
-                stream, images=images.numpy(), d1=found.d1, d2=found.d2, i1=found.i1, i2=found.i2, subset=self.subset
-            )
-        half, whole = (self.curve[n - 1].r_mem if len(self.curve) >= n else None for n in (how.snapshots // 2, how.snapshots))
+            np.savez_compressed(stream, allow_pickle=False, **arrays, **labels)
+        n_snapshots = how.snapshots_of(self._train_images)
+        half, whole = (self.curve[n - 1].r_mem if len(self.curve) >= n > 0 else None for n in (n_snapshots // 2, n_snapshots))
         self._take_time()
         self._record(
             complete=True,
@@ -216,20 +236,38 @@ class Trial:
             ceiling=self._ceiling(),
             median_d1=float(np.median(found.d1)),
             distinct_copied=len(np.unique(found.i1[memorized])),
+            **by_label(memorized, found.i1, self.label_dim, **labels),
         )
         checkpoint.delete_all(self.storage)
 
     def _ceiling(self) -> float:
         """R_mem of the closed-form optimum: below 1 where the data themselves hide copies (exact duplicates)."""
-        how, denoiser = self.spec.measurement, OptimalDenoiser(from_uint8(self.images)).to(self.device)
+        how, labels = self.spec.measurement, None if self.labels is None else torch.from_numpy(self.labels)
+        denoiser = OptimalDenoiser(from_uint8(self.images), labels).to(self.device)
         seeds = self._latent_seeds("selection", 0, min(N_CEILING, how.n_samples))
-        return self._measure(sample(denoiser, seeds, tuple(self.images.shape[1:]), how, self.device)).r_mem(how.k)
+        shape = tuple(self.images.shape[1:])
+        return self._measure(sample(denoiser, seeds, shape, how, self.device, self._sample_labels(seeds))).r_mem(how.k)
 
     def _measure(self, images: torch.Tensor) -> Neighbours:
-        return nearest_two(images, self.images, self.device)
+        flips = self.spec.configuration.trainer.augment == "flip"  # a mirrored copy is a copy of what was trained on
+        return nearest_two(images, self.images, self.device, groups=self.groups, flips=flips)
+
+    def _sample_labels(self, seeds: list[int]) -> torch.Tensor | None:
+        """The labels that samples are conditioned on: those of training images drawn by their latents' seeds."""
+        if self.labels is None:
+            return None
+        uniform_over = self.label_dim if self.spec.measurement.protocol == "paper" else None
+        return torch.from_numpy(draw_labels(self.labels, seeds, uniform_over))
+
+    def _label_arrays(self, n: int) -> dict[str, Ints]:
+        """Of a conditional trial: the labels of the first `n` final samples, and of the subset."""
+        labels = self._sample_labels(self._latent_seeds("final", 0, n))
+        return {} if labels is None or self.labels is None else {"labels": labels.numpy(), "subset_labels": self.labels}
 
     def _latent_seeds(self, purpose: str, start: int, end: int) -> list[int]:
         """They depend on data and seed alone, so that configurations are compared on the same latents."""
+        if self.spec.measurement.protocol == "paper":  # one set of latents for everything
+            return list(range(start, end))
         return [derive_seed(purpose, self.data.digest, self.spec.seed, index) for index in range(start, end)]
 
     # ------------------------------------------------------------ what is kept
@@ -288,9 +326,8 @@ def key_of_curve(measurement: Measurement) -> str:
 
 
 def start_record(spec: TrialSpec, data: ImageData) -> TrialRecord:
-    """Identity of a trial on these data. Raises UserError if they can't give a subset of N images."""
-    if spec.n > len(data):
-        raise UserError(f"N={spec.n} is more than the {len(data)} images of {data.source}")
+    """Identity of a trial on these data. Raises UserError if they can't give a subset of N images, or not with labels."""
+    check_subset(spec.configuration.labels, data, spec.n)
     return TrialRecord(
         spec=spec,
         training_key=spec.training_key(data.digest),

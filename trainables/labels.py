@@ -1,0 +1,95 @@
+"""Labels a diffusion is conditioned on: of the training subset, of what is sampled, and R_mem by them.
+
+Labels are 0 … label_dim − 1, int64. Which image has which depends on the data and the seed alone (unique ones: on its place in
+the subset), so configurations agree on them as they agree on the images.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainables.config import Configuration, Labels, RandomLabels, derive_seed
+from trainables.datasets import ImageData
+from trainables.errors import UserError
+from trainables.factors import Ints
+
+PER_LABEL = 100  # R_mem per label is reported for at most so many
+
+
+def subset_labels(labels: Labels, data: ImageData, subset: Ints, seed: int) -> Ints | None:
+    """Labels of the training subset, [N] int64, or None without conditioning; `subset`: [N], indices of its images.
+
+    Copies of an image share its true or random label; a unique label is one training image's own, also a copy's.
+    """
+    if labels.kind == "none":
+        return None
+    if labels.kind == "unique":
+        return np.arange(len(subset))
+    if isinstance(labels, RandomLabels):
+        rng = np.random.default_rng(derive_seed("labels", data.digest, seed))
+        return rng.integers(labels.classes, size=len(data))[subset]
+    assert data.labels is not None, "see check_subset"
+    return np.unique(data.labels, return_inverse=True)[1][subset].astype(np.int64)
+
+
+def label_dim(labels: Labels, of_subset: Sequence[int] | Ints | None) -> int:
+    """Number of distinct labels the network must know; 0 without conditioning."""
+    if isinstance(labels, RandomLabels):
+        return labels.classes
+    return 0 if of_subset is None else int(max(of_subset)) + 1
+
+
+def planned_label_dim(configuration: Configuration, n: int) -> int:
+    """`label_dim` at N = `n`, without the data: a user's own data are taken to have 10 classes."""
+    labels, data = configuration.labels, configuration.data
+    if labels.kind == "unique":
+        return n
+    if labels.kind == "true":
+        return data.classes or (8 if data.kind == "photos" else 10)
+    return label_dim(labels, None)
+
+
+def check_subset(labels: Labels, data: ImageData, n: int) -> None:
+    """Raises UserError if N = `n` of these images can't be trained on, or not with these labels."""
+    if n > len(data):
+        raise UserError(f"N={n} is more than the {len(data)} images of {data.source}")
+    if n <= data.rule.multiplicity and data.rule.repeated:
+        raise UserError(f"data.duplicates.multiplicity={data.rule.multiplicity} must be less than N={n}")
+    if labels.kind != "true":
+        return
+    if data.labels is None:
+        raise UserError(f"labels.kind=true: the images of {data.source} have no labels; choose none, random or unique")
+    if n < (classes := len(np.unique(data.labels))):
+        raise UserError(
+            f"labels.kind=true: N={n} is less than the {classes} classes; take more images or --set data.classes={n}"
+        )
+
+
+def draw_labels(of_subset: Ints, seeds: Sequence[int], uniform_over: int | None = None) -> Ints:
+    """A label for each latent seed, [len(seeds)] int64: that of a training image drawn by the seed.
+
+    `uniform_over`: uniform on 0 … uniform_over − 1 instead, whatever labels the subset has (Gu et al. 2023).
+    """
+    drawn = np.array([derive_seed("label", seed) for seed in seeds], dtype=np.int64)
+    return drawn % uniform_over if uniform_over else of_subset[drawn % len(of_subset)]
+
+
+def by_label(
+    memorized: NDArray[np.bool_], nearest: Ints, dim: int, labels: Ints | None = None, subset_labels: Ints | None = None
+) -> dict[str, Any]:
+    """What a conditional trial's result says about labels; nothing without them.
+
+    memorized: [n] bool; nearest: [n], positions in the subset; labels: [n]; subset_labels: [N]. `own_label`: share of the
+    memorized samples that copy an image of their own label, None if nothing is memorized; `r_mem_per_label`: of the labels that
+    were drawn, None for more than PER_LABEL of them.
+    """
+    if labels is None or subset_labels is None:
+        return {}
+    own = (labels == subset_labels[nearest])[memorized]
+    per_label = {int(label): float(memorized[labels == label].mean()) for label in np.unique(labels)}
+    return {
+        "own_label": float(own.mean()) if len(own) else None,
+        "r_mem_per_label": per_label if dim <= PER_LABEL else None,
+    }
