@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from trainables.memorization import Neighbours, n_sufficient, nearest_two, r_mem_interval
+from trainables.memorization import Neighbours, n_sufficient, nearest_two, nearest_two_of, r_mem_interval
 
 
 def random_images(n, shape=(3, 4, 4), high=256, seed=0):
@@ -185,3 +185,72 @@ def test_images_are_enough_when_the_logit_is_known():
     assert n_sufficient(memorized, 1000, 0.1) == 1000  # the cap
     assert n_sufficient(memorized, 2000, 0.0) == 2000
     assert n_sufficient(memorized[:1999], 2000, 0.0) is None
+
+
+# ---------------------------------------------------------------- groups, mirror images, streams
+
+
+def by_hand(samples, training, groups=None, flips=False):
+    """For each sample: d1, d2, i1, found by looking at every training image in turn."""
+    groups = np.arange(len(training)) if groups is None else groups
+    squares = brute_force(samples, training)
+    if flips:
+        squares = np.minimum(squares, brute_force(samples, training.flip(-1)))
+    rows = []
+    for row in squares:
+        first = int(row.argmin())
+        others = [value for value, group in zip(row, groups, strict=True) if group != groups[first]]
+        rows.append((row[first] ** 0.5, min(others) ** 0.5))
+    return np.array(rows).T
+
+
+@pytest.mark.parametrize("flips", [False, True])
+@pytest.mark.parametrize("grouped", [False, True])
+@pytest.mark.parametrize("max_bytes", [1, 200_000, 2**28])
+def test_groups_and_mirror_images_against_brute_force(grouped, flips, max_bytes):
+    """Groups of all sizes, one of them most of the set; neighbours of a sample are mostly its relatives."""
+    rng = np.random.default_rng(0)
+    sources = rng.integers(0, 256, (12, 1, 3, 4))
+    of = np.concatenate([np.zeros(40, dtype=np.int64), rng.integers(0, 12, 30)])
+    training = torch.from_numpy((sources[of] + rng.integers(-9, 9, (70, 1, 3, 4))).clip(0, 255).astype(np.uint8))
+    training[::3] = training[::3].flip(-1)
+    samples = torch.from_numpy((sources[rng.integers(0, 12, 25)] + rng.integers(-9, 9, (25, 1, 3, 4))).clip(0, 255).astype(np.uint8))
+    groups = of * 7 - 3 if grouped else None
+    found = nearest_two(samples, training, groups=groups, flips=flips, max_bytes=max_bytes)
+    d1, d2 = by_hand(samples, training, groups, flips)
+    np.testing.assert_array_equal(found.d1, d1)
+    np.testing.assert_array_equal(found.d2, d2)
+    assert (found.i1 != found.i2).all()
+    if grouped:
+        assert (of[found.i1] != of[found.i2]).all()
+        assert found.r_mem() > nearest_two(samples, training, flips=flips).r_mem() + 0.3, "relatives hide their copies"
+
+
+def test_a_mirrored_copy_is_a_copy():
+    training = random_images(20, (3, 5, 5))
+    mirrored = training.flip(-1)
+    assert nearest_two(mirrored, training).r_mem() == 0
+    found = nearest_two(mirrored, training, flips=True)
+    assert found.r_mem() == 1
+    np.testing.assert_array_equal(found.i1, np.arange(20))
+
+
+def test_a_group_for_each_image_changes_nothing():
+    samples, training = random_images(30, seed=1), random_images(40, seed=2)
+    plain, grouped = nearest_two(samples, training), nearest_two(samples, training, groups=np.arange(40)[::-1].copy())
+    for name in ("d1", "d2", "i1", "i2"):
+        np.testing.assert_array_equal(getattr(plain, name), getattr(grouped, name))
+
+
+def test_one_group_has_no_second_neighbour():
+    with pytest.raises(AssertionError, match="of another group"):
+        nearest_two(random_images(3), random_images(5), groups=np.zeros(5, dtype=np.int64))
+
+
+def test_a_stream_of_chunks_gives_what_the_whole_set_gives():
+    samples, training = random_images(30, seed=1), random_images(101, seed=2)
+    whole = nearest_two(samples, training)
+    for sizes in ([1] * 101, [100, 1], [3, 0, 50, 48]):
+        streamed = nearest_two_of(samples, iter(training.split(sizes)))
+        for name in ("d1", "d2", "i1", "i2"):
+            np.testing.assert_array_equal(getattr(streamed, name), getattr(whole, name))
