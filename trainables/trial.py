@@ -16,6 +16,7 @@ from trainables import checkpoint
 from trainables.config import Measurement, TrialSpec, configuration_key, derive_seed, identity, key_of
 from trainables.datasets import ImageData, subset_order
 from trainables.errors import TrialFailed, UserError
+from trainables.measures import N_LOSS, loss_gap, measures, take_distances
 from trainables.memorization import Neighbours, n_sufficient, nearest_two, r_mem_interval
 from trainables.networks.optimum import OptimalDenoiser
 from trainables.result import (
@@ -52,7 +53,7 @@ class Trial:
         self.spec, self.data, self.device = spec, data, device
         self.started = start_record(spec, data)
         self.storage = trial_directory(sweep, self.started.training_key)
-        earlier = read_result(self.storage)
+        self.earlier = earlier = read_result(self.storage)
         measured = earlier is not None and earlier.measurement_key == self.started.measurement_key
         self.result = earlier if measured else None
         self.curve: list[Snapshot] = []
@@ -66,8 +67,10 @@ class Trial:
 
     def _start(self, earlier: Result | None) -> None:
         self.storage.write(STARTED, self.started.model_dump_json(indent=1).encode())
-        self.subset = subset_order(self.data, self.spec.seed)[: self.spec.n]
+        order, n_held_out = subset_order(self.data, self.spec.seed), max(self.spec.measurement.n_samples, N_LOSS)
+        self.subset = order[: self.spec.n]
         self.images = torch.from_numpy(self.data.images[self.subset])
+        self.held_out = torch.from_numpy(self.data.images[order[self.spec.n : self.spec.n + n_held_out]])
         with suppress(TrialFailed), self._recording_failure():
             self.trainer = Trainer(self.spec.configuration, self.images, self.spec.seed, self.device)
             self._go_on(earlier)
@@ -167,6 +170,7 @@ class Trial:
                 n_memorized=int(memorized.sum()),
                 median_d1=float(np.median(found.d1)),
                 seconds=self.seconds,
+                loss_gap=loss_gap(self.trainer.denoising_error, self.images, self.held_out),
             )
         )
         if (newest := len(self.curve) - 1) == best_snapshot(self.curve):
@@ -193,29 +197,24 @@ class Trial:
         assert self.best is not None
         images = torch.cat([images for images, _ in self.measured])[:n]
         found = Neighbours.joined([found for _, found in self.measured]).first(n)
-        how, memorized = self.spec.measurement, found.memorized(self.spec.measurement.k)
+        how, held_out = self.spec.measurement, self.held_out[: self.spec.measurement.n_samples]
+        distances = take_distances(found, images, held_out, self.images, self.device)
         # the weights first, the result last: what has a result has everything
         with self.storage.writing(WEIGHTS) as stream:
             torch.save({"ema": self.best[1]}, stream)
         with self.storage.writing(MEASUREMENT) as stream:
-            np.savez_compressed(
-                stream, images=images.numpy(), d1=found.d1, d2=found.d2, i1=found.i1, i2=found.i2, subset=self.subset
-            )
+            np.savez_compressed(stream, images=images.numpy(), subset=self.subset, **distances.as_arrays())  # type: ignore[arg-type]
         half, whole = (self.curve[n - 1].r_mem if len(self.curve) >= n else None for n in (how.snapshots // 2, how.snapshots))
         self._take_time()
         self._record(
             complete=True,
-            r_mem=float(memorized.mean()),
-            n_samples=len(memorized),
-            n_memorized=int(memorized.sum()),
             right_censored=whole is None,
             images_trained=self.curve[-1].images_trained,
             best_images_trained=self.curve[self.best[0]].images_trained,
             r_mem_last=whole,
             r_mem_half=half,
             ceiling=self._ceiling(),
-            median_d1=float(np.median(found.d1)),
-            distinct_copied=len(np.unique(found.i1[memorized])),
+            **measures(distances, self.spec.n, how.k),
         )
         checkpoint.delete_all(self.storage)
 
@@ -257,8 +256,9 @@ class Trial:
             hardware=hardware(self.device),
             finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
         )
-        self.storage.write(RESULT, result.model_dump_json(indent=1).encode())
-        self.result = result  # only what is written is true
+        if result.complete or self.earlier is None or not self.earlier.complete:  # a good result is kept, whatever fails later
+            self.storage.write(RESULT, result.model_dump_json(indent=1).encode())
+        self.result = result  # only what is written is true, and a failure that leaves an earlier result standing
 
     def report(self) -> dict[str, Any]:
         """Where the trial stands, in plain values."""
