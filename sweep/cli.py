@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sweep.audit import audit
 from trainables.errors import TrialFailed, UserError
 
 if TYPE_CHECKING:
@@ -292,6 +293,9 @@ def report(
     name = "report" if chosen is None else f"report-k{chosen:.3g}"  # beside the report at the sweep's own k
     target = out or (Path(directory) / name if storage.is_local else Path(f"{summary.name}-{name}"))
     console.print(f"report: {write_report(summary, target)}", soft_wrap=True, highlight=False)
+
+
+app.command()(audit)
 
 
 @app.command()

@@ -39,8 +39,8 @@ class Neighbours:
     def joined(cls, parts: Sequence["Neighbours"]) -> "Neighbours":
         return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("d1", "d2", "i1", "i2")))
 
-    def first(self, n: int) -> "Neighbours":
-        return Neighbours(self.d1[:n], self.d2[:n], self.i1[:n], self.i2[:n])
+    def at(self, index: slice) -> "Neighbours":
+        return Neighbours(self.d1[index], self.d2[index], self.i1[index], self.i2[index])
 
     def r_mem(self, k: float = 1 / 3) -> float:
         return float(self.memorized(k).mean())

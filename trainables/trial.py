@@ -196,7 +196,7 @@ class Trial:
         """Records the measurement of the first `n` images."""
         assert self.best is not None
         images = torch.cat([images for images, _ in self.measured])[:n]
-        found = Neighbours.joined([found for _, found in self.measured]).first(n)
+        found = Neighbours.joined([found for _, found in self.measured]).at(slice(n))
         how, held_out = self.spec.measurement, self.held_out[: self.spec.measurement.n_samples]
         distances = take_distances(found, images, held_out, self.images, self.device)
         # the weights first, the result last: what has a result has everything
