@@ -8,6 +8,8 @@ import typer
 
 from trainables.errors import UserError
 
+SHOWN = 10  # copied images that are printed
+
 
 def audit(
     train: Annotated[Path, typer.Option(help="Training images: a folder, an .npy or an .npz file.")],
@@ -38,9 +40,9 @@ def audit(
         from sweep.audit_page import write_page
 
         write_page(found, out)
+    content = found.as_json()
     if as_json:
-        print(json.dumps(found.as_json(), indent=1))
+        print(json.dumps(content, indent=1))
         return
-    print("\n".join(lines(found)))
-    if out is not None:
-        print(f"page: {out}")
+    print("\n".join([*lines(content), *(f"  {one['image']}: {one['copies']} copies" for one in content["copied"][:SHOWN])]))
+    print(f"page: {out}" if out else "--out FILE.html shows the copies; --json lists them all")

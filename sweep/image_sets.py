@@ -1,5 +1,6 @@
 """Images made anywhere, read piece by piece: folders of pictures, and array files. Nothing is kept in memory."""
 
+import os
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
@@ -39,7 +40,9 @@ class ImageSet:
 
     def name(self, index: int) -> str:
         """The path of a picture below the folder, or the position in an array."""
-        return self.source[index].relative_to(self.path).as_posix() if isinstance(self.source, list) else f"[{index}]"
+        if not isinstance(self.source, list):
+            return f"[{index}]"
+        return os.fsencode(self.source[index].relative_to(self.path)).decode(errors="replace")
 
     def raw(self, index: int) -> UInt8:
         """One image as it lies there."""
@@ -107,12 +110,12 @@ def _array(option: str, path: Path) -> NDArray[Any]:
         if path.suffix == ".npy":
             array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
         else:
-            with np.load(path, allow_pickle=False) as archive:
+            with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
                 array = archive["images" if "images" in archive.files else archive.files[0]]
     except (OSError, ValueError, IndexError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{option} {path}: not a readable array ({str(error).splitlines()[0]})") from None
     array = array[..., None] if array.ndim == 3 else array
-    if array.dtype != np.uint8 or array.ndim != 4 or not {1, 3} & {array.shape[1], array.shape[3]} or 0 in array.shape:
+    if array.dtype != np.uint8 or array.ndim != 4 or not {1, 3} & {array.shape[1], array.shape[3]} or 0 in array.shape[1:]:
         raise UserError(f"{option} {path}: uint8 [n, height, width, 1 or 3] is needed, not {array.dtype} {list(array.shape)}")
     return array.transpose(0, 3, 1, 2) if array.shape[3] in (1, 3) else array
 
