@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sweep.audit import audit
 from trainables.errors import TrialFailed, UserError
 
 if TYPE_CHECKING:
@@ -287,22 +288,30 @@ def status(directory: Sweep_, as_json: AsJson = False) -> None:
 def report(
     directory: Sweep_,
     out: Annotated[Path | None, typer.Option(help="Where the report goes; DIR/report by default.")] = None,
+    k: Annotated[
+        str | None, typer.Option("--k", metavar="K", help="Judge copies by another k, e.g. 1/2, from the kept distances.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Prints the table of a sweep and writes its report."""
+    from sweep.other_k import parse_k
     from sweep.report import print_table, write_report
     from sweep.summary import summarize
     from trainables.storage import Storage
 
-    storage = Storage(directory)
-    summary = summarize(storage)
+    storage, chosen = Storage(directory), None if k is None else parse_k(k)
+    summary = summarize(storage, chosen)
     if as_json:
         print(json.dumps(summary.as_json(), indent=1))
         return
     console = _console()
     print_table(summary, console)
-    target = out or (Path(directory) / "report" if storage.is_local else Path(f"{summary.name}-report"))
+    name = "report" if chosen is None else f"report-k{chosen:.3g}"  # beside the report at the sweep's own k
+    target = out or (Path(directory) / name if storage.is_local else Path(f"{summary.name}-{name}"))
     console.print(f"report: {write_report(summary, target)}", soft_wrap=True, highlight=False)
+
+
+app.command()(audit)
 
 
 @app.command()

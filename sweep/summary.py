@@ -10,12 +10,13 @@ from typing import Any
 
 from search_spaces.space import SearchSpace
 from sweep.bisection import Options, Verdict
+from sweep.other_k import result_at, space_at
 from sweep.pooling import MIN_POOLED, FrozenPriors, recipe, report_priors
 from sweep.posterior import Belief, Observation, Prior, base_prior
 from sweep.studies import Studies
 from trainables.errors import UserError
 from trainables.memorization import r_mem_interval
-from trainables.result import FinalMeasurement, Result, TrialRecord, read_all
+from trainables.result import MEASURES, FinalMeasurement, Result, TrialRecord, read_all
 from trainables.storage import Storage
 
 SWEEP = "sweep.json"
@@ -97,6 +98,7 @@ class SweepSummary:
         """The format of `emm report --json`."""
         return {
             "sweep": self.name,
+            "k": self.space.measurement.k,
             "configurations": [_configuration(study, self.finals) for study in self.studies],
             "contrasts": [asdict(contrast) for contrast in self.contrasts],
         }
@@ -117,9 +119,16 @@ def read_space(storage: Storage) -> SearchSpace:
     return SearchSpace.model_validate(content["space"])
 
 
-def summarize(storage: Storage) -> SweepSummary:
-    """Reads all results of a sweep and judges every study by them. Raises UserError if there is no sweep."""
-    return summary_of(read_space(storage), *read_all(storage), FrozenPriors(storage), read_finals(storage))
+def summarize(storage: Storage, k: float | None = None) -> SweepSummary:
+    """Reads all results of a sweep and judges every study by them, at another k if one is given.
+
+    The priors that the studies searched with, and last measurements, hold for their own k only. Raises UserError if there is
+    no sweep.
+    """
+    space, (results, started) = read_space(storage), read_all(storage)
+    if k is None or k == space.measurement.k:
+        return summary_of(space, results, started, FrozenPriors(storage), read_finals(storage))
+    return summary_of(space_at(space, k), [result_at(r, storage, k, space.search.target) for r in results], started)
 
 
 def read_finals(storage: Storage) -> dict[str, FinalMeasurement]:
@@ -204,7 +213,7 @@ def _trial(result: Result, final: FinalMeasurement | None) -> dict[str, Any]:
         "r_mem_high": high,
         "r_mem_last": result.r_mem_last,
         "r_mem_half": result.r_mem_half,
-        "ceiling": result.ceiling,
+        **{name: getattr(result, name) for name in MEASURES},
         "final": final.model_dump() if final else None,
         "n_samples": result.n_samples,
         "right_censored": result.right_censored,

@@ -26,7 +26,7 @@ from sweep.summary import StudySummary, read_space
 from trainables.config import key_of
 from trainables.errors import UserError
 from trainables.memorization import Neighbours, r_mem_interval
-from trainables.result import Result, Snapshot, TrialRecord
+from trainables.result import MEASURES, Result, Snapshot, TrialRecord
 from trainables.storage import Storage
 
 EXPERIMENT = "emm-sweep"
@@ -107,15 +107,15 @@ def result_numbers(result: Result) -> dict[str, float | None]:
     if result.complete:
         low, high = r_mem_interval(result.n_memorized, result.n_samples)
         numbers = {"r_mem": result.r_mem, "r_mem_low": low, "r_mem_high": high}
-        names = ("r_mem_last", "r_mem_half", "ceiling", "median_d1", "distinct_copied", "n_samples", "n_memorized")
+        names = ("r_mem_last", "r_mem_half", "n_samples", "n_memorized", *MEASURES)
         numbers |= {name: getattr(result, name) for name in names}
     return {**numbers, "images_trained": result.images_trained, "seconds": result.seconds}
 
 
 def curve_numbers(snapshot: Snapshot, record: TrialRecord) -> dict[str, float]:
     numbers = {"r_mem_snapshot": snapshot.r_mem, "median_d1_snapshot": snapshot.median_d1}
-    if snapshot.loss is not None:
-        numbers["loss"] = snapshot.loss
+    optional = {"loss": snapshot.loss, "loss_gap": snapshot.loss_gap}
+    numbers |= {name: value for name, value in optional.items() if value is not None}
     numbers["progress"] = snapshot.images_trained / record.spec.configuration.trainer.train_images(record.spec.n)
     if snapshot.seconds > 0:
         numbers["images_per_second"] = snapshot.images_trained / snapshot.seconds

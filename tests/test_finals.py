@@ -11,20 +11,20 @@ from sweep.driver import Resources, Run, Sweep, measure_finals, start_ray
 from sweep.finals import final_lines, missing_finals, nearest_trials
 from sweep.summary import summarize
 from tests.test_trial import CPU, DATA, OPTIMUM, SPEC, finish, start
-from trainables import final
 from trainables.config import Arrays, Measurement, Optimum
 from trainables.errors import TrialFailed
 from trainables.final import measure_final
 from trainables.result import read_all
 from trainables.storage import Storage
+from trainables.subset import Subset
 
 
 def test_other_images_of_the_same_network(tmp_path, monkeypatch):
     sweep = Storage(str(tmp_path))
     finish(start(sweep))
     (result,), _ = read_all(sweep)
-    seen, compare = [], final.nearest_two
-    monkeypatch.setattr(final, "nearest_two", lambda samples, *rest: (seen.append(samples), compare(samples, *rest))[1])
+    seen, compare = [], Subset.nearest
+    monkeypatch.setattr(Subset, "nearest", lambda subset, samples: (seen.append(samples), compare(subset, samples))[1])
     first, again = (measure_final(result, DATA, sweep, 10, CPU) for _ in range(2))
     assert first == again
     assert [len(batch) for batch in seen] == [4, 4, 2] * 2

@@ -238,8 +238,8 @@ def test_copies_of_copied_images_count_in_their_groups(tmp_path):
 def test_a_mirrored_copy_counts_where_training_mirrors(tmp_path, augment, distance):
     spec = TrialSpec(name="x", configuration=optimum(**{"trainer.augment": augment}), measurement=HOW, n=12, seed=0)
     one = Trial(spec, DATA, Storage(str(tmp_path)), CPU)
-    assert np.sign(one._measure(one.images.flip(-1)).d1).tolist() == [distance] * 12
-    assert one._measure(one.images).r_mem() == 1
+    assert np.sign(one.subset.nearest(one.subset.images.flip(-1)).d1).tolist() == [distance] * 12
+    assert one.subset.nearest(one.subset.images).r_mem() == 1
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -337,7 +338,7 @@ def files(sweep, spec=SPEC):
 def test_a_finished_trial_is_left_alone(whole, monkeypatch):
     sweep, _, _ = whole
     before = files(sweep)
-    monkeypatch.setattr(trial, "Trainer", None)
+    monkeypatch.setattr(trial, "build_trainer", None)
     again = start(sweep, with_fields(SPEC, {"name": "other name", "measurement.batch": 999}))
     assert again.result == read_all(sweep)[0][0]
     assert again.step()["state"] == "complete"
@@ -369,6 +370,25 @@ def test_other_numbers_of_final_samples_only_measure_again(sweep, monkeypatch, n
     assert result.model_dump(include=same) == first.result.model_dump(include=same)
     assert result.r_mem == result.n_memorized / n_samples
     assert start(sweep, spec).result == result
+
+
+def test_a_measurement_that_fails_leaves_the_good_result(sweep, monkeypatch, quiet):
+    finish(start(sweep))
+    before = files(sweep)
+    spec = with_fields(SPEC, {"measurement.n_samples": 23})
+    for broken in ("sample", "__init__"):
+        monkeypatch.setattr(Trainer, broken, lambda *_: 1 / 0)
+        again = start(sweep, spec)
+        with suppress(TrialFailed):
+            again.step()
+        assert (again.result.complete, again.result.cause) == (False, "ZeroDivisionError: division by zero")
+        assert read_result(again.storage).complete
+        assert {name: at for name, at in files(sweep).items() if "trial.json" not in name} == {
+            name: at for name, at in before.items() if "trial.json" not in name
+        }
+        monkeypatch.undo()
+    finish(start(sweep, spec))
+    assert read_all(sweep)[0][0].n_samples == 23
 
 
 @pytest.mark.parametrize("change", [{"measurement.k": 0.5}, {"measurement.sampler_steps": 4}, {"measurement.n_selection": 7}])
@@ -497,6 +517,27 @@ def test_the_optimum_copies_and_trains_nothing(sweep):
     assert 1 < result.distinct_copied <= 6
 
 
+def test_controls_come_from_the_images_outside_the_subset(sweep):
+    """Seen from the files: the null distances are those of the next images in the order of the subsets."""
+    running = start(sweep)
+    finish(running)
+    kept, _ = measured(sweep)
+    order = subset_order(DATA, 0)
+    subset, rest = (DATA.images[part].reshape(-1, 16).astype(float) for part in (order[:6], order[6:16]))
+    distances = np.sort(np.linalg.norm(rest[:, None] - subset[None], axis=2), axis=1)
+    np.testing.assert_allclose(kept["null_d1"], distances[:, 0])
+    np.testing.assert_allclose(kept["null_d2"], distances[:, 1])
+    result = running.result
+    assert result.null_samples == 10, "as many as samples"
+    assert result.null_rate == np.mean(distances[:, 0] < distances[:, 1] / 3)
+    assert result.r_mem + result.spurious + result.generalized == pytest.approx(1)
+    assert all(snapshot.loss_gap is not None for snapshot in result.curve)
+    whole = start(sweep, with_fields(SPEC, {"n": 20}))
+    finish(whole)
+    assert (whole.result.null_rate, whole.result.c_t, whole.result.curve[0].loss_gap) == (None, None, None)
+    assert whole.result.nn_distance > 0
+
+
 def test_duplicates_lower_the_ceiling(sweep):
     """Of six images three are the same: half of what the optimum copies can't be told apart."""
     dataset = data(size=6, labels=False, copies=2)
@@ -580,7 +621,7 @@ def test_the_best_snapshot_is_the_last_of_the_highest(sweep, monkeypatch, ratios
         index = np.arange(len(images))
         return Neighbours(d1, np.full(len(images), 6.0), index, index)
 
-    monkeypatch.setattr(running, "_measure", scripted)
+    monkeypatch.setattr(running.subset, "nearest", scripted)
     finish(running)
     result = running.result
     assert result.best_images_trained == 12 * best
@@ -589,7 +630,7 @@ def test_the_best_snapshot_is_the_last_of_the_highest(sweep, monkeypatch, ratios
     assert (result.r_mem_half, result.r_mem_last) == (ratios[1] / 6, ratios[3] / 6)
     arrays, kept = measured(sweep)
     assert_same(kept, weights[best - 1])
-    fresh = Trainer(SPEC.configuration, running.images, 0, CPU)
+    fresh = Trainer(SPEC.configuration, running.subset.images, 0, CPU)
     fresh.load_sampling_weights(kept)
     drawn = [fresh.sample(seeds, SPEC.measurement) for seeds in calls[4:7]]
     np.testing.assert_array_equal(arrays["images"], torch.cat(drawn))
@@ -624,7 +665,7 @@ def test_it_is_accepted_early_when_a_snapshot_leaves_no_doubt(sweep, monkeypatch
         index = np.arange(len(images))
         return Neighbours(np.zeros(len(images)), np.ones(len(images)), index, index)
 
-    monkeypatch.setattr(running, "_measure", copies)
+    monkeypatch.setattr(running.subset, "nearest", copies)
     finish(running)
     assert running.result.right_censored
     assert len(running.result.curve) == 1

@@ -5,11 +5,11 @@ import torch
 from trainables import checkpoint
 from trainables.config import derive_seed
 from trainables.custom import build_trainer
-from trainables.datasets import ImageData, subset_order
+from trainables.datasets import ImageData
 from trainables.errors import TrialFailed
-from trainables.memorization import nearest_two
 from trainables.result import WEIGHTS, FinalMeasurement, Result, trial_directory
 from trainables.storage import Storage
+from trainables.subset import Subset
 
 
 def measure_final(result: Result, data: ImageData, sweep: Storage, n_samples: int, device: torch.device) -> FinalMeasurement:
@@ -17,16 +17,18 @@ def measure_final(result: Result, data: ImageData, sweep: Storage, n_samples: in
 
     Raises TrialFailed if the trial's weights are gone.
     """
-    how, seed = result.measurement, result.spec.seed
+    how = result.measurement
     kept = checkpoint.load(trial_directory(sweep, result.training_key), WEIGHTS)
     if kept is None:
-        raise TrialFailed(f"the weights of N={result.spec.n}, seed {seed} are gone")
-    images = torch.from_numpy(data.images[subset_order(data, seed)[: result.spec.n]])
-    trainer = build_trainer(result.configuration, images, None, seed, device)
+        raise TrialFailed(f"the weights of N={result.spec.n}, seed {result.spec.seed} are gone")
+    subset = Subset(result.spec, data, device)
+    trainer = build_trainer(result.configuration, subset.images, subset.label_tensor, result.spec.seed, device)
     trainer.load_sampling_weights(kept["ema"])
     n_memorized = 0
     for start in range(0, n_samples, how.batch):
+        # not `latent_seeds`: protocol=paper has one set of latents for all, and these are to be fresh ones
         indices = range(start, min(start + how.batch, n_samples))
-        samples = trainer.sample([derive_seed("last", data.digest, seed, index) for index in indices], how)
-        n_memorized += int(nearest_two(samples, images, device).memorized(how.k).sum())
+        seeds = [derive_seed("last", data.digest, result.spec.seed, index) for index in indices]
+        samples = trainer.sample(seeds, how, subset.sample_labels(seeds))
+        n_memorized += int(subset.nearest(samples).memorized(how.k).sum())
     return FinalMeasurement(r_mem=n_memorized / n_samples, n_samples=n_samples, n_memorized=n_memorized)

@@ -39,8 +39,8 @@ class Neighbours:
     def joined(cls, parts: Sequence["Neighbours"]) -> "Neighbours":
         return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("d1", "d2", "i1", "i2")))
 
-    def first(self, n: int) -> "Neighbours":
-        return Neighbours(self.d1[:n], self.d2[:n], self.i1[:n], self.i2[:n])
+    def at(self, index: slice) -> "Neighbours":
+        return Neighbours(self.d1[index], self.d2[index], self.i1[index], self.i2[index])
 
     def r_mem(self, k: float = 1 / 3) -> float:
         return float(self.memorized(k).mean())
@@ -61,7 +61,7 @@ def nearest_two(
     flips: the distance to a training image is that to it or to its mirror image (left and right), whichever is less.
     """
     assert len(training) >= 2, "a second nearest training image is needed"
-    chunks = training.split(chunk_size(training[0].numel(), max_bytes))
+    chunks = torch.split(training, chunk_size(training[0].numel(), max_bytes))
     return nearest_two_of(samples, chunks, device, groups, flips, max_bytes)
 
 
@@ -78,7 +78,8 @@ def nearest_two_of(
     The squares are integers below 2⁵³, so the expansion ‖x‖² − 2⟨x, y⟩ + ‖y‖² is exact in float64.
     """
     names = None if groups is None else torch.from_numpy(groups)
-    blocks = [_Nearest(block, device, flips) for block in samples.split(min(chunk_size(samples[0].numel(), max_bytes), BLOCK))]
+    rows = min(chunk_size(samples[0].numel(), max_bytes), BLOCK)
+    blocks = [_Nearest(block, device, flips) for block in torch.split(samples, rows)]
     start = 0
     for chunk in chunks:
         assert samples.dtype == chunk.dtype == torch.uint8, "distances are defined on uint8 pixels"

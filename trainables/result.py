@@ -7,6 +7,12 @@ from trainables.storage import Storage
 
 RESULT, STARTED, MEASUREMENT, WEIGHTS = "result.json", "trial.json", "measurement.npz", "weights.pt"
 
+# what a result says beside R_mem
+MEASURES = (
+    "ceiling", "median_d1", "nn_distance", "null_rate", "null_samples", "distinct_copied", "distinct_expected", "spurious",
+    "generalized", "c_t",
+)  # fmt: skip
+
 
 class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)  # a newer version may have more fields
@@ -29,6 +35,9 @@ class Snapshot(Record):
     n_memorized: int
     median_d1: float = Field(description="median distance to the nearest training image, pixel values 0–255, L2")
     seconds: float = Field(description="wall time of the trial so far")
+    loss_gap: float | None = Field(
+        None, description="denoising error at small noise, held-out minus training images, / noise variance"
+    )
 
 
 class TrialRecord(Record):
@@ -55,10 +64,17 @@ class Result(TrialRecord):
     r_mem_last: float | None = Field(None, description="at the end of the training, with the selection latents")
     r_mem_half: float | None = Field(None, description="at half of the training, with the selection latents")
     ceiling: float | None = Field(None, description="R_mem of the closed-form optimum on the same subset")
-    median_d1: float | None = None
+    median_d1: float | None = Field(None, description="median distance of the samples to the nearest training image")
+    nn_distance: float | None = Field(None, description="median distance of training images to the nearest other one")
+    null_rate: float | None = Field(None, description="R_mem of held-out images put in place of generated ones")
+    null_samples: int = Field(0, description="number of those held-out images")
     distinct_copied: int = Field(0, description="number of distinct training images among the memorized samples")
     r_mem_per_label: dict[int, float] | None = Field(None, description="of conditional samples, for at most 100 labels")
     own_label: float | None = Field(None, description="share of the memorized samples that copy an image of their own label")
+    distinct_expected: float | None = Field(None, description="the same, if each copy were of any training image alike")
+    spurious: float | None = Field(None, description="share of samples not memorized, but made again by the model")
+    generalized: float | None = Field(None, description="share of samples neither memorized nor spurious")
+    c_t: float | None = Field(None, description="data-copying statistic against held-out images; far below 0: copies")
     curve: tuple[Snapshot, ...] = ()
     seconds: float = 0.0
     hardware: dict[str, str] = {}

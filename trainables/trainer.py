@@ -1,6 +1,8 @@
 """The training loop: a configuration, a subset and a seed in; weights and generated images out. No files, no Ray."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -10,7 +12,7 @@ from trainables.config import Configuration, Measurement, StandardTrainer, deriv
 from trainables.diffusion import build_denoiser, denoising_loss, draw_noise
 from trainables.errors import TrialFailed
 from trainables.labels import label_dim
-from trainables.sampling import from_uint8, sample
+from trainables.sampling import draw_latents, from_uint8, sample
 
 N_NOT_FINITE = 10  # batches in a row whose loss is not finite, after which a trial fails
 
@@ -132,11 +134,33 @@ class Trainer:
 
     def sample(self, seeds: list[int], how: Measurement, labels: Tensor | None = None) -> Tensor:
         """One image per seed, by the EMA of the weights: [len(seeds), C, R, R] uint8 on the CPU; labels [len(seeds)]."""
+        with self._averaged():
+            return sample(self.denoiser, seeds, tuple(self.images.shape[1:]), how, self.device, labels)
+
+    @torch.no_grad()
+    def denoising_error(self, images: Tensor, sigma: float, labels: Tensor | None = None) -> float:
+        """(D(y + σε; σ) − y)², mean over images y and pixels, by the EMA of the weights; the noise ε never changes.
+
+        images [n, C, R, R] uint8, sigma > 0 in the unit of pixels in [−1, 1], labels [n] int64.
+        """
+        total, size = 0.0, self.recipe.micro_batch or self.recipe.batch
+        with self._averaged():
+            for start in range(0, len(images), size):
+                y = from_uint8(images[start : start + size].to(self.device))
+                seeds = [derive_seed("denoising error", start + i) for i in range(len(y))]
+                noisy = y + sigma * draw_latents(seeds, y.shape[1:], self.device).float()
+                of = None if labels is None else labels[start : start + size].to(self.device)
+                total += float((self.denoiser(noisy, y.new_full((len(y),), sigma), of) - y).square().mean((1, 2, 3)).sum())
+        return total / len(images)
+
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """Evaluation, by the EMA of the weights."""
         self.denoiser.eval()
         trained = [weight.detach().clone() for weight in self.weights]
         self._set_weights(self.ema)
         try:
-            return sample(self.denoiser, seeds, tuple(self.images.shape[1:]), how, self.device, labels)
+            yield
         finally:
             self._set_weights(trained)
 

@@ -1,6 +1,5 @@
 """The life of one trial: train, sample and measure at snapshots, checkpoint, measure the best one, record. No Ray."""
 
-import dataclasses
 import logging
 import os
 import platform
@@ -14,14 +13,13 @@ import numpy as np
 import torch
 
 from trainables import checkpoint
-from trainables.config import Measurement, TrialSpec, configuration_key, derive_seed, identity, key_of
+from trainables.config import Measurement, TrialSpec, configuration_key, identity, key_of
 from trainables.custom import build_trainer
-from trainables.datasets import ImageData, subset_order
+from trainables.datasets import ImageData
 from trainables.errors import TrialFailed
-from trainables.factors import Ints
-from trainables.labels import by_label, check_subset, draw_labels, label_dim, subset_labels
-from trainables.memorization import Neighbours, n_sufficient, nearest_two, r_mem_interval
-from trainables.networks.optimum import OptimalDenoiser
+from trainables.labels import by_label, check_subset
+from trainables.measures import measures
+from trainables.memorization import Neighbours, n_sufficient, r_mem_interval
 from trainables.result import (
     MEASUREMENT,
     RESULT,
@@ -34,14 +32,13 @@ from trainables.result import (
     read_result,
     trial_directory,
 )
-from trainables.sampling import from_uint8, sample
 from trainables.storage import Storage
+from trainables.subset import Subset
 
 log = logging.getLogger(__name__)
 
 SLICE_SECONDS = 8.0  # of training per step()
 CHECKPOINT_SECONDS = 60.0  # between checkpoints, beside the one at every snapshot
-N_CEILING = 256  # samples of the closed-form optimum
 
 
 class Trial:
@@ -55,7 +52,7 @@ class Trial:
         self.spec, self.data, self.device = spec, data, device
         self.started = start_record(spec, data)
         self.storage = trial_directory(sweep, self.started.training_key)
-        earlier = read_result(self.storage)
+        self.earlier = earlier = read_result(self.storage)
         measured = earlier is not None and earlier.measurement_key == self.started.measurement_key
         self.result = earlier if measured else None
         self.curve: list[Snapshot] = []
@@ -69,16 +66,10 @@ class Trial:
 
     def _start(self, earlier: Result | None) -> None:
         self.storage.write(STARTED, self.started.model_dump_json(indent=1).encode())
-        configuration, seed = self.spec.configuration, self.spec.seed
-        in_file_order = self.spec.measurement.protocol == "paper"
-        self.subset = subset_order(self.data, seed, in_file_order)[: self.spec.n]
-        self.images = torch.from_numpy(self.data.images[self.subset])
-        self.groups = None if self.data.groups is None else self.data.groups[self.subset]
-        self.labels = subset_labels(configuration.labels, self.data, self.subset, seed)
-        self.label_dim = label_dim(configuration.labels, self.labels)
-        labels = None if self.labels is None else torch.from_numpy(self.labels)
+        self.subset = Subset(self.spec, self.data, self.device)
         with suppress(TrialFailed), self._recording_failure():
-            self.trainer = build_trainer(configuration, self.images, labels, seed, self.device)
+            subset, spec = self.subset, self.spec
+            self.trainer = build_trainer(spec.configuration, subset.images, subset.label_tensor, spec.seed, self.device)
             self._go_on(earlier)
 
     def _go_on(self, earlier: Result | None) -> None:
@@ -170,8 +161,8 @@ class Trial:
 
     def _snapshot(self) -> None:
         how = self.spec.measurement
-        seeds = self._latent_seeds("selection", 0, how.n_selection)
-        found = self._measure(self.trainer.sample(seeds, how, self._sample_labels(seeds)))
+        seeds = self.subset.latent_seeds("selection", 0, how.n_selection)
+        found = self.subset.nearest(self.trainer.sample(seeds, how, self.subset.sample_labels(seeds)))
         memorized = found.memorized(how.k)
         self._take_time()
         self.curve.append(
@@ -183,6 +174,7 @@ class Trial:
                 n_memorized=int(memorized.sum()),
                 median_d1=float(np.median(found.d1)),
                 seconds=self.seconds,
+                loss_gap=self.subset.loss_gap(self.trainer),
             )
         )
         if (newest := len(self.curve) - 1) == best_snapshot(self.curve):
@@ -198,9 +190,9 @@ class Trial:
             assert self.best is not None
             self.trainer.load_sampling_weights(self.best[1])
         drawn = sum(len(images) for images, _ in self.measured)
-        seeds = self._latent_seeds("final", drawn, min(drawn + how.batch, how.n_samples))
-        images = self.trainer.sample(seeds, how, self._sample_labels(seeds))
-        self.measured.append((images, self._measure(images)))
+        seeds = self.subset.latent_seeds("final", drawn, min(drawn + how.batch, how.n_samples))
+        images = self.trainer.sample(seeds, how, self.subset.sample_labels(seeds))
+        self.measured.append((images, self.subset.nearest(images)))
 
     def _n_sufficient(self) -> int | None:
         how = self.spec.measurement
@@ -211,13 +203,14 @@ class Trial:
         """Records the measurement of the first `n` images."""
         assert self.best is not None
         images = torch.cat([images for images, _ in self.measured])[:n]
-        found = Neighbours.joined([found for _, found in self.measured]).first(n)
-        how, memorized = self.spec.measurement, found.memorized(self.spec.measurement.k)
+        found = Neighbours.joined([found for _, found in self.measured]).at(slice(n))
+        how, distances = self.spec.measurement, self.subset.distances(found, images)
+        memorized = found.memorized(how.k)
         # the weights first, the result last: what has a result has everything
         with self.storage.writing(WEIGHTS) as stream:
             torch.save({"ema": self.best[1]}, stream)
-        arrays = {"images": images.numpy(), **dataclasses.asdict(found), "subset": self.subset}
-        labels = self._label_arrays(n)
+        arrays = {"images": images.numpy(), "subset": self.subset.indices, **distances.as_arrays()}
+        labels = self.subset.label_arrays(self.subset.latent_seeds("final", 0, n))
         with self.storage.writing(MEASUREMENT) as stream:
             np.savez_compressed(stream, allow_pickle=False, **arrays, **labels)
         n_snapshots = how.snapshots_of(self._train_images)
@@ -225,50 +218,16 @@ class Trial:
         self._take_time()
         self._record(
             complete=True,
-            r_mem=float(memorized.mean()),
-            n_samples=len(memorized),
-            n_memorized=int(memorized.sum()),
             right_censored=whole is None,
             images_trained=self.curve[-1].images_trained,
             best_images_trained=self.curve[self.best[0]].images_trained,
             r_mem_last=whole,
             r_mem_half=half,
-            ceiling=self._ceiling(),
-            median_d1=float(np.median(found.d1)),
-            distinct_copied=len(np.unique(found.i1[memorized])),
-            **by_label(memorized, found.i1, self.label_dim, **labels),
+            ceiling=self.subset.ceiling(),
+            **by_label(memorized, found.i1, self.subset.label_dim, **labels),
+            **measures(distances, self.spec.n, how.k),
         )
         checkpoint.delete_all(self.storage)
-
-    def _ceiling(self) -> float:
-        """R_mem of the closed-form optimum: below 1 where the data themselves hide copies (exact duplicates)."""
-        how, labels = self.spec.measurement, None if self.labels is None else torch.from_numpy(self.labels)
-        denoiser = OptimalDenoiser(from_uint8(self.images), labels).to(self.device)
-        seeds = self._latent_seeds("selection", 0, min(N_CEILING, how.n_samples))
-        shape = tuple(self.images.shape[1:])
-        return self._measure(sample(denoiser, seeds, shape, how, self.device, self._sample_labels(seeds))).r_mem(how.k)
-
-    def _measure(self, images: torch.Tensor) -> Neighbours:
-        flips = self.spec.configuration.trainer.augment == "flip"  # a mirrored copy is a copy of what was trained on
-        return nearest_two(images, self.images, self.device, groups=self.groups, flips=flips)
-
-    def _sample_labels(self, seeds: list[int]) -> torch.Tensor | None:
-        """The labels that samples are conditioned on: those of training images drawn by their latents' seeds."""
-        if self.labels is None:
-            return None
-        uniform_over = self.label_dim if self.spec.measurement.protocol == "paper" else None
-        return torch.from_numpy(draw_labels(self.labels, seeds, uniform_over))
-
-    def _label_arrays(self, n: int) -> dict[str, Ints]:
-        """Of a conditional trial: the labels of the first `n` final samples, and of the subset."""
-        labels = self._sample_labels(self._latent_seeds("final", 0, n))
-        return {} if labels is None or self.labels is None else {"labels": labels.numpy(), "subset_labels": self.labels}
-
-    def _latent_seeds(self, purpose: str, start: int, end: int) -> list[int]:
-        """They depend on data and seed alone, so that configurations are compared on the same latents."""
-        if self.spec.measurement.protocol == "paper":  # one set of latents for everything
-            return list(range(start, end))
-        return [derive_seed(purpose, self.data.digest, self.spec.seed, index) for index in range(start, end)]
 
     # ------------------------------------------------------------ what is kept
 
@@ -295,8 +254,9 @@ class Trial:
             hardware=hardware(self.device),
             finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
         )
-        self.storage.write(RESULT, result.model_dump_json(indent=1).encode())
-        self.result = result  # only what is written is true
+        if result.complete or self.earlier is None or not self.earlier.complete:  # a good result is kept, whatever fails later
+            self.storage.write(RESULT, result.model_dump_json(indent=1).encode())
+        self.result = result  # only what is written is true, and a failure that leaves an earlier result standing
 
     def report(self) -> dict[str, Any]:
         """Where the trial stands, in plain values."""

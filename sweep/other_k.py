@@ -1,0 +1,56 @@
+"""The results of a sweep as they would be at another k: from the distances that every trial keeps, nothing is trained."""
+
+import io
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from search_spaces.space import SearchSpace
+from trainables.config import Measurement
+from trainables.errors import UserError
+from trainables.measures import Distances, measures
+from trainables.result import MEASUREMENT, Result, trial_directory
+from trainables.storage import Storage
+
+
+def parse_k(text: str) -> float:
+    """`1/3` or `0.5`. Raises UserError for what is no number between 0 and 1."""
+    try:
+        k = float(Fraction(text))
+    except (ValueError, ZeroDivisionError, OverflowError):
+        k = 0.0
+    if not 0 < k < 1:
+        raise UserError(f"--k {text}: a number between 0 and 1, for example 1/3 or 0.5")
+    return k
+
+
+def space_at(space: SearchSpace, k: float) -> SearchSpace:
+    return space.model_copy(update={"measurement": _how(space.measurement, k)})
+
+
+def result_at(result: Result, storage: Storage, k: float, target: float) -> Result:
+    """A trial's result at another k; numbers of which no distances are kept (snapshots, ceiling) are then not known.
+
+    Which snapshot is measured, how many images are enough, and whether the trial is accepted early was decided at the
+    trial's own k. An R_mem that was a lower bound still is one; below the target it says nothing, and the trial counts as
+    failed. Raises UserError if the distances are lost.
+    """
+    if not result.complete:
+        return result
+    content = trial_directory(storage, result.training_key).read(MEASUREMENT)
+    if content is None:
+        raise UserError(f"--k: trials/{result.training_key} has no {MEASUREMENT}; without it only its own k is known")
+    with np.load(io.BytesIO(content)) as kept:
+        distances = Distances.of_arrays(kept)
+    unknown: dict[str, Any] = {"r_mem_last": None, "r_mem_half": None, "ceiling": None, "curve": ()}
+    spec = result.spec.model_copy(update={"measurement": _how(result.measurement, k)})
+    known = measures(distances, result.spec.n, k)
+    if result.right_censored and known["r_mem"] < target:
+        cause = f"accepted early; at k = {k:.3g} its R_mem is only known to be above {known['r_mem']:.3f}"
+        unknown |= {"complete": False, "cause": cause}
+    return result.model_copy(update={**known, **unknown, "spec": spec})
+
+
+def _how(measurement: Measurement, k: float) -> Measurement:
+    return measurement.model_copy(update={"k": k})

@@ -1,0 +1,268 @@
+"""`emm audit`, from outside: image sets whose copies are known, in every form that they may come in."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sweep.cli import main
+from sweep.copies import audit, equal_groups, exact_bounds, spread
+from sweep.image_sets import open_set
+from trainables.config import Digits
+from trainables.datasets import load, resized
+
+ROOT = Path(__file__).parent.parent
+DIGITS = load(Digits()).images[np.random.default_rng(0).permutation(1797)].transpose(0, 2, 3, 1)  # [1797, 8, 8, 1]
+TRAINING, HELD_OUT, FRESH = DIGITS[:300], DIGITS[300:800], DIGITS[800:]
+
+
+def generator(share, n, seed, training=TRAINING):
+    """What a model makes that copies, with some noise, with probability `share`, and else has drawn anew."""
+    rng = np.random.default_rng(seed)
+    copies = rng.random(n) < share
+    new = FRESH[rng.permutation(len(FRESH))[:n]]
+    noisy = (training[rng.integers(0, len(training), n)] + rng.normal(0, 4, new.shape)).round().clip(0, 255)
+    return np.where(copies[:, None, None, None], noisy, new).astype(np.uint8), int(copies.sum())
+
+
+def saved(path, images):
+    np.save(path, images)
+    return path
+
+
+def folder(path, images, suffix="png"):
+    path.mkdir(parents=True)
+    for i, image in enumerate(images):
+        Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).save(path / f"{i:05}.{suffix}")
+    return path
+
+
+def run(capsys, *arguments):
+    with pytest.raises(SystemExit) as ended:
+        main(["audit", *map(str, arguments)])
+    assert ended.value.code == 0
+    return capsys.readouterr().out
+
+
+def compared(training, generated, held_out=None, k=1 / 3, **options):
+    sets = open_set("--train", training), open_set("--generated", generated)
+    return audit(*sets, None if held_out is None else open_set("--holdout", held_out), k, **options)
+
+
+# ---------------------------------------------------------------- what it finds
+
+
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.3, 0.9, 1.0])
+def test_the_share_of_copies_is_between_the_bounds(tmp_path, capsys, share):
+    """Real digits: every copy is found, none of the new images counts, and held-out images show it."""
+    generated, copies = generator(share, 900, seed=1)
+    paths = [saved(tmp_path / name, x) for name, x in (("t.npy", TRAINING), ("g.npy", generated), ("h.npy", HELD_OUT))]
+    found = json.loads(run(capsys, "--train", paths[0], "--generated", paths[1], "--holdout", paths[2], "--json"))
+    assert found["n_memorized"] == pytest.approx(copies, abs=0.01 * 900)
+    assert found["r_mem_low"] <= share <= found["r_mem_high"]
+    assert (found["n_samples"], found["null_samples"], found["n_training"]) == (900, 500, 300)
+    assert found["null_rate"] <= 0.01
+    assert sum(one["copies"] for one in found["copied"]) == found["n_memorized"]
+    assert len(found["copied"]) == found["distinct_copied"]
+    assert found["c_t"] < -20 if share >= 0.9 else found["c_t"] > -20
+    if share == 0:
+        assert abs(found["c_t"]) < 3
+        assert found["holdout_ratio"] == pytest.approx(1, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("copies", "n", "low", "high"),
+    [  # binomial tails: (1 − p)ⁿ = 0.05, pⁿ = 0.05, and Clopper and Pearson 1934 for 5 of 10 at 90 %
+        (0, 2000, 0.0, 1 - 0.05 ** (1 / 2000)),
+        (2000, 2000, 0.05 ** (1 / 2000), 1.0),
+        (5, 10, 0.2224, 0.7776),
+    ],
+)
+def test_bounds_are_exact(copies, n, low, high):
+    assert exact_bounds(copies, n) == pytest.approx((low, high), abs=5e-5)
+
+
+def test_no_copy_excludes_only_so_much(tmp_path, capsys):
+    generated = np.tile(FRESH, (3, 1, 1, 1))[:2000]
+    paths = [saved(tmp_path / name, x) for name, x in (("t.npy", TRAINING), ("g.npy", generated[:, ::-1, ::-1]))]
+    text = run(capsys, "--train", paths[0], "--generated", paths[1])
+    assert "no copy among 2,000 generated images: this excludes only shares above 0.15 %" in text.replace("%", " %")
+    assert "no --holdout" in text
+
+
+def test_which_images_were_copied(tmp_path, capsys):
+    generated = np.concatenate([TRAINING[[7] * 5 + [3] * 2], FRESH[:20]])
+    train, made = folder(tmp_path / "train", TRAINING[:20]), folder(tmp_path / "made", generated)
+    found = json.loads(run(capsys, "--train", train, "--generated", made, "--json"))
+    assert found["copied"] == [{"image": "00007.png", "copies": 5}, {"image": "00003.png", "copies": 2}]
+    assert "00007.png: 5 copies" in run(capsys, "--train", train, "--generated", made)
+
+
+def test_forms_and_pieces_do_not_matter(tmp_path):
+    """Folders, subfolders, .npy, .npz, channels first; in pieces of two images or all at once."""
+    training = TRAINING[:50]
+    generated, _ = generator(0.4, 40, 2, training)
+    (tmp_path / "deep").mkdir()
+    folder(tmp_path / "train" / "a", training[:20])
+    folder(tmp_path / "train" / "b", training[20:], "bmp")
+    made = folder(tmp_path / "made", generated)
+    held = saved(tmp_path / "held.npy", HELD_OUT[:30, :, :, 0])
+    np.savez(tmp_path / "train.npz", labels=np.arange(50), images=training)
+    np.savez(tmp_path / "made.npz", generated.transpose(0, 3, 1, 2))
+    one = compared(tmp_path / "train", made, held)
+    contents = []
+    for other in (
+        one,
+        compared(tmp_path / "train", made, held, memory=1),
+        compared(saved(tmp_path / "train.npy", training), tmp_path / "made.npz", held, memory=2**19),
+        compared(tmp_path / "train.npz", saved(tmp_path / "made.npy", generated), held),
+    ):
+        np.testing.assert_array_equal(other.distances.found.d1, one.distances.found.d1)
+        np.testing.assert_array_equal(other.distances.found.i1, one.distances.found.i1)
+        np.testing.assert_array_equal(other.distances.others, one.distances.others)
+        content = other.as_json()
+        contents.append({name: content[name] for name in ("r_mem", "spurious", "median_d1", "n_memorized")})
+    assert contents == contents[:1] * 4
+    assert one.as_json()["n_memorized"] > 5
+
+
+def test_duplicates_are_one_image_and_reported(tmp_path):
+    """The plain rule can't see copies of a doubled image; copies of nearly equal ones go unseen, and that is said."""
+    training = TRAINING[:60].copy()
+    training[[10, 20, 30]] = training[5]
+    training[40] = training[41].clip(1) - 1
+    generated = np.concatenate([training[[5] * 4], training[[50] * 3], training[[41]], FRESH[:12]])
+    one = compared(saved(tmp_path / "t.npy", training), saved(tmp_path / "g.npy", generated))
+    found = one.as_json()
+    assert found["r_mem"] == pytest.approx(7 / 20, abs=0.051)
+    assert found["r_mem_plain"] == pytest.approx(found["r_mem"] - 4 / 20)
+    assert found["duplicates"] == [["[5]", "[10]", "[20]", "[30]"]]
+    assert ["[40]", "[41]"] in found["near_duplicates"]
+    assert found["looked_at"] == 60
+
+
+def test_mirrored_copies(tmp_path):
+    paths = saved(tmp_path / "t.npy", TRAINING), saved(tmp_path / "g.npy", TRAINING[:50, :, ::-1])
+    plain, mirrored = compared(*paths).as_json(), compared(*paths, flips=True).as_json()
+    assert mirrored["r_mem"] == 1
+    assert plain["r_mem"] < 0.5
+
+
+def test_other_sizes_and_colours(tmp_path, capsys):
+    large = resized(TRAINING[:10].transpose(0, 3, 1, 2), 16)
+    generated = np.repeat(large, 3, axis=1).transpose(0, 2, 3, 1)  # in colour
+    train, made = folder(tmp_path / "train", TRAINING), folder(tmp_path / "made", generated)
+    found = json.loads(run(capsys, "--train", train, "--generated", made, "--resolution", 16, "--json"))
+    assert (found["r_mem"], found["median_d1"]) == (1, 0)
+    assert found["notes"] == ["--train: 300 of 300 images were resized or recoloured"]
+
+
+def test_held_out_images_that_were_trained_on_are_no_control(tmp_path, capsys):
+    paths = [saved(tmp_path / name, x) for name, x in (("t.npy", TRAINING), ("g.npy", FRESH[:50]), ("h.npy", DIGITS[290:320]))]
+    assert "10 held-out images are training images" in run(
+        capsys, "--train", paths[0], "--generated", paths[1], "--holdout", paths[2]
+    )
+
+
+def test_many_held_out_images_are_thinned_evenly():
+    assert spread(10, 4).tolist() == [0, 3, 6, 9]
+    assert spread(3, 10).tolist() == [0, 1, 2]
+
+
+def test_equal_images_are_found_across_chunks():
+    import torch
+
+    images = torch.from_numpy(TRAINING[[0, 1, 0, 2, 1, 0]].copy())
+    groups = equal_groups(iter(torch.split(images, 2)))
+    assert [groups.tolist().index(group) for group in groups] == [0, 1, 0, 3, 1, 0]
+
+
+# ---------------------------------------------------------------- the page
+
+
+def test_the_page_is_one_file_and_shows_the_copies(tmp_path, capsys):
+    generated = np.concatenate([TRAINING[:3], FRESH[:20]])
+    train, made = folder(tmp_path / "train", TRAINING[:40]), folder(tmp_path / "made", generated)
+    (train / "00001.png").rename(train / "<script>alert(1)<%2Fscript>&.png")
+    out = tmp_path / "new" / "page.html"
+    assert str(out) in run(capsys, "--train", train, "--generated", made, "--out", out)
+    page = out.read_text()
+    assert "<script" not in page
+    assert "&lt;script&gt;alert(1)" in page
+    assert "http://" not in page
+    assert page.count("<figure>") == 3 + 12
+    assert page.count('src="data:image/png;base64,') == 3 * 15
+    assert "00000.png: 1 copies" in page
+    assert [path.name for path in out.parent.iterdir()] == ["page.html"]
+
+
+# ---------------------------------------------------------------- the user's mistakes
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--train", "nowhere", "--generated", "g.npy"], "--train .*nowhere: a folder of images"),
+        (["--train", "empty", "--generated", "g.npy"], "--train .*empty: 0 images are there, and 2 or more are needed"),
+        (["--train", "one", "--generated", "g.npy"], "--train .*one: 1 images are there"),
+        (["--train", "t.npy", "--generated", "broken"], "--generated .*a.png: not a readable image"),
+        (["--train", "t.npy", "--generated", "broken.npz"], "--generated .*: not a readable array"),
+        (["--train", "t.npy", "--generated", "floats.npy"], r"uint8 \[n, height, width, 1 or 3\] is needed, not float32"),
+        (["--train", "t.npy", "--generated", "objects.npy"], "not a readable array"),
+        (["--train", "t.npy", "--generated", "none.npy"], "0 images are there"),
+        (["--train", "t.npy", "--generated", "deep16"], "8 bits per channel are needed"),
+        (["--train", "t.npy", "--generated", "sizes"], r"--resolution R: --generated 00000.png is 16x16 pixels .* are 8x8"),
+        (["--train", "same.npy", "--generated", "g.npy"], "all images are the same"),
+        (["--train", "t.npy", "--generated", "g.npy", "--holdout", "nowhere"], "--holdout"),
+        (["--train", "t.npy", "--generated", "g.npy", "--k", "2"], "--k 2: a number between 0 and 1"),
+        (["--train", "t.npy", "--generated", "g.npy", "--resolution", "1"], "--resolution"),
+        (["--train", "t.npy", "--generated", "g.npy", "--out", "page.txt"], "ends in .html"),
+        (["--train", "t.npy", "--generated", "g.npy", "--out", "g.npy/page.html"], "can't be written"),
+        (["--train", "t.npy"], "--generated"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_one_line_exit_2_and_nothing_is_created(tmp_path, capsys, monkeypatch, arguments, text):
+    monkeypatch.chdir(tmp_path)
+    for name, images in {
+        "t.npy": TRAINING[:9], "g.npy": FRESH[:9], "same.npy": TRAINING[[0] * 4], "none.npy": TRAINING[:0],
+        "floats.npy": TRAINING.astype(np.float32), "objects.npy": np.array([{}, {}], dtype=object),
+    }.items():  # fmt: skip
+        np.save(name, images, allow_pickle=True)
+    for name in ("empty", "broken", "deep16"):
+        Path(name).mkdir()
+    Path("broken/a.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
+    Path("broken.npz").write_bytes(b"PK\x03\x04nothing")
+    Image.fromarray(np.arange(64, dtype=np.uint16).reshape(8, 8) * 1000).save("deep16/a.png")
+    folder(Path("one"), TRAINING[:1])
+    folder(Path("sizes"), np.kron(FRESH[:2], np.ones((1, 2, 2, 1), dtype=np.uint8)))
+    before = sorted(tmp_path.rglob("*"))
+    if "--out" not in arguments:
+        arguments = [*arguments, "--out", "page.html"]
+    with pytest.raises(SystemExit) as ended:
+        main(["audit", *arguments])
+    printed = capsys.readouterr()
+    assert ended.value.code == 2
+    assert printed.err.startswith("emm: error: ")
+    assert printed.err.count("\n") == 1
+    assert re.search(text, printed.err), printed.err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_it_needs_no_sweep(tmp_path):
+    """Neither Ray nor MLflow nor Optuna is imported, and nothing is trained."""
+    for name, images in (("t", TRAINING[:9]), ("g", FRESH[:9])):
+        np.save(tmp_path / f"{name}.npy", images)
+    code = (
+        "import sys\nfrom sweep.cli import main\n"
+        "try: main(['audit', '--train', 't.npy', '--generated', 'g.npy'])\nexcept SystemExit as end: assert not end.code\n"
+        "sys.exit(bool({'ray', 'mlflow', 'optuna'} & sys.modules.keys()))"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=False, capture_output=True, env=environment)
+    assert done.returncode == 0, done.stderr

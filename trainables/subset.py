@@ -1,0 +1,98 @@
+"""What a trial trains on, and what its samples are conditioned on and compared with: all that follows from data, N and seed."""
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trainables.config import TrialSpec, derive_seed
+from trainables.datasets import ImageData, subset_order
+from trainables.errors import TrialFailed
+from trainables.factors import Ints
+from trainables.labels import draw_labels, label_dim, subset_labels
+from trainables.measures import N_LOSS, Distances, loss_gap, take_distances
+from trainables.memorization import Neighbours, nearest_two
+from trainables.networks.optimum import OptimalDenoiser
+from trainables.sampling import from_uint8, sample
+from trainables.trainer import Trainer
+
+N_CEILING = 256  # samples of the closed-form optimum
+
+
+class Subset:
+    """The training subset of a trial.
+
+    indices: [N] int64, in the data; images: [N, C, R, R] uint8; labels: [N] int64, or None without conditioning;
+    groups: [N] int64, or None; held_out: images outside of it, [any, C, R, R] uint8.
+    """
+
+    def __init__(self, spec: TrialSpec, data: ImageData, device: torch.device) -> None:
+        self.spec, self.device, self.digest = spec, device, data.digest
+        configuration, how, seed = spec.configuration, spec.measurement, spec.seed
+        order = subset_order(data, seed, in_file_order=how.protocol == "paper")
+        self.indices = order[: spec.n]
+        others = order[spec.n : spec.n + max(how.n_samples, N_LOSS)]
+        self.images, self.held_out = (torch.from_numpy(data.images[part]) for part in (self.indices, others))
+        self.groups = None if data.groups is None else data.groups[self.indices]
+        self.labels = subset_labels(configuration.labels, data, self.indices, seed)
+        self.label_dim = label_dim(configuration.labels, self.labels)
+        # a unique label is that of a training image: none fits an image held out
+        unique = configuration.labels.kind == "unique"
+        self.held_out_labels = None if unique else _tensor(subset_labels(configuration.labels, data, others, seed))
+
+    @property
+    def label_tensor(self) -> Tensor | None:
+        return _tensor(self.labels)
+
+    def latent_seeds(self, purpose: str, start: int, end: int) -> list[int]:
+        """They depend on data and seed alone, so that configurations are compared on the same latents."""
+        if self.spec.measurement.protocol == "paper":  # one set of latents for everything
+            return list(range(start, end))
+        return [derive_seed(purpose, self.digest, self.spec.seed, index) for index in range(start, end)]
+
+    def sample_labels(self, seeds: list[int]) -> Tensor | None:
+        """The labels that samples are conditioned on, [len(seeds)]: those of training images drawn by the latents' seeds."""
+        if self.labels is None:
+            return None
+        uniform_over = self.label_dim if self.spec.measurement.protocol == "paper" else None
+        return torch.from_numpy(draw_labels(self.labels, seeds, uniform_over))
+
+    def label_arrays(self, seeds: list[int]) -> dict[str, Ints]:
+        """Of a conditional trial: the labels of samples with these seeds, and of the subset; else nothing."""
+        labels = self.sample_labels(seeds)
+        return {} if labels is None or self.labels is None else {"labels": labels.numpy(), "subset_labels": self.labels}
+
+    def nearest(self, samples: Tensor) -> Neighbours:
+        """The two nearest training images of each sample [n, C, R, R] uint8."""
+        flips = self.spec.configuration.trainer.augment == "flip"  # a mirrored copy is a copy of what was trained on
+        return nearest_two(samples, self.images, self.device, groups=self.groups, flips=flips)
+
+    def distances(self, found: Neighbours, samples: Tensor) -> Distances:
+        """All that go with those already `found` for `samples`."""
+        held_out = self.held_out[: self.spec.measurement.n_samples]
+        return take_distances(found, samples, held_out, self.images, self.nearest, self.device)
+
+    def loss_gap(self, trainer: object) -> float | None:
+        """See `measures.loss_gap`; None where it can't be had: a trainer of the user's, or labels that held-out images lack.
+
+        Raises TrialFailed if it is not finite.
+        """
+        if not isinstance(trainer, Trainer) or (self.labels is not None and self.held_out_labels is None):
+            return None
+        gap = loss_gap(trainer.denoising_error, (self.images, self.label_tensor), (self.held_out, self.held_out_labels))
+        if gap is not None and not math.isfinite(gap):  # averaged weights that are not finite never become so again
+            raise TrialFailed(f"the loss is not finite after {trainer.position} images; try a lower trainer.lr")
+        return gap
+
+    def ceiling(self) -> float:
+        """R_mem of the closed-form optimum: below 1 where the data themselves hide copies (exact duplicates)."""
+        how = self.spec.measurement
+        denoiser = OptimalDenoiser(from_uint8(self.images), self.label_tensor).to(self.device)
+        seeds = self.latent_seeds("selection", 0, min(N_CEILING, how.n_samples))
+        shape = tuple(self.images.shape[1:])
+        return self.nearest(sample(denoiser, seeds, shape, how, self.device, self.sample_labels(seeds))).r_mem(how.k)
+
+
+def _tensor(labels: Ints | None) -> Tensor | None:
+    return None if labels is None else torch.from_numpy(np.ascontiguousarray(labels))
