@@ -389,7 +389,7 @@ def test_the_example_trainer_resumes_as_if_never_interrupted(digits, monkeypatch
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_code_in_the_working_directory_reaches_rays_workers(tmp_path):
     (tmp_path / "at_work").mkdir()
     (tmp_path / "at_work" / "in_cwd.py").write_text((EXAMPLES / "my_network.py").read_text())
@@ -402,7 +402,7 @@ def test_code_in_the_working_directory_reaches_rays_workers(tmp_path):
     ]
     few = ["search.max_trials=2", "search.n_high=32"]
     sweep = ["run", "digits", "--out", "swept", "--workers", 1]
-    done = emm(*sweep, settings=[*settings, *few], directory=tmp_path / "at_work", timeout=280)
+    done = emm(*sweep, settings=[*settings, *few], directory=tmp_path / "at_work", timeout=580)
     assert done.returncode == 0, done.stderr + done.stdout
     results, _ = read_all(Storage(str(tmp_path / "at_work" / "swept")))
     assert len(results) == 2
