@@ -17,6 +17,17 @@ _ROWS = [
         measurement=DIGITS_MEASUREMENT,
     ),
     SearchSpace(
+        name="digits",
+        question="How many digits does one configuration memorize? The space for a network or trainer of your own",
+        source="docs/custom.md",
+        expectation="depends on what is put into it",
+        cost="minutes on 2 CPU cores",
+        base=DIGITS,
+        vary={},
+        search=Search(n_low=8, n_high=256, precision=0.15, max_trials=16),
+        measurement=DIGITS_MEASUREMENT,
+    ),
+    SearchSpace(
         name="cifar10-width",
         question="Does a wider network memorize more training images?",
         source="Gu et al. 2023 (arXiv 2310.02664), section 4: width 128–320",

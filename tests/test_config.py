@@ -100,9 +100,19 @@ SOURCES = [
 LABELS = [NoLabels(), TrueLabels(), RandomLabels(), RandomLabels(classes=5), UniqueLabels()]
 
 
+NETWORKS = [
+    DDPMpp(multipliers=(1,), skips=(True, False, True)),
+    NCSNpp(time_embedding="positional"),
+    DiT(width=64, heads=4),
+    MLP(),
+    CustomNetwork(builder="a.b:c", options={"x": [1, None, "ü"], "y": {"z": 0.5}}),
+    Optimum(),
+]
+
+
 @pytest.mark.parametrize("data", SOURCES, ids=lambda data: data.kind)
-@pytest.mark.parametrize("network", [DDPMpp(multipliers=(1,), skips=(True, False, True)), Optimum()], ids=lambda n: n.kind)
-@pytest.mark.parametrize("diffusion", [EDM(sigma_data=0.3), VP()], ids=lambda law: law.kind)
+@pytest.mark.parametrize("network", NETWORKS, ids=lambda n: n.kind)
+@pytest.mark.parametrize("diffusion", [EDM(sigma_data=0.3), VP(), VE(), Flow(t_mean=1)], ids=lambda law: law.kind)
 def test_json_round_trip(data, network, diffusion):
     configuration = Configuration(data=data, network=network, diffusion=diffusion, trainer=StandardTrainer(lr=1e-3))
     spec = TrialSpec(name="x", configuration=configuration, measurement=Measurement(k=0.5), n=10, seed=3)
@@ -343,7 +353,10 @@ def test_with_fields_fills_an_optional_group():
         ({"network.kind": "dit", "network.heads": 5}, ["network", "heads must divide the width, and 5 does not divide 384"]),
         ({"network.kind": "dit", "network.size": "M"}, ["network.size", "'S', 'B' or 'L'", "not 'M'"]),
         ({"network.kind": "custom"}, ["network.builder", "required"]),
-        ({"network.kind": "custom", "network.builder": "my/network.py"}, ["network.builder", "not 'my/network.py'"]),
+        (
+            {"network.kind": "custom", "network.builder": "my/network.py"},
+            ["network.builder: write it as package.module:name, not 'my/network.py'"],
+        ),
         ({"network.kind": "mlp", "network.options.width": 3}, ["network.options", "no such field"]),
         ({"diffusion.kind": "ve", "diffusion.sigma_min": 200}, ["diffusion", "sigma_min must be below sigma_max"]),
         ({"network.kind": "optimum", "network.width": 8}, ["network.width", "no such field"]),

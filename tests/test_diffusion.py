@@ -9,7 +9,8 @@ from scipy import stats
 from scipy.integrate import quad
 from torch import nn
 
-from trainables.config import EDM, VP, Configuration, DDPMpp, Digits, Optimum, StandardTrainer
+from trainables.config import EDM, MLP, VE, VP, Configuration, DDPMpp, Digits, Flow, Optimum, StandardTrainer
+from trainables.datasets import load
 from trainables.diffusion import (
     Denoiser,
     build_denoiser,
@@ -21,6 +22,7 @@ from trainables.diffusion import (
     vp_time,
 )
 from trainables.networks.optimum import OptimalDenoiser
+from trainables.trainer import Trainer
 
 CPU = torch.device("cpu")
 LEVELS = torch.tensor([0.002, 0.05, 0.3, 1.0, 7.0, 80.0], dtype=torch.float64)
@@ -84,7 +86,52 @@ def test_vp_time_inverts_vp_sigma():
     torch.testing.assert_close(vp_time(VP(), vp_sigma(VP(), single)), single, rtol=1e-3, atol=1e-6)
 
 
+def test_ve_predicts_the_noise():
+    """D = x + σ F, so F of the negative noise gives the clean image; the network sees the noisy image as it is."""
+    c_skip, c_out, c_in, c_noise = scalings(VE(), LEVELS)
+    clean, noise = torch.randn(6, dtype=torch.float64), torch.randn(6, dtype=torch.float64)
+    torch.testing.assert_close(c_skip * (clean + LEVELS * noise) - c_out * noise, clean)
+    torch.testing.assert_close(c_in, torch.ones_like(LEVELS))
+    torch.testing.assert_close(2 * c_noise.exp(), LEVELS)
+    torch.testing.assert_close(loss_weight(VE(), LEVELS) * c_out**2, torch.ones_like(LEVELS))
+
+
+def test_flow_predicts_the_velocity():
+    """On x_t = (1 − t) x_0 + t ε the network sees x_t and 1000 t, F = ε − x_0 is exact, and the loss is that of F."""
+    t = torch.tensor([1e-4, 0.03, 0.5, 0.9, 0.999], dtype=torch.float64)
+    sigma = t / (1 - t)
+    c_skip, c_out, c_in, c_noise = scalings(Flow(), sigma)
+    clean, noise = torch.randn(5, dtype=torch.float64), torch.randn(5, dtype=torch.float64)
+    noisy = clean + sigma * noise
+    torch.testing.assert_close(c_in * noisy, (1 - t) * clean + t * noise)
+    torch.testing.assert_close(c_noise, 1000 * t)
+    torch.testing.assert_close(c_skip * noisy + c_out * (noise - clean), clean)
+    torch.testing.assert_close(loss_weight(Flow(), sigma) * c_out**2, torch.ones_like(t))
+
+
 # ---------------------------------------------------------------- noise laws
+
+
+def test_ve_noise_is_log_uniform():
+    torch.manual_seed(0)
+    law = VE(sigma_min=0.01, sigma_max=10)
+    logs = draw_sigma(law, 20_000, CPU).double().log10().numpy()
+    assert stats.kstest(logs, stats.uniform(-2, 3).cdf).pvalue > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("law", "distribution"),
+    [(Flow(), stats.uniform()), (Flow(times="logit_normal", t_mean=-0.4, t_std=0.8), None)],
+    ids=["uniform", "logit-normal"],
+)
+def test_flow_times(law, distribution):
+    torch.manual_seed(0)
+    sigma = draw_sigma(law, 20_000, CPU).double()
+    t = (sigma / (1 + sigma)).numpy()
+    assert np.isfinite(sigma.numpy()).all()
+    assert 0 < t.min() < t.max() < 1
+    cdf = distribution.cdf if distribution else lambda t: stats.norm(-0.4, 0.8).cdf(np.log(t / (1 - t)))
+    assert stats.kstest(t, cdf).pvalue > 1e-3
 
 
 @pytest.mark.parametrize(
@@ -145,6 +192,14 @@ def expected_gaussian_loss(law, s):
             return s**2 / (s**2 + 1 / alpha - 1)
 
         return quad(at, law.epsilon_t, 1)[0] / (1 - law.epsilon_t)
+    if isinstance(law, VE):  # weight 1/σ²
+        low, high = math.log(law.sigma_min), math.log(law.sigma_max)
+        return quad(lambda z: s**2 / (s**2 + math.exp(2 * z)), low, high)[0] / (high - low)
+    if isinstance(law, Flow):  # the variance of ε − x_0 given x_t, both normal: s²/(s²(1 − t)² + t²)
+        density = (
+            (lambda t: 1.0) if law.times == "uniform" else (lambda t: stats.norm.pdf(math.log(t / (1 - t))) / (t * (1 - t)))
+        )
+        return quad(lambda t: density(t) * s**2 / (s**2 * (1 - t) ** 2 + t**2), 0, 1)[0]
 
     def at(z):
         sigma = math.exp(law.P_mean + law.P_std * z)
@@ -155,7 +210,9 @@ def expected_gaussian_loss(law, s):
 
 
 @pytest.mark.parametrize(
-    "law", [EDM(), EDM(sigma_data=0.8, P_mean=-0.5), EDM(stratified=True), VP()], ids=["edm", "x", "strat", "vp"]
+    "law",
+    [EDM(), EDM(sigma_data=0.8, P_mean=-0.5), EDM(stratified=True), VP(), VE(), Flow(), Flow(times="logit_normal")],
+    ids=["edm", "x", "strat", "vp", "ve", "flow", "logit-normal"],
 )
 @pytest.mark.parametrize("s", [0.5, 0.9])
 def test_loss_of_the_exact_denoiser(law, s):
@@ -195,6 +252,25 @@ class Recorder(nn.Module):
     def forward(self, x, noise_level, labels):
         self.seen = x, noise_level, labels
         return torch.ones_like(x)
+
+
+LAWS = pytest.mark.parametrize("law", [EDM(), VP(), VE(), Flow()], ids=lambda law: law.kind)
+
+
+@LAWS
+def test_training_lowers_the_loss_of_every_law(law):
+    torch.manual_seed(0)
+    recipe = StandardTrainer(clock="steps", length=150, batch=64, lr=3e-3, warmup=10, ema_decay=0)
+    network = MLP(width=64, depth=2)
+    configuration = Configuration(data=Digits(), network=network, diffusion=law, trainer=recipe)
+    images = torch.from_numpy(load(Digits()).images[:32])
+    trainer = Trainer(configuration, images, 0, CPU)
+    trainer.train_until(0.2)
+    first = trainer.take_loss()
+    trainer.train_until(0.8)
+    trainer.take_loss()
+    trainer.train_until(1)
+    assert trainer.take_loss() < 0.8 * first
 
 
 @pytest.mark.parametrize("law", [EDM(sigma_data=0.6), VP()], ids=["edm", "vp"])
@@ -256,7 +332,7 @@ def test_optimum_is_the_posterior_mean(dtype):
         np.testing.assert_allclose(out[i], expected, atol=1e-3 if dtype == torch.float32 else 1e-10)
 
 
-@pytest.mark.parametrize("law", [EDM(), VP()], ids=["edm", "vp"])
+@LAWS
 def test_nothing_denoises_its_training_set_better_than_the_optimum(law):
     torch.manual_seed(0)
     images = torch.rand(6, 1, 3, 3) * 2 - 1

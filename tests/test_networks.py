@@ -1,25 +1,43 @@
-"""DDPM++ against the parameter counts and the structure that the paper states; its parts against known behaviour."""
+"""Networks against the parameter counts and structures that their papers state; their parts against known behaviour."""
 
 import math
 
 import numpy as np
 import pytest
 import torch
+from scipy import signal
 
-from trainables.config import DDPMpp
+from trainables.config import MLP, DDPMpp, DiT, NCSNpp
 from trainables.networks import build_network
-from trainables.networks.blocks import Attention, FourierEmbedding, PositionalEmbedding, ResidualBlock, group_norm, resample
+from trainables.networks.blocks import (
+    Attention,
+    DownConv,
+    FourierEmbedding,
+    LabelEmbedding,
+    PositionalEmbedding,
+    ResidualBlock,
+    group_norm,
+    resample,
+)
+from trainables.networks.dit import DiTBlock, modulated, sine_cosine_positions
+
+KINDS = [
+    DDPMpp(width=8, depth=1, multipliers=(1, 2)),
+    NCSNpp(width=8, depth=1, multipliers=(1, 2)),
+    DiT(width=16, depth=2, heads=2),
+    MLP(width=64, depth=2),
+]
 
 
-def n_parameters(config, resolution=32, channels=3):
+def n_parameters(config, resolution=32, channels=3, label_dim=0):
     with torch.device("meta"):
-        return sum(weight.numel() for weight in build_network(config, resolution, channels).parameters())
+        return sum(weight.numel() for weight in build_network(config, resolution, channels, label_dim).parameters())
 
 
-def random_network(config, resolution=8, channels=1, seed=0):
+def random_network(config, resolution=8, channels=1, seed=0, label_dim=0):
     """With all weights drawn anew, for at initialization the last convolutions are nearly zero."""
     torch.manual_seed(seed)
-    network = build_network(config, resolution, channels).eval()
+    network = build_network(config, resolution, channels, label_dim).eval()
     for weight in network.parameters():
         torch.nn.init.normal_(weight, std=0.15)
     return network
@@ -38,6 +56,27 @@ def test_parameters_by_width(width, millions):
 )
 def test_parameters_by_depth(depth, millions):
     assert f"{n_parameters(DDPMpp(depth=depth)) / 1e6:.1f}" == millions
+
+
+def test_parameters_of_ncsnpp():
+    assert f"{n_parameters(NCSNpp()) / 1e6:.1f}" == "35.8"
+    assert n_parameters(NCSNpp(time_embedding="positional", skips=(False,) * 9, dropout=0)) == n_parameters(NCSNpp())
+
+
+@pytest.mark.parametrize(("size", "millions"), [("S", 33), ("B", 130), ("L", 458)])
+def test_parameters_of_dit(size, millions):
+    """As its paper counts them: latents 4×32×32, patch 2, 1,000 classes and a null class."""
+    assert round(n_parameters(DiT(size=size), 32, 4, label_dim=1001) / 1e6) == millions
+    assert n_parameters(DiT(size=size, patch=4), 32, 4) == pytest.approx(n_parameters(DiT(size=size), 32, 4), rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("config", "per_class"), [(DDPMpp(), 128), (DDPMpp(width=64), 64), (NCSNpp(), 256), (DiT(), 384), (MLP(), 256)]
+)
+def test_parameters_of_labels(config, per_class):
+    counts = [n_parameters(config, label_dim=classes) for classes in (0, 10, 50_000)]
+    assert counts[2] - counts[1] == 49_990 * per_class
+    assert counts[1] - counts[0] == 10 * per_class + per_class, "and the bias of the linear layer"
 
 
 def test_parameters_do_not_depend_on_what_has_none():
@@ -63,7 +102,32 @@ def test_output_has_the_shape_of_the_input(resolution, channels):
     assert out.abs().max() < 0.1, "nearly zero before training"
 
 
-@pytest.mark.parametrize("config", [DDPMpp(width=8, depth=1, multipliers=(1, 2)), DDPMpp(width=4, depth=3, multipliers=(1,))])
+@pytest.mark.parametrize("config", KINDS, ids=lambda config: config.kind)
+@pytest.mark.parametrize(("resolution", "channels"), [(8, 1), (28, 1), (32, 3)])
+def test_every_network_takes_every_source(config, resolution, channels):
+    x, level = torch.randn(2, channels, resolution, resolution), torch.tensor([0.1, 900.0])
+    for label_dim in (0, 5):
+        labels = torch.tensor([0, 4]) if label_dim else None
+        out = build_network(config, resolution, channels, label_dim)(x, level, labels)
+        assert out.shape == x.shape
+        assert out.dtype == torch.float32
+        assert out.abs().max() < 0.1, "nearly zero before training"
+        with torch.device("meta"):  # as `emm plan` counts it
+            build_network(config, resolution, channels, label_dim)(x.to("meta"), level.to("meta"), labels)
+
+
+@pytest.mark.parametrize("config", KINDS, ids=lambda config: config.kind)
+def test_labels_matter_where_there_are_any(config):
+    x, level = torch.randn(3, 1, 8, 8), torch.zeros(3)
+    plain, labelled = random_network(config), random_network(config, label_dim=3)
+    assert torch.equal(plain(x, level, torch.tensor([0, 1, 2])), plain(x, level, None))
+    outs = [labelled(x, level, torch.full((3,), label)) for label in range(3)]
+    assert min((outs[i] - outs[j]).abs().max() for i, j in ((0, 1), (1, 2), (0, 2))) > 1e-3
+    mixed = labelled(x, level, torch.tensor([2, 0, 1]))
+    torch.testing.assert_close(mixed, torch.stack([outs[2][0], outs[0][1], outs[1][2]]), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("config", [*KINDS, DDPMpp(width=4, depth=3, multipliers=(1,))], ids=lambda config: config.kind)
 def test_images_of_a_batch_do_not_see_each_other(config):
     network = random_network(config)
     x, level = torch.randn(3, 1, 8, 8), torch.tensor([-1.0, 0.0, 1.0])
@@ -73,9 +137,14 @@ def test_images_of_a_batch_do_not_see_each_other(config):
     assert (network(x, level + 0.5) - together).abs().max() > 1e-3, "the noise level matters"
 
 
-def test_every_weight_matters():
-    network = random_network(DDPMpp(width=8, depth=2, attention=(8, 4), multipliers=(1, 2, 2)))
-    network(torch.randn(4, 1, 8, 8), torch.randn(4)).square().sum().backward()
+@pytest.mark.parametrize(
+    "config",
+    [kind(width=8, depth=2, attention=(8, 4), multipliers=(1, 2, 2)) for kind in (DDPMpp, NCSNpp)] + KINDS[2:],
+    ids=lambda config: config.kind,
+)
+def test_every_weight_matters(config):
+    network = random_network(config, label_dim=4)
+    network(torch.randn(4, 1, 8, 8), torch.randn(4), torch.arange(4)).square().sum().backward()
     assert [name for name, weight in network.named_parameters() if weight.grad is None or not weight.grad.any()] == []
 
 
@@ -96,11 +165,12 @@ def test_same_seed_same_network():
 # ---------------------------------------------------------------- skip connections
 
 SMALL = DDPMpp(width=8, depth=2)  # three resolutions, nine skips, as in the paper's study
+RESIDUAL = NCSNpp(width=8, depth=2)
 
 
-def skip_inputs(skips):
+def skip_inputs(skips, config=SMALL):
     """What the decoder's blocks receive through each of the nine skips, numbered from the input on, and the output."""
-    network = random_network(SMALL.model_copy(update={"skips": skips}))
+    network = random_network(config.model_copy(update={"skips": skips}))
     received = []
 
     def listen(block, inputs):
@@ -115,12 +185,13 @@ def skip_inputs(skips):
     return [x[:, -width:] for x, width in zip(reversed(received), widths, strict=True)], out
 
 
-def test_skips_are_numbered_from_the_input_and_removed_ones_are_zero():
-    kept, out = skip_inputs(None)
+@pytest.mark.parametrize("config", [SMALL, RESIDUAL], ids=lambda config: config.kind)
+def test_skips_are_numbered_from_the_input_and_removed_ones_are_zero(config):
+    kept, out = skip_inputs(None, config)
     assert [x.shape[-1] for x in kept] == [8, 8, 8, 4, 4, 4, 2, 2, 2], "1–3 at full, 4–6 at half, 7–9 at a quarter resolution"
     assert all(x.abs().max() > 0 for x in kept)
     for removed in range(9):
-        received, other = skip_inputs(tuple(i != removed for i in range(9)))
+        received, other = skip_inputs(tuple(i != removed for i in range(9)), config)
         assert [bool(x.any()) for x in received] == [i != removed for i in range(9)]
         assert torch.equal(received[(removed + 1) % 9], kept[(removed + 1) % 9]), "the encoder goes on as before"
         assert other.shape == out.shape
@@ -143,6 +214,127 @@ def test_a_removed_skip_passes_no_gradient():
         assert (stem is not None and bool(stem.any())) is keep
     assert all(gradients[0])
     assert not any(gradients[1])
+
+
+# ---------------------------------------------------------------- NCSN++
+
+
+def test_ncsnpp_adds_the_image_at_every_lower_resolution():
+    """The skip after a downsampling is (block + halved image)/√2, and the next lower resolution halves that."""
+    network, halved, blocks = random_network(RESIDUAL), [], {}
+    for layer in network.pyramid.values():
+        layer.register_forward_hook(lambda _, inputs, out: halved.append((inputs[0], out)))
+    for position, block in enumerate(network.encoder):
+        block.register_forward_hook(lambda _, __, out, position=position: blocks.update({position: out}))
+    received = []
+    network.encoder[3].register_forward_pre_hook(lambda _, inputs: received.append(inputs[0]))
+    network.encoder[6].register_forward_pre_hook(lambda _, inputs: received.append(inputs[0]))
+    x = torch.randn(2, 1, 8, 8)
+    network(x, torch.randn(2))
+    assert torch.equal(halved[0][0], x)
+    assert list(network.pyramid) == ["2", "5"]
+    for level, position in enumerate((2, 5)):
+        assert torch.equal(received[level], (blocks[position] + halved[level][1]) * math.sqrt(0.5))
+    assert torch.equal(halved[1][0], received[0])
+
+
+def test_ncsnpp_filter():
+    """[1, 3, 3, 1] against scipy, with zeros outside; a constant stays constant inside."""
+    x = torch.randn(2, 3, 8, 8, dtype=torch.float64)
+    taps = np.outer([1, 3, 3, 1], [1, 3, 3, 1]) / 64
+    down, up = resample(x, "down", (1, 3, 3, 1)), resample(x, "up", (1, 3, 3, 1))
+    stuffed = np.zeros((2, 3, 16, 16))
+    stuffed[..., ::2, ::2] = x
+    for i in range(2):
+        for c in range(3):
+            full = signal.convolve2d(x[i, c].numpy(), taps)  # index 0 is the filter's last tap on the first pixel
+            np.testing.assert_allclose(down[i, c], full[2:-2:2, 2:-2:2], atol=1e-12)
+            np.testing.assert_allclose(up[i, c], 4 * signal.convolve2d(stuffed[i, c], taps)[1:-2, 1:-2], atol=1e-12)
+    for mode, inside in (("down", slice(1, 3)), ("up", slice(1, 15))):
+        constant = resample(torch.ones(1, 1, 8, 8), mode, (1, 3, 3, 1))[0, 0, inside, inside]
+        torch.testing.assert_close(constant, torch.ones_like(constant))
+
+
+def test_down_conv_is_a_convolution_and_the_filter():
+    """Of the image continued by zeros for ever."""
+    torch.manual_seed(0)
+    layer = DownConv(2, 5, (1, 3, 3, 1))
+    torch.nn.init.normal_(layer.bias)
+    x = torch.randn(1, 2, 8, 8)
+    wide = torch.nn.functional.pad(x, (4,) * 4)
+    convolved = torch.nn.functional.conv2d(wide, layer.weight, layer.bias, padding=1)  # 16×16, the image in the middle
+    expected = resample(convolved, "down", (1, 3, 3, 1))[..., 2:6, 2:6]
+    torch.testing.assert_close(layer(x), expected)
+
+
+# ---------------------------------------------------------------- labels
+
+
+def test_looking_up_a_label_is_the_linear_layer_on_one_hot_labels():
+    """Value and gradient; and its initial weights have the same distribution."""
+    torch.manual_seed(0)
+    embed, labels = LabelEmbedding(7, 12), torch.tensor([3, 0, 3, 6])
+    torch.nn.init.normal_(embed.bias)
+    weight = embed.table.detach().T.clone().requires_grad_()
+    one_hot = torch.nn.functional.one_hot(labels, 7).float() * math.sqrt(7)
+    product = torch.nn.functional.linear(one_hot, weight, embed.bias.detach())
+    torch.testing.assert_close(embed(labels), product)
+    upstream = torch.randn(4, 12)
+    (embed(labels) * upstream).sum().backward()
+    (product * upstream).sum().backward()
+    torch.testing.assert_close(embed.table.grad, weight.grad.T)
+    big = LabelEmbedding(3000, 128).table.detach()
+    bound = math.sqrt(6 / (3000 + 128))
+    assert bound * 0.99 < float(big.abs().max()) <= bound
+    assert float(big.std()) == pytest.approx(bound / math.sqrt(3), rel=0.02)
+
+
+# ---------------------------------------------------------------- DiT
+
+
+def test_a_fresh_dit_block_is_the_identity():
+    block, tokens = DiTBlock(16, 4), torch.randn(2, 5, 16)
+    assert torch.equal(block(tokens, torch.randn(2, 16)), tokens)
+
+
+def test_dit_attention_against_torch():
+    torch.manual_seed(0)
+    block, tokens = DiTBlock(16, 4), torch.randn(2, 5, 16)
+    reference = torch.nn.MultiheadAttention(16, 4, batch_first=True)
+    for mine, theirs in ((block.qkv.weight, "in_proj_weight"), (block.qkv.bias, "in_proj_bias")):
+        setattr(reference, theirs, torch.nn.Parameter(torch.nn.init.normal_(mine).detach()))
+    reference.out_proj.weight, reference.out_proj.bias = block.proj.weight, block.proj.bias
+    torch.testing.assert_close(block._attend(tokens), reference(tokens, tokens, tokens)[0])
+
+
+def test_dit_modulation():
+    tokens = torch.randn(2, 5, 16) * 3 + 1
+    out = modulated(tokens, torch.full((2, 1, 16), 0.5), torch.ones(2, 1, 16))
+    torch.testing.assert_close(out.mean(-1), torch.full((2, 5), 0.5), atol=1e-5, rtol=0)
+    torch.testing.assert_close(out.std(-1, correction=0), torch.full((2, 5), 2.0), atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("patch", [1, 2, 4])
+def test_dit_tokens_are_patches_and_come_back_to_their_place(patch):
+    """With the blocks the identity and no positions, an image patch depends on its own patch alone."""
+    network = random_network(DiT(width=16, depth=1, heads=2, patch=patch))
+    network.blocks = torch.nn.ModuleList()
+    x = torch.randn(1, 1, 8, 8)
+    moved = x.clone()
+    moved[0, 0, 4, 0] += 1
+    changed = (network(moved, torch.zeros(1)) - network(x, torch.zeros(1)))[0, 0].abs() > 1e-6
+    expected = torch.zeros(8, 8, dtype=torch.bool)
+    expected[4 : 4 + patch, :patch] = True
+    assert torch.equal(changed, expected)
+
+
+def test_dit_positions_are_distinct_and_separable():
+    positions = sine_cosine_positions(14, 64)
+    assert positions.shape == (196, 64)
+    assert float(torch.cdist(positions, positions).fill_diagonal_(9).min()) > 0.5
+    grid = positions.reshape(14, 14, 64)
+    assert torch.equal(grid[3, :, :32], grid[3, :1, :32].expand(14, 32)), "half tells the row"
+    assert torch.equal(grid[:, 3, 32:], grid[:1, 3, 32:].expand(14, 32)), "half the column"
 
 
 # ---------------------------------------------------------------- parts

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from trainables.config import EDM, VP, Configuration, DDPMpp, Digits, Measurement, Optimum, StandardTrainer
+from trainables.config import EDM, VE, VP, Configuration, DDPMpp, Digits, Flow, Measurement, Optimum, StandardTrainer
 from trainables.datasets import load, subset_order
-from trainables.diffusion import build_denoiser
+from trainables.diffusion import Denoiser, build_denoiser, vp_sigma
 from trainables.memorization import nearest_two
-from trainables.sampling import draw_latents, from_uint8, heun, karras_sigmas, sample, to_uint8
+from trainables.sampling import SAMPLERS, draw_latents, euler, from_uint8, heun, karras_sigmas, sample, to_uint8
 
 CPU = torch.device("cpu")
 
@@ -62,9 +62,9 @@ def flow(latents, sigma_max):
     return MEAN + (latents * sigma_max - MEAN) * S / np.hypot(S, sigma_max)
 
 
-def error(steps, sigma_min=1e-4):
+def error(steps, sigma_min=1e-4, solve=heun):
     latents = draw_latents(range(50), (1, 2, 2), CPU)
-    return float((heun(gaussian, latents, karras_sigmas(steps, sigma_min, 80, 7)) - flow(latents, 80)).abs().max())
+    return float((solve(gaussian, latents, karras_sigmas(steps, sigma_min, 80, 7)) - flow(latents, 80)).abs().max())
 
 
 def test_heun_follows_the_probability_flow():
@@ -76,6 +76,64 @@ def test_heun_is_of_second_order():
     errors = [error(steps) for steps in (40, 80, 160)]
     orders = np.log2([errors[0] / errors[1], errors[1] / errors[2]])
     assert orders == pytest.approx([2, 2], abs=0.35)
+
+
+def test_euler_is_of_first_order():
+    errors = [error(steps, solve=euler) for steps in (80, 160, 320)]
+    orders = np.log2([errors[0] / errors[1], errors[1] / errors[2]])
+    assert orders == pytest.approx([1, 1], abs=0.2)
+
+
+def test_euler_calls():
+    """One per step, none at σ = 0, on falling levels."""
+    levels = []
+
+    def denoise(x, sigma):
+        levels.append(float(sigma[0]))
+        return gaussian(x, sigma)
+
+    euler(denoise, draw_latents(range(3), (1, 2, 2), CPU), karras_sigmas(18, 0.002, 80, 7))
+    assert levels == pytest.approx(karras_sigmas(18, 0.002, 80, 7)[:-1].tolist())
+    assert Measurement(sampler="euler").network_calls == len(levels)
+    assert Measurement().network_calls == 35
+
+
+class GaussianNetwork(torch.nn.Module):
+    """What a network that has learned the normal distribution perfectly would say under each law: F of its definition."""
+
+    def __init__(self, law):
+        super().__init__()
+        self.law = law
+
+    def forward(self, scaled, noise_level, labels):
+        scaled, c = scaled.double(), noise_level.double().reshape(-1, 1, 1, 1)
+        kind = self.law.kind
+        if kind == "edm":
+            sigma = torch.exp(4 * c)
+            x = scaled * (sigma**2 + 0.25).sqrt()
+            return (gaussian(x, sigma) - 0.25 / (0.25 + sigma**2) * x) * (sigma**2 + 0.25).sqrt() / (0.5 * sigma)
+        if kind == "vp":
+            sigma = vp_sigma(self.law, c / 999)
+            x = scaled * (1 + sigma**2).sqrt()
+            return (x - gaussian(x, sigma)) / sigma  # the noise
+        if kind == "ve":
+            sigma = 2 * c.exp()
+            return (gaussian(scaled, sigma) - scaled) / sigma
+        t = c / 1000  # flow: the mean of ε − x_0 given x_t = (1 − t) x_0 + t ε, for jointly normal x_0 and ε
+        covariance = (t - (1 - t) * S**2) / ((1 - t) ** 2 * S**2 + t**2)
+        return -MEAN + covariance * (scaled - (1 - t) * MEAN)
+
+
+@pytest.mark.parametrize("law", [EDM(), VP(), VE(), Flow()], ids=lambda law: law.kind)
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_every_law_and_sampler_recovers_a_normal_distribution(law, sampler):
+    denoiser, latents = Denoiser(GaussianNetwork(law), law), draw_latents(range(1000), (1, 2, 2), CPU)
+    out = SAMPLERS[sampler](denoiser, latents, karras_sigmas(100, 0.002, 80, 7))
+    tolerance = {"heun": 5e-3, "euler": 0.08}[sampler]  # of the solver, at 100 steps
+    assert float((out - flow(latents, 80)).abs().max()) < tolerance
+    out = out.flatten(1).numpy()
+    np.testing.assert_allclose(out.mean(0), MEAN, atol=0.01 + 4 * S / np.sqrt(1000))
+    np.testing.assert_allclose(np.cov(out.T), S**2 * np.eye(4), atol=0.01 + 4 * S**2 * np.sqrt(2 / 1000))
 
 
 def test_heun_gives_the_distribution():
@@ -156,13 +214,14 @@ def test_an_image_depends_on_its_seed_alone(network):
     assert (alone[1].int() - together[5].int()).abs().max() > 10, "and it does depend on that"
 
 
-@pytest.mark.parametrize("law", [EDM(), VP()], ids=["edm", "vp"])
-def test_the_optimum_copies_its_training_set(law):
+@pytest.mark.parametrize("law", [EDM(), VP(), VE(), Flow()], ids=lambda law: law.kind)
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_the_optimum_copies_its_training_set(law, sampler):
     """Sampler and measurement together: every image is a copy at distance 0, and all of them are found among the copied."""
     data = load(Digits())
     images = torch.from_numpy(data.images[subset_order(data, 0)[:24]])
     configuration = Configuration(data=Digits(), network=Optimum(), diffusion=law, trainer=StandardTrainer())
-    how = Measurement(batch=64)
+    how = Measurement(batch=64, sampler=sampler)
     out = sample(build_denoiser(configuration, from_uint8(images)), list(range(200)), (1, 8, 8), how, CPU)
     found = nearest_two(out, images)
     assert found.r_mem() == 1

@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from trainables.errors import UserError
 
@@ -224,7 +224,14 @@ class MLP(Frozen):
     dropout: float = Field(0.0, ge=0, lt=1, description="dropout probability inside the blocks")
 
 
-Builder = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$", description="package.module:name of your code")]
+def _check_builder(path: str) -> str:
+    module, colon, name = path.partition(":")
+    if not colon or not name.isidentifier() or not all(part.isidentifier() for part in module.split(".")):
+        raise ValueError("write it as package.module:name")
+    return path
+
+
+Builder = Annotated[str, AfterValidator(_check_builder), Field(description="package.module:name of a function or class")]
 
 
 class CustomNetwork(Frozen):
