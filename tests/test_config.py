@@ -7,6 +7,7 @@ import sys
 import pytest
 from pydantic import Field, ValidationError
 
+from search_spaces.space import parse_settings
 from trainables.config import (
     EDM,
     MLP,
@@ -317,6 +318,11 @@ def test_with_fields_fills_an_optional_group():
     assert with_fields(changed, {"data.mix.share": 1}).data.mix.share == 1
     assert with_fields(DIGITS, {"data.duplicates.share": 0.1}).data.duplicates == Duplicates(share=0.1, multiplicity=2)
     assert with_fields(DIGITS, {"labels.kind": "random", "labels.classes": 7}).labels == RandomLabels(classes=7)
+
+
+def test_true_labels_as_json_reads_them():
+    assert with_fields(DIGITS, parse_settings(["labels.kind=true"])).labels == TrueLabels()
+    assert with_fields(DIGITS, parse_settings(["labels.kind=none"])).labels == NoLabels()
 
 
 @pytest.mark.parametrize(

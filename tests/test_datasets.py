@@ -5,6 +5,8 @@ import pickle
 import sys
 import tarfile
 from collections import Counter
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -354,22 +356,15 @@ def test_the_order_depends_on_content_not_on_its_source(digits):
 
 
 def test_photos():
-    pytest.importorskip("skimage")
     data = load(Photos())
     assert data.images.shape == (3854, 3, 32, 32)
     assert Counter(data.labels.tolist()) == {0: 243, 1: 126, 2: 216, 3: 837, 4: 254, 5: 345, 6: 1573, 7: 260}
     assert data.duplicates == 0, "the black frame of a photograph is left out"
     assert data.images.std(axis=(1, 2, 3)).min() >= 3
-    astronaut = np.asarray(Image.open(f"{skimage_data()}/astronaut.png"))
+    astronaut = np.asarray(Image.open(Path(find_spec("skimage").origin).parent / "data" / "astronaut.png"))
     wall = astronaut[32:64, 64:96]  # the patch in row 1, column 2
     assert any(np.array_equal(patch.transpose(1, 2, 0), wall) for patch in data.images[:40])
     assert load(Photos(resolution=16, classes=2)).images.shape == (369, 3, 16, 16)
-
-
-def skimage_data():
-    import skimage
-
-    return f"{skimage.__path__[0]}/data"
 
 
 def test_photos_without_their_package(monkeypatch, tmp_path):

@@ -111,7 +111,7 @@ def test_batches_hold_the_images_themselves(monkeypatch):
 
 def test_learning_rate_of_the_paper():
     """Linear over 200 epochs, then constant to the end of 40,000."""
-    for n in (1000, 5000):
+    for n in (1000, 2000, 5000):
         assert lr_factor(PAPER, n, 0) < 0.01
         assert lr_factor(PAPER, n, 50 * n) == pytest.approx(0.25, abs=0.003)
         assert lr_factor(PAPER, n, 100 * n) == pytest.approx(0.5, abs=0.003)

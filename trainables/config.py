@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from trainables.errors import UserError
 
@@ -148,7 +148,15 @@ class UniqueLabels(Frozen):
     kind: Literal["unique"] = "unique"
 
 
-Labels = Annotated[NoLabels | TrueLabels | RandomLabels | UniqueLabels, Field(discriminator="kind")]
+def _true_is_a_word(labels: Any) -> Any:
+    """JSON and YAML read `true` as a boolean; as a kind of labels it is a word."""
+    return {**labels, "kind": "true"} if isinstance(labels, dict) and labels.get("kind") is True else labels
+
+
+Labels = Annotated[
+    Annotated[NoLabels | TrueLabels | RandomLabels | UniqueLabels, Field(discriminator="kind")],
+    BeforeValidator(_true_is_a_word),
+]
 
 
 # ---------------------------------------------------------------- network

@@ -63,7 +63,7 @@ def check_subset(labels: Labels, data: ImageData, n: int) -> None:
         raise UserError(f"labels.kind=true: the images of {data.source} have no labels; choose none, random or unique")
     if n < (classes := len(np.unique(data.labels))):
         raise UserError(
-            f"labels.kind=true: N={n} is less than the {classes} classes; take more images or --set data.classes={n}"
+            f"labels.kind=true: N={n} is less than the {classes} classes; raise it (search.n_low) or --set data.classes={n}"
         )
 
 

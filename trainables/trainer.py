@@ -40,7 +40,7 @@ class Trainer:
         self.weights = list(self.denoiser.parameters())
         self.ema = [weight.detach().clone() for weight in self.weights]
         self.optimizer = self._optimizer()
-        self.losses = Losses(device)
+        self.losses = Losses()
 
     def _optimizer(self) -> torch.optim.Optimizer | None:
         """None if there is nothing to train, which also takes no images."""
@@ -67,7 +67,7 @@ class Trainer:
         self.denoiser.train()
         while self.position < end:
             self._step()
-        if self.losses.longest_failure >= N_NOT_FINITE:
+        if self.losses.settle() >= N_NOT_FINITE:
             raise self._not_finite()
 
     def _not_finite(self) -> TrialFailed:
@@ -89,7 +89,7 @@ class Trainer:
         self.position += size
         decay = ema_decay(self.recipe, self.position)
         torch._foreach_lerp_(self.ema, [weight.detach() for weight in self.weights], 1 - decay)
-        self.losses.add(loss, size)
+        self.losses.pending.append((loss, size))
 
     def _gradients(self, images: Tensor, labels: Tensor | None) -> Tensor:
         """Adds the gradients of a batch to the weights', `micro_batch` images at a time; returns its mean loss.
@@ -176,7 +176,7 @@ class Trainer:
             "weights": [weight.detach() for weight in self.weights],
             "ema": self.ema,
             "optimizer": self.optimizer.state_dict() if self.optimizer else {},
-            "losses": self.losses.values,
+            "losses": self.losses.state,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -185,7 +185,7 @@ class Trainer:
         self.load_sampling_weights(state["ema"])
         if self.optimizer:
             self.optimizer.load_state_dict(state["optimizer"])
-        self.losses.values = state["losses"].to(self.device, copy=True)
+        self.losses.state = state.get("losses", (0.0, 0, 0, 0))  # a checkpoint of an older version has none
 
     def sampling_weights(self) -> list[Tensor]:
         """A copy of the weights that `sample` uses, on the CPU."""
@@ -196,33 +196,40 @@ class Trainer:
 
 
 class Losses:
-    """The losses of batches, summed on the device, so that no step waits for it.
+    """The losses of batches; looked at once a slice, so that no step waits for the device."""
 
-    values: [5] float64: since the last `take`, the sum of loss × images over the batches with a finite loss, their images, and
-    those of the other batches; the number of the last batches in a row without a finite loss, the largest it has been.
-    """
+    def __init__(self) -> None:
+        self.pending: list[tuple[Tensor, int]] = []  # mean loss of a batch, a scalar on the device, and its images
+        self.sum, self.images, self.skipped = 0.0, 0, 0  # since `take`: of the batches with a finite loss; images of the others
+        self.failures = 0  # number of the last batches in a row whose loss is not finite
 
-    def __init__(self, device: torch.device) -> None:
-        self.values = torch.zeros(5, dtype=torch.float64, device=device)
-
-    def add(self, loss: Tensor, images: int) -> None:
-        """The mean loss of a batch, a scalar."""
-        finite = loss.isfinite()
-        self.values[0] += torch.where(finite, loss, 0.0).double() * images
-        self.values[1] += finite * images
-        self.values[2] += ~finite * images
-        self.values[3] = torch.where(finite, 0.0, self.values[3] + 1)
-        self.values[4] = self.values[3:].amax()
+    def settle(self) -> int:
+        """Counts what is pending; returns the largest number of batches in a row whose loss was not finite."""
+        longest = self.failures
+        values = torch.stack([loss for loss, _ in self.pending]).tolist() if self.pending else []
+        for loss, (_, images) in zip(values, self.pending, strict=True):
+            if math.isfinite(loss):
+                self.sum, self.images, self.failures = self.sum + loss * images, self.images + images, 0
+            else:
+                self.skipped, self.failures = self.skipped + images, self.failures + 1
+            longest = max(longest, self.failures)
+        self.pending = []
+        return longest
 
     def take(self) -> float:
         """Mean per image of the batches with a finite loss, since the last call; NaN if all batches were without."""
-        total, finite, other = self.values[:3].tolist()
-        self.values[:3] = 0
-        return total / finite if finite else (math.nan if other else 0.0)
+        mean = self.sum / self.images if self.images else (math.nan if self.skipped else 0.0)
+        self.sum, self.images, self.skipped = 0.0, 0, 0
+        return mean
 
     @property
-    def longest_failure(self) -> int:
-        return int(self.values[4])
+    def state(self) -> tuple[float, int, int, int]:
+        """What is settled."""
+        return self.sum, self.images, self.skipped, self.failures
+
+    @state.setter
+    def state(self, values: tuple[float, int, int, int]) -> None:
+        self.sum, self.images, self.skipped, self.failures = values
 
 
 def lr_factor(recipe: StandardTrainer, n: int, position: int) -> float:
