@@ -17,13 +17,14 @@ RANK = {"trainables": 0, "search_spaces": 1, "sweep": 2}
 ROOMS = {
     "optuna": {"sweep.bisection", "sweep.studies"},
     "mlflow": {"sweep.tracking", "sweep.ui"},
-    "ray": {"trainables.trainable", "sweep.searcher", "sweep.driver", "sweep.cli"},
+    "ray": {"trainables.trainable", "sweep.searcher", "sweep.driver", "sweep.cluster", "sweep.cli_run"},
 }
 NO_TORCH = {name for name in MODULES if name.startswith("search_spaces")} | {
     "sweep.posterior",
     "sweep.bisection",
     "sweep.studies",
     "sweep.lock",
+    "sweep.budget",
     "trainables.config",
     "trainables.result",
     "trainables.storage",

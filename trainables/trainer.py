@@ -26,6 +26,7 @@ class Trainer:
         self.images = images.to(device)
         self.total = self.recipe.train_images(len(images))
         self.position = 0  # images trained so far
+        self.interrupted = False  # by whoever wants `train_until` to end early
         configured = key_of({part: identity(getattr(configuration, part)) for part in ("network", "diffusion", "trainer")})
         torch.manual_seed(derive_seed("initialization", configured, seed))
         self.denoiser = build_denoiser(configuration, from_uint8(images)).to(device)
@@ -49,10 +50,10 @@ class Trainer:
         return self.position / self.total if self.total else 1.0
 
     def train_until(self, progress: float) -> None:
-        """Takes whole steps until the share `progress` of all images has been seen."""
+        """Takes whole steps until the share `progress` of all images has been seen, or `interrupted` is set."""
         end = math.ceil(progress * self.total - 1e-6)
         self.denoiser.train()
-        while self.position < end:
+        while self.position < end and not self.interrupted:
             self._step()
 
     def _step(self) -> None:
