@@ -24,7 +24,7 @@ from trainables.storage import redacted
 CONNECT_SECONDS = 8.0
 LOST_SECONDS = 60.0  # without an answer of the cluster until the log is no longer followed
 PORTS = {"http": 80, "https": 443}
-TOKEN = "export RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH=FILE (or RAY_AUTH_TOKEN)"
+TOKEN = "export RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH=FILE"
 ENVIRONMENT = {
     "PYTHONUNBUFFERED": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -60,6 +60,7 @@ class Jobs:
     """
 
     def __init__(self, address: str, storage: str) -> None:
+        from ray.exceptions import AuthenticationError
         from ray.job_submission import JobSubmissionClient
 
         if redacted(storage) != storage:
@@ -69,16 +70,17 @@ class Jobs:
         if not address.startswith(("http://", "https://")):
             raise UserError(f"--address {address}: give the dashboard's, as http://HOST:8265")
         check_address(address)
-        logging.getLogger("ray").setLevel(logging.ERROR)
+        for name in ("job.sdk", "dashboard_sdk"):  # each has a level of its own
+            logging.getLogger(f"ray.dashboard.modules.{name}").setLevel(logging.ERROR)
         self.address, self.storage = address, storage
         try:
             self.client = JobSubmissionClient(address)
             self._by_attempt()
+        except AuthenticationError as error:
+            raise UserError(f"--address {address}: it asks for another token; {TOKEN}") from error
         except (ConnectionError, RuntimeError) as error:
-            is_401 = any(word in str(error) for word in ("401", "nauthorized", "nauthenticated", "oken"))
             reason = str(error).strip().partition("\n")[0]
-            hint = f"it asks for its token: {TOKEN}" if is_401 else f"is this a Ray dashboard with a job server? ({reason})"
-            raise UserError(f"--address {address}: {hint}") from error
+            raise UserError(f"--address {address}: is this a Ray dashboard with a job server? ({reason})") from error
 
     def _by_attempt(self) -> list[tuple[int, Any]]:
         pattern = re.compile(rf"emm-.*-{sweep_id(self.storage)}-(\d+)")

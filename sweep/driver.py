@@ -22,7 +22,7 @@ from ray import tune
 
 from search_spaces.space import SearchSpace
 from sweep.budget import Budget, Limits
-from sweep.cluster import check_address
+from sweep.cluster import TOKEN, check_address
 from sweep.lock import LOCK
 from sweep.pooling import FrozenPriors
 from sweep.searcher import EmmSearcher, Listener
@@ -251,7 +251,9 @@ def start_ray(resources: Resources) -> None:
             ray.init(resources.address, **common)
         except (ConnectionError, ray.exceptions.AuthenticationError, RuntimeError) as error:
             reason = str(error).strip().partition("\n")[0]
-            raise UserError(f"--address {resources.address}: the cluster does not take us in ({reason})") from error
+            raise UserError(
+                f"--address {resources.address}: the cluster does not take us in ({reason}); if it has a token, {TOKEN}"
+            ) from error
     else:
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # token mode is the default of a new local Ray
         ray.init("local", num_cpus=usable_cpus(), include_dashboard=False, _node_ip_address="127.0.0.1", **common)
