@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 
 SIGTERM = "ended by SIGTERM; the same command goes on where it stopped"
 LEAVE_SECONDS = 7.0  # for trials to end by themselves after a SIGTERM; Tune then gives them 5 more
-END_SECONDS = 120.0  # the same, at the end of a budget: they may be drawing samples
+END_SECONDS = 60.0  # the same, at the end of a budget: they may be drawing samples
 MAX_RESTARTS = 4  # of a trial whose process died; it goes on from its checkpoint
 
 

@@ -97,6 +97,8 @@ class EmmSearcher(Searcher):
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Takes the result from the storage, which is the only truth about it."""
+        if result:  # Tune tells the last report of a trial here only
+            self.on_trial_result(trial_id, result)
         record = self.live.pop(trial_id, None)
         if record is None:
             return

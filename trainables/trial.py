@@ -196,8 +196,7 @@ class Trial:
         found = Neighbours.joined([found for _, found in self.measured]).first(n)
         how, memorized = self.spec.measurement, found.memorized(self.spec.measurement.k)
         # the weights first, the result last: what has a result has everything
-        with self.storage.writing(WEIGHTS) as stream:
-            torch.save({"ema": self.best[1]}, stream)
+        checkpoint.write(self.storage, WEIGHTS, {"ema": self.best[1]})
         with self.storage.writing(MEASUREMENT) as stream:
             np.savez_compressed(
                 stream, images=images.numpy(), d1=found.d1, d2=found.d2, i1=found.i1, i2=found.i2, subset=self.subset
