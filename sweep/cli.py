@@ -1,30 +1,21 @@
-"""The command line, `emm`. Heavy imports stand inside the commands, so that `emm --help` is instant."""
+"""The command line, `emm`: the commands that read, and the way in. Heavy imports stand inside the commands, so that
+`emm --help` is instant. What trains is in `sweep.cli_run`."""
 
 import json
 import logging
-import os
 import sys
-import tempfile
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+from sweep import cli_run
 from sweep.audit import audit
+from sweep.options import AsJson, Settings, SpaceName, Sweep_, console, destination, space_of
 from trainables.errors import TrialFailed, UserError
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from search_spaces.space import SearchSpace
-    from sweep.driver import Resources, Run, Sweep
-    from sweep.tracking import Destination
-    from trainables.datasets import ImageData
-    from trainables.storage import Storage
 
 # Typer carries a click of its own since 0.20; this finds the base of its errors in either
 UsageError: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
@@ -32,17 +23,12 @@ UsageError: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__nam
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
-class Objective(StrEnum):
-    cost = "cost"
-    wall = "wall"
-
-
-SpaceName = Annotated[str, typer.Argument(metavar="SPACE", help="A search space; `emm spaces` lists them.")]
-Settings = Annotated[list[str], typer.Option("--set", metavar="PATH=VALUE", help="Set any field, e.g. network.depth=2.")]
-Precision = Annotated[float | None, typer.Option(help="Standard deviation of ln EMM at which a study is decided.")]
-Target = Annotated[float | None, typer.Option(help="The R_mem whose crossing is sought.")]
-Sweep_ = Annotated[str, typer.Argument(metavar="DIR", help="The --out directory or --storage URL of a sweep.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+for command in (cli_run.run, cli_run.trial, cli_run.stop):
+    app.command()(command)
+app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    options_metavar="SPACE [OPTIONS OF RUN] [OPTIONS]",
+)(cli_run.submit)
 
 
 @app.callback()
@@ -78,7 +64,7 @@ def plan(
     as_json: AsJson = False,
 ) -> None:
     """Shows size and cost of every configuration; trains nothing and needs no data."""
-    chosen = _space(space, settings)
+    chosen = space_of(space, settings)
     from sweep.plan import plan as planned
 
     rows = planned(chosen, tflops)
@@ -94,149 +80,6 @@ def plan(
         steps, images = f"{row.steps_low:,} - {row.steps_high:,}", f"{row.images_low:.2g} - {row.images_high:.2g}"
         hours = f"{row.hours_low:.2g} - {row.hours_high:.2g}"
         print(f"{row.name:<20} {_millions(row.parameters):>11} {steps:>21} {images:>15} {hours:>22}")
-
-
-@app.command()
-def run(
-    space: SpaceName,
-    out: Annotated[Path | None, typer.Option(help="Directory of the sweep; the same one again resumes it.")] = None,
-    storage: Annotated[
-        str | None, typer.Option(help="URL for trials and results (s3://, gs://, NFS path) in place of DIR.")
-    ] = None,
-    settings: Settings = [],  # noqa: B006
-    precision: Precision = None,
-    target: Target = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Trials at once; as many as fit by default.")] = None,
-    cpus_per_trial: Annotated[float, typer.Option(help="CPUs, and threads, of a trial.")] = 1,
-    gpus_per_trial: Annotated[float | None, typer.Option(help="GPUs of a trial; 1 by default if there are any.")] = None,
-    objective: Annotated[
-        Objective, typer.Option(help="With more workers than studies: save images, or time.")
-    ] = Objective.wall,
-    guard: Annotated[bool, typer.Option(help="Also try N at 4 × the estimate, against curves that dip and rise.")] = False,
-    replicates: Annotated[int | None, typer.Option(min=1, help="Seeds at every N that is tried.")] = None,
-    early_accept: Annotated[bool, typer.Option(help="End a trial at a snapshot that is clearly above the target.")] = False,
-    final_samples: Annotated[int | None, typer.Option(min=1, help="Images of a last measurement near each EMM.")] = None,
-    address: Annotated[str | None, typer.Option(help="Address of a Ray cluster to join.")] = None,
-    tracking_uri: Annotated[str | None, typer.Option(help="MLflow server; a database in DIR by default.")] = None,
-) -> None:
-    """Finds the EMM of every configuration of a space: starts, resumes or extends the sweep in DIR."""
-    if out is None and storage is None:
-        raise UserError("--out DIR: say where the sweep is kept (or --storage URL)")
-    given = {"search.precision": precision, "search.target": target, "search.guard": guard or None}
-    given |= {"search.replicates": replicates, "search.final_samples": final_samples}
-    chosen = _space(space, settings, **given)
-    from sweep.bisection import accept_bound
-    from sweep.driver import Resources, Sweep, check_sweep
-    from sweep.lock import Lock
-    from trainables.storage import Storage
-
-    if early_accept:
-        chosen = chosen.with_settings({"measurement.accept": accept_bound(chosen.search.target)})
-    resources = Resources(cpus_per_trial, gpus_per_trial, workers, address, objective.value)
-    if address is None:
-        _check_machine(resources)
-    sweep = Sweep(chosen)
-    sweep.load_data()
-    kept = Storage(storage or str(out))
-    check_sweep(kept, sweep)
-    views = out.absolute() if out is not None else Path(tempfile.mkdtemp(prefix="emm-"))
-    with Lock(kept):
-        _log_to(views / "emm.log")
-        _run(sweep, kept, views, resources, tracking_uri, _console())
-
-
-def _run(sweep: "Sweep", storage: "Storage", views: Path, resources: "Resources", uri: str | None, console: "Console") -> None:
-    from sweep.driver import Run
-    from sweep.finals import missing_finals
-    from sweep.report import print_table, write_report
-
-    for name, data in {data.source: data for data in sweep.data.values()}.items():
-        if data.duplicates:
-            console.print(
-                f"note: {data.duplicates} of the {len(data)} images of {name} equal another one; copies of them don't count"
-            )
-    one = Run(sweep, storage, views, resources)
-    if not one.is_decided or missing_finals(one.summary()):
-        _fit(one, _destination(sweep.space, views, uri, sweep.data_of), console)
-    summary = one.summary()
-    print_table(summary, console)
-    console.print(f"report: {_shown(write_report(summary, views / 'report'))}", soft_wrap=True, highlight=False)
-    if uri is None:
-        console.print(f"compare in MLflow: emm ui {_shown(views)}", soft_wrap=True, highlight=False)
-    if not one.is_decided:
-        console.print("interrupted; the same command goes on where it stopped", highlight=False)
-        raise typer.Exit(130)
-
-
-def _fit(one: "Run", destination: "Destination", console: "Console") -> None:
-    import ray
-
-    from sweep.driver import measure_finals, start_ray
-    from sweep.finals import final_line
-    from sweep.terminal import Terminal
-    from sweep.tracking import Tracker
-
-    start_ray(one.resources)
-    tracker = Tracker(one.summary(), one.studies.verdict, one.storage, destination)
-    try:
-        with Terminal(one.studies, console) as terminal:
-            if not one.is_decided:
-                one.fit([terminal, tracker])
-        if one.is_decided:
-            for result, final in measure_finals(one):
-                console.print(final_line(result, final), highlight=False)
-    finally:
-        try:
-            tracker.close(final=one.summary())
-        finally:
-            ray.shutdown()
-
-
-@app.command()
-def trial(
-    space: SpaceName,
-    config: Annotated[str, typer.Option(help="Name of a configuration, e.g. width=16.")],
-    n: Annotated[int, typer.Option("--n", help="Number of training images N.")],
-    seed: Annotated[int, typer.Option(min=0, help="Seed: subset, initialization, noise, latents.")] = 0,
-    out: Annotated[Path | None, typer.Option(help="Directory for its files; a temporary one by default.")] = None,
-    settings: Settings = [],  # noqa: B006
-) -> None:
-    """Trains and measures one trial in the foreground, for looking closely."""
-    chosen = _space(space, settings)
-    named = {one.name: one for one in chosen.configurations}
-    if config not in named:
-        raise UserError(f"--config {config}: {space} has {', '.join(named)}")
-    from sweep.summary import SWEEP
-    from trainables.config import TrialSpec, validated
-    from trainables.custom import check_custom
-    from trainables.datasets import load
-    from trainables.storage import Storage
-    from trainables.trial import Trial, choose_device, start_record
-
-    configuration = named[config].configuration
-    check_custom(configuration)
-    tree = {"name": config, "configuration": configuration, "measurement": chosen.measurement, "n": n, "seed": seed}
-    spec = validated(TrialSpec, tree)
-    data = load(configuration.data)
-    start_record(spec, data)  # raises if N is more than there are, before anything is created
-    storage = Storage(str(out or tempfile.mkdtemp(prefix="emm-trial-")))
-    if storage.exists(SWEEP):
-        raise UserError(f"--out {out}: a sweep is kept there; choose another directory for a single trial")
-    one = Trial(spec, data, storage, choose_device())
-    shown = 0
-    while one.result is None:
-        one.step()
-        for snapshot in one.curve[shown:]:
-            loss = "" if snapshot.loss is None else f"loss {snapshot.loss:8.4f}  "
-            print(f"{snapshot.images_trained:>12,} images  {loss}R_mem {snapshot.r_mem:.3f}", flush=True)
-        shown = len(one.curve)
-    if not one.result.complete:
-        raise TrialFailed(one.result.cause or "unknown cause")
-    from trainables.memorization import r_mem_interval
-
-    low, high = r_mem_interval(one.result.n_memorized, one.result.n_samples)
-    print(f"R_mem {one.result.r_mem:.4f} [{low:.4f}, {high:.4f}]  {one.result.n_samples} samples  {one.result.seconds:.0f} s")
-    print(f"files: {one.storage.url}")
 
 
 @app.command()
@@ -265,19 +108,21 @@ def fit(
 @app.command()
 def status(directory: Sweep_, as_json: AsJson = False) -> None:
     """Shows what is known of every study now, and what is training."""
+    from sweep.budget import hours_spent
     from sweep.lock import holder_of
+    from sweep.places import place
     from sweep.summary import summarize
     from sweep.wording import belief_text
-    from trainables.storage import Storage
 
-    storage = Storage(directory)
-    summary = summarize(storage)
+    storage = place(directory).storage
+    summary, hours = summarize(storage), hours_spent(storage)
     holder = holder_of(storage)
     if as_json:
         driver = None if holder is None else {key: holder[key] for key in ("host", "pid", "renewed")}
-        print(json.dumps({**summary.as_json(), "driver": driver}, indent=1))
+        print(json.dumps({**summary.as_json(), "driver": driver, "device_hours": hours}, indent=1))
         return
-    print(f"{summary.name}: " + (f"driver {holder['pid']} on {holder['host']}" if holder else "no driver is running"))
+    running = f"driver {holder['pid']} on {holder['host']}" if holder else "no driver is running"
+    print(f"{summary.name}: {running}, {hours:.3g} device hours")
     for study in summary.studies:
         trials = f"{len(study.complete)} trials, {len(study.running)} started"
         started = ", ".join(f"N={record.spec.n} seed={record.spec.seed}" for record in study.running)
@@ -295,20 +140,22 @@ def report(
 ) -> None:
     """Prints the table of a sweep and writes its report."""
     from sweep.other_k import parse_k
+    from sweep.places import place
     from sweep.report import print_table, write_report
     from sweep.summary import summarize
-    from trainables.storage import Storage
 
-    storage, chosen = Storage(directory), None if k is None else parse_k(k)
-    summary = summarize(storage, chosen)
+    here, chosen = place(directory), None if k is None else parse_k(k)
+    summary = summarize(here.storage, chosen)
     if as_json:
         print(json.dumps(summary.as_json(), indent=1))
         return
-    console = _console()
-    print_table(summary, console)
     name = "report" if chosen is None else f"report-k{chosen:.3g}"  # beside the report at the sweep's own k
-    target = out or (Path(directory) / name if storage.is_local else Path(f"{summary.name}-{name}"))
-    console.print(f"report: {write_report(summary, target)}", soft_wrap=True, highlight=False)
+    target = out or (here.views / name if here.views else Path(f"{summary.name}-{name}"))
+    if target.exists() and not target.is_dir():
+        raise UserError(f"--out {target}: this is a file; choose a directory")
+    terminal = console()
+    print_table(summary, terminal)
+    terminal.print(f"report: {write_report(summary, target)}", soft_wrap=True, highlight=False)
 
 
 app.command()(audit)
@@ -317,9 +164,13 @@ app.command()(audit)
 @app.command()
 def ui(directory: Sweep_, port: Annotated[int | None, typer.Option(help="Port; a free one by default.")] = None) -> None:
     """Opens the sweep in the MLflow UI, on loopback."""
+    from sweep.places import place
     from sweep.ui import serve
 
-    serve(Path(directory), port)
+    here = place(directory)
+    if here.views is None:
+        raise UserError(f"{here.storage.shown} has no local directory; look at the MLflow server that --tracking-uri named")
+    serve(here.storage, here.views, port)
 
 
 @app.command()
@@ -330,68 +181,44 @@ def sync(
     """Rebuilds Optuna's database and MLflow's runs from the results."""
     from sweep.driver import Sweep
     from sweep.lock import holder_of
+    from sweep.places import place
     from sweep.pooling import FrozenPriors
     from sweep.studies import Studies
     from sweep.summary import read_space, summary_of
     from sweep.tracking import sync as sync_mlflow
     from trainables.result import read_all
-    from trainables.storage import Storage
 
-    storage = Storage(directory)
+    here = place(directory)
+    storage, views = here.storage, here.views
     space = read_space(storage)
-    if not storage.is_local and tracking_uri is None:
+    if views is None and tracking_uri is None:
         raise UserError("--tracking-uri: say which MLflow server, since the sweep has no local directory")
     results, started = read_all(storage)
     priors = FrozenPriors(storage)
     is_live = holder_of(storage) is not None  # then Optuna's database is the driver's
-    if storage.is_local and not is_live:
-        Studies(space, f"sqlite:///{Path(directory).absolute() / 'optuna.db'}", priors).reconcile(results, started)
-    destination = _destination(space, Path(directory), tracking_uri, Sweep(space).data_of)
-    sync_mlflow(summary_of(space, results, started, priors), storage, destination, live=is_live)
-    print(f"{len(results)} results are in MLflow" + (" and in Optuna's database" if storage.is_local and not is_live else ""))
+    is_rebuilt = views is not None and not is_live
+    if is_rebuilt:
+        Studies(space, f"sqlite:///{views}/optuna.db", priors).reconcile(results, started)
+    where = destination(space, views or Path.cwd(), tracking_uri, Sweep(space).data_of)
+    sync_mlflow(summary_of(space, results, started, priors), storage, where, live=is_live)
+    print(f"{len(results)} results are in MLflow" + (" and in Optuna's database" if is_rebuilt else ""))
 
 
-# ---------------------------------------------------------------- helpers
+@app.command()
+def purge(directory: Sweep_, yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False) -> None:
+    """Removes a sweep: trials, results, databases, report. MLflow servers keep what they have."""
+    from sweep.places import place
+    from sweep.places import purge as remove
+    from sweep.summary import read_space
+    from trainables.result import read_all
 
-
-def _space(name: str, settings: Sequence[str], **more: float | None) -> "SearchSpace":
-    from search_spaces.space import parse_settings
-    from search_spaces.table import find_space
-
-    given: dict[str, Any] = {path: value for path, value in more.items() if value is not None}
-    return find_space(name).with_settings({**parse_settings(list(settings)), **given})
-
-
-def _destination(space: "SearchSpace", views: Path, uri: str | None, data_of: "Callable[[str], ImageData]") -> "Destination":
-    from sweep.tracking import Destination
-    from sweep.ui import local_tracking
-
-    local, artifacts = local_tracking(views)
-    return Destination(uri or local, None if uri else artifacts, space.images, data_of)
-
-
-def _check_machine(resources: "Resources") -> None:
-    import torch
-
-    from sweep.driver import check_local_resources, usable_cpus
-
-    check_local_resources(resources, usable_cpus(), torch.cuda.device_count())
-
-
-def _console() -> "Console":
-    from rich.console import Console
-
-    return Console(width=None if sys.stdout.isatty() else 120)
-
-
-def _log_to(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    logging.basicConfig(filename=path, level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s", force=True)
-
-
-def _shown(path: Path) -> str:
-    """As the user would type it."""
-    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
+    here = place(directory)
+    name, (results, started) = read_space(here.storage).name, read_all(here.storage)
+    if not yes:
+        question = f"Remove {name} in {here.storage.shown}: {len(results)} results and {len(started)} unfinished trials?"
+        typer.confirm(question, abort=True)
+    left = remove(here)
+    print(f"removed: {here.storage.shown}" + (f"; not of the sweep, and kept: {', '.join(left)}" if left else ""))
 
 
 def _millions(count: int) -> str:

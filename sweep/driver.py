@@ -8,8 +8,11 @@ import logging
 import math
 import os
 import secrets
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +22,8 @@ import torch
 from ray import tune
 
 from search_spaces.space import SearchSpace
+from sweep.budget import Budget, Limits
+from sweep.cluster import TOKEN, check_address
 from sweep.finals import missing_finals
 from sweep.lock import LOCK
 from sweep.pooling import FrozenPriors
@@ -38,6 +43,9 @@ from trainables.trial import choose_device, start_record
 
 log = logging.getLogger(__name__)
 
+SIGTERM = "ended by SIGTERM; the same command goes on where it stopped"
+LEAVE_SECONDS = 7.0  # for trials to end by themselves after a SIGTERM; Tune then gives them 5 more
+END_SECONDS = 60.0  # the same, at the end of a budget: they may be drawing samples
 MAX_RESTARTS = 4  # of a trial whose process died; it goes on from its checkpoint
 
 
@@ -91,11 +99,13 @@ def check_sweep(storage: Storage, sweep: Sweep) -> None:
     """Raises UserError, naming the field, if the storage holds another sweep that these trials can't be compared with."""
     content = storage.read_json(SWEEP)
     if content is None:
-        if set(storage.list()) - {LOCK, "emm.log"}:
-            raise UserError(f"{storage.url} is not empty and holds no sweep; choose another --out")
+        if any(not name.startswith(LOCK) and name != "emm.log" for name in storage.list()):
+            raise UserError(f"{storage.shown} is not empty and holds no sweep; choose another --out")
         return
     if content["sweep"] != sweep.space.name:
-        raise UserError(f"{storage.url} holds the sweep of {content['sweep']}, not of {sweep.space.name}; choose another --out")
+        raise UserError(
+            f"{storage.shown} holds the sweep of {content['sweep']}, not of {sweep.space.name}; choose another --out"
+        )
     former = SearchSpace.model_validate(content["space"])
     for name, key in sweep.keys().items():
         if name in content["configurations"] and content["configurations"][name] != key:
@@ -149,8 +159,11 @@ class Run:
         views: Path,
         resources: Resources,
         trainable: type[tune.Trainable] = EmmTrainable,
+        limits: Limits = Limits(),  # noqa: B008  frozen
     ) -> None:
         self.sweep, self.storage, self.views, self.resources, self.trainable = sweep, storage, views, resources, trainable
+        self.limits = limits
+        self.ended: str | None = None  # why it ended before every study had a verdict
         space = sweep.space
         storage.write_json(SWEEP, {"sweep": space.name, "space": space.model_dump(mode="json"), "configurations": sweep.keys()})
         views.mkdir(parents=True, exist_ok=True)
@@ -166,14 +179,21 @@ class Run:
     def fit(self, listeners: Sequence[Listener]) -> None:
         """Trains until every study has a verdict. Needs a Ray that is initialized."""
         per_trial = self.per_trial()
+        budget = Budget(self.storage, self.limits, devices=per_trial["GPU"] or 1)
+
+        def ended() -> str | None:
+            self.ended = self.ended or budget.ended()
+            return self.ended
+
         searcher = EmmSearcher(
             self.studies,
             self.adopted,
             self.storage,
             self.sweep.record_of,
             _slots(per_trial, self.resources.workers),
-            listeners,
+            [*listeners, budget],
             most_per_study=2 if self.resources.objective == "cost" else None,
+            ended=ended,
         )
         trainable = tune.with_parameters(self.trainable, data=self.sweep.data, storage=self.storage)
         tuner = tune.Tuner(
@@ -193,7 +213,9 @@ class Run:
                 verbose=0,
             ),
         )
-        tuner.fit()
+        with _ending_in_time(ended):
+            tuner.fit()
+        budget.write()
         if searcher.failure is not None:
             raise searcher.failure
 
@@ -233,17 +255,50 @@ def _measure_final(result: Result, data: ImageData, storage: Storage, n_samples:
     return measure_final(result, data, storage, n_samples, choose_device())
 
 
+@contextmanager
+def _ending_in_time(ended: Callable[[], str | None]) -> Iterator[None]:
+    """Interrupts Tune, as Ctrl-C does, if the trials have not ended by themselves some time after they should."""
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.5):
+            if reason := ended():
+                if not done.wait(LEAVE_SECONDS if reason == SIGTERM else END_SECONDS):
+                    os.kill(os.getpid(), signal.SIGINT)
+                return
+
+    thread = threading.Thread(target=watch, name="end", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
 def start_ray(resources: Resources) -> None:
-    """Connects to the cluster, or starts a Ray for this process alone, on loopback and with a token that nobody else knows."""
+    """Connects to the cluster, or starts a Ray for this process alone, on loopback and with a token that nobody else knows.
+
+    Raises UserError if there is no cluster at the address, or it does not let us in. Does nothing if it was called before.
+    """
+    if ray.is_initialized():
+        return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # Tune is not to print beside the lines of the sweep
     common: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     if resources.address:
-        ray.init(resources.address, **common)
+        check_address(resources.address)
+        try:
+            ray.init(resources.address, **common)
+        except (ConnectionError, ray.exceptions.AuthenticationError, RuntimeError) as error:
+            reason = str(error).strip().partition("\n")[0]
+            raise UserError(
+                f"--address {resources.address}: the cluster does not take us in ({reason}); if it has a token, {TOKEN}"
+            ) from error
     else:
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # token mode is the default of a new local Ray
-        ray.init("local", include_dashboard=False, _node_ip_address="127.0.0.1", **common)
+        ray.init("local", num_cpus=usable_cpus(), include_dashboard=False, _node_ip_address="127.0.0.1", **common)
 
 
 def _gpus_per_trial(resources: Resources) -> float:
@@ -272,6 +327,13 @@ def _slots(per_trial: dict[str, float], workers: int | None) -> Callable[[], int
     return slots
 
 
-def usable_cpus() -> int:
-    """CPUs that this process may use; Ray counts the same."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def usable_cpus(cgroups: Path = Path("/sys/fs/cgroup")) -> int:
+    """CPUs that this process may use: those it may run on, or the quota of its container where that is less."""
+    there_are = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = ""
+    if (v2 := cgroups / "cpu.max").is_file():
+        quota = v2.read_text()
+    elif (v1 := cgroups / "cpu" / "cpu.cfs_quota_us").is_file():
+        quota = f"{v1.read_text()} {v1.with_name('cpu.cfs_period_us').read_text()}"
+    limit, period = quota.split() if quota and not quota.startswith(("max", "-1")) else ("0", "1")
+    return max(1, min(there_are, int(limit) // int(period))) if int(limit) else there_are

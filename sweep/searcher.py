@@ -43,11 +43,13 @@ class EmmSearcher(Searcher):
         slots: Callable[[], int],
         listeners: Sequence[Listener],
         most_per_study: int | None = None,
+        ended: Callable[[], str | None] = lambda: None,
     ) -> None:
         super().__init__(metric="progress", mode="max")
         self.studies, self.adopted, self.storage = studies, list(adopted), storage
         self.record_of, self.slots, self.listeners = record_of, slots, listeners
         self.most_per_study = most_per_study
+        self.ended = ended  # why nothing more is to be trained; what runs then ends with a checkpoint
         self.failure: Exception | None = None  # of ours; nothing is asked after it
         self.live: dict[str, TrialRecord] = {}  # by Tune's trial id
 
@@ -56,7 +58,7 @@ class EmmSearcher(Searcher):
 
         While trials run, a verdict is not final: their results may open a study again.
         """
-        if self.failure is not None:
+        if self.failure is not None or self.ended():
             return Searcher.FINISHED
         undecided = [name for name in self.studies.configurations if self._is_open(name)]
         if not undecided and not self.live:
@@ -86,7 +88,7 @@ class EmmSearcher(Searcher):
 
     def is_unneeded(self, trial_id: str, result: dict[str, Any]) -> bool:
         """Tune's stop condition: a trial whose study was decided meanwhile. It can go on later from its checkpoint."""
-        return trial_id in self.live and not self._is_open(self.live[trial_id].spec.name)
+        return trial_id in self.live and (bool(self.ended()) or not self._is_open(self.live[trial_id].spec.name))
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         if (record := self.live.get(trial_id)) is not None:
@@ -95,6 +97,8 @@ class EmmSearcher(Searcher):
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Takes the result from the storage, which is the only truth about it."""
+        if result:  # Tune tells the last report of a trial here only
+            self.on_trial_result(trial_id, result)
         record = self.live.pop(trial_id, None)
         if record is None:
             return

@@ -115,7 +115,7 @@ def read_space(storage: Storage) -> SearchSpace:
     """The search space that a sweep's storage was made for. Raises UserError if there is no sweep."""
     content = storage.read_json(SWEEP)
     if content is None:
-        raise UserError(f"{storage.url} holds no sweep; give the DIR or URL of one that `emm run` made")
+        raise UserError(f"{storage.shown} holds no sweep; give the DIR or URL of one that `emm run` made")
     return SearchSpace.model_validate(content["space"])
 
 

@@ -25,6 +25,7 @@ class Terminal:
         self.running: dict[str, tuple[TrialRecord, dict[str, Any]]] = {}  # by training key
         self.live = Live(console=console, get_renderable=self.lines, refresh_per_second=2) if console.is_terminal else None
         self.printed_at = time.monotonic()
+        self.notes: set[str] = set()  # that were printed
 
     def __enter__(self) -> "Terminal":
         if self.live:
@@ -40,6 +41,9 @@ class Terminal:
 
     def trial_progress(self, record: TrialRecord, report: dict[str, Any]) -> None:
         self.running[record.training_key] = record, report
+        if (note := report.get("note")) and note not in self.notes:
+            self.notes.add(note)
+            self._print(f"note: {note}")
         if self.live is None and time.monotonic() - self.printed_at > PLAIN_SECONDS:
             self.printed_at = time.monotonic()
             self._print(*[self.line(name) for name in self.studies.configurations])

@@ -274,7 +274,7 @@ class View:
         return data.images if data.digest == result.data.digest else None
 
     def _sweep(self) -> str:
-        tags = {"emm.space": self.space.name, "emm.storage": self.storage.url, NOTE: ui.sweep_note(self.space)}
+        tags = {"emm.space": self.space.name, "emm.storage": self.storage.shown, NOTE: ui.sweep_note(self.space)}
         return self._open(self.key, "sweep", self.space.name, tags)
 
     def _study(self, name: str) -> str:

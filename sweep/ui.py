@@ -61,8 +61,8 @@ def local_tracking(directory: Path) -> tuple[str, str]:
 
 
 def sweep_key(space: SearchSpace, storage: Storage) -> str:
-    """Identity of a sweep on an MLflow server."""
-    return key_of({"space": space.name, "storage": storage.url})
+    """Identity of a sweep on an MLflow server; credentials in the URL of its storage are no part of it."""
+    return key_of({"space": space.name, "storage": storage.root if storage.is_local else storage.shown})
 
 
 def studies_table(space: SearchSpace, key: str) -> str:
@@ -191,9 +191,8 @@ def make_grid(generated: UInt8, nearest: UInt8 | None, memorized: NDArray[np.boo
     return lines.reshape(-1, columns * tiles.shape[2], 3)
 
 
-def serve(directory: Path, port: int | None = None) -> None:
-    """Shows the sweep in `directory` until Ctrl-C. Raises UserError if there is none, or the port is taken."""
-    storage = Storage(str(directory))
+def serve(storage: Storage, directory: Path, port: int | None = None) -> None:
+    """Shows the sweep, whose database is in `directory`, until Ctrl-C. Raises UserError if there is none, or no port."""
     key = sweep_key(read_space(storage), storage)
     signal.signal(signal.SIGTERM, _interrupt)  # so that the server never outlives us
     with suppress(KeyboardInterrupt), server(directory, port) as address:

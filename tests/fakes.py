@@ -64,8 +64,7 @@ class FakeTrainable(tune.Trainable):
     def step(self) -> dict[str, Any]:
         if (result := read_result(self.directory)) is None:
             time.sleep(STEP_SECONDS)
-            with open(self.directory.path("steps.log"), "a") as log:
-                log.write(f"{self.taken}\n")
+            self.directory.write("steps.log", (self.directory.read("steps.log") or b"") + f"{self.taken}\n".encode())
             self.taken += 1
             if self.taken == STEPS:
                 result = self.finish()

@@ -17,13 +17,14 @@ RANK = {"trainables": 0, "search_spaces": 1, "sweep": 2}
 ROOMS = {
     "optuna": {"sweep.bisection", "sweep.studies"},
     "mlflow": {"sweep.tracking", "sweep.ui"},
-    "ray": {"trainables.trainable", "sweep.searcher", "sweep.driver", "sweep.cli"},
+    "ray": {"trainables.trainable", "sweep.searcher", "sweep.driver", "sweep.cluster", "sweep.cli_run"},
 }
 NO_TORCH = {name for name in MODULES if name.startswith("search_spaces")} | {
     "sweep.posterior",
     "sweep.bisection",
     "sweep.studies",
     "sweep.lock",
+    "sweep.budget",
     "trainables.config",
     "trainables.result",
     "trainables.storage",
@@ -93,4 +94,4 @@ def test_the_product_stays_small():
     """Statements count, and what is written in them; docstrings, comments and blank lines do not."""
     lines = {name: lines_of_code(path) for name, path in MODULES.items()}
     assert sum(lines.values()) < 5000
-    assert max(lines.values()) <= 310, max(lines, key=lines.__getitem__)
+    assert max(lines.values()) <= 300, max(lines, key=lines.__getitem__)

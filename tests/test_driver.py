@@ -1,7 +1,6 @@
 """A driver with real Ray, killed and started again; the lock; what is refused."""
 
 import json
-import platform
 import signal
 import subprocess
 import sys
@@ -13,7 +12,7 @@ import pytest
 from mlflow import MlflowClient
 
 from sweep.driver import Resources, Sweep, check_local_resources, check_sweep
-from sweep.lock import LEASE_SECONDS, LOCK, Lock
+from sweep.lock import LOCK
 from sweep.summary import SWEEP, summarize
 from tests.fakes import STEPS, fake_space
 from trainables.errors import UserError
@@ -85,7 +84,7 @@ def test_two_workers_find_what_the_formula_says(tmp_path):
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("trials/*/*")}
     run_to_the_end(tmp_path, 2, 8, 16)  # nothing is left to do
     assert before == {path: path.stat().st_mtime_ns for path in tmp_path.glob("trials/*/*")}
-    assert not (tmp_path / LOCK).exists()
+    assert not list(tmp_path.glob(f"{LOCK}*"))
 
 
 @pytest.mark.timeout(240)
@@ -113,40 +112,6 @@ def test_killed_at_several_moments_it_comes_to_the_same_end(undisturbed, tmp_pat
 
 
 # ---------------------------------------------------------------- the lock
-
-
-def test_a_second_driver_is_told_who_holds_the_sweep(tmp_path):
-    storage = Storage(str(tmp_path))
-    with Lock(storage):
-        code = (
-            f"from sweep.lock import Lock; from trainables.storage import Storage; Lock(Storage({str(tmp_path)!r})).__enter__()"
-        )
-        second = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
-        assert f"process {json.loads((tmp_path / LOCK).read_text())['pid']} on {platform.node()}" in second.stderr
-    assert not (tmp_path / LOCK).exists()
-
-
-def test_the_lock_of_a_dead_process_is_taken_over(tmp_path):
-    code = (
-        "import os; from sweep.lock import Lock; from trainables.storage import Storage; "
-        f"Lock(Storage({str(tmp_path)!r})).__enter__(); os._exit(9)"
-    )
-    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False)
-    assert (tmp_path / LOCK).exists()
-    with Lock(Storage(str(tmp_path))) as lock:
-        assert lock.is_mine()
-
-
-@pytest.mark.parametrize(("age", "is_held"), [(1.0, True), (LEASE_SECONDS + 1, False)])
-def test_elsewhere_a_lease_counts(tmp_path, age, is_held):
-    storage = Storage(str(tmp_path))
-    storage.write_json(LOCK, {"token": "x", "host": "elsewhere", "pid": 1, "started": 0.0, "renewed": time.time() - age})
-    if is_held:
-        with pytest.raises(UserError, match="on elsewhere"), Lock(storage):
-            pass
-    else:
-        with Lock(storage) as lock:
-            assert lock.is_mine()
 
 
 # ---------------------------------------------------------------- what is refused

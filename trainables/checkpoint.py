@@ -20,12 +20,18 @@ def save(storage: Storage, position: int, state: dict[str, Any]) -> None:
     Those of later positions are dropped as well: they were passed over, or the trial would be beyond them.
     """
     saved = f"checkpoint-{position:014d}.pt"
-    with storage.writing(saved) as stream:
-        torch.save(state, stream)
+    write(storage, saved, state)
     reached = [name for name in names(storage) if name <= saved]
     for name in names(storage):
         if name not in reached[-KEEP:]:
             storage.delete(name)
+
+
+def write(storage: Storage, name: str, state: dict[str, Any]) -> None:
+    """By way of memory: torch.save hides the OSError of a full disk behind an error of its own."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    storage.write(name, buffer.getvalue())
 
 
 def load_newest(storage: Storage) -> dict[str, Any] | None:

@@ -62,6 +62,7 @@ class CustomTrainerAdapter:
         self.name, self.shape = recipe.builder, tuple(images.shape[1:])
         self.total = recipe.train_images(len(images))
         self.position = 0  # images trained so far
+        self.interrupted = False  # has no effect: the inner trainer's slices are short
         torch.manual_seed(derive_seed("initialization", key_of(identity(recipe)), seed))
         builder = load_builder(recipe.builder, "trainer.builder")
         self.inner: YourTrainer = builder(configuration, images, labels, seed, device, **recipe.options)

@@ -1,7 +1,8 @@
-"""Files on any storage that pyarrow opens (a directory, NFS, s3://, gs://), written so that none is ever half there."""
+"""Files on any storage that pyarrow or fsspec opens (a directory, NFS, s3://, gs://, abfs://), never half there."""
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, Any
@@ -12,8 +13,17 @@ from pyarrow import fs
 from trainables.errors import UserError
 
 
+def redacted(url: str) -> str:
+    """The URL as it may be shown: without user, password, and what a query says of keys and tokens."""
+    without_user = re.sub(r"//[^/]*@", "//…@", url, count=1)
+    return re.sub(r"(?i)([?&][^=&]*(?:key|secret|token|password|sig)[^=&]*=)[^&]+", r"\1…", without_user)
+
+
 class Storage:
-    """A directory, by path or URL; names inside it are relative, with `/`. Objects pickle, so that trials get one."""
+    """A directory, by path or URL; names inside it are relative, with `/`. Objects pickle, so that trials get one.
+
+    `url` may hold credentials; `shown` does not.
+    """
 
     def __init__(self, url: str) -> None:
         self.url = url if "://" in url else os.path.abspath(url)
@@ -24,9 +34,10 @@ class Storage:
             self.filesystem, self.root = fs.LocalFileSystem(), self.url
             return
         try:
-            self.filesystem, self.root = fs.FileSystem.from_uri(self.url)
-        except (ValueError, OSError) as error:
-            raise UserError(f"storage: {self.url!r} can't be opened ({error})") from None
+            self.filesystem, self.root = _from_url(self.url)
+        except (ValueError, OSError, ImportError) as error:
+            reason = str(error).replace(self.url, self.shown)
+            raise UserError(f"storage: {self.shown!r} can't be opened ({reason})") from None
 
     def __reduce__(self) -> tuple[type["Storage"], tuple[str]]:
         return Storage, (self.url,)
@@ -36,6 +47,10 @@ class Storage:
             return Storage(f"{self.url}/{name}")
         base, mark, options = self.url.partition("?")  # s3://bucket/directory?region=…
         return Storage(f"{base.rstrip('/')}/{name}{mark}{options}")
+
+    @property
+    def shown(self) -> str:
+        return redacted(self.url)
 
     @property
     def is_local(self) -> bool:
@@ -100,3 +115,18 @@ class Storage:
     def delete(self, name: str) -> None:
         if self.exists(name):
             self.filesystem.delete_file(self.path(name))
+
+
+def _from_url(url: str) -> tuple[fs.FileSystem, str]:
+    """By pyarrow, else by fsspec, if there is a package for the scheme."""
+    try:
+        return fs.FileSystem.from_uri(url)  # type: ignore[no-any-return]
+    except ValueError:  # a scheme that pyarrow does not know, or a URL that is none
+        from fsspec.core import url_to_fs
+        from fsspec.registry import known_implementations
+
+        scheme = url.partition("://")[0]
+        if scheme == "file" or scheme not in known_implementations:
+            raise
+        filesystem, path = url_to_fs(url)
+        return fs.PyFileSystem(fs.FSSpecHandler(filesystem)), path

@@ -34,6 +34,7 @@ class Trainer:
         self.images, self.labels = images.to(device), None if labels is None else labels.to(device)
         self.total = self.recipe.train_images(len(images))
         self.position = 0  # images trained so far
+        self.interrupted = False  # by whoever wants `train_until` to end early
         torch.manual_seed(derive_seed("initialization", key_of(described(configuration)), seed))
         dim = label_dim(configuration.labels, None if labels is None else labels.numpy())
         self.denoiser = build_denoiser(configuration, from_uint8(images), dim, labels).to(device)
@@ -59,13 +60,13 @@ class Trainer:
         return self.position / self.total if self.total else 1.0
 
     def train_until(self, progress: float) -> None:
-        """Takes whole steps until the share `progress` of all images has been seen.
+        """Takes whole steps until the share `progress` of all images has been seen, or `interrupted` is set.
 
         Raises TrialFailed if the losses of N_NOT_FINITE batches in a row were not finite.
         """
         end = math.ceil(progress * self.total - 1e-6)
         self.denoiser.train()
-        while self.position < end:
+        while self.position < end and not self.interrupted:
             self._step()
         if self.losses.settle() >= N_NOT_FINITE:
             raise self._not_finite()

@@ -60,7 +60,7 @@ class Trial:
         self.measured: list[tuple[torch.Tensor, Neighbours]] = []  # images of the final measurement, by batch
         self.seconds = 0.0
         self.rate = 0.0  # progress per second, of the last slice
-        self.saved_at = time.monotonic()
+        self.saved_at, self.kept = time.monotonic(), 0  # when the last checkpoint was saved, after how many images
         if self.result is None:
             self._start(earlier)
 
@@ -84,6 +84,7 @@ class Trial:
             self.trainer.load_state_dict(state["trainer"])
             self.curve = [Snapshot.model_validate(snapshot) for snapshot in state["curve"]]
             self.best, self.seconds = state["best"], state["seconds"]
+            self.kept = self.trainer.position
 
     # ------------------------------------------------------------ one step
 
@@ -207,8 +208,7 @@ class Trial:
         how, distances = self.spec.measurement, self.subset.distances(found, images)
         memorized = found.memorized(how.k)
         # the weights first, the result last: what has a result has everything
-        with self.storage.writing(WEIGHTS) as stream:
-            torch.save({"ema": self.best[1]}, stream)
+        checkpoint.write(self.storage, WEIGHTS, {"ema": self.best[1]})
         arrays = {"images": images.numpy(), "subset": self.subset.indices, **distances.as_arrays()}
         labels = self.subset.label_arrays(self.subset.latent_seeds("final", 0, n))
         with self.storage.writing(MEASUREMENT) as stream:
@@ -231,6 +231,16 @@ class Trial:
 
     # ------------------------------------------------------------ what is kept
 
+    def interrupt(self) -> None:
+        """Ends the running `step` after the present step of the optimizer; for signal handlers."""
+        if self.result is None and hasattr(self, "trainer"):
+            self.trainer.interrupted = True
+
+    def keep(self) -> None:
+        """Saves what was trained since the last checkpoint, for whoever goes on. OSError: the checkpoint before it counts."""
+        if self.result is None and not self._is_trained and hasattr(self, "trainer") and self.trainer.position > self.kept:
+            self._save_checkpoint()
+
     def _save_checkpoint(self) -> None:
         state = {
             "trainer": self.trainer.state_dict(),
@@ -240,7 +250,7 @@ class Trial:
             "seconds": self.seconds,
         }
         checkpoint.save(self.storage, self.trainer.position, state)
-        self.saved_at = time.monotonic()
+        self.saved_at, self.kept = time.monotonic(), self.trainer.position
 
     def _record_failure(self, cause: str) -> None:
         self._record(complete=False, cause=cause, images_trained=self.trainer.position if hasattr(self, "trainer") else 0)

@@ -1,0 +1,85 @@
+"""What a sweep may cost: device hours over all its runs, and the time at which this run ends."""
+
+import logging
+import re
+import time
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import uuid4
+
+from trainables.errors import UserError
+from trainables.result import Result, TrialRecord
+from trainables.storage import Storage
+
+log = logging.getLogger(__name__)
+
+SPENT = "spent"  # directory of one file a run, so that each has one writer
+WRITE_SECONDS = 30.0
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """`hours` of devices, those of earlier runs of the sweep included; `deadline` in seconds since the epoch."""
+
+    hours: float | None = None
+    deadline: float | None = None
+
+
+def parse_deadline(text: str) -> float:
+    """Seconds since the epoch of a duration from now (90m, 6h, 2d) or an ISO 8601 time (local unless it says otherwise)."""
+    if duration := re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text):
+        return time.time() + float(duration[1]) * UNITS[duration[2]]
+    try:
+        deadline = datetime.fromisoformat(text).timestamp()
+    except ValueError:
+        raise UserError(f"--deadline {text}: write a duration as 90m, 6h or 2d, or a time as 2026-01-31T08:00") from None
+    if deadline <= time.time():
+        raise UserError(f"--deadline {text}: this time has passed")
+    return deadline
+
+
+def hours_spent(storage: Storage) -> float:
+    """Device hours of all runs so far, as far as they were written: the last half minute of a killed one is missing."""
+    files = [(storage / SPENT).read_json(name) for name in storage.list(SPENT)]
+    return float(sum(content["device_hours"] for content in files if content is not None))
+
+
+class Budget:
+    """Counts the seconds of every step of every trial, those that were lost and trained again too. A listener of the searcher.
+
+    `devices` of a trial: its GPUs, or 1 where it trains on CPUs.
+    """
+
+    def __init__(self, storage: Storage, limits: Limits, devices: float) -> None:
+        self.storage, self.limits, self.devices = storage, limits, devices
+        self.before, self.hours, self.written_at = hours_spent(storage), 0.0, time.monotonic()
+        self.file = f"{SPENT}/{time.strftime('%Y%m%d-%H%M%S')}-{uuid4().hex[:8]}.json"
+
+    def ended(self) -> str | None:
+        """Why nothing more may be trained, or None."""
+        spent, limits = self.before + self.hours, self.limits
+        if limits.hours is not None and spent >= limits.hours:
+            return f"the budget of {limits.hours:g} device hours is spent ({spent:.3g}); more of --budget-hours goes on"
+        if limits.deadline is not None and time.time() >= limits.deadline:
+            return "the deadline has come; the same command with a later one goes on"
+        return None
+
+    def trial_started(self, record: TrialRecord) -> None: ...
+
+    def trial_progress(self, record: TrialRecord, report: dict[str, Any]) -> None:
+        self.hours += report["time_this_iter_s"] * self.devices / 3600
+        if time.monotonic() - self.written_at > WRITE_SECONDS:
+            self.write()
+
+    def trial_finished(self, result: Result) -> None: ...
+
+    def trial_stopped(self, record: TrialRecord) -> None: ...
+
+    def write(self) -> None:
+        self.written_at = time.monotonic()
+        try:
+            self.storage.write_json(self.file, {"device_hours": self.hours})
+        except OSError as error:
+            log.warning("what was spent could not be written, and is written later: %s", error)

@@ -1,0 +1,285 @@
+"""The commands of `emm` that train: here (`run`, `trial`) or as a job of a cluster (`submit`, `stop`)."""
+
+import logging
+import signal
+import sys
+import tempfile
+from enum import StrEnum
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sweep.options import (
+    Dashboard,
+    Precision,
+    Settings,
+    SpaceName,
+    StorageUrl,
+    Target,
+    console,
+    destination,
+    shown,
+    space_of,
+)
+from trainables.errors import TrialFailed, UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from sweep.driver import Resources, Run
+    from sweep.tracking import Destination
+
+
+class Objective(StrEnum):
+    cost = "cost"
+    wall = "wall"
+
+
+def run(
+    space: SpaceName,
+    out: Annotated[Path | None, typer.Option(help="Directory of the sweep; the same one again resumes it.")] = None,
+    storage: Annotated[
+        str | None, typer.Option(help="URL for trials and results (s3://, gs://, NFS path) in place of DIR.")
+    ] = None,
+    settings: Settings = [],  # noqa: B006
+    precision: Precision = None,
+    target: Target = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Trials at once; as many as fit by default.")] = None,
+    cpus_per_trial: Annotated[float, typer.Option(help="CPUs, and threads, of a trial.")] = 1,
+    gpus_per_trial: Annotated[float | None, typer.Option(help="GPUs of a trial; 1 by default if there are any.")] = None,
+    objective: Annotated[
+        Objective, typer.Option(help="With more workers than studies: save images, or time.")
+    ] = Objective.wall,
+    guard: Annotated[bool, typer.Option(help="Also try N at 4 × the estimate, against curves that dip and rise.")] = False,
+    replicates: Annotated[int | None, typer.Option(min=1, help="Seeds at every N that is tried.")] = None,
+    early_accept: Annotated[bool, typer.Option(help="End a trial at a snapshot that is clearly above the target.")] = False,
+    final_samples: Annotated[int | None, typer.Option(min=1, help="Images of a last measurement near each EMM.")] = None,
+    address: Annotated[str | None, typer.Option(help="Address of a Ray cluster to join.")] = None,
+    tracking_uri: Annotated[str | None, typer.Option(help="MLflow server; a database in DIR by default.")] = None,
+    budget_hours: Annotated[
+        float | None, typer.Option(min=0, help="Device hours for all trials, those of earlier runs included; then it ends.")
+    ] = None,
+    deadline: Annotated[str | None, typer.Option(help="When this run ends: 90m, 6h, 2d, or 2026-01-31T08:00.")] = None,
+) -> None:
+    """Finds the EMM of every configuration of a space: starts, resumes or extends the sweep in DIR."""
+    from sweep.budget import Limits, parse_deadline
+    from sweep.places import new_place, remember
+
+    here = new_place(out, storage)
+    given = {"search.precision": precision, "search.target": target, "search.guard": guard or None}
+    given |= {"search.replicates": replicates, "search.final_samples": final_samples}
+    chosen = space_of(space, settings, **given)
+    limits = Limits(budget_hours, parse_deadline(deadline) if deadline else None)
+    from sweep.bisection import accept_bound
+    from sweep.driver import Resources, Run, Sweep, check_sweep, start_ray
+    from sweep.lock import LEASE_SECONDS, Lock
+
+    if early_accept:
+        chosen = chosen.with_settings({"measurement.accept": accept_bound(chosen.search.target)})
+    resources = Resources(cpus_per_trial, gpus_per_trial, workers, address, objective.value)
+    if address is None:
+        _check_machine(resources)
+    else:
+        start_ray(resources)
+    sweep = Sweep(chosen)
+    sweep.load_data()
+    check_sweep(here.storage, sweep)
+    with Lock(here.storage, patience=LEASE_SECONDS if address else 0.0):  # the head of a former cluster may be gone
+        views = here.views or Path(tempfile.mkdtemp(prefix="emm-"))
+        _log_to(None if here.views is None else views / "emm.log")
+        remember(here)
+        one = Run(sweep, here.storage, views, resources, limits=limits)
+        _run(one, destination(chosen, views, tracking_uri, sweep.data_of), console())
+        if tracking_uri is None and here.views is not None:
+            print(f"compare in MLflow: emm ui {shown(views)}")
+    if not one.is_decided:
+        print(one.ended or "interrupted; the same command goes on where it stopped")
+        raise typer.Exit(0 if one.ended else 130)
+
+
+def _run(one: "Run", where: "Destination", terminal: "Console") -> None:
+    from sweep.finals import missing_finals
+    from sweep.report import print_table, write_report
+
+    for name, data in {data.source: data for data in one.sweep.data.values()}.items():
+        if data.duplicates:
+            terminal.print(
+                f"note: {data.duplicates} of the {len(data)} images of {name} equal another one; copies of them don't count"
+            )
+    if not one.is_decided or missing_finals(one.summary()):
+        _fit(one, where, terminal)
+    summary = one.summary()
+    print_table(summary, terminal)
+    terminal.print(f"report: {shown(write_report(summary, one.views / 'report'))}", soft_wrap=True, highlight=False)
+
+
+def _fit(one: "Run", where: "Destination", console: "Console") -> None:
+    """Until every study has a verdict, or the budget, the deadline or a signal ends it. After a SIGTERM there are seconds."""
+    import ray
+
+    from sweep.driver import SIGTERM, measure_finals, start_ray
+    from sweep.finals import final_line
+    from sweep.terminal import Terminal
+    from sweep.tracking import Tracker
+
+    def end(number: int, frame: FrameType | None) -> None:
+        one.ended = SIGTERM
+
+    start_ray(one.resources)
+    signal.signal(signal.SIGTERM, end)  # after Ray has set its own
+    tracker = Tracker(one.summary(), one.studies.verdict, one.storage, where)
+    try:
+        with Terminal(one.studies, console) as terminal:
+            if not one.is_decided:
+                one.fit([terminal, tracker])
+        if one.is_decided:
+            for result, final in measure_finals(one):
+                console.print(final_line(result, final), highlight=False)
+    finally:
+        try:
+            if one.ended == SIGTERM:
+                tracker.close(timeout=1.0)
+            else:
+                tracker.close(final=one.summary())
+        finally:
+            ray.shutdown()
+    if one.ended == SIGTERM:
+        print(SIGTERM, flush=True)
+        raise typer.Exit(128 + signal.SIGTERM)
+
+
+def trial(
+    space: SpaceName,
+    config: Annotated[str, typer.Option(help="Name of a configuration, e.g. width=16.")],
+    n: Annotated[int, typer.Option("--n", help="Number of training images N.")],
+    seed: Annotated[int, typer.Option(min=0, help="Seed: subset, initialization, noise, latents.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Directory for its files; a temporary one by default.")] = None,
+    settings: Settings = [],  # noqa: B006
+) -> None:
+    """Trains and measures one trial in the foreground, for looking closely."""
+    chosen = space_of(space, settings)
+    named = {one.name: one for one in chosen.configurations}
+    if config not in named:
+        raise UserError(f"--config {config}: {space} has {', '.join(named)}")
+    from sweep.summary import SWEEP
+    from trainables.config import TrialSpec, validated
+    from trainables.custom import check_custom
+    from trainables.datasets import load
+    from trainables.storage import Storage
+    from trainables.trial import Trial, choose_device, start_record
+
+    configuration = named[config].configuration
+    check_custom(configuration)
+    tree = {"name": config, "configuration": configuration, "measurement": chosen.measurement, "n": n, "seed": seed}
+    spec = validated(TrialSpec, tree)
+    data = load(configuration.data)
+    start_record(spec, data)  # raises if N is more than there are, before anything is created
+    storage = Storage(str(out or tempfile.mkdtemp(prefix="emm-trial-")))
+    if storage.exists(SWEEP):
+        raise UserError(f"--out {out}: a sweep is kept there; choose another directory for a single trial")
+    one = Trial(spec, data, storage, choose_device())
+    shown = 0
+    while one.result is None:
+        one.step()
+        for snapshot in one.curve[shown:]:
+            loss = "" if snapshot.loss is None else f"loss {snapshot.loss:8.4f}  "
+            print(f"{snapshot.images_trained:>12,} images  {loss}R_mem {snapshot.r_mem:.3f}", flush=True)
+        shown = len(one.curve)
+    if not one.result.complete:
+        raise TrialFailed(one.result.cause or "unknown cause")
+    from trainables.memorization import r_mem_interval
+
+    low, high = r_mem_interval(one.result.n_memorized, one.result.n_samples)
+    print(f"R_mem {one.result.r_mem:.4f} [{low:.4f}, {high:.4f}]  {one.result.n_samples} samples  {one.result.seconds:.0f} s")
+    print(f"files: {one.storage.shown}")
+
+
+def submit(
+    context: typer.Context,
+    address: Dashboard,
+    storage: StorageUrl,
+    code: Annotated[
+        Path | None, typer.Option(help="Directory of your own modules, to travel with the job and be its working directory.")
+    ] = None,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Show its log until it ends.")] = True,
+) -> None:
+    """Runs SPACE as a job of a Ray cluster, or finds the job that runs it; takes SPACE and every option of `emm run`.
+
+    The terminal may be closed. The same command follows the job's log again, or goes on with what a dead job left.
+    """
+    from sweep.cluster import Jobs
+    from trainables.storage import redacted
+
+    asked = _arguments_of_run([*context.args, "--storage", storage, "--address", "auto"])
+    if asked["out"] is not None:
+        raise UserError("--out: a job has no directory of yours; results go to --storage")
+    if code is not None and not code.is_dir():
+        raise UserError(f"--code {code}: no such directory")
+    if (uri := asked["tracking_uri"]) and redacted(uri) != uri:
+        raise UserError(f"--tracking-uri {redacted(uri)}: everybody may read a job's command; give the nodes the credentials")
+    if code is None:
+        space_of(asked["space"], asked["settings"])
+    jobs = Jobs(address, storage)
+    command = ["run", *context.args, "--storage", storage, "--address", "auto"]
+    job = jobs.running()
+    if job is not None:
+        print(f"running already: {job.submission_id}, as {job.entrypoint}", flush=True)
+        name = str(job.submission_id)
+    else:
+        name = jobs.submit(asked["space"], command, code)
+        print(f"submitted: {name}", flush=True)
+    again = f"emm stop --address {address} --storage {storage} ends it, the same command shows its log again"
+    if not wait:
+        print(again)
+        return
+    try:
+        exit_code = jobs.follow(name)
+    except KeyboardInterrupt:
+        print(f"\n{name} goes on; {again}")
+        raise typer.Exit(130) from None
+    if exit_code is None:
+        print(
+            f"emm: {address} does not answer any more; the same command finds the job, or goes on with the sweep",
+            file=sys.stderr,
+        )
+        raise typer.Exit(1)
+    raise typer.Exit(exit_code)
+
+
+def _arguments_of_run(arguments: list[str]) -> dict[str, Any]:
+    """As `emm run` would read them; raises what it would raise."""
+    alone = typer.Typer(add_completion=False)
+    alone.command("run")(run)
+    return typer.main.get_command(alone).make_context("submit", list(arguments)).params
+
+
+def stop(address: Dashboard, storage: StorageUrl) -> None:
+    """Ends the job that runs the sweep at a storage; its trials leave checkpoints."""
+    from sweep.cluster import Jobs
+
+    jobs = Jobs(address, storage)
+    if (job := jobs.running()) is None:
+        print(f"no job runs the sweep in {storage}")
+        return
+    jobs.stop(job.submission_id)
+    print(f"ended: {job.submission_id}; the same emm submit goes on where it stopped")
+
+
+def _check_machine(resources: "Resources") -> None:
+    import torch
+
+    from sweep.driver import check_local_resources, usable_cpus
+
+    check_local_resources(resources, usable_cpus(), torch.cuda.device_count())
+
+
+def _log_to(path: Path | None) -> None:
+    """A file, or, where no directory stays, the log of the job."""
+    how: dict[str, Any] = {"format": "%(asctime)s %(name)s %(levelname)s %(message)s", "force": True}
+    if path is None:
+        logging.basicConfig(stream=sys.stderr, level=logging.WARNING, **how)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    logging.basicConfig(filename=path, level=logging.INFO, **how)

@@ -1,0 +1,146 @@
+"""Submission of a sweep as a Ray job, which is the same `emm run` on the head node of the cluster.
+
+This code travels with the job as `py_modules`, so that driver and workers run what was submitted; a user's own modules travel
+as the working directory, if asked. Secrets do not travel: the token of the cluster, the credentials of storage and MLflow are
+read from environment or files where they are used.
+"""
+
+import asyncio
+import hashlib
+import logging
+import re
+import shlex
+import socket
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import sweep
+from trainables.errors import UserError
+from trainables.storage import redacted
+
+CONNECT_SECONDS = 8.0
+LOST_SECONDS = 60.0  # without an answer of the cluster until the log is no longer followed
+PORTS = {"http": 80, "https": 443}
+TOKEN = "export RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH=FILE"
+ENVIRONMENT = {
+    "PYTHONUNBUFFERED": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_JOB_STOP_WAIT_TIME_S": "30",  # from SIGTERM to SIGKILL of a stopped job; the driver needs 15
+}
+
+
+def check_address(address: str) -> None:
+    """Raises UserError within seconds if nothing listens at HOST:PORT or http(s)://HOST:PORT; other forms are left to Ray."""
+    if address.startswith("ray://"):
+        raise UserError(f"--address {address}: a driver does not run through Ray's client; use HOST:PORT, or emm submit")
+    parts = urlsplit(address if "://" in address else f"//{address}")
+    try:
+        host, port = parts.hostname, parts.port or PORTS.get(parts.scheme)
+    except ValueError as error:
+        raise UserError(f"--address {address}: {error}") from None
+    if host is None or port is None:
+        return
+    try:
+        socket.create_connection((host, port), timeout=CONNECT_SECONDS).close()
+    except OSError as error:
+        raise UserError(f"--address {address}: nothing answers there ({error}); is this the address of the cluster?") from None
+
+
+def sweep_id(storage: str) -> str:
+    return hashlib.sha256(storage.rstrip("/").encode()).hexdigest()[:8]
+
+
+class Jobs:
+    """The jobs of one sweep on a cluster: `emm-<space>-<hash of the storage URL>-<attempt>`, one at a time.
+
+    `address`: http(s)://HOST:PORT of the dashboard. Raises UserError if it does not answer, or does not let us in.
+    """
+
+    def __init__(self, address: str, storage: str) -> None:
+        from ray.exceptions import AuthenticationError
+        from ray.job_submission import JobSubmissionClient
+
+        if redacted(storage) != storage:
+            raise UserError(
+                f"--storage {redacted(storage)}: everybody may read a job's command; give its nodes the credentials"
+            )
+        if not address.startswith(("http://", "https://")):
+            raise UserError(f"--address {address}: give the dashboard's, as http://HOST:8265")
+        check_address(address)
+        for name in ("job.sdk", "dashboard_sdk"):  # each has a level of its own
+            logging.getLogger(f"ray.dashboard.modules.{name}").setLevel(logging.ERROR)
+        self.address, self.storage = address, storage
+        try:
+            self.client = JobSubmissionClient(address)
+            self._by_attempt()
+        except AuthenticationError as error:
+            raise UserError(f"--address {address}: it asks for another token; {TOKEN}") from error
+        except (ConnectionError, RuntimeError) as error:
+            reason = str(error).strip().partition("\n")[0]
+            raise UserError(f"--address {address}: is this a Ray dashboard with a job server? ({reason})") from error
+
+    def _by_attempt(self) -> list[tuple[int, Any]]:
+        pattern = re.compile(rf"emm-.*-{sweep_id(self.storage)}-(\d+)")
+        found = [(pattern.fullmatch(job.submission_id or ""), job) for job in self.client.list_jobs()]
+        return sorted(((int(match[1]), job) for match, job in found if match), key=lambda pair: pair[0])
+
+    def running(self) -> Any | None:
+        """Details of the job that has not ended, or None."""
+        return next((job for _, job in reversed(self._by_attempt()) if not job.status.is_terminal()), None)
+
+    def submit(self, space: str, command: Sequence[str], code: Path | None) -> str:
+        """Starts the next attempt and returns its id. `command`: arguments of `emm`; `code`: the user's modules."""
+        attempts = self._by_attempt()
+        name = f"emm-{space}-{sweep_id(self.storage)}-{attempts[-1][0] + 1 if attempts else 1}"
+        root = Path(sweep.__path__[0]).parent
+        environment: dict[str, Any] = {
+            "py_modules": [str(root / package) for package in ("trainables", "search_spaces", "sweep")],
+            "excludes": ["__pycache__"],
+            "env_vars": ENVIRONMENT,
+        }
+        if code is not None:
+            environment["working_dir"] = str(code)
+        entrypoint = "exec python -m sweep " + shlex.join(command)
+        try:
+            return str(self.client.submit_job(entrypoint=entrypoint, submission_id=name, runtime_env=environment))
+        except RuntimeError as error:
+            if "already exists" in str(error):  # somebody was faster with the same command
+                return name
+            raise
+
+    def follow(self, name: str) -> int | None:
+        """Prints the log of a job until it has ended; its exit code, or None if the cluster no longer answers."""
+        self.printed, answered = 0, time.monotonic()
+        while time.monotonic() - answered < LOST_SECONDS:
+            try:
+                asyncio.run(self._print_log(name))
+                details = self.client.get_job_info(name)
+                answered = time.monotonic()
+            except (RuntimeError, OSError):
+                time.sleep(1)
+                continue
+            if details.status.is_terminal():
+                if details.status.value == "FAILED" and details.driver_exit_code is None:
+                    print(details.message, flush=True)
+                return int(details.driver_exit_code or 0) if details.status.value != "FAILED" else details.driver_exit_code or 1
+            time.sleep(0.2)
+        return None
+
+    async def _print_log(self, name: str) -> None:
+        """From where it was left: Ray sends a log from its beginning."""
+        sent = 0
+        async for text in self.client.tail_job_logs(name):
+            new = text[max(0, self.printed - sent) :]
+            sent += len(text)
+            self.printed = max(self.printed, sent)
+            print(new, end="", flush=True)
+
+    def stop(self, name: str, timeout: float = 40.0) -> None:
+        """SIGTERM: the driver leaves with checkpoints. Returns when it has ended."""
+        self.client.stop_job(name)
+        deadline = time.monotonic() + timeout
+        while not self.client.get_job_info(name).status.is_terminal() and time.monotonic() < deadline:
+            time.sleep(0.5)
