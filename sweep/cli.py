@@ -139,6 +139,7 @@ def run(
 
 def _run(sweep: "Sweep", storage: "Storage", views: Path, resources: "Resources", uri: str | None, console: "Console") -> None:
     from sweep.driver import Run
+    from sweep.gallery import pictures_of
     from sweep.report import print_table, write_report
 
     for name, data in {data.source: data for data in sweep.data.values()}.items():
@@ -151,7 +152,8 @@ def _run(sweep: "Sweep", storage: "Storage", views: Path, resources: "Resources"
         _fit(one, _destination(sweep.space, views, uri, sweep.data_of), console)
     summary = one.summary()
     print_table(summary, console)
-    console.print(f"report: {_shown(write_report(summary, views / 'report'))}", soft_wrap=True, highlight=False)
+    page = write_report(summary, views / "report", pictures_of(summary.space, storage))
+    console.print(f"report: {_shown(page)}", soft_wrap=True, highlight=False)
     if uri is None:
         console.print(f"compare in MLflow: emm ui {_shown(views)}", soft_wrap=True, highlight=False)
     if not one.is_decided:
@@ -274,6 +276,7 @@ def report(
     as_json: AsJson = False,
 ) -> None:
     """Prints the table of a sweep and writes its report."""
+    from sweep.gallery import pictures_of
     from sweep.report import print_table, write_report
     from sweep.summary import summarize
     from trainables.storage import Storage
@@ -286,7 +289,8 @@ def report(
     console = _console()
     print_table(summary, console)
     target = out or (Path(directory) / "report" if storage.is_local else Path(f"{summary.name}-report"))
-    console.print(f"report: {write_report(summary, target)}", soft_wrap=True, highlight=False)
+    page = write_report(summary, target, pictures_of(summary.space, storage))
+    console.print(f"report: {page}", soft_wrap=True, highlight=False)
 
 
 @app.command()

@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -11,6 +12,7 @@ from search_spaces.space import SearchSpace
 from sweep.bisection import Options, Verdict
 from sweep.pooling import MIN_POOLED, FrozenPriors, recipe, report_priors
 from sweep.posterior import Belief, Observation, Prior, base_prior
+from sweep.scale import PER_TRIAL, Scale, scale_of
 from sweep.studies import Studies
 from trainables.errors import UserError
 from trainables.memorization import r_mem_interval
@@ -46,7 +48,7 @@ class StudySummary:
         done = [(r.spec.n, r.r_mem, r.n_samples, r.right_censored) for r in self.complete]
         return [Observation(n, r_mem, n_samples, censored) for n, r_mem, n_samples, censored in done if r_mem is not None]
 
-    @property
+    @cached_property
     def belief(self) -> Belief | None:
         """None before the first trial is complete."""
         return self.options.belief(self.observations) if self.complete else None
@@ -59,6 +61,16 @@ class StudySummary:
         low, high = replace(self.options, prior=base_prior()).belief(self.observations).interval()
         return (None if self.verdict.emm_low is None else low, None if self.verdict.emm_high is None else high)
 
+    @cached_property
+    def scale(self) -> Scale:
+        """What an EMM must be read beside."""
+        return scale_of(self.complete, self.verdict.emm, self.options)
+
+    @property
+    def digest(self) -> str | None:
+        """Of the data that it was trained on; None before the first trial."""
+        return next((trial.data.digest for trial in [*self.results, *self.running]), None)
+
     @property
     def images_trained(self) -> int:
         return sum(result.images_trained for result in self.results)
@@ -66,13 +78,17 @@ class StudySummary:
 
 @dataclass(frozen=True)
 class Contrast:
-    """EMM of configuration `b` / EMM of `a`, with its 95 % interval; they are told apart if it excludes 1."""
+    """EMM of configuration `b` / EMM of `a`, with its 95 % interval; they are told apart if it excludes 1.
+
+    `same_data`: whether both were trained on subsets of the same data set.
+    """
 
     a: str
     b: str
     ratio: float
     low: float
     high: float
+    same_data: bool = True
 
     @property
     def is_clear(self) -> bool:
@@ -96,9 +112,31 @@ class SweepSummary:
     @cached_property
     def contrasts(self) -> list[Contrast]:
         """The ratio of the EMMs of every pair of configurations that were found."""
-        found = [(study.name, study.belief) for study in self.studies if study.verdict.state == "found"]
-        pairs = itertools.combinations([(name, belief) for name, belief in found if belief is not None], 2)
-        return [contrast(a, belief_a, b, belief_b) for (a, belief_a), (b, belief_b) in pairs]
+        found = [(study, study.belief) for study in self.studies if study.verdict.state == "found"]
+        pairs = itertools.combinations([(study, belief) for study, belief in found if belief is not None], 2)
+        return [
+            replace(contrast(a.name, belief_a, b.name, belief_b), same_data=a.digest == b.digest)
+            for (a, belief_a), (b, belief_b) in pairs
+        ]
+
+    @property
+    def steps(self) -> list[Contrast]:
+        """The contrasts of configurations that differ by one step of one factor."""
+        adjacent = {(a.name, b.name) for a, b in neighbours(self.studies)}
+        return [one for one in self.contrasts if (one.a, one.b) in adjacent]
+
+
+def neighbours(studies: Sequence[StudySummary]) -> Iterable[tuple[StudySummary, StudySummary]]:
+    """Pairs of studies that differ by one step of one factor, its levels in the order of the table."""
+    levels: dict[str, list[str]] = {}
+    for study in studies:
+        for factor, value in study.factors.items():
+            if repr(value) not in levels.setdefault(factor, []):
+                levels[factor].append(repr(value))
+    positions = [[levels[factor].index(repr(value)) for factor, value in study.factors.items()] for study in studies]
+    for (a, here), (b, there) in itertools.combinations(zip(studies, positions, strict=True), 2):
+        if sum(abs(i - j) for i, j in zip(here, there, strict=True)) == 1:
+            yield a, b
 
 
 def read_space(storage: Storage) -> SearchSpace:
@@ -172,6 +210,7 @@ def _configuration(study: StudySummary) -> dict[str, Any]:
         "pooled": study.pooled,
         "contradicts": study.contradicts,
         "images_trained": study.images_trained,
+        "scale": asdict(study.scale),
         "trials": sorted(trials, key=lambda trial: trial["seed"]),
     }
 
@@ -186,7 +225,7 @@ def _trial(result: Result) -> dict[str, Any]:
         "r_mem_high": high,
         "r_mem_last": result.r_mem_last,
         "r_mem_half": result.r_mem_half,
-        "ceiling": result.ceiling,
+        **{name: getattr(result, name) if result.complete else None for name in PER_TRIAL},
         "n_samples": result.n_samples,
         "right_censored": result.right_censored,
         "images_trained": result.images_trained,

@@ -56,7 +56,11 @@ class Result(TrialRecord):
     r_mem_half: float | None = Field(None, description="at half of the training, with the selection latents")
     ceiling: float | None = Field(None, description="R_mem of the closed-form optimum on the same subset")
     median_d1: float | None = None
+    nn_distance: float | None = None
+    null_rate: float | None = None
+    null_samples: int = 0
     distinct_copied: int = Field(0, description="number of distinct training images among the memorized samples")
+    distinct_expected: float | None = None
     curve: tuple[Snapshot, ...] = ()
     seconds: float = 0.0
     hardware: dict[str, str] = {}
