@@ -148,20 +148,35 @@ def _run(sweep: "Sweep", storage: "Storage", views: Path, resources: "Resources"
                 f"note: {data.duplicates} of the {len(data)} images of {name} equal another one; copies of them don't count"
             )
     one = Run(sweep, storage, views, resources)
-    if not one.is_decided:
-        _fit(one, _destination(sweep.space, views, uri, sweep.data_of), console)
+    destination = _destination(sweep.space, views, uri, sweep.data_of)
+    in_mlflow = _synced(one, destination) if one.is_decided else _fit(one, destination, console)
     summary = one.summary()
     print_table(summary, console)
     page = write_report(summary, views / "report", pictures_of(summary.space, storage))
     console.print(f"report: {_shown(page)}", soft_wrap=True, highlight=False)
-    if uri is None:
+    if not in_mlflow:
+        console.print(f"MLflow lacks some of this sweep: emm sync {_shown(views)} writes it", soft_wrap=True, highlight=False)
+    elif uri is None:
         console.print(f"compare in MLflow: emm ui {_shown(views)}", soft_wrap=True, highlight=False)
     if not one.is_decided:
         console.print("interrupted; the same command goes on where it stopped", highlight=False)
         raise typer.Exit(130)
 
 
-def _fit(one: "Run", destination: "Destination", console: "Console") -> None:
+def _synced(one: "Run", destination: "Destination") -> bool:
+    """What an earlier run could not write to MLflow is written now."""
+    from sweep.tracking import sync
+
+    try:
+        sync(one.summary(), one.storage, destination)
+    except UserError as error:
+        logging.getLogger("emm").warning("%s", error)
+        return False
+    return True
+
+
+def _fit(one: "Run", destination: "Destination", console: "Console") -> bool:
+    """Runs the sweep; returns whether MLflow holds all of it."""
     import ray
 
     from sweep.driver import start_ray
@@ -175,9 +190,10 @@ def _fit(one: "Run", destination: "Destination", console: "Console") -> None:
             one.fit([terminal, tracker])
     finally:
         try:
-            tracker.close(final=one.summary())
+            written = tracker.close(final=one.summary())
         finally:
             ray.shutdown()
+    return written
 
 
 @app.command()

@@ -71,6 +71,10 @@ class StudySummary:
         """Of the data that it was trained on; None before the first trial."""
         return next((trial.data.digest for trial in [*self.results, *self.running]), None)
 
+    def as_json(self) -> dict[str, Any]:
+        """Its part of `emm report --json`."""
+        return _configuration(self)
+
     @property
     def images_trained(self) -> int:
         return sum(result.images_trained for result in self.results)
@@ -105,7 +109,7 @@ class SweepSummary:
         """The format of `emm report --json`."""
         return {
             "sweep": self.name,
-            "configurations": [_configuration(study) for study in self.studies],
+            "configurations": [study.as_json() for study in self.studies],
             "contrasts": [asdict(contrast) for contrast in self.contrasts],
         }
 
