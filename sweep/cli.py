@@ -114,6 +114,7 @@ def run(
     guard: Annotated[bool, typer.Option(help="Also try N at 4 × the estimate, against curves that dip and rise.")] = False,
     address: Annotated[str | None, typer.Option(help="Address of a Ray cluster to join.")] = None,
     tracking_uri: Annotated[str | None, typer.Option(help="MLflow server; a database in DIR by default.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print the result alone.")] = False,
 ) -> None:
     """Finds the EMM of every configuration of a space: starts, resumes or extends the sweep in DIR."""
     if out is None and storage is None:
@@ -134,10 +135,18 @@ def run(
     views = out.absolute() if out is not None else Path(tempfile.mkdtemp(prefix="emm-"))
     with Lock(kept):
         _log_to(views / "emm.log")
-        _run(sweep, kept, views, resources, tracking_uri, _console())
+        _run(sweep, kept, views, resources, tracking_uri, _console(), quiet)
 
 
-def _run(sweep: "Sweep", storage: "Storage", views: Path, resources: "Resources", uri: str | None, console: "Console") -> None:
+def _run(
+    sweep: "Sweep",
+    storage: "Storage",
+    views: Path,
+    resources: "Resources",
+    uri: str | None,
+    console: "Console",
+    quiet: bool = False,
+) -> None:
     from sweep.driver import Run
     from sweep.gallery import pictures_of
     from sweep.report import print_table, write_report
@@ -149,7 +158,7 @@ def _run(sweep: "Sweep", storage: "Storage", views: Path, resources: "Resources"
             )
     one = Run(sweep, storage, views, resources)
     destination = _destination(sweep.space, views, uri, sweep.data_of)
-    in_mlflow = _synced(one, destination) if one.is_decided else _fit(one, destination, console)
+    in_mlflow = _synced(one, destination) if one.is_decided else _fit(one, destination, _console(quiet))
     summary = one.summary()
     print_table(summary, console)
     page = write_report(summary, views / "report", pictures_of(summary.space, storage))
@@ -373,10 +382,10 @@ def _check_machine(resources: "Resources") -> None:
     check_local_resources(resources, usable_cpus(), torch.cuda.device_count())
 
 
-def _console() -> "Console":
+def _console(quiet: bool = False) -> "Console":
     from rich.console import Console
 
-    return Console(width=None if sys.stdout.isatty() else 120)
+    return Console(quiet=quiet, width=None if sys.stdout.isatty() else 120)
 
 
 def _log_to(path: Path) -> None:

@@ -38,7 +38,6 @@ STYLE: Any = {
     "xtick.major.width": 0.6,
     "ytick.major.width": 0.6,
     "pdf.fonttype": 42,  # TrueType; publishers refuse Type 3
-    "savefig.dpi": 220,
 }
 
 
@@ -186,16 +185,16 @@ def short(name: str, width: int = 58) -> str:
     )
 
 
-def as_png(figure: Figure) -> bytes:
-    return _saved(figure, "png", {"Software": None})
+def as_png(figure: Figure, dpi: int = 220) -> bytes:
+    return _saved(figure, "png", {"Software": None}, dpi)
 
 
 def as_pdf(figure: Figure) -> bytes:
-    return _saved(figure, "pdf", {"CreationDate": None})  # the same figure gives the same bytes
+    return _saved(figure, "pdf", {"CreationDate": None}, 220)  # the same figure gives the same bytes
 
 
 @matplotlib.rc_context(STYLE)
-def _saved(figure: Figure, kind: str, metadata: dict[str, None]) -> bytes:
+def _saved(figure: Figure, kind: str, metadata: dict[str, None], dpi: int) -> bytes:
     stream = BytesIO()
-    figure.savefig(stream, format=kind, metadata=metadata)
+    figure.savefig(stream, format=kind, metadata=metadata, dpi=dpi)
     return stream.getvalue()

@@ -18,7 +18,6 @@ td { border-bottom: 1px solid #ddd; font-variant-numeric: tabular-nums }
 .left { text-align: left } td.key { font-family: monospace }
 td.text { white-space: normal; overflow-wrap: anywhere; min-width: 8rem }
 .figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(20rem, 1fr)); gap: 1.5rem; align-items: start }
-ul.contrasts { columns: 22rem }
 img { width: 100%; max-width: 30rem; height: auto } img.gallery { max-width: 62rem }
 h3 { font-size: 1rem; margin-bottom: .5rem }
 ul.warnings { border-left: 4px solid #D55E00; padding-left: 2rem }
@@ -53,7 +52,7 @@ sd {{ space.search.precision }} of ln EMM, at most {{ space.search.max_trials }}
 {% endif %}
 {% if contrasts %}
 <p>Ratios of EMMs; two configurations are told apart if the interval of their ratio excludes 1:</p>
-<ul class="contrasts">{% for line in contrasts %}<li>{{ line }}</li>{% endfor %}</ul>
+{{ grid("contrasts", contrast_columns, contrasts) }}
 {% endif %}
 {% if cautions %}
 <h2>Warnings</h2>

@@ -41,6 +41,7 @@ log = logging.getLogger(__name__)
 NOTE = "mlflow.note.content"  # the description on the page of a run, in Markdown
 MAX_FAILURES, PAUSE_SECONDS = 3, 60.0  # so many failures in a row, and nothing is tried for so long
 
+DPI = 120  # of the gallery: a wider one would push MLflow's columns aside
 HARDWARE = ("device", "name", "threads", "host")  # tags of a trial: what it ran on
 OVERVIEWS = ("emm", "contrasts", "cost")  # figures of the sweep run
 
@@ -310,7 +311,7 @@ class View:
             return
         files = {"distances.csv": ui.distances_table(found.found, found.memorized).encode()}
         if (gallery := self.pictures.of(result, found)) is not None:
-            files["samples.png"] = as_png(gallery_figure(gallery))
+            files["samples.png"] = as_png(gallery_figure(gallery), DPI)
             self.client.set_tag(run_id, NOTE, ui.gallery_note(run_id, gallery.training is not None))
         self._log_files(run_id, files)
 

@@ -42,7 +42,7 @@ ENVIRONMENT = {
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # its seven processes outlive the server
 }
 VIEW = "mlflow.sharedViewState."  # and a key: the tag of an experiment in which MLflow keeps a view of its page of runs
-STUDY_COLUMNS = ("emm", "emm_low", "emm_high", "slope", "n_trials", "images_trained", "seconds")
+STUDY_COLUMNS = ("emm", "emm_low", "emm_high", "slope", "images_trained", "seconds")
 TRIAL_COLUMNS = ("r_mem", "r_mem_low", "r_mem_high", "median_d1", "images_trained", "seconds")
 MAX_COMPARED = 100  # runs on a page, beyond which MLflow becomes slow
 START_SECONDS, STOP_SECONDS = 120.0, 10.0
@@ -125,7 +125,7 @@ def urls(server: str, key: str) -> dict[str, str]:
     return {
         "studies": runs,
         "charts": f"{runs}&compareRunsMode=CHART",
-        "compare": f"{server}/#/compare-runs?runs={chosen[0]}&experiments={chosen[1]}",
+        "compare": f"{server}/#/compare-runs?runs={chosen[0]}&experiments={chosen[1]}&workflowType=machine_learning",
         "trials": f"{runs}{TRIALS}&compareRunsMode=CHART",
     }
 
@@ -210,8 +210,8 @@ def sweep_note(space: SearchSpace) -> str:
         f"**{space.question}**\n\nExpected: {space.expectation}. Source: {space.source}.\n\n"
         f"EMM is the largest N of which a configuration memorizes a share of {search.target:g}, sought from "
         f"{search.n_low:,} to {search.n_high:,}. Below this run are the *studies*, one of each configuration, and below these "
-        "their *trials*. `emm.verdict`: found, below_range, above_range, unresolved or searching; emm_low and emm_high: 95 % interval; slope: "
-        "fall of logit R_mem per e-fold of N at the EMM.\n\n"
+        "their *trials*. `emm.verdict`: found, below_range, above_range, unresolved or searching; emm_low and emm_high: 95 % "
+        "interval; slope: fall of logit R_mem per e-fold of N at the EMM.\n\n"
         "System metrics are those of the node that the driver runs on; what a trial ran on is in its tags."
     )
 

@@ -60,9 +60,10 @@ def browser() -> Iterator[Any]:
     options = webdriver.ChromeOptions()
     options.binary_location = shutil.which("chromium") or ""
     for argument in (
-        "headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage", "disable-background-networking", "hide-scrollbars",
-        "disable-component-update", "disable-sync", "no-first-run", "window-size=1500,950", "host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-    ):  # fmt: skip  # noqa: E501
+        "headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage", "disable-background-networking",
+        "disable-component-update", "disable-sync", "no-first-run", "hide-scrollbars", "window-size=1700,950",
+        "host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+    ):  # fmt: skip
         options.add_argument(f"--{argument}")
     driver = webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver") or ""))
     yield driver
@@ -100,8 +101,14 @@ class Window:
 
     def screenshot(self, name: str) -> None:
         time.sleep(1.5)  # charts fade in
+        self.browser.execute_script(  # without a mouse, plotly's buttons stay in front of the points
+            "document.head.insertAdjacentHTML('beforeend', '<style>.modebar-container{display:none}</style>')"
+        )
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)
         assert self.browser.save_screenshot(str(SCREENSHOTS / f"{name}.png"))
+
+    def click(self, text: str) -> None:
+        self.browser.execute_script("arguments[0].click()", self.browser.find_element("xpath", f"//*[text()='{text}']"))
 
     def count(self, selector: str) -> int:
         return len(self.browser.find_elements("css selector", selector))
@@ -134,7 +141,7 @@ def test_studies_are_compared_side_by_side(window: Window, shown: dict[str, str]
     window.reads(f"Comparing {len(WIDTHS)} Runs", *[study.name for study in summary.studies])
     window.screenshot("compare-charts")
     window.reads("emm_low", *[f"{study.verdict.emm:.3g}"[:3] for study in summary.studies])
-    metrics = window.browser.find_element("xpath", "//*[text()='emm']")
+    metrics = window.browser.find_element("xpath", "//*[text()='emm_low']")
     window.browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", metrics)
     window.screenshot("compare")
 
@@ -146,31 +153,38 @@ def test_curves_of_trials_lie_over_each_other(window: Window, shown: dict[str, s
     window.screenshot("trials")
 
 
-def test_a_trials_page_shows_its_gallery(window: Window, shown: dict[str, str], summary: SweepSummary, storage: Storage) -> None:
+def run_named(name: str, storage: Storage) -> Any:
     from mlflow import MlflowClient
 
     client = MlflowClient(local_tracking(Path(storage.root))[0])
     experiment = client.get_experiment_by_name("emm-sweep").experiment_id
-    (run,) = client.search_runs([experiment], "attributes.run_name = 'width=8 N=16 seed=3'") or [None]
-    assert run is not None
-    window.open(f"{shown['studies'].partition('/#')[0]}/#/experiments/{experiment}/runs/{run.info.run_id}")
+    (run,) = client.search_runs([experiment], f"attributes.run_name = '{name}'")
+    return run
+
+
+def page_of(run: Any, shown: dict[str, str]) -> str:
+    where = shown["studies"].partition("/#")[0]
+    return f"{where}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}?workflowType=machine_learning"
+
+
+def test_a_trials_page_shows_its_gallery(
+    window: Window, shown: dict[str, str], summary: SweepSummary, storage: Storage
+) -> None:
+    window.open(page_of(run_named("width=8 N=15 seed=3", storage), shown))
     window.reads("memorized ones are framed", "r_mem", "digits")
-    loaded = "return [...document.images].some(i => i.src.includes('samples.png') && i.naturalWidth > 1000)"
+    loaded = "return [...document.images].some(i => i.src.includes('samples.png') && i.naturalWidth > 700)"
     window.until(lambda: window.browser.execute_script(loaded), "the gallery")
+    window.click("Show more")
     window.screenshot("trial")
 
 
-def test_a_studys_page_explains_itself(window: Window, shown: dict[str, str], summary: SweepSummary, storage: Storage) -> None:
-    from mlflow import MlflowClient
-
-    client = MlflowClient(local_tracking(Path(storage.root))[0])
-    experiment = client.get_experiment_by_name("emm-sweep").experiment_id
+def test_runs_explain_themselves(window: Window, shown: dict[str, str], storage: Storage) -> None:
     for name, words in (("width=8", "Each point is a trial"), ("digits-width", "Does a wider network memorize more")):
-        (run,) = client.search_runs([experiment], f"attributes.run_name = '{name}'")
-        window.open(f"{shown['studies'].partition('/#')[0]}/#/experiments/{experiment}/runs/{run.info.run_id}")
+        window.open(page_of(run_named(name, storage), shown))
         window.reads(words)
         loaded = "return [...document.images].filter(i => i.src.includes('figures') && i.naturalWidth > 300).length >= 2"
-        window.until(lambda: window.browser.execute_script(loaded), "the figures")
+        window.until(lambda loaded=loaded: window.browser.execute_script(loaded), "the figures")  # type: ignore[misc]
+        window.click("Show more")
         window.screenshot(f"run-{name}")
 
 
@@ -180,8 +194,9 @@ def test_the_report_opens_from_disk(window: Window, summary: SweepSummary, stora
     window.reads("EMM of digits-width", "Beside each EMM", *[amount(study.verdict.emm or 0) for study in summary.studies])
     broken = "return [...document.images].filter(i => !i.complete || i.naturalWidth == 0).length"
     assert window.browser.execute_script(broken) == 0
-    assert window.browser.execute_script("return performance.getEntriesByType('resource').filter(r => !r.name.startsWith('data:')).length") == 0  # fmt: skip  # noqa: E501
+    loaded = "return performance.getEntriesByType('resource').filter(r => !r.name.startsWith('data:')).length"
+    assert window.browser.execute_script(loaded) == 0
     assert window.browser.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
     window.screenshot("report")
-    window.browser.find_element("id", "provenance").location_once_scrolled_into_view  # noqa: B018
+    assert window.browser.find_element("id", "provenance").location_once_scrolled_into_view
     window.screenshot("report-end")
