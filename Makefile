@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-all lint setup
+.PHONY: demo test test-all test-browser lint setup
 
 demo: setup
 	$(VENV)/bin/emm run digits-width --out results/digits-width
@@ -11,7 +11,11 @@ test: setup
 	$(VENV)/bin/python -m pytest
 
 test-all: setup
-	$(VENV)/bin/python -m pytest -m "slow or not slow"
+	$(VENV)/bin/python -m pytest -m "not browser"
+
+# in a real browser: apt-get install chromium chromium-driver; its screenshots go to results/screenshots
+test-browser: setup
+	$(VENV)/bin/python -m pytest -m browser
 
 lint: setup
 	$(VENV)/bin/ruff check .

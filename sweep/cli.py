@@ -139,6 +139,7 @@ def report(
     as_json: AsJson = False,
 ) -> None:
     """Prints the table of a sweep and writes its report."""
+    from sweep.gallery import pictures_of
     from sweep.other_k import parse_k
     from sweep.places import place
     from sweep.report import print_table, write_report
@@ -155,7 +156,8 @@ def report(
         raise UserError(f"--out {target}: this is a file; choose a directory")
     terminal = console()
     print_table(summary, terminal)
-    terminal.print(f"report: {write_report(summary, target)}", soft_wrap=True, highlight=False)
+    page = write_report(summary, target, pictures_of(summary.space, here.storage))
+    terminal.print(f"report: {page}", soft_wrap=True, highlight=False)
 
 
 app.command()(audit)

@@ -62,6 +62,7 @@ def run(
         float | None, typer.Option(min=0, help="Device hours for all trials, those of earlier runs included; then it ends.")
     ] = None,
     deadline: Annotated[str | None, typer.Option(help="When this run ends: 90m, 6h, 2d, or 2026-01-31T08:00.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print the result alone.")] = False,
 ) -> None:
     """Finds the EMM of every configuration of a space: starts, resumes or extends the sweep in DIR."""
     from sweep.budget import Limits, parse_deadline
@@ -91,32 +92,54 @@ def run(
         _log_to(None if here.views is None else views / "emm.log")
         remember(here)
         one = Run(sweep, here.storage, views, resources, limits=limits)
-        _run(one, destination(chosen, views, tracking_uri, sweep.data_of), console())
-        if tracking_uri is None and here.views is not None:
+        in_mlflow = _run(one, destination(chosen, views, tracking_uri, sweep.data_of), quiet)
+        if not in_mlflow:
+            print(f"MLflow lacks some of this sweep: emm sync {here.storage.shown} writes it")
+        elif tracking_uri is None and here.views is not None:
             print(f"compare in MLflow: emm ui {shown(views)}")
     if not one.is_decided:
         print(one.ended or "interrupted; the same command goes on where it stopped")
         raise typer.Exit(0 if one.ended else 130)
 
 
-def _run(one: "Run", where: "Destination", terminal: "Console") -> None:
+def _run(one: "Run", where: "Destination", quiet: bool) -> bool:
+    """Runs a sweep to its report; returns whether MLflow holds all of it."""
     from sweep.finals import missing_finals
+    from sweep.gallery import pictures_of
     from sweep.report import print_table, write_report
 
+    terminal = console()
     for name, data in {data.source: data for data in one.sweep.data.values()}.items():
         if data.duplicates:
             terminal.print(
                 f"note: {data.duplicates} of the {len(data)} images of {name} equal another one; copies of them don't count"
             )
-    if not one.is_decided or missing_finals(one.summary()):
-        _fit(one, where, terminal)
+    open_ones = not one.is_decided or missing_finals(one.summary())
+    in_mlflow = _fit(one, where, console(quiet)) if open_ones else _synced(one, where)
     summary = one.summary()
     print_table(summary, terminal)
-    terminal.print(f"report: {shown(write_report(summary, one.views / 'report'))}", soft_wrap=True, highlight=False)
+    page = write_report(summary, one.views / "report", pictures_of(summary.space, one.storage))
+    terminal.print(f"report: {shown(page)}", soft_wrap=True, highlight=False)
+    return in_mlflow
 
 
-def _fit(one: "Run", where: "Destination", console: "Console") -> None:
-    """Until every study has a verdict, or the budget, the deadline or a signal ends it. After a SIGTERM there are seconds."""
+def _synced(one: "Run", where: "Destination") -> bool:
+    """What an earlier run could not write to MLflow is written now."""
+    from sweep.tracking import sync
+
+    try:
+        sync(one.summary(), one.storage, where)
+    except UserError as error:
+        logging.getLogger("emm").warning("%s", error)
+        return False
+    return True
+
+
+def _fit(one: "Run", where: "Destination", console: "Console") -> bool:
+    """Until every study has a verdict, or the budget, the deadline or a signal ends it. After a SIGTERM there are seconds.
+
+    Returns whether MLflow holds all of it.
+    """
     import ray
 
     from sweep.driver import SIGTERM, measure_finals, start_ray
@@ -139,15 +162,14 @@ def _fit(one: "Run", where: "Destination", console: "Console") -> None:
                 console.print(final_line(result, final), highlight=False)
     finally:
         try:
-            if one.ended == SIGTERM:
-                tracker.close(timeout=1.0)
-            else:
-                tracker.close(final=one.summary())
+            how: dict[str, Any] = {"timeout": 1.0} if one.ended == SIGTERM else {"final": one.summary()}
+            written = tracker.close(**how)
         finally:
             ray.shutdown()
     if one.ended == SIGTERM:
         print(SIGTERM, flush=True)
         raise typer.Exit(128 + signal.SIGTERM)
+    return written
 
 
 def trial(

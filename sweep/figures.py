@@ -15,14 +15,14 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator, NullLocator
 
 from sweep.summary import StudySummary, SweepSummary
 from sweep.wording import emm_text, interval_text
 from trainables.memorization import r_mem_interval
 
 WIDTH = 3.3  # inches
-BLUE, RED, GREY = "#0072B2", "#D55E00", "#999999"
+BLUE, RED, ORANGE, GREY = "#0072B2", "#D55E00", "#E69F00", "#999999"
 Legend = dict[str, Any]  # text → what is drawn, one thing or several in one place
 STYLE: Any = {
     "font.size": 7,
@@ -38,7 +38,6 @@ STYLE: Any = {
     "xtick.major.width": 0.6,
     "ytick.major.width": 0.6,
     "pdf.fonttype": 42,  # TrueType; publishers refuse Type 3
-    "savefig.dpi": 220,
 }
 
 
@@ -64,8 +63,8 @@ def study_figure(study: StudySummary, target: float, n_low: int, n_high: int) ->
         legend["EMM, 95 % interval"] = tuple(drawn)
     axes.set(xscale="log", xlim=(left, right), ylim=(-0.04, 1.07), ylabel=r"$\mathrm{R_{mem}}$")
     axes.set_xlabel("number of training images N")
-    _numbers(axes.xaxis, left, right)
-    axes.set_title(f"{_short(study.name)}\n{_short(_caption(study))}", parse_math=False)
+    numbers(axes.xaxis, left, right)
+    axes.set_title(f"{short(study.name)}\n{short(_caption(study))}", parse_math=False)
     place: Any = {"loc": "upper center", "bbox_to_anchor": (0.5, 0.2), "ncols": 2}
     figure.legend(legend.values(), legend.keys(), handlelength=1.6, columnspacing=1.2, **place)
     return figure
@@ -110,16 +109,16 @@ def sweep_figure(summary: SweepSummary) -> Figure:
     search = summary.space.search
     low, high = (min(known) / 1.3, max(known) * 1.3) if known else (search.n_low, search.n_high)
     if values:
-        axes.set(yscale="log", ylim=(low, high), ylabel="EMM", xlabel=_short(next(iter(studies[0].factors))))
+        axes.set(yscale="log", ylim=(low, high), ylabel="EMM", xlabel=short(next(iter(studies[0].factors))))
         margin = (max(values) - min(values)) * 0.1
         axes.set_xlim(min(values) - margin, max(values) + margin)
         if len(values) <= 8:
             axes.xaxis.set_major_locator(FixedLocator(values))
-        _numbers(axes.yaxis, low, high)
+        numbers(axes.yaxis, low, high)
     else:
         axes.set(xscale="log", xlim=(low, high), xlabel="EMM", ylim=(len(studies) - 0.5, -0.5))
-        axes.set_yticks(range(len(studies)), [_short(study.name, 30) for study in studies], parse_math=False)
-        _numbers(axes.xaxis, low, high)
+        axes.set_yticks(range(len(studies)), [short(study.name, 30) for study in studies], parse_math=False)
+        numbers(axes.xaxis, low, high)
     drawn = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))  # each label once
     if not drawn:
         axes.text(0.5, 0.5, "no EMM is known yet", ha="center", transform=axes.transAxes)
@@ -162,18 +161,21 @@ def _numeric_factor(summary: SweepSummary) -> list[float] | None:
     return values if all(len(one) == 1 for one in factors) and len(set(values)) == len(factors) > 1 else None
 
 
-def _numbers(axis: Axis, low: float, high: float) -> None:
+def numbers(axis: Axis, low: float, high: float) -> None:
     """Plain numbers (20, 500, 2k) on a logarithmic axis, few enough to be read, also where it spans less than a decade."""
     decades = math.log10(high / low)
     subs = (1, 1.5, 2, 3, 4, 5, 6, 8) if decades < 1 else (1, 2, 5) if decades < 2.7 else (1,)
     axis.set_major_locator(MaxNLocator(5) if decades < 0.35 else LogLocator(subs=subs))
     axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(
-        FuncFormatter(lambda n, _: f"{n:g}" if n < 1000 else f"{n / 1e3:g}k" if n < 1e6 else f"{n / 1e6:g}M")
-    )
+    axis.set_major_formatter(plain)
 
 
-def _short(name: str, width: int = 58) -> str:
+def plain(n: float, position: float = 0) -> str:
+    """A number at an axis."""
+    return f"{n:g}" if n < 1000 else f"{n / 1e3:g}k" if n < 1e6 else f"{n / 1e6:g}M"
+
+
+def short(name: str, width: int = 58) -> str:
     return (
         textwrap.shorten(name, width, placeholder="…")
         if " " in name
@@ -183,16 +185,16 @@ def _short(name: str, width: int = 58) -> str:
     )
 
 
-def as_png(figure: Figure) -> bytes:
-    return _saved(figure, "png", {"Software": None})
+def as_png(figure: Figure, dpi: int = 220) -> bytes:
+    return _saved(figure, "png", {"Software": None}, dpi)
 
 
 def as_pdf(figure: Figure) -> bytes:
-    return _saved(figure, "pdf", {"CreationDate": None})  # the same figure gives the same bytes
+    return _saved(figure, "pdf", {"CreationDate": None}, 220)  # the same figure gives the same bytes
 
 
 @matplotlib.rc_context(STYLE)
-def _saved(figure: Figure, kind: str, metadata: dict[str, None]) -> bytes:
+def _saved(figure: Figure, kind: str, metadata: dict[str, None], dpi: int) -> bytes:
     stream = BytesIO()
-    figure.savefig(stream, format=kind, metadata=metadata)
+    figure.savefig(stream, format=kind, metadata=metadata, dpi=dpi)
     return stream.getvalue()

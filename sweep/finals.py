@@ -22,8 +22,8 @@ def nearest_trials(study: StudySummary) -> list[Result]:
 def missing_finals(summary: SweepSummary) -> list[Result]:
     """The trials that are to be measured with `search.final_samples` images, and are not yet."""
     wanted = summary.space.search.final_samples
-    near = [result for study in summary.studies for result in nearest_trials(study)]
-    return [result for result in near if wanted and summary.finals_of(result) < wanted]
+    near = [(result, study.finals.get(result.training_key)) for study in summary.studies for result in nearest_trials(study)]
+    return [result for result, final in near if wanted and (final is None or final.n_samples < wanted)]
 
 
 def final_line(result: Result, final: FinalMeasurement | None) -> str:
@@ -37,5 +37,5 @@ def final_line(result: Result, final: FinalMeasurement | None) -> str:
 
 def final_lines(summary: SweepSummary) -> list[str]:
     """The last measurements, by configuration and N."""
-    measured = [r for s in summary.studies for r in s.complete if r.training_key in summary.finals]
-    return [final_line(r, summary.finals[r.training_key]) for r in sorted(measured, key=lambda r: (r.spec.name, r.spec.n))]
+    measured = [(r, s.finals[r.training_key]) for s in summary.studies for r in s.complete if r.training_key in s.finals]
+    return [final_line(*one) for one in sorted(measured, key=lambda one: (one[0].spec.name, one[0].spec.n))]

@@ -41,10 +41,10 @@ def destination(space: "SearchSpace", views: Path, uri: str | None, data_of: "Ca
     return Destination(uri or local, None if uri else artifacts, space.images, data_of)
 
 
-def console() -> "Console":
+def console(quiet: bool = False) -> "Console":
     from rich.console import Console
 
-    return Console(width=None if sys.stdout.isatty() else 120)
+    return Console(quiet=quiet, width=None if sys.stdout.isatty() else 120)
 
 
 def shown(path: Path) -> str:

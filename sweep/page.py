@@ -18,8 +18,9 @@ td { border-bottom: 1px solid #ddd; font-variant-numeric: tabular-nums }
 .left { text-align: left } td.key { font-family: monospace }
 td.text { white-space: normal; overflow-wrap: anywhere; min-width: 8rem }
 .figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(20rem, 1fr)); gap: 1.5rem; align-items: start }
-ul.contrasts { columns: 22rem }
-img { width: 100%; max-width: 30rem; height: auto } ul.warnings { border-left: 4px solid #D55E00; padding-left: 2rem }
+img { width: 100%; max-width: 30rem; height: auto } img.gallery { max-width: 62rem }
+h3 { font-size: 1rem; margin-bottom: .5rem }
+ul.warnings { border-left: 4px solid #D55E00; padding-left: 2rem }
 </style>
 </head>
 <body>
@@ -45,9 +46,13 @@ sd {{ space.search.precision }} of ln EMM, at most {{ space.search.max_trials }}
 </dl>
 <h2>Configurations</h2>
 {{ grid("configurations", configuration_columns, configurations) }}
+{% if scale %}
+<p>Beside each EMM, from the trials near it:</p>
+{{ grid("scale", scale_columns, scale) }}
+{% endif %}
 {% if contrasts %}
 <p>Ratios of EMMs; two configurations are told apart if the interval of their ratio excludes 1:</p>
-<ul class="contrasts">{% for line in contrasts %}<li>{{ line }}</li>{% endfor %}</ul>
+{{ grid("contrasts", contrast_columns, contrasts) }}
 {% endif %}
 {% if seeds %}
 <h2>Seeds</h2>
@@ -62,13 +67,30 @@ sd {{ space.search.precision }} of ln EMM, at most {{ space.search.max_trials }}
 <ul class="warnings">{% for line in cautions %}<li>{{ line }}</li>{% endfor %}</ul>
 {% endif %}
 <h2>Figures</h2>
-<p><img src="{{ overview }}" alt="EMM of every configuration, with its 95 % interval"></p>
 <div class="figures">
-{% for study, image in figures %}
-<img src="{{ image }}" alt="R_mem against N of {{ study.name }}">
+{% for image, words in overviews %}
+<img src="{{ image }}" alt="{{ words }}">
 {% endfor %}
 </div>
-<p>The same figures lie beside this page as PNG and PDF files, the trials as trials.csv, everything as report.json.</p>
+{% for name, study, training, gallery in figures %}
+<h3>{{ name }}</h3>
+<div class="figures">
+{% if study %}<img src="{{ study }}" alt="R_mem against N of {{ name }}">{% endif %}
+
+{% if training %}<img src="{{ training }}" alt="R_mem over the trainings of {{ name }}">{% endif %}
+
+</div>
+{% if gallery %}<img class="gallery" src="{{ gallery }}" alt="Generated images of {{ name }}">{% endif %}
+
+{% endfor %}
+<p>Pictures: {{ {"none": "none, since tracking.images is none; no pixel of the data leaves the sweep's storage",
+"generated": "generated images only, since tracking.images is generated; no training image is shown",
+"pairs": "generated images, each with its nearest and second nearest training image and their L2 distances d1 and d2 in pixel
+values"}[images] }}.{% if images != "none" %} They are the first that the trial nearest to the EMM generated, sorted by d1 / d2.
+{% endif %}</p>
+<p>The same figures lie beside this page as PNG and PDF files, the tables for LaTeX (booktabs) as configurations.tex, scale.tex,
+contrasts.tex and trials.tex, the trials as trials.csv, everything as report.json.
+{% if omitted %}{{ omitted }} figures are only there, to keep this page small.{% endif %}</p>
 <h2>Trials</h2>
 {{ grid("trials", trial_columns, trials) }}
 <h2>How to read this</h2>
@@ -83,6 +105,12 @@ and <i>own trials</i> is the interval without that. <i>found</i>: known as preci
 reason shown; <i>searching</i>: not finished. R_mem
 with &gt;=: the trial was accepted early, its R_mem is at least that.
 To compare two EMMs, use the interval of their ratio, not whether their intervals overlap.</p>
+<p>The rule compares two distances, so an EMM is to be read beside them. <i>median d1</i>: distance of a generated image to its
+nearest training image, and <i>NN distance</i>: of a training image to its nearest other one (medians, L2, pixel values 0–255);
+the closer training images lie, the stricter the rule. <i>null rate</i>: the share of images that were never trained on that
+the rule calls memorized. <i>ceiling</i>: R_mem of the closed-form optimum, which can only copy. <i>N/|D|</i>: the EMM as a
+share of the data set. <i>EMM at T/2</i>: had the training ended halfway, the EMM would have been about that; an approximation,
+from the fewer images of the snapshot there.</p>
 <h2>Provenance</h2>
 {{ grid("data", ("data", "images", "duplicates", "digest"), data) }}
 <p>A trial's files lie in trials/&lt;training key&gt;/ of the sweep's storage.</p>

@@ -1,47 +1,60 @@
-"""What a sweep found, for people: tables for the terminal, and one self-contained page with figures, CSV and JSON.
+"""What a sweep found, for people: tables for the terminal and for LaTeX, one self-contained page with figures, CSV and JSON.
 
-Rows are made once, as text, and shown in both places. Every number of them is one of `SweepSummary.as_json`.
+Rows are made once, as text, and shown everywhere. Every number of them is one of `SweepSummary.as_json`.
 """
 
 import base64
 import csv
 import io
-import itertools
 import math
-import re
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jinja2
+import pandas as pd
+from matplotlib.figure import Figure
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from sweep.bisection import NEAR
-from sweep.figures import as_pdf, as_png, study_figure, sweep_figure
+from sweep.cautions import cautions, data_sets
+from sweep.charts import figures_of, name_of
+from sweep.figures import as_pdf, as_png
 from sweep.finals import final_lines
+from sweep.gallery import Pictures, gallery_figure
 from sweep.page import PAGE
+from sweep.scale import Scale
 from sweep.seeds import seed_lines
 from sweep.summary import StudySummary, SweepSummary
-from sweep.wording import emm_text, ends_text, interval_text
-from trainables.result import DataSummary
+from sweep.wording import amount, emm_text, ends_text, interval_text
+from trainables.result import Result
 from trainables.storage import Storage
-
-RISING = 0.05  # rise of R_mem from half to the end of the training that is worth a warning
 
 CONFIGURATIONS = ("configuration", "verdict", "EMM", "95 % interval", "own trials", "trials", "images trained")
 TRIALS = ("configuration", "N", "seed", "R_mem", "95 % interval", "images trained", "state")
+SCALE = ("configuration", "median d1", "NN distance", "null rate", "ceiling", "N/|D|", "EMM at T/2", "its 95 % interval")
+CONTRASTS = ("EMM ratio of", "to", "ratio", "95 % interval", "told apart", "data")
 # columns of text, and how the page sets them
-LEFT = dict.fromkeys(("verdict", "state", "finished"), "") | dict.fromkeys(("digest", "training key"), "key")
+LEFT = dict.fromkeys(("verdict", "state", "finished", "EMM ratio of", "to"), "")
+LEFT |= dict.fromkeys(("digest", "training key"), "key")
 LEFT |= dict.fromkeys(("configuration", "reason", "data", "ran on"), "text")
 CSV = (
     "configuration", "n", "seed", "state", "r_mem", "r_mem_low", "r_mem_high", "r_mem_last", "r_mem_half", "ceiling",
     "n_samples", "right_censored", "images_trained", "cause", "training_key",
 )  # fmt: skip
+OVERVIEWS = {
+    "emm": "EMM of every configuration, with its 95 % interval",
+    "contrasts": "Ratios of EMMs, with their 95 % intervals",
+    "cost": "What every configuration cost",
+}
+PER_STUDY = ("study", "training", "gallery")
+PAGE_BYTES = 8_000_000  # for figures, as they stand in the page
 HARDWARE = ("device", "name", "threads", "torch")  # not the host: a report is given away
+
+LATEX = {letter: "\\" + letter for letter in "&%$#_{}"} | {letter: f"${letter}$" for letter in "<>|"}
+LATEX |= {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "×": r"$\times$"}
 
 Rows = list[tuple[str, ...]]
 
@@ -105,95 +118,42 @@ def undecided(summary: SweepSummary) -> list[str]:
     ]
 
 
-def contrast_lines(summary: SweepSummary) -> list[str]:
-    """The ratio of the EMMs of configurations that differ by one step of one factor, and whether it excludes 1.
+def scale_rows(summary: SweepSummary) -> Rows:
+    """What an EMM must be read beside, see `sweep.scale`."""
+    return [(study.name, *_scale_texts(study.scale, study)) for study in summary.studies if study.complete]
 
-    `SweepSummary.contrasts` has all pairs.
-    """
-    shown = {(a.name, b.name) for a, b in _neighbours(summary.studies)}
+
+def _scale_texts(scale: Scale, study: StudySummary) -> tuple[str, ...]:
+    """A distance is in pixel values; an EMM that the halves of the trainings do not reach is outside the range of N."""
+    distances = ("-" if value is None else amount(value) for value in (scale.median_d1, scale.nn_distance))
+    shares = ("-" if value is None else f"{value:.3f}" for value in (scale.null_rate, scale.ceiling, scale.share))
+    if scale.half_emm is not None:
+        half = amount(scale.half_emm)
+    elif scale.half_high is not None:
+        half = f"< {study.options.low:,}"
+    else:
+        half = "-" if scale.half_low is None else f"> {study.options.high:,}"
+    return *distances, *shares, half, ends_text(scale.half_low, scale.half_high)
+
+
+def contrast_rows(summary: SweepSummary) -> Rows:
     return [
-        f"EMM of {c.b} / EMM of {c.a}: {c.ratio:.2f}, 95 % interval {c.low:.2f} to {c.high:.2f}"
-        f" ({'told apart' if c.is_clear else 'not told apart'})"
-        for c in summary.contrasts
-        if (c.a, c.b) in shown
+        (c.b, c.a, f"{c.ratio:.2f}", f"{c.low:.2f} to {c.high:.2f}", _yes(c.is_clear), "same" if c.same_data else "other")
+        for c in summary.steps
     ]
 
 
-def _neighbours(studies: Sequence[StudySummary]) -> Iterable[tuple[StudySummary, StudySummary]]:
-    levels: dict[str, list[str]] = {}  # of each factor, in the order of the table
-    for study in studies:
-        for factor, value in study.factors.items():
-            if repr(value) not in levels.setdefault(factor, []):
-                levels[factor].append(repr(value))
-    positions = [[levels[factor].index(repr(value)) for factor, value in study.factors.items()] for study in studies]
-    for (a, here), (b, there) in itertools.combinations(zip(studies, positions, strict=True), 2):
-        if sum(abs(i - j) for i, j in zip(here, there, strict=True)) == 1:
-            yield a, b
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"
 
 
-# ---------------------------------------------------------------- warnings
-
-
-def cautions(summary: SweepSummary) -> list[str]:
-    """What may make an EMM of this sweep mean something else than it seems; a line each, and every cause of failure."""
-    lines = [
-        f"{data.source}: {data.duplicates:,} of {data.size:,} images equal another one; copies of them never count as memorized"
-        for data in _data(summary)
-        if data.duplicates
+def contrast_lines(summary: SweepSummary) -> list[str]:
+    """The ratio of two EMMs, and whether it excludes 1."""
+    return [
+        f"EMM of {b} / EMM of {a}: {ratio}, 95 % interval {ends} ({'' if clear == 'yes' else 'not '}told apart"
+        + (")" if data == "same" else "; on other data)")
+        for b, a, ratio, ends, clear, data in contrast_rows(summary)
     ]
-    for study in summary.studies:
-        found = _alone(study), _rising(study), _low_ceiling(study), _large_share(study), *_failures(study)
-        lines += [f"{study.name}: {line}" for line in found if line]
-    return lines
-
-
-def _alone(study: StudySummary) -> str | None:
-    if not study.contradicts:
-        return None
-    return "its trials contradict what the other configurations have in common; its interval is from its own trials only"
-
-
-def _rising(study: StudySummary) -> str | None:
-    emm = study.verdict.emm
-    trials = [r for r in study.complete if emm and abs(math.log(r.spec.n / emm)) <= NEAR]
-    pairs = [(r.r_mem_half, r.r_mem_last) for r in trials if r.r_mem_half is not None and r.r_mem_last is not None]
-    if not pairs:
-        return None
-    half, last = (sum(values) / len(pairs) for values in zip(*pairs, strict=True))
-    centre, n_samples = (half + last) / 2, len(pairs) * study.results[0].measurement.n_selection
-    if last - half <= max(RISING, 2 * math.sqrt(2 * centre * (1 - centre) / n_samples)):
-        return None
-    return (
-        f"near the EMM, R_mem still rises: {half:.2f} at half of the training, {last:.2f} at its end "
-        f"(mean of {len(pairs)} trials); longer training may give a larger EMM"
-    )
-
-
-def _low_ceiling(study: StudySummary) -> str | None:
-    ceilings = [(r.ceiling, r.spec.n) for r in study.complete if r.ceiling is not None]
-    low, n = min(ceilings, default=(1.0, 0))
-    if low >= study.options.target:
-        return None
-    return f"even the closed-form optimum reaches only R_mem {low:.2f} at N = {n}, below the target {study.options.target:g}"
-
-
-def _large_share(study: StudySummary) -> str | None:
-    size = min((r.data.size for r in study.results), default=0)
-    n = study.options.high if study.verdict.state == "above_range" else study.verdict.emm
-    if not n or n <= size / 2:
-        return None
-    share = f"N = {n:.0f} is {n / size:.0%} of the {size:,} images that there are"
-    return f"{share}; above half, the verdict is for this data set only"
-
-
-def _failures(study: StudySummary) -> list[str]:
-    causes = Counter(r.cause or "unknown cause" for r in study.results if not r.complete)
-    return [f"{count} {'trial' if count == 1 else 'trials'} failed: {cause}" for cause, count in causes.items()]
-
-
-def _data(summary: SweepSummary) -> list[DataSummary]:
-    """Every data set that trials were trained on."""
-    return list({t.data.digest: t.data for s in summary.studies for t in [*s.results, *s.running]}.values())
 
 
 # ---------------------------------------------------------------- terminal
@@ -208,6 +168,7 @@ def table(summary: SweepSummary) -> RenderableType:
         _grid(TRIALS, once) if once else Text("  no trial has started"),
         _heading(target),
         _grid(CONFIGURATIONS, configuration_rows(summary)),
+        *_table("Beside each EMM", SCALE, scale_rows(summary)),
         *_lines("Not decided", undecided(summary)),
         *_lines("Contrasts", contrast_lines(summary)),
         *_lines("Seeds", seed_lines(summary)),
@@ -231,6 +192,10 @@ def _grid(columns: Sequence[str], rows: Rows) -> Table:
     return grid
 
 
+def _table(title: str, columns: Sequence[str], rows: Rows) -> list[RenderableType]:
+    return [_heading(title), _grid(columns, rows)] if rows else []
+
+
 def _lines(title: str, lines: list[str]) -> list[RenderableType]:
     return [_heading(title), *(Padding(Text(line), (0, 0, 0, 2), expand=False) for line in lines)] if lines else []
 
@@ -242,25 +207,50 @@ def _heading(title: str) -> Text:
 # ---------------------------------------------------------------- files
 
 
-def write_report(summary: SweepSummary, directory: Path) -> Path:
-    """Writes index.html, report.json, trials.csv and the figures (PNG and PDF) into `directory`; returns the page's path.
+def write_report(summary: SweepSummary, directory: Path, pictures: Pictures | None = None) -> Path:
+    """Writes index.html, report.json, trials.csv, LaTeX tables and the figures (PNG and PDF) into `directory`; returns the
+    page's path. `pictures`: where those of the galleries come from, one of each study, if they may be shown.
 
     A file appears under its name when it is complete, the page last. The same summary gives the same bytes. Raises OSError.
     """
-    files, search = Storage(str(directory)), summary.space.search
-    figures = {"emm": sweep_figure(summary)}
+    files = Storage(str(directory))
+    images: dict[str, bytes] = {}
+    for name, make in figures_of(summary).items():
+        images[name] = _write_figure(files, name, make())
     for number, study in enumerate(summary.studies, 1):
-        slug = re.sub(r"[^A-Za-z0-9.]+", "-", study.name)[:60].strip("-.")
-        figures[f"study-{number:02d}-{slug}"] = study_figure(study, search.target, search.n_low, search.n_high)
-    images = []
-    for name, figure in figures.items():
-        images.append(as_png(figure))
-        files.write(f"{name}.png", images[-1])
-        files.write(f"{name}.pdf", as_pdf(figure))
+        if pictures and (trial := _shown_trial(study)) and (shown := pictures.of(trial)):
+            name = name_of("gallery", number, study)
+            images[name] = _write_figure(files, name, gallery_figure(shown))
     files.write_json("report.json", summary.as_json())
     files.write("trials.csv", _csv(summary).encode())
-    files.write("index.html", _page(summary, images).encode())
+    for name, (columns, rows) in _tables(summary).items():
+        files.write(f"{name}.tex", latex(columns, rows).encode())
+    files.write("index.html", _page(summary, images, pictures).encode())
     return directory / "index.html"
+
+
+def _shown_trial(study: StudySummary) -> Result | None:
+    """The one whose gallery stands for its study: of N nearest to the EMM; while none is known, the last."""
+    emm = study.verdict.emm
+    return min(study.complete, key=lambda trial: abs(math.log(trial.spec.n / emm)) if emm else -trial.spec.seed, default=None)
+
+
+def _write_figure(files: Storage, name: str, figure: Figure) -> bytes:
+    image = as_png(figure)
+    files.write(f"{name}.png", image)
+    files.write(f"{name}.pdf", as_pdf(figure))
+    return image
+
+
+def latex(columns: Sequence[str], rows: Rows) -> str:
+    """A booktabs table; what is special to LaTeX is escaped."""
+    text = pd.DataFrame(rows, columns=list(columns)).map(_in_latex)
+    alignment = "".join("l" if column in LEFT else "r" for column in columns)
+    return str(text.to_latex(index=False, header=[_in_latex(column) for column in columns], column_format=alignment))
+
+
+def _in_latex(text: str) -> str:
+    return "".join(LATEX.get(letter, letter) for letter in text).replace(" to ", "--")
 
 
 def _csv(summary: SweepSummary) -> str:
@@ -271,26 +261,51 @@ def _csv(summary: SweepSummary) -> str:
     return text.getvalue()
 
 
-def _page(summary: SweepSummary, images: Sequence[bytes]) -> str:
-    first, *others = [f"data:image/png;base64,{base64.b64encode(image).decode()}" for image in images]
+def _tables(summary: SweepSummary) -> dict[str, tuple[Sequence[str], Rows]]:
+    """Those of a paper, by name of their file."""
+    return {
+        "configurations": (CONFIGURATIONS, configuration_rows(summary)),
+        "scale": (SCALE, scale_rows(summary)),
+        "contrasts": (CONTRASTS, contrast_rows(summary)),
+        "trials": (TRIALS, trial_rows(summary)),
+    }
+
+
+def _page(summary: SweepSummary, images: Mapping[str, bytes], pictures: Pictures | None) -> str:
     page = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(PAGE)
     reasons = [s.verdict.reason for s in summary.studies]
+    shown = {name: f"data:image/png;base64,{base64.b64encode(image).decode()}" for name, image in _fitting(images).items()}
     return page.render(
         space=summary.space,
         left=LEFT,
         configurations=[(*row, why) for row, why in zip(configuration_rows(summary), reasons, strict=True)],
         configuration_columns=(*CONFIGURATIONS, "reason"),
+        scale=scale_rows(summary),
+        scale_columns=SCALE,
         trials=trial_rows(summary),
         trial_columns=TRIALS,
-        contrasts=contrast_lines(summary),
+        contrasts=contrast_rows(summary),
+        contrast_columns=CONTRASTS,
         seeds=seed_lines(summary),
         finals=final_lines(summary),
         cautions=cautions(summary),
-        overview=first,
-        figures=list(zip(summary.studies, others, strict=True)),
-        data=[(d.source, f"{d.size:,}", f"{d.duplicates:,}", d.digest) for d in _data(summary)],
+        overviews=[(shown[name], words) for name, words in OVERVIEWS.items() if name in shown],
+        figures=[(s.name, *(shown.get(name_of(kind, i, s)) for kind in PER_STUDY)) for i, s in enumerate(summary.studies, 1)],
+        omitted=len(images) - len(shown),
+        images="none" if pictures is None else pictures.images,
+        data=[(d.source, f"{d.size:,}", f"{d.duplicates:,}", d.digest) for d in data_sets(summary)],
         provenance=_provenance(summary),
     )
+
+
+def _fitting(images: Mapping[str, bytes]) -> dict[str, bytes]:
+    """As many as a page may hold: the galleries come last."""
+    left, fitting = PAGE_BYTES, {}
+    for name in sorted(images, key=lambda name: name.startswith("gallery")):
+        left -= len(images[name]) * 4 // 3
+        if left > 0:
+            fitting[name] = images[name]
+    return fitting
 
 
 def _provenance(summary: SweepSummary) -> Rows:

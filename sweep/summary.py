@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -13,6 +13,7 @@ from sweep.bisection import Options, Verdict
 from sweep.other_k import result_at, space_at
 from sweep.pooling import MIN_POOLED, FrozenPriors, recipe, report_priors
 from sweep.posterior import Belief, Observation, Prior, base_prior
+from sweep.scale import Scale, scale_of
 from sweep.studies import Studies
 from trainables.errors import UserError
 from trainables.memorization import r_mem_interval
@@ -39,6 +40,7 @@ class StudySummary:
     running: list[TrialRecord]
     pooled: bool = False
     contradicts: bool = False  # its own trials speak against what the others have in common, so it stands alone
+    finals: Mapping[str, FinalMeasurement] = field(default_factory=dict)  # last measurements, by training key
 
     @property
     def complete(self) -> list[Result]:
@@ -49,7 +51,7 @@ class StudySummary:
         done = [(r.spec.n, r.r_mem, r.n_samples, r.right_censored) for r in self.complete]
         return [Observation(n, r_mem, n_samples, censored) for n, r_mem, n_samples, censored in done if r_mem is not None]
 
-    @property
+    @cached_property
     def belief(self) -> Belief | None:
         """None before the first trial is complete."""
         return self.options.belief(self.observations) if self.complete else None
@@ -62,6 +64,20 @@ class StudySummary:
         low, high = replace(self.options, prior=base_prior()).belief(self.observations).interval()
         return (None if self.verdict.emm_low is None else low, None if self.verdict.emm_high is None else high)
 
+    @cached_property
+    def scale(self) -> Scale:
+        """What an EMM must be read beside."""
+        return scale_of(self.complete, self.verdict.emm, self.options)
+
+    @property
+    def digest(self) -> str | None:
+        """Of the data that it was trained on; None before the first trial."""
+        return next((trial.data.digest for trial in [*self.results, *self.running]), None)
+
+    def as_json(self) -> dict[str, Any]:
+        """Its part of `emm report --json`."""
+        return _configuration(self)
+
     @property
     def images_trained(self) -> int:
         return sum(result.images_trained for result in self.results)
@@ -69,13 +85,17 @@ class StudySummary:
 
 @dataclass(frozen=True)
 class Contrast:
-    """EMM of configuration `b` / EMM of `a`, with its 95 % interval; they are told apart if it excludes 1."""
+    """EMM of configuration `b` / EMM of `a`, with its 95 % interval; they are told apart if it excludes 1.
+
+    `same_data`: whether both were trained on subsets of the same data set.
+    """
 
     a: str
     b: str
     ratio: float
     low: float
     high: float
+    same_data: bool = True
 
     @property
     def is_clear(self) -> bool:
@@ -87,28 +107,44 @@ class SweepSummary:
     name: str
     space: SearchSpace
     studies: list[StudySummary]
-    finals: Mapping[str, FinalMeasurement] = field(default_factory=dict)  # by training key
-
-    def finals_of(self, result: Result) -> int:
-        """Number of images of a trial's last measurement; 0 if there was none."""
-        final = self.finals.get(result.training_key)
-        return final.n_samples if final else 0
 
     def as_json(self) -> dict[str, Any]:
         """The format of `emm report --json`."""
         return {
             "sweep": self.name,
             "k": self.space.measurement.k,
-            "configurations": [_configuration(study, self.finals) for study in self.studies],
+            "configurations": [study.as_json() for study in self.studies],
             "contrasts": [asdict(contrast) for contrast in self.contrasts],
         }
 
     @cached_property
     def contrasts(self) -> list[Contrast]:
         """The ratio of the EMMs of every pair of configurations that were found."""
-        found = [(study.name, study.belief) for study in self.studies if study.verdict.state == "found"]
-        pairs = itertools.combinations([(name, belief) for name, belief in found if belief is not None], 2)
-        return [contrast(a, belief_a, b, belief_b) for (a, belief_a), (b, belief_b) in pairs]
+        found = [(study, study.belief) for study in self.studies if study.verdict.state == "found"]
+        pairs = itertools.combinations([(study, belief) for study, belief in found if belief is not None], 2)
+        return [
+            replace(contrast(a.name, belief_a, b.name, belief_b), same_data=a.digest == b.digest)
+            for (a, belief_a), (b, belief_b) in pairs
+        ]
+
+    @property
+    def steps(self) -> list[Contrast]:
+        """The contrasts of configurations that differ by one step of one factor."""
+        adjacent = {(a.name, b.name) for a, b in neighbours(self.studies)}
+        return [one for one in self.contrasts if (one.a, one.b) in adjacent]
+
+
+def neighbours(studies: Sequence[StudySummary]) -> Iterable[tuple[StudySummary, StudySummary]]:
+    """Pairs of studies that differ by one step of one factor, its levels in the order of the table."""
+    levels: dict[str, list[str]] = {}
+    for study in studies:
+        for factor, value in study.factors.items():
+            if repr(value) not in levels.setdefault(factor, []):
+                levels[factor].append(repr(value))
+    positions = [[levels[factor].index(repr(value)) for factor, value in study.factors.items()] for study in studies]
+    for (a, here), (b, there) in itertools.combinations(zip(studies, positions, strict=True), 2):
+        if sum(abs(i - j) for i, j in zip(here, there, strict=True)) == 1:
+            yield a, b
 
 
 def read_space(storage: Storage) -> SearchSpace:
@@ -157,11 +193,12 @@ def summary_of(
             **_reported(studies, named.name, pooled.get(named.name)),
             contradicts=named.name in tables and sharing[recipes[named.name]] >= MIN_POOLED and not pooled[named.name],
             results=sorted((r for r in results if r.spec.name == named.name), key=lambda r: r.spec.seed),
+            finals=finals or {},
             running=sorted((t for t in started if t.spec.name == named.name), key=lambda t: t.spec.seed),
         )
         for named in space.configurations
     ]
-    return SweepSummary(space.name, space, summaries, finals or {})
+    return SweepSummary(space.name, space, summaries)
 
 
 def _reported(studies: Studies, name: str, pooled: Prior | None) -> dict[str, Any]:
@@ -182,9 +219,9 @@ def contrast(a: str, belief_a: Belief, b: str, belief_b: Belief) -> Contrast:
     return Contrast(a, b, math.exp(difference), low, high)
 
 
-def _configuration(study: StudySummary, finals: Mapping[str, FinalMeasurement]) -> dict[str, Any]:
+def _configuration(study: StudySummary) -> dict[str, Any]:
     verdict = study.verdict
-    complete = [_trial(result, finals.get(result.training_key)) for result in study.results]
+    complete = [_trial(result, study.finals.get(result.training_key)) for result in study.results]
     trials = [*complete, *map(_running_trial, study.running)]
     return {
         "name": study.name,
@@ -199,6 +236,7 @@ def _configuration(study: StudySummary, finals: Mapping[str, FinalMeasurement]) 
         "pooled": study.pooled,
         "contradicts": study.contradicts,
         "images_trained": study.images_trained,
+        "scale": asdict(study.scale),
         "trials": sorted(trials, key=lambda trial: trial["seed"]),
     }
 
@@ -213,7 +251,7 @@ def _trial(result: Result, final: FinalMeasurement | None) -> dict[str, Any]:
         "r_mem_high": high,
         "r_mem_last": result.r_mem_last,
         "r_mem_half": result.r_mem_half,
-        **{name: getattr(result, name) for name in MEASURES},
+        **{name: getattr(result, name) if result.complete else None for name in MEASURES},
         "final": final.model_dump() if final else None,
         "n_samples": result.n_samples,
         "right_censored": result.right_censored,

@@ -1,29 +1,37 @@
-"""What the terminal shows while a sweep runs: one line per study, and a line for every trial that ends."""
+"""What the terminal shows while a sweep runs: studies and running trials, and a line for every trial that ends."""
 
 import time
+from collections import Counter
 from types import TracebackType
 from typing import Any
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
 from rich.text import Text
 
 from sweep.bisection import Options, Verdict
 from sweep.studies import Studies
-from sweep.wording import belief_text
+from sweep.wording import belief_text, emm_text, interval_text
 from trainables.memorization import r_mem_interval
 from trainables.result import Result, TrialRecord
 
 PLAIN_SECONDS = 20.0  # between lines on what is running, where the output is not a terminal
+AROUND = 6  # lines of a live view beside those of studies and trials
+COLUMNS = ("configuration", "trials", "EMM", "95 % interval", "state")
 
 
 class Terminal:
-    """A listener of the searcher. On a terminal the studies' lines stay at the bottom; elsewhere they come now and then."""
+    """A listener of the searcher. On a terminal the view stays at the bottom; elsewhere lines come now and then."""
 
     def __init__(self, studies: Studies, console: Console) -> None:
         self.studies, self.console = studies, console
+        self.verdicts = {name: studies.verdict(name) for name in studies.configurations}
         self.running: dict[str, tuple[TrialRecord, dict[str, Any]]] = {}  # by training key
-        self.live = Live(console=console, get_renderable=self.lines, refresh_per_second=2) if console.is_terminal else None
+        self.failed = 0
+        # a thread of rich draws: it sees what is kept here, and never asks the studies
+        self.live = Live(console=console, get_renderable=self.view, refresh_per_second=2) if console.is_terminal else None
         self.printed_at = time.monotonic()
         self.notes: set[str] = set()  # that were printed
 
@@ -36,6 +44,8 @@ class Terminal:
         if self.live:
             self.live.stop()
 
+    # ------------------------------------------------------------ what happens
+
     def trial_started(self, record: TrialRecord) -> None:
         self.running[record.training_key] = record, {}
 
@@ -46,33 +56,84 @@ class Terminal:
             self._print(f"note: {note}")
         if self.live is None and time.monotonic() - self.printed_at > PLAIN_SECONDS:
             self.printed_at = time.monotonic()
-            self._print(*[self.line(name) for name in self.studies.configurations])
+            self._print(self.headline(), *[self.line(name) for name in self._busy()])
 
     def trial_finished(self, result: Result) -> None:
+        name = result.spec.name
         self.running.pop(result.training_key, None)
-        self._print(finished_line(result, self.studies.verdict(result.spec.name), self.studies.options(result.spec.name)))
+        self.failed += not result.complete
+        self.verdicts[name] = self.studies.verdict(name)
+        self._print(finished_line(result, self.verdicts[name], self.studies.options(name)))
 
     def trial_stopped(self, record: TrialRecord) -> None:
         self.running.pop(record.training_key, None)
 
-    def lines(self) -> Group:
-        return Group(*[Text(self.line(name), no_wrap=True, overflow="ellipsis") for name in self.studies.configurations])
+    # ------------------------------------------------------------ how it is shown
+
+    def view(self) -> RenderableType:
+        """The studies, those that are trained first, as many as the window has room for; then the running trials."""
+        studies, trials = self._grid(*COLUMNS), self._grid()
+        running = list(self.running.values())
+        room = max(3, self.console.height - AROUND - len(running))
+        order = sorted(self.verdicts, key=lambda name: (name not in self._busy(), self.verdicts[name].state != "searching"))
+        shown = set(order[:room])
+        for name in self.verdicts:
+            if name in shown:
+                studies.add_row(*self._study(name))
+        for record, report in running:
+            bar = ProgressBar(completed=report.get("progress", 0.0), total=1.0, width=20)
+            where = f"{record.spec.name}  N={record.spec.n} seed={record.spec.seed}"
+            trials.add_row(Text(where, overflow="ellipsis"), bar, Text(_progress(report)))
+        hidden = [Text(f"… and {len(order) - room} more studies")] if len(order) > room else []
+        return Group(studies, *hidden, trials, Text(self.headline(), style="bold"))
+
+    @staticmethod
+    def _grid(*titles: str) -> Table:
+        grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=bool(titles))
+        for title in titles:
+            grid.add_column(title, no_wrap=True, justify="right" if title in ("trials", "EMM", "95 % interval") else "left")
+        return grid
+
+    def _study(self, name: str) -> list[Text]:
+        verdict, options = self.verdicts[name], self.studies.options(name)
+        words = name, str(verdict.n_trials), emm_text(verdict, options), interval_text(verdict), self._state(name)
+        return [Text(word, overflow="ellipsis", style="" if verdict.state == "searching" else "dim") for word in words]
+
+    def _busy(self) -> dict[str, None]:
+        """Names of the studies that are being trained, in the order of the table."""
+        names = {record.spec.name for record, _ in self.running.values()}
+        return dict.fromkeys(name for name in self.verdicts if name in names)
+
+    def _state(self, name: str) -> str:
+        state = self.verdicts[name].state
+        return state if state != "searching" or name in self._busy() else "waiting"
+
+    def headline(self) -> str:
+        """The whole sweep in one line."""
+        states = Counter(map(self._state, self.verdicts))
+        failed = f", {self.failed} trials failed" if self.failed else ""
+        return f"{len(self.verdicts)} studies: " + ", ".join(f"{count} {state}" for state, count in states.items()) + failed
 
     def line(self, name: str) -> str:
         """A study in one line: trials so far, belief of the EMM, what is training at which N and how far."""
-        verdict = self.studies.verdict(name)
-        running = [self._running(*trial) for trial in self.running.values() if trial[0].spec.name == name]
-        doing = "training " + ", ".join(running) if running else "waiting" if verdict.state == "searching" else verdict.state
+        verdict = self.verdicts[name]
+        running = [trial for trial in self.running.values() if trial[0].spec.name == name]
+        doing = ", ".join(f"N={record.spec.n} {_progress(report)}" for record, report in running) or self._state(name)
         return f"{name}  {verdict.n_trials} trials  {belief_text(verdict, self.studies.options(name))}  {doing}"
-
-    @staticmethod
-    def _running(record: TrialRecord, report: dict[str, Any]) -> str:
-        left = report.get("seconds_left")
-        return f"N={record.spec.n} {report.get('progress', 0.0):.0%}" + (f" ({left:.0f} s left)" if left else "")
 
     def _print(self, *lines: str) -> None:
         for line in lines:
             self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _progress(report: dict[str, Any]) -> str:
+    left = report.get("seconds_left")
+    return f"{report.get('state', 'starting')} {report.get('progress', 0.0):.0%}" + (f", {_time(left)} left" if left else "")
+
+
+def _time(seconds: float) -> str:
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{seconds:.0f} s" if seconds < 120 else f"{hours}:{minutes:02d} h" if hours else f"{minutes} min"
 
 
 def finished_line(result: Result, verdict: Verdict, options: Options) -> str:

@@ -5,30 +5,32 @@ is found by its tag `emm.key` before it is created, and only what differs is wri
 after a restart, after an error, into an empty database. `View` writes and raises; `Tracker` writes in a thread, best effort.
 """
 
-import io
 import logging
 import math
 import queue
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
+from matplotlib.figure import Figure
 
 from search_spaces.space import SearchSpace
 from sweep import ui
 from sweep.bisection import Verdict
+from sweep.charts import figures_of, training_figure
+from sweep.figures import as_pdf, as_png, study_figure
+from sweep.gallery import Pictures, gallery_figure, measured
 from sweep.summary import StudySummary, SweepSummary
 from trainables.config import key_of
 from trainables.datasets import ImageData
 from trainables.errors import UserError
-from trainables.memorization import Neighbours
-from trainables.result import MEASUREMENT, Result, Snapshot, TrialRecord, trial_directory
+from trainables.result import Result, Snapshot, TrialRecord
 from trainables.storage import Storage
 
 if TYPE_CHECKING:  # importing mlflow takes seconds: only the thread that writes does it
@@ -38,6 +40,10 @@ log = logging.getLogger(__name__)
 
 NOTE = "mlflow.note.content"  # the description on the page of a run, in Markdown
 MAX_FAILURES, PAUSE_SECONDS = 3, 60.0  # so many failures in a row, and nothing is tried for so long
+
+DPI = 120  # of the gallery: a wider one would push MLflow's columns aside
+HARDWARE = ("device", "name", "threads", "host")  # tags of a trial: what it ran on
+OVERVIEWS = ("emm", "contrasts", "cost")  # figures of the sweep run
 
 NOTHING: Mapping[str, Any] = {}
 
@@ -90,6 +96,8 @@ class Tracker:
         self._failures, self._paused_until, self._logged = 0, 0.0, set[type]()
         self._tasks: queue.SimpleQueue[Callable[[View], None] | None] = queue.SimpleQueue()
         self._tasks.put(lambda view: view.sync(summary, live=True))
+        self._tasks.put(self._watch)
+        self._monitor: Any = None
         ui.prepare_environment()
         self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
         self._thread.start()
@@ -115,13 +123,17 @@ class Tracker:
     def trial_stopped(self, record: TrialRecord) -> None:
         self._tasks.put(lambda view: view.trial_status(record, "KILLED"))
 
-    def close(self, timeout: float = 30.0, final: SweepSummary | None = None) -> None:
-        """Writes what is left and what was missed, for at most `timeout` seconds; `final`: what the sweep came to."""
+    def close(self, timeout: float = 60.0, final: SweepSummary | None = None) -> bool:
+        """Writes what is left and what was missed, for at most `timeout` seconds; `final`: what the sweep came to.
+
+        Returns whether MLflow holds everything now.
+        """
         self._final = final
         self._tasks.put(None)
         self._thread.join(timeout)
-        if self._thread.is_alive() or self.missed:
+        if lacks := self._thread.is_alive() or bool(self.missed):
             log.warning("MLflow lacks some of this sweep; `emm sync` writes it")
+        return not lacks
 
     def _update(self, record: TrialRecord, running: Sequence[TrialRecord] = (), results: Sequence[Result] = ()) -> StudySummary:
         """The study of `record` as it is now, `record` being in what is given and nowhere else."""
@@ -141,9 +153,14 @@ class Tracker:
                 self.missed += 1
             else:
                 self._attempt(task)
+        if self._monitor:
+            self._monitor.finish()
         final = self._final or replace(self._summary, studies=list(self._studies.values()))
         if self._attempt(lambda view: view.sync(final, live=False)):
             self.missed = 0
+
+    def _watch(self, view: "View") -> None:
+        self._monitor = view.monitor()
 
     def _attempt(self, task: Callable[["View"], None]) -> bool:
         try:
@@ -168,6 +185,7 @@ class View:
         from mlflow import MlflowClient, entities
 
         self.space, self.storage, self.destination = space, storage, destination
+        self.pictures = Pictures(storage, destination.images, destination.data)
         self.factors = {named.name: ui.texts(named.factors) for named in space.configurations}
         self.key = ui.sweep_key(space, storage)
         self.client, self.entities = MlflowClient(destination.uri), entities
@@ -177,7 +195,7 @@ class View:
 
     def _experiment(self) -> str:
         tags = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens with runs, not with chats
-        tags[ui.VIEW + self.key] = ui.studies_table(self.space, self.key)
+        tags |= ui.views(self.space, self.key)
         found = self.client.get_experiment_by_name(ui.EXPERIMENT)
         if found is None:
             found = self.client.get_experiment(self.client.create_experiment(ui.EXPERIMENT, self.destination.artifacts))
@@ -199,12 +217,50 @@ class View:
         images_trained = sum(study.images_trained for study in summary.studies)
         self._log(key, {"studies": len(summary.studies), "studies_decided": decided, "images_trained": images_trained})
         self._status(key, "FINISHED" if decided == len(summary.studies) else unfinished)
+        if not live:
+            drawn = {name: draw for name, draw in figures_of(summary).items() if name in OVERVIEWS}
+            self._draw(key, summary.as_json(), drawn, ui.sweep_note(self.space))
 
     def study_updated(self, study: StudySummary, live: bool) -> None:
         key, verdict = self._study(study.name), study.verdict
         tags = {"emm.verdict": verdict.state, "emm.reason": verdict.reason, "emm.target": str(study.options.target)}
         self._log(key, ui.study_numbers(study), tags=tags, step=verdict.n_trials)
         self._status(key, "FINISHED" if verdict.state != "searching" else "RUNNING" if live else "KILLED")
+        if study.complete and (verdict.state != "searching" or not live):
+            search = self.space.search
+            drawn = {"r_mem": partial(study_figure, study, search.target, search.n_low, search.n_high)}
+            self._draw(key, study.as_json(), {**drawn, "training": partial(training_figure, study)}, ui.study_note(study))
+
+    def _draw(self, key: str, content: Mapping[str, Any], figures: Mapping[str, Callable[[], Figure]], note: str) -> None:
+        """Figures of a run and, with them, its description; they are made again only if their `content` is another."""
+        fingerprint, run = key_of(content), self.runs[key]
+        if run.data.tags.get("emm.figures") == fingerprint:
+            return
+        made = {name: draw() for name, draw in figures.items()}
+        files = {f"figures/{name}.png": as_png(figure) for name, figure in made.items()}
+        self._log_files(run.info.run_id, files | {f"figures/{name}.pdf": as_pdf(figure) for name, figure in made.items()})
+        shown = "\n\n".join(ui.picture(run.info.run_id, path) for path in files)
+        self._log(key, tags={NOTE: f"{note}\n\n{shown}", "emm.figures": fingerprint})
+
+    def _log_files(self, run_id: str, files: Mapping[str, bytes]) -> None:
+        with tempfile.TemporaryDirectory() as directory:
+            for name, content in files.items():
+                path = Path(directory) / name
+                path.parent.mkdir(exist_ok=True)
+                path.write_bytes(content)
+            self.client.log_artifacts(run_id, directory)
+
+    def monitor(self) -> Any:
+        """Starts to watch the node that this runs on (CPU, memory, disk, network; GPUs if NVML is there), once a minute.
+
+        Its `finish` ends that. Other nodes are not watched.
+        """
+        from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+        run_id, uri = self.runs[self._sweep()].info.run_id, self.destination.uri
+        monitor = SystemMetricsMonitor(run_id, samples_before_logging=6, resume_logging=True, tracking_uri=uri)
+        monitor.start()
+        return monitor
 
     def trial_status(self, record: TrialRecord, status: str) -> None:
         key = self._trial(record)
@@ -239,8 +295,10 @@ class View:
         self.trial_curve(result, result.curve, end - result.seconds)
         if result.complete:
             self._log_measurement(self.runs[key].info.run_id, result)
-        cause = {} if result.cause is None else {"emm.cause": result.cause}
-        self._log(key, tags={**cause, "emm.written": result.measurement_key})  # the last thing but the status
+        tags = {f"emm.{name}": value for name, value in result.hardware.items() if name in HARDWARE}
+        if result.cause is not None:
+            tags["emm.cause"] = result.cause
+        self._log(key, tags={**tags, "emm.written": result.measurement_key})  # the last thing but the status
         self._status(key, "FINISHED" if result.complete else "FAILED", at=end)
 
     def _is_written(self, key: str, record: TrialRecord) -> bool:
@@ -249,38 +307,20 @@ class View:
 
     def _log_measurement(self, run_id: str, result: Result) -> None:
         """Distances and neighbours (positions in the whole data set) of every sample, and the pictures that are allowed."""
-        content = trial_directory(self.storage, result.training_key).read(MEASUREMENT)
-        if content is None:
+        if (found := measured(self.storage, result)) is None:
             return
-        with np.load(io.BytesIO(content)) as kept:
-            found = Neighbours(kept["d1"], kept["d2"], kept["subset"][kept["i1"]], kept["subset"][kept["i2"]])
-            samples = kept["images"]
-        memorized = found.memorized(result.measurement.k)
-        self.client.log_text(run_id, ui.distances_table(found, memorized), "distances.csv")
-        if self.destination.images == "none":
-            return
-        training = self._training_images(result)
-        self.client.log_image(run_id, ui.gallery(samples, found, memorized, training), "samples.png")
-        self.client.set_tag(run_id, NOTE, ui.gallery_note(run_id, training is not None))
-
-    def _training_images(self, result: Result) -> NDArray[np.uint8] | None:
-        """The data of a trial, if they may be shown and are still at hand."""
-        if self.destination.images != "pairs" or self.destination.data is None:
-            return None
-        try:
-            data = self.destination.data(result.spec.name)
-        except UserError:
-            return None
-        return data.images if data.digest == result.data.digest else None
+        files = {"distances.csv": ui.distances_table(found.found, found.memorized).encode()}
+        if (gallery := self.pictures.of(result, found)) is not None:
+            files["samples.png"] = as_png(gallery_figure(gallery), DPI)
+            self.client.set_tag(run_id, NOTE, ui.gallery_note(run_id, gallery.training is not None))
+        self._log_files(run_id, files)
 
     def _sweep(self) -> str:
         tags = {"emm.space": self.space.name, "emm.storage": self.storage.shown, NOTE: ui.sweep_note(self.space)}
         return self._open(self.key, "sweep", self.space.name, tags)
 
     def _study(self, name: str) -> str:
-        note = f"EMM: the largest N of which {name} still memorizes a share of {self.space.search.target}; 95 % interval."
-        tags = {"emm.study": name, NOTE: note}
-        key = self._open(key_of({"sweep": self.key, "study": name}), "study", name, tags, self._sweep())
+        key = self._open(key_of({"sweep": self.key, "study": name}), "study", name, {"emm.study": name}, self._sweep())
         self._log(key, params={"configuration": name, **self.factors[name]})
         return key
 

@@ -9,20 +9,21 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import IO, Any
 from urllib.error import HTTPError
 from urllib.parse import quote
-from urllib.request import ProxyHandler, build_opener
+from urllib.request import ProxyHandler, Request, build_opener
 
 import numpy as np
 from numpy.typing import NDArray
 
 from search_spaces.space import SearchSpace
 from sweep.summary import StudySummary, read_space
+from sweep.wording import belief_text
 from trainables.config import key_of
 from trainables.errors import UserError
 from trainables.memorization import Neighbours, r_mem_interval
@@ -41,12 +42,11 @@ ENVIRONMENT = {
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # its seven processes outlive the server
 }
 VIEW = "mlflow.sharedViewState."  # and a key: the tag of an experiment in which MLflow keeps a view of its page of runs
+STUDY_COLUMNS = ("emm", "emm_low", "emm_high", "slope", "images_trained", "seconds")
+TRIAL_COLUMNS = ("r_mem", "r_mem_low", "r_mem_high", "median_d1", "images_trained", "seconds")
+MAX_COMPARED = 100  # runs on a page, beyond which MLflow becomes slow
 START_SECONDS, STOP_SECONDS = 120.0, 10.0
-N_PICTURES = 64
-MIN_PIXELS, GAP, FRAME = 48, 3, 3  # side of a picture, space around it, width of its frame
-MEMORIZED = (230, 159, 0)  # colour of the frame
-
-UInt8 = NDArray[np.uint8]
+TRIALS = "-trials"  # after the key of a sweep: the key of the view of its trials
 
 
 def prepare_environment() -> None:
@@ -65,30 +65,77 @@ def sweep_key(space: SearchSpace, storage: Storage) -> str:
     return key_of({"space": space.name, "storage": storage.root if storage.is_local else storage.shown})
 
 
-def studies_table(space: SearchSpace, key: str) -> str:
-    """The studies of the sweep `key` as a table, for the tag `VIEW` + `key` of the experiment."""
-    factors = [f"params.`{path.rsplit('.', 1)[-1]}`" for path in space.vary]
-    metrics = [f"metrics.`{name}`" for name in ("emm", "emm_low", "emm_high", "sd", "n_trials", "images_trained")]
-    view = {
-        "searchFilter": f"tags.`emm.level` = 'study' and tags.`emm.sweep` = '{key}'",
+def views(space: SearchSpace, key: str) -> dict[str, str]:
+    """Tags of the experiment that keep two views of the sweep `key`: its studies and its trials, as tables and as charts."""
+    factors = [path.rsplit(".", 1)[-1] for path in space.vary]
+    bars = [_chart("BAR", metricKey=name) for name in ("emm", "slope", "images_trained", "seconds")]
+    against = [_chart("SCATTER", xaxis=_axis("PARAM", factor), yaxis=_axis("METRIC", "emm")) for factor in factors]
+    studies = _view(key, "study", [*_params(factors), "tags.`emm.verdict`", *_metrics(STUDY_COLUMNS)], [*against, *bars])
+    line = _chart(
+        "LINE", metricKey="r_mem_snapshot", selectedMetricKeys=["r_mem_snapshot"], xAxisKey="step", scaleType="linear"
+    )
+    point = _chart("SCATTER", xaxis=_axis("PARAM", "n"), yaxis=_axis("METRIC", "r_mem"))
+    trials = _view(key, "trial", [*_params([*factors, "n", "seed"]), *_metrics(TRIAL_COLUMNS)], [line, point])
+    return {VIEW + key: json.dumps(studies), VIEW + key + TRIALS: json.dumps(trials)}
+
+
+def _view(key: str, level: str, columns: Sequence[str], charts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "searchFilter": f"tags.`emm.level` = '{level}' and tags.`emm.sweep` = '{key}'",
         "orderByKey": "attributes.`start_time`",
         "orderByAsc": True,
-        "selectedColumns": [*factors, "tags.`emm.verdict`", *metrics],
+        "selectedColumns": columns,
+        "runsHiddenMode": "SHOWALL",  # in charts; by default the first ten
+        "compareRunCharts": charts,
+        "compareRunSections": [{"uuid": "emm", "name": "EMM", "display": True, "isReordered": False}],
     }
-    return json.dumps(view)
 
 
-def studies_url(server: str, key: str) -> str:
-    """Where a running `server` shows that table. Raises UserError if the sweep is not in it, OSError if it does not answer."""
-    address = f"{server}/api/2.0/mlflow/experiments/get-by-name?experiment_name={quote(EXPERIMENT)}"
+def _chart(kind: str, **fields: Any) -> dict[str, Any]:
+    what = " ".join(str(one.get("key", "") if isinstance(one, dict) else one) for one in fields.values())
+    common = {"metricSectionId": "emm", "runsCountToCompare": 100, "deleted": False, "isGenerated": False}
+    return {"type": kind, "uuid": f"emm-{kind} {what}", **common, **fields}
+
+
+def _axis(kind: str, name: str) -> dict[str, str]:
+    return {"type": kind, "key": name}
+
+
+def _params(names: Sequence[str]) -> list[str]:
+    return [f"params.`{name}`" for name in names]
+
+
+def _metrics(names: Sequence[str]) -> list[str]:
+    return [f"metrics.`{name}`" for name in names]
+
+
+def urls(server: str, key: str) -> dict[str, str]:
+    """Where a running `server` shows what. Raises UserError if it lacks the sweep, OSError if it does not answer."""
     try:
-        with build_opener(ProxyHandler({})).open(address, timeout=10) as answer:
-            experiment = json.load(answer)["experiment"]
+        experiment = _ask(f"{server}/api/2.0/mlflow/experiments/get-by-name?experiment_name={quote(EXPERIMENT)}")["experiment"]
     except HTTPError:
         experiment = {}
     if VIEW + key not in [tag["key"] for tag in experiment.get("tags", [])]:
         raise UserError("this MLflow lacks the sweep; `emm sync DIR` writes it (if DIR was moved, delete its mlflow.db first)")
-    return f"{server}/#/experiments/{experiment['experiment_id']}/runs?workflowType=machine_learning&viewStateShareKey={key}"
+    number = experiment["experiment_id"]
+    wanted = {"experiment_ids": [number], "filter": f"tags.`emm.level` = 'study' and tags.`emm.sweep` = '{key}'"}
+    ids = [run["info"]["run_id"] for run in _ask(f"{server}/api/2.0/mlflow/runs/search", wanted).get("runs", [])]
+    runs = f"{server}/#/experiments/{number}/runs?workflowType=machine_learning&viewStateShareKey={key}"
+    chosen = quote(json.dumps(ids[:MAX_COMPARED])), quote(json.dumps([number]))
+    return {
+        "studies": runs,
+        "charts": f"{runs}&compareRunsMode=CHART",
+        "compare": f"{server}/#/compare-runs?runs={chosen[0]}&experiments={chosen[1]}&workflowType=machine_learning",
+        "trials": f"{runs}{TRIALS}&compareRunsMode=CHART",
+    }
+
+
+def _ask(address: str, content: Any = None) -> Any:
+    """A server's answer as JSON; without a proxy, which would be asked for loopback too."""
+    body = None if content is None else json.dumps(content).encode()
+    request = Request(address, body, {} if body is None else {"Content-Type": "application/json"})
+    with build_opener(ProxyHandler({})).open(request, timeout=10) as answer:
+        return json.load(answer)
 
 
 def study_numbers(study: StudySummary) -> dict[str, float | None]:
@@ -96,6 +143,7 @@ def study_numbers(study: StudySummary) -> dict[str, float | None]:
     known = {name: getattr(study.verdict, name) for name in ("emm", "emm_low", "emm_high", "sd")}
     return {
         **{name: None if value is None else float(f"{value:.5g}") for name, value in known.items()},
+        "slope": None if study.belief is None else float(f"{study.belief.slope:.3g}"),
         "n_trials": study.verdict.n_trials,
         "images_trained": study.images_trained,
         "seconds": sum(result.seconds for result in study.results),
@@ -158,37 +206,37 @@ def one_line(error: Exception) -> str:
 
 
 def sweep_note(space: SearchSpace) -> str:
-    note = f"**{space.question}**\n\nExpected: {space.expectation}. Source: {space.source}.\n\n"
-    return note + f"N from {space.search.n_low} to {space.search.n_high}, target R_mem {space.search.target}."
+    """Markdown for the page of the sweep run."""
+    search = space.search
+    return (
+        f"**{space.question}**\n\nExpected: {space.expectation}. Source: {space.source}.\n\n"
+        f"EMM is the largest N of which a configuration memorizes a share of {search.target:g}, sought from "
+        f"{search.n_low:,} to {search.n_high:,}. Below this run are the *studies*, one of each configuration, and below these "
+        "their *trials*. `emm.verdict`: found, below_range, above_range, unresolved or searching; emm_low and emm_high: 95 % "
+        "interval; slope: fall of logit R_mem per e-fold of N at the EMM.\n\n"
+        "System metrics are those of the node that the driver runs on; what a trial ran on is in its tags."
+    )
+
+
+def study_note(study: StudySummary) -> str:
+    """Markdown for the page of a study run."""
+    options, verdict = study.options, study.verdict
+    return (
+        f"**{study.name}**: {verdict.state}, {belief_text(verdict, options)} ({verdict.reason}).\n\n"
+        f"EMM is the largest N of which it memorizes a share of {options.target:g}. Each point is a trial: one training at one "
+        "N, with the sampling error of its R_mem; the band is where 95 % of further trials are expected."
+    )
 
 
 def gallery_note(run_id: str, pairs: bool) -> str:
-    shown = "First samples, each above its nearest training image" if pairs else "First samples"
-    return f"{shown}; memorized ones are framed.\n\n![samples](get-artifact?path=samples.png&run_uuid={run_id})"
+    """Markdown for the page of a trial run."""
+    nearest = ", each with its nearest and second nearest training image and the distances to them" if pairs else ""
+    return f"The first generated images{nearest}; memorized ones are framed.\n\n{picture(run_id, 'samples.png')}"
 
 
-def gallery(samples: UInt8, found: Neighbours, memorized: NDArray[np.bool_], training: UInt8 | None) -> UInt8:
-    """The first samples as drawn, ordered by d1 / d2; below each its nearest `training` image, if given."""
-    order = np.argsort(found.d1[:N_PICTURES] / np.maximum(found.d2[:N_PICTURES], 1e-9), kind="stable")
-    return make_grid(samples[order], None if training is None else training[found.i1[order]], memorized[order])
-
-
-def make_grid(generated: UInt8, nearest: UInt8 | None, memorized: NDArray[np.bool_], columns: int = 16) -> UInt8:
-    """Generated images [n, C, R, R], each above its nearest training image if there is one -> [height, width, 3].
-
-    Small images are enlarged by a whole factor; memorized ones ([n] bool) have a frame.
-    """
-    scale = max(1, -(-MIN_PIXELS // generated.shape[-1]))
-    rows = [images.repeat(scale, 2).repeat(scale, 3) for images in (generated, nearest) if images is not None]
-    strip = np.full((*rows[0].shape[:2], GAP, rows[0].shape[3]), 255, np.uint8)
-    pictures = rows[0] if nearest is None else np.concatenate([rows[0], strip, rows[1]], axis=2)
-    n, _, height, width = pictures.shape
-    border = GAP + FRAME
-    tiles = np.full((-(-n // columns) * columns, height + 2 * border, width + 2 * border, 3), 255, np.uint8)
-    tiles[:n][memorized, GAP:-GAP, GAP:-GAP] = MEMORIZED
-    tiles[:n, border:-border, border:-border] = pictures.transpose(0, 2, 3, 1)  # grey: one channel for all three
-    lines = tiles.reshape(-1, columns, *tiles.shape[1:]).swapaxes(1, 2)
-    return lines.reshape(-1, columns * tiles.shape[2], 3)
+def picture(run_id: str, path: str) -> str:
+    """Markdown that shows an artifact of a run."""
+    return f"![{path}](get-artifact?path={quote(path, safe='')}&run_uuid={run_id})"
 
 
 def serve(storage: Storage, directory: Path, port: int | None = None) -> None:
@@ -196,7 +244,9 @@ def serve(storage: Storage, directory: Path, port: int | None = None) -> None:
     key = sweep_key(read_space(storage), storage)
     signal.signal(signal.SIGTERM, _interrupt)  # so that the server never outlives us
     with suppress(KeyboardInterrupt), server(directory, port) as address:
-        print(f"the studies: {studies_url(address, key)}\nCtrl-C ends it", flush=True)
+        for what, url in urls(address, key).items():
+            print(f"{what:<8} {url}")
+        print("Ctrl-C ends it", flush=True)
         signal.pause()
 
 

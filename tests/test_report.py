@@ -13,13 +13,14 @@ import pytest
 from matplotlib.figure import Figure
 from rich.console import Console
 
-import sweep.report
+import sweep.charts
 from search_spaces.space import Search, SearchSpace
 from search_spaces.table import SPACES
 from sweep.bisection import Options, Verdict
+from sweep.cautions import cautions
 from sweep.figures import as_pdf, as_png, study_figure, sweep_figure
-from sweep.report import _neighbours, cautions, contrast_lines, human, print_table, table, write_report
-from sweep.summary import StudySummary, SweepSummary, summary_of
+from sweep.report import contrast_lines, human, print_table, table, write_report
+from sweep.summary import StudySummary, SweepSummary, neighbours, summary_of
 from sweep.wording import amount, ends_text
 from trainables.config import Measurement, TrialSpec
 from trainables.memorization import r_mem_interval
@@ -205,8 +206,9 @@ def test_files_beside_the_page(real: SweepSummary, index: Path) -> None:
     assert [(r["configuration"], int(r["n"])) for r in rows[:2]] == [("width=8", 8), ("width=8", 24)]
     assert [float(r["r_mem"]) for r in rows[:6]] == [t["r_mem"] for t in real.as_json()["configurations"][0]["trials"]]
     names = {path.name for path in index.parent.iterdir()}
-    figures = {f"{name}.{kind}" for name in ("emm", "study-01-width-8", "study-02-width-16") for kind in ("pdf", "png")}
-    assert names == {"index.html", "report.json", "trials.csv", *figures}
+    figures = {f"{name}.{kind}" for name in ("emm", "cost", "study-01-width-8", "study-02-width-16") for kind in ("pdf", "png")}
+    tables = {f"{name}.tex" for name in ("configurations", "scale", "contrasts", "trials")}
+    assert names == {"index.html", "report.json", "trials.csv", *figures, *tables}
     before = {name: (index.parent / name).read_bytes() for name in names}
     write_report(real, index.parent)
     assert {path.name: path.read_bytes() for path in index.parent.iterdir()} == before  # nothing but the summary decides
@@ -222,7 +224,7 @@ def test_nothing_is_loaded_from_elsewhere(index: Path) -> None:
     page = Page(index.read_text())
     assert [tag for tag, _ in page.tags if tag in ("script", "link", "iframe", "object")] == []
     sources = [attributes[key] or "" for _, attributes in page.tags for key in ("src", "href") if key in attributes]
-    assert len(sources) == 1 + len(NAMES)
+    assert len(sources) == 2 + len(NAMES)
     assert all(source.startswith("data:image/png;base64,") for source in sources)
     policy = [
         attributes["content"] for tag, attributes in page.tags if attributes.get("http-equiv") == "Content-Security-Policy"
@@ -291,7 +293,7 @@ def test_contrasts_are_ratios_of_emms() -> None:
 def test_neighbours_differ_by_one_step_of_one_factor() -> None:
     grid = [{"width": w, "multipliers": m} for w in (8, 16, 32) for m in ([1, 2], [2, 2])]
     summary = sweep_of(*(study(str(i), VERDICTS["found"], factors=factors) for i, factors in enumerate(grid)))
-    pairs = [(a.name, b.name) for a, b in _neighbours(summary.studies)]
+    pairs = [(a.name, b.name) for a, b in neighbours(summary.studies)]
     assert pairs == [(str(a), str(b)) for a, b in ((0, 1), (0, 2), (1, 3), (2, 3), (2, 4), (3, 5), (4, 5))]
 
 
@@ -346,12 +348,12 @@ def test_nothing_is_known_yet(tmp_path: Path) -> None:
 
 
 def test_forty_configurations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sweep.report, "study_figure", lambda *_: Figure((1, 1)))  # forty real ones take half a minute
+    monkeypatch.setattr(sweep.charts, "study_figure", lambda *_: Figure((1, 1)))  # forty real ones take half a minute
     verdicts = [found(10.0 + i, 9.0 + i, 12.0 + i) for i in range(40)]
     summary = sweep_of(*(study(f"c{i}", v, [trial(f"c{i}", 20, 0)]) for i, v in enumerate(verdicts)))
     page = page_of(summary, tmp_path)
     assert [row[2] for row in page.tables["configurations"][1:]] == [amount(10 + i) for i in range(40)]
-    assert sum(tag == "img" for tag, _ in page.tags) == 41
+    assert sum(tag == "img" for tag, _ in page.tags) == 3 + 40
     assert len(list(tmp_path.glob("study-*.pdf"))) == 40
     assert (tmp_path / "index.html").stat().st_size < 10e6
 

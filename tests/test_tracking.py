@@ -15,14 +15,13 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from PIL import Image
 
 from search_spaces.space import Search, SearchSpace
 from sweep.summary import SWEEP, SweepSummary, summarize
 from sweep.tracking import Destination, Tracker, View, sync
-from sweep.ui import DATABASE, local_tracking, make_grid, server, studies_url, sweep_key
+from sweep.ui import DATABASE, local_tracking, server, sweep_key, urls
 from trainables.config import EDM, Configuration, DDPMpp, Digits, Measurement, Optimum, StandardTrainer, TrialSpec
-from trainables.datasets import ImageData, load
+from trainables.datasets import load
 from trainables.errors import UserError
 from trainables.memorization import r_mem_interval
 from trainables.result import MEASUREMENT, RESULT, Result, trial_directory
@@ -128,7 +127,7 @@ def content(where: Destination) -> Any:
     return {
         name: (
             run.info.status,
-            run.data.metrics,
+            {name: value for name, value in run.data.metrics.items() if not name.startswith("system/")},
             run.data.params,
             {tag: value for tag, value in run.data.tags.items() if not tag.startswith("mlflow.")},
             history(where, run, "r_mem_snapshot"),
@@ -151,7 +150,7 @@ def test_a_sweep_as_it_runs(empty: Sweep) -> None:
     tracker.trial_finished(trial.result)
     stopped = empty.trial("width=4", 16, 1)
     tracker.trial_started(stopped.started)
-    tracker.close(40)
+    assert tracker.close(40)
     assert tracker.missed == 0
 
     found, result = runs(where), trial.result
@@ -181,6 +180,40 @@ def test_a_sweep_as_it_runs(empty: Sweep) -> None:
     assert study.data.metrics["emm"] == pytest.approx(verdict.emm, rel=1e-4)
     assert study.data.metrics["images_trained"] == 32
     assert study.data.tags["emm.verdict"] == "searching"
+
+
+def test_figures_and_descriptions_of_studies_and_sweep(empty: Sweep) -> None:
+    empty.finished("width=4", 8, 0)
+    where = destination(empty)
+    sync(empty.summary, empty.storage, where)
+    found = runs(where)
+    both = [f"figures/{name}.{kind}" for name in ("r_mem", "training") for kind in ("pdf", "png")]
+    assert sorted(artifacts(found["width=4"])) == both
+    assert artifacts(found["width=8"]) == {}  # there is nothing to show
+    assert set(artifacts(found["tiny"])) == {f"figures/{name}.{kind}" for name in ("emm", "cost") for kind in ("pdf", "png")}
+    note = found["width=4"].data.tags["mlflow.note.content"]
+    assert "**width=4**: searching, EMM " in note
+    assert f"get-artifact?path=figures%2Fr_mem.png&run_uuid={found['width=4'].info.run_id}" in note
+    assert "Does it copy?" in found["tiny"].data.tags["mlflow.note.content"]
+    drawn = {path: file.stat().st_mtime_ns for path, file in artifacts(found["width=4"]).items()}
+    sync(empty.summary, empty.storage, where)
+    assert {path: file.stat().st_mtime_ns for path, file in artifacts(runs(where)["width=4"]).items()} == drawn
+    empty.finished("width=4", 16, 1)
+    sync(empty.summary, empty.storage, where)
+    assert all(file.stat().st_mtime_ns > drawn[path] for path, file in artifacts(runs(where)["width=4"]).items())
+
+
+def test_the_drivers_node_is_watched_while_a_sweep_runs(empty: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.2")
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLES_BEFORE_LOGGING", "1")
+    where = destination(empty)
+    for steps in (1, 2):  # a new driver goes on after the last step
+        tracker = track(empty, where)
+        time.sleep(2)
+        assert tracker.close(40)
+        recorded = [step for step, _ in history(where, runs(where)["tiny"], "system/cpu_utilization_percentage")]
+        assert recorded == list(range(len(recorded)))
+        assert len(recorded) >= steps
 
 
 def test_distances_are_kept_with_positions_in_the_whole_data_set(empty: Sweep) -> None:
@@ -282,33 +315,7 @@ def test_pictures_are_those_that_are_allowed(empty: Sweep, images: str) -> None:
     if images == "none":
         assert "mlflow.note.content" not in run.data.tags
     else:
-        with Image.open(artifacts(run)["samples.png"]) as picture:
-            assert picture.height == 2 * (48 + 12 if images == "generated" else 2 * 48 + 3 + 12)
-
-
-@pytest.mark.parametrize("data", [None, lambda name: (_ for _ in ()).throw(UserError("gone")), lambda name: OTHER])
-def test_training_images_are_left_out_where_the_data_are_not_at_hand(empty: Sweep, data: Any) -> None:
-    empty.finished("width=4", 8, 0)
-    where = replace(destination(empty), data=data)
-    sync(empty.summary, empty.storage, where)
-    with Image.open(artifacts(runs(where)["width=4 N=8 seed=0"])["samples.png"]) as picture:
-        assert picture.height == 2 * (48 + 12)
-
-
-OTHER = ImageData.of(DIGITS.images[:10], None, "digits")
-
-
-def test_grid_shows_each_sample_above_its_neighbour() -> None:
-    generated = np.full((3, 1, 8, 8), 200, np.uint8)
-    nearest = np.full((3, 1, 8, 8), 100, np.uint8)
-    grid = make_grid(generated, nearest, np.array([True, False, False]), columns=2)
-    assert grid.shape == (2 * (2 * 48 + 3 + 12), 2 * (48 + 12), 3)
-    assert grid[30, 30].tolist() == [200] * 3
-    assert grid[80, 30].tolist() == [100] * 3
-    assert grid[4, 30].tolist() == [230, 159, 0]  # the frame
-    assert grid[4, 90].tolist() == [255] * 3
-    assert (grid[111:, 60:] == 255).all()  # no fourth one
-    assert make_grid(np.zeros((1, 3, 64, 64), np.uint8), None, np.array([False]), columns=1).shape == (76, 76, 3)
+        assert ("second nearest training image" in run.data.tags["mlflow.note.content"]) is (images == "pairs")
 
 
 def test_a_dead_server_costs_the_driver_nothing(empty: Sweep, caplog: pytest.LogCaptureFixture) -> None:
@@ -325,7 +332,7 @@ def test_a_dead_server_costs_the_driver_nothing(empty: Sweep, caplog: pytest.Log
             tracker.trial_stopped(result)
         assert time.monotonic() - begin < 2
         begin = time.monotonic()
-        tracker.close(3)
+        assert not tracker.close(3)
         assert time.monotonic() - begin < 4
         with pytest.raises(UserError, match="MLflow at http"):
             sync(empty.summary, empty.storage, where)
@@ -359,11 +366,12 @@ def served(tmp_path_factory: pytest.TempPathFactory, blank: Path) -> Iterator[tu
 @pytest.mark.timeout(120)
 def test_a_server_shows_and_takes_the_same_runs(served: tuple[Sweep, str]) -> None:
     sweep, address = served
-    url = studies_url(address, sweep_key(SPACE, sweep.storage))
-    assert url.startswith(f"{address}/#/experiments/1/runs?workflowType=machine_learning&viewStateShareKey=")
-    with pytest.raises(UserError, match="emm sync"):
-        studies_url(address, "another sweep")
+    shown = urls(address, sweep_key(SPACE, sweep.storage))
+    assert shown["studies"].startswith(f"{address}/#/experiments/1/runs?workflowType=machine_learning&viewStateShareKey=")
     before = runs(address)
+    assert all(before[name].info.run_id in shown["compare"] for name in ("width=4", "width=8"))
+    with pytest.raises(UserError, match="emm sync"):
+        urls(address, "another sweep")
     where = replace(destination(sweep), uri=address)
     tracker = track(sweep, where)
     tracker.trial_finished(sweep.finished("width=8", 16, 0))

@@ -1,0 +1,108 @@
+"""What may make an EMM mean something else than it seems, in one line each; and every cause of failure."""
+
+import math
+from collections import Counter
+
+from sweep.scale import near
+from sweep.summary import StudySummary, SweepSummary
+from sweep.wording import amount
+from trainables.result import DataSummary
+
+RISING = 0.05  # rise of R_mem from half to the end of the training that is worth a warning
+COLLAPSED = 0.5  # share of the distinct copied images to be expected under which copying counts as uneven
+
+
+def cautions(summary: SweepSummary) -> list[str]:
+    """A line for every trap that applies, those of the data first."""
+    lines = [
+        f"{data.source}: {data.duplicates:,} of {data.size:,} images equal another one; copies of them never count as memorized"
+        for data in data_sets(summary)
+        if data.duplicates
+    ]
+    lines += _across_data(summary)
+    for study in summary.studies:
+        checks = _alone, _rising, _low_ceiling, _large_share, _uneven, _accepted
+        found = *(check(study) for check in checks), *_failures(study)
+        lines += [f"{study.name}: {line}" for line in found if line]
+    return lines
+
+
+def data_sets(summary: SweepSummary) -> list[DataSummary]:
+    """Every data set that trials were trained on."""
+    return list({t.data.digest: t.data for s in summary.studies for t in [*s.results, *s.running]}.values())
+
+
+def _across_data(summary: SweepSummary) -> list[str]:
+    """Named with the density of each, since that is what the rule depends on."""
+    by_data: dict[str, StudySummary] = {}
+    for study in summary.studies:
+        if study.verdict.state == "found" and (digest := study.digest):
+            by_data.setdefault(digest, study)
+    if len(by_data) < 2:
+        return []
+    known = [f"{s.name}: {amount(s.scale.nn_distance)}" for s in by_data.values() if s.scale.nn_distance]
+    densities = f" (median distance of a training image to its nearest other one: {'; '.join(known)})" if known else ""
+    return [f"contrasts across {len(by_data)} data sets: the rule d1 < k d2 is tighter on denser data{densities}"]
+
+
+def _alone(study: StudySummary) -> str | None:
+    if not study.contradicts:
+        return None
+    return "its trials contradict what the other configurations have in common; its interval is from its own trials only"
+
+
+def _rising(study: StudySummary) -> str | None:
+    trials = near(study.complete, study.verdict.emm)
+    pairs = [(r.r_mem_half, r.r_mem_last) for r in trials if r.r_mem_half is not None and r.r_mem_last is not None]
+    if not pairs:
+        return None
+    half, last = (sum(values) / len(pairs) for values in zip(*pairs, strict=True))
+    centre, n_samples = (half + last) / 2, len(pairs) * study.results[0].measurement.n_selection
+    if last - half <= max(RISING, 2 * math.sqrt(2 * centre * (1 - centre) / n_samples)):
+        return None
+    return (
+        f"near the EMM, R_mem still rises: {half:.2f} at half of the training, {last:.2f} at its end "
+        f"(mean of {len(pairs)} trials); longer training may give a larger EMM"
+    )
+
+
+def _low_ceiling(study: StudySummary) -> str | None:
+    ceilings = [(r.ceiling, r.spec.n) for r in study.complete if r.ceiling is not None]
+    low, n = min(ceilings, default=(1.0, 0))
+    if low >= study.options.target:
+        return None
+    return f"even the closed-form optimum reaches only R_mem {low:.2f} at N = {n}, below the target {study.options.target:g}"
+
+
+def _large_share(study: StudySummary) -> str | None:
+    size = min((r.data.size for r in study.results), default=0)
+    n = study.options.high if study.verdict.state == "above_range" else study.verdict.emm
+    if not n or n <= size / 2:
+        return None
+    share = f"N = {n:.0f} is {n / size:.0%} of the {size:,} images that there are"
+    return f"{share}; above half, the verdict is for this data set only"
+
+
+def _uneven(study: StudySummary) -> str | None:
+    """Mode collapse looks like memorization: a few training images, copied over and over."""
+    trials = [r for r in near(study.complete, study.verdict.emm) if r.distinct_expected]
+    bad = [r for r in trials if r.distinct_copied < COLLAPSED * (r.distinct_expected or 0)]
+    if not bad:
+        return None
+    worst = min(bad, key=lambda r: r.distinct_copied / (r.distinct_expected or 1))
+    return (
+        f"few training images are copied again and again: {worst.distinct_copied} distinct ones at N = {worst.spec.n}, where "
+        f"even copying would give {worst.distinct_expected:.0f} ({len(bad)} of {len(trials)} trials near the EMM)"
+    )
+
+
+def _accepted(study: StudySummary) -> str | None:
+    count = sum(r.right_censored for r in study.complete)
+    if not count:
+        return None
+    return f"{count} of {len(study.complete)} trials ended early since R_mem was high enough; theirs is a lower bound"
+
+
+def _failures(study: StudySummary) -> list[str]:
+    causes = Counter(r.cause or "unknown cause" for r in study.results if not r.complete)
+    return [f"{count} {'trial' if count == 1 else 'trials'} failed: {cause}" for cause, count in causes.items()]
