@@ -36,7 +36,8 @@ def finished(sweep, n, seed, **more):
     share = np.arange(2000) / 2000
     ratio = np.select([share < r_mem(n, emm) for emm in EMMS.values()], [0.2, 0.3, 0.4], 0.8)
     with directory.writing(MEASUREMENT) as stream:
-        np.savez(stream, d1=100 * ratio, d2=np.full(2000, 100.0), i1=np.arange(2000) % n, i2=np.arange(2000) % n)
+        of, images = np.arange(2000) % n, np.zeros((2000, 1, 8, 8), np.uint8)
+        np.savez(stream, images=images, subset=np.arange(n), d1=100 * ratio, d2=np.full(2000, 100.0), i1=of, i2=of)
     found = int((ratio < 1 / 3).sum())
     outcome = {"complete": True, "r_mem": found / 2000, "n_memorized": found, "n_samples": 2000, "ceiling": 1.0, **more}
     result = Result(**dict(record), **outcome)
