@@ -337,7 +337,7 @@ def files(sweep, spec=SPEC):
 def test_a_finished_trial_is_left_alone(whole, monkeypatch):
     sweep, _, _ = whole
     before = files(sweep)
-    monkeypatch.setattr(trial, "Trainer", None)
+    monkeypatch.setattr(trial, "build_trainer", None)
     again = start(sweep, with_fields(SPEC, {"name": "other name", "measurement.batch": 999}))
     assert again.result == read_all(sweep)[0][0]
     assert again.step()["state"] == "complete"
