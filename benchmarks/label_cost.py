@@ -62,9 +62,7 @@ def main() -> None:
         for label_dim, step in steps.items():
             times[label_dim].append(seconds(step, device))
     plain, labelled = (statistics.median(taken) for taken in times.values())
-    print(
-        f"width {given.width}, batch {given.batch}, {device.type}, {torch.get_num_threads()} threads, median of {given.steps}"
-    )
+    print(f"width {given.width}, batch {given.batch}, {device.type}, median of {given.steps} steps")
     print(f"no labels {plain:.3f} s, {given.labels:,} labels {labelled:.3f} s: ratio {labelled / plain:.3f}")
 
 

@@ -109,12 +109,14 @@ class NoisePredictor(nn.Module):
 
     def __init__(self, components: int, width: int) -> None:
         super().__init__()
-        self.time = nn.Embedding(TIMES + 1, width)
-        self.layers = nn.ModuleList([nn.Linear(components, width), nn.Linear(width, width), nn.Linear(width, width)])
-        self.head = nn.Linear(width, components)
+        self.time = nn.Sequential(nn.Linear(16, width), nn.SiLU(), nn.Linear(width, width))
+        self.stem, self.head = nn.Linear(components, width), nn.Linear(width, components)
+        self.layers = nn.ModuleList(nn.Linear(width, width) for _ in range(4))
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(4))
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
-        h, embedding = x, self.time(time)
-        for layer in self.layers:
-            h = nn.functional.silu(layer(h) + embedding)
+        angles = time[:, None] / TIMES * math.pi * 2.0 ** torch.arange(8, device=x.device)
+        embedding, h = self.time(torch.cat([angles.sin(), angles.cos()], dim=1)), self.stem(x)
+        for layer, norm in zip(self.layers, self.norms, strict=True):
+            h = h + layer(nn.functional.silu(norm(h) + embedding))
         return self.head(h)
