@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from trainables import checkpoint
-from trainables.config import Measurement, TrialSpec, configuration_key, derive_seed, identity, key_of
+from trainables.config import Measurement, StandardTrainer, TrialSpec, configuration_key, derive_seed, identity, key_of
 from trainables.datasets import ImageData, subset_order
 from trainables.errors import TrialFailed
 from trainables.factors import Ints
@@ -249,7 +249,8 @@ class Trial:
         return self._measure(sample(denoiser, seeds, shape, how, self.device, self._sample_labels(seeds))).r_mem(how.k)
 
     def _measure(self, images: torch.Tensor) -> Neighbours:
-        flips = self.spec.configuration.trainer.augment == "flip"  # a mirrored copy is a copy of what was trained on
+        recipe = self.spec.configuration.trainer
+        flips = isinstance(recipe, StandardTrainer) and recipe.augment == "flip"  # a mirrored copy is a copy of what was seen
         return nearest_two(images, self.images, self.device, groups=self.groups, flips=flips)
 
     def _sample_labels(self, seeds: list[int]) -> torch.Tensor | None:
