@@ -214,9 +214,7 @@ def test_groups_and_mirror_images_against_brute_force(grouped, flips, max_bytes)
     of = np.concatenate([np.zeros(40, dtype=np.int64), rng.integers(0, 12, 30)])
     training = torch.from_numpy((sources[of] + rng.integers(-9, 9, (70, 1, 3, 4))).clip(0, 255).astype(np.uint8))
     training[::3] = training[::3].flip(-1)
-    samples = torch.from_numpy(
-        (sources[rng.integers(0, 12, 25)] + rng.integers(-9, 9, (25, 1, 3, 4))).clip(0, 255).astype(np.uint8)
-    )
+    samples = torch.from_numpy((sources[rng.integers(0, 12, 25)] + rng.integers(-9, 9, (25, 1, 3, 4))).clip(0, 255).astype(np.uint8))
     groups = of * 7 - 3 if grouped else None
     found = nearest_two(samples, training, groups=groups, flips=flips, max_bytes=max_bytes)
     d1, d2 = by_hand(samples, training, groups, flips)
