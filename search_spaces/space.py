@@ -80,7 +80,9 @@ class SearchSpace(Frozen):
     @property
     def images(self) -> Literal["none", "generated", "pairs"]:
         """Which pictures leave the storage: what is asked for; without that, none of a user's own data."""
-        private = any(isinstance(named.configuration.data, Folder | Arrays) for named in self.configurations)
+        data = [named.configuration.data for named in self.configurations]
+        sources = [*data, *(one.mix.data for one in data if one.mix)]
+        private = any(isinstance(source, Folder | Arrays) for source in sources)
         return self.tracking.images or ("none" if private else "pairs")
 
     def with_settings(self, settings: Mapping[str, Any]) -> "SearchSpace":

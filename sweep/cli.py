@@ -209,8 +209,7 @@ def sync(
 @app.command()
 def purge(directory: Sweep_, yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False) -> None:
     """Removes a sweep: trials, results, databases, report. MLflow servers keep what they have."""
-    from sweep.places import place
-    from sweep.places import purge as remove
+    from sweep.places import place, purge as remove
     from sweep.summary import read_space
     from trainables.result import read_all
 

@@ -9,8 +9,7 @@ import pytest
 from PIL import Image
 
 from sweep.figures import as_png
-from sweep.gallery import FRAMED, Measured, Pictures, gallery_figure, measured
-from sweep.gallery import Gallery as Shown
+from sweep.gallery import FRAMED, Gallery as Shown, Measured, Pictures, gallery_figure, measured
 from sweep.report import write_report
 from sweep.summary import summarize
 from tests.fakes import fake_space

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from trainables import checkpoint, trial
-from trainables import trainer as trainer_module
+from trainables import checkpoint, trainer as trainer_module, trial
 from trainables.config import (
     EDM,
     Configuration,

@@ -212,7 +212,7 @@ class Trial:
         arrays = {"images": images.numpy(), "subset": self.subset.indices, **distances.as_arrays()}
         labels = self.subset.label_arrays(self.subset.latent_seeds("final", 0, n))
         with self.storage.writing(MEASUREMENT) as stream:
-            np.savez_compressed(stream, allow_pickle=False, **arrays, **labels)
+            np.savez_compressed(stream, **arrays, **labels)  # type: ignore[arg-type]
         n_snapshots = how.snapshots_of(self._train_images)
         half, whole = (self.curve[n - 1].r_mem if len(self.curve) >= n > 0 else None for n in (n_snapshots // 2, n_snapshots))
         self._take_time()
