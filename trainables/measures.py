@@ -17,7 +17,7 @@ from torch import Tensor
 from trainables.memorization import Floats, Ints, Neighbours, nearest_two
 
 NULL = "null_"  # prefix of the held-out images' distances where all are kept together
-LEAST_IN_CELL = 20  # generated images that a cell needs to count in C_T, as in the authors' experiments
+LEAST_IN_CELL = 20  # generated images that a cell needs to count in C_T
 N_LOSS, LOSS_SIGMA = 256, 0.2  # images at most, and noise level (pixels in [−1, 1]), of the loss gap
 N_SPACING = 2000  # training images at most whose nearest other one is looked for: a median needs no more
 
