@@ -108,6 +108,24 @@ def test_doubles_in_the_training_set_are_each_others_neighbours():
     assert np.flatnonzero(spacing == 0).tolist() == [2, 5]
 
 
+def test_groups_and_mirror_images_count_in_the_controls():
+    training = pictures(8, 1)
+    training[5] = training[2]
+    mirrored, groups = training.flip(-1), np.array([0, 1, 2, 3, 4, 2, 6, 7])
+    none = training[:0]
+    plain = take_distances(nearest_two(training, training), training, mirrored, training)
+    orbit = take_distances(nearest_two(training, training), training, mirrored, training, groups=groups, flips=True)
+    assert measures(plain, 8, 1 / 3)["null_rate"] == 0
+    assert measures(orbit, 8, 1 / 3)["null_rate"] == 1
+    assert orbit.spacing.min() > 0, "the nearest image of another group"
+    assert (
+        take_distances(
+            nearest_two(mirrored, training), torch.cat([training, mirrored]), none, training, flips=True
+        ).others.max()
+        == 0
+    )
+
+
 # ---------------------------------------------------------------- distinct copied images
 
 

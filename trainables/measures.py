@@ -51,12 +51,21 @@ class Distances:
 
 
 def take_distances(
-    found: Neighbours, samples: Tensor, held_out: Tensor, training: Tensor, device: torch.device | None = None
+    found: Neighbours,
+    samples: Tensor,
+    held_out: Tensor,
+    training: Tensor,
+    device: torch.device | None = None,
+    groups: Ints | None = None,
+    flips: bool = False,
 ) -> Distances:
-    """The distances that go with those already `found` for `samples`: [n, C, R, R] uint8, as the other images are."""
-    null = nearest_two(held_out, training, device) if len(held_out) else None
-    spacing = nearest_two(training[:N_SPACING], training, device).d2  # the first is the image itself, or its double
-    others = nearest_two(samples, samples, device).d2 if len(samples) > 1 else None
+    """The distances that go with those already `found` for `samples`: [n, C, R, R] uint8, as the other images are.
+
+    groups, flips: as in `nearest_two`, and as `found` was made with.
+    """
+    null = nearest_two(held_out, training, device, groups, flips) if len(held_out) else None
+    spacing = nearest_two(training[:N_SPACING], training, device, groups, flips).d2  # the first is itself, or its double
+    others = nearest_two(samples, samples, device, flips=flips).d2 if len(samples) > 1 else None
     return Distances(found, null, others, spacing)
 
 
