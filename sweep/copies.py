@@ -25,7 +25,7 @@ from trainables.memorization import Ints, Neighbours, chunk_size, nearest_two_of
 
 MEMORY = 2**28  # bytes for a block of generated images, and for a chunk of comparisons
 MOST_HELD_OUT = 10_000  # held-out images at most: enough for any null rate that matters
-SELF_COMPARISON = 10**12  # multiplications that a look for near-duplicates may cost
+SELF_COMPARISON = 2 * 10**11  # multiplications that a look for near-duplicates may cost
 
 
 @dataclass(frozen=True)

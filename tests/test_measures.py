@@ -23,10 +23,6 @@ from trainables.memorization import Neighbours, nearest_two
 from trainables.trainer import Trainer
 
 
-def taken_of(found, samples, held_out, training):
-    return take_distances(found, samples, held_out, training, lambda images: nearest_two(images, training))
-
-
 def pictures(n, seed, shape=(1, 4, 4)):
     return torch.from_numpy(np.random.default_rng(seed).integers(0, 256, (n, *shape)).astype(np.uint8))
 
@@ -50,7 +46,7 @@ def test_every_measure_by_hand(k):
     noise = np.random.default_rng(3).integers(-20, 20, (6, 1, 4, 4))
     copies = torch.from_numpy((training[[0, 0, 1, 2, 2, 2]].numpy() + noise).clip(0, 255).astype(np.uint8))
     samples = torch.cat([copies, pictures(1, 5).repeat(2, 1, 1, 1), pictures(4, 6)])
-    taken = taken_of(nearest_two(samples, training), samples, held_out, training)
+    taken = take_distances(nearest_two(samples, training), samples, held_out, training)
     found = measures(taken, len(training), k)
 
     def rule(x):
@@ -82,7 +78,7 @@ def test_every_measure_by_hand(k):
 
 def test_without_held_out_images():
     samples, training = pictures(5, 0), pictures(6, 1)
-    found = measures(taken_of(nearest_two(samples, training), samples, pictures(0, 2), training), 6, 1 / 3)
+    found = measures(take_distances(nearest_two(samples, training), samples, pictures(0, 2), training), 6, 1 / 3)
     assert (found["null_rate"], found["null_samples"], found["c_t"]) == (None, 0, None)
     assert loss_gap(lambda images, sigma, labels: 1.0, (training, None), (pictures(0, 2), None)) is None
 
@@ -97,7 +93,7 @@ def test_what_an_older_version_kept_still_gives_r_mem():
 @pytest.mark.parametrize("n_held_out", [0, 3])
 def test_distances_are_kept_whole(tmp_path, n_held_out):
     samples, training = pictures(5, 0), pictures(6, 1)
-    taken = taken_of(nearest_two(samples, training), samples, pictures(n_held_out, 2), training)
+    taken = take_distances(nearest_two(samples, training), samples, pictures(n_held_out, 2), training)
     np.savez(tmp_path / "kept.npz", **taken.as_arrays())
     with np.load(tmp_path / "kept.npz") as kept:
         again = Distances.of_arrays(kept)
@@ -108,8 +104,26 @@ def test_distances_are_kept_whole(tmp_path, n_held_out):
 def test_doubles_in_the_training_set_are_each_others_neighbours():
     training = pictures(8, 1)
     training[5] = training[2]
-    spacing = taken_of(nearest_two(training, training), training, training[:0], training).spacing
+    spacing = take_distances(nearest_two(training, training), training, training[:0], training).spacing
     assert np.flatnonzero(spacing == 0).tolist() == [2, 5]
+
+
+def test_groups_and_mirror_images_count_in_the_controls():
+    training = pictures(8, 1)
+    training[5] = training[2]
+    mirrored, groups = training.flip(-1), np.array([0, 1, 2, 3, 4, 2, 6, 7])
+    none = training[:0]
+    plain = take_distances(nearest_two(training, training), training, mirrored, training)
+    orbit = take_distances(nearest_two(training, training), training, mirrored, training, groups=groups, flips=True)
+    assert measures(plain, 8, 1 / 3)["null_rate"] == 0
+    assert measures(orbit, 8, 1 / 3)["null_rate"] == 1
+    assert orbit.spacing.min() > 0, "the nearest image of another group"
+    assert (
+        take_distances(
+            nearest_two(mirrored, training), torch.cat([training, mirrored]), none, training, flips=True
+        ).others.max()
+        == 0
+    )
 
 
 # ---------------------------------------------------------------- distinct copied images

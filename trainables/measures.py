@@ -17,7 +17,7 @@ from torch import Tensor
 from trainables.memorization import Floats, Ints, Neighbours, nearest_two
 
 NULL = "null_"  # prefix of the held-out images' distances where all are kept together
-LEAST_IN_CELL = 20  # generated images that a cell needs to count in C_T, as in the authors' experiments
+LEAST_IN_CELL = 20  # generated images that a cell needs to count in C_T
 N_LOSS, LOSS_SIGMA = 256, 0.2  # images at most, and noise level (pixels in [−1, 1]), of the loss gap
 N_SPACING = 2000  # training images at most whose nearest other one is looked for: a median needs no more
 
@@ -55,16 +55,17 @@ def take_distances(
     samples: Tensor,
     held_out: Tensor,
     training: Tensor,
-    nearest: Callable[[Tensor], Neighbours],
     device: torch.device | None = None,
+    groups: Ints | None = None,
+    flips: bool = False,
 ) -> Distances:
     """The distances that go with those already `found` for `samples`: [n, C, R, R] uint8, as the other images are.
 
-    `nearest(images)`: their two nearest training images, as those of the samples were found.
+    groups, flips: as in `nearest_two`, and as `found` was made with.
     """
-    null = nearest(held_out) if len(held_out) else None
-    spacing = nearest(training[:N_SPACING]).d2  # the first is the image itself, or its double
-    others = nearest_two(samples, samples, device).d2 if len(samples) > 1 else None
+    null = nearest_two(held_out, training, device, groups, flips) if len(held_out) else None
+    spacing = nearest_two(training[:N_SPACING], training, device, groups, flips).d2  # the first is itself, or its double
+    others = nearest_two(samples, samples, device, flips=flips).d2 if len(samples) > 1 else None
     return Distances(found, null, others, spacing)
 
 

@@ -34,6 +34,7 @@ class Subset:
         self.indices = order[: spec.n]
         others = order[spec.n : spec.n + max(how.n_samples, N_LOSS)]
         self.images, self.held_out = (torch.from_numpy(data.images[part]) for part in (self.indices, others))
+        self.flips = configuration.trainer.augment == "flip"  # a mirrored copy is a copy of what was trained on
         self.groups = None if data.groups is None else data.groups[self.indices]
         self.labels = subset_labels(configuration.labels, data, self.indices, seed)
         self.label_dim = label_dim(configuration.labels, self.labels)
@@ -65,13 +66,12 @@ class Subset:
 
     def nearest(self, samples: Tensor) -> Neighbours:
         """The two nearest training images of each sample [n, C, R, R] uint8."""
-        flips = self.spec.configuration.trainer.augment == "flip"  # a mirrored copy is a copy of what was trained on
-        return nearest_two(samples, self.images, self.device, groups=self.groups, flips=flips)
+        return nearest_two(samples, self.images, self.device, self.groups, self.flips)
 
     def distances(self, found: Neighbours, samples: Tensor) -> Distances:
         """All that go with those already `found` for `samples`."""
         held_out = self.held_out[: self.spec.measurement.n_samples]
-        return take_distances(found, samples, held_out, self.images, self.nearest, self.device)
+        return take_distances(found, samples, held_out, self.images, self.device, self.groups, self.flips)
 
     def loss_gap(self, trainer: object) -> float | None:
         """See `measures.loss_gap`; None where it can't be had: a trainer of the user's, or labels that held-out images lack.
