@@ -49,6 +49,13 @@ def check_address(address: str) -> None:
         raise UserError(f"--address {address}: nothing answers there ({error}); is this the address of the cluster?") from None
 
 
+def this_code() -> dict[str, Any]:
+    """Runtime environment by which every node runs this very code, whatever is installed there."""
+    root = Path(sweep.__path__[0]).parent
+    packages = [str(root / package) for package in ("trainables", "search_spaces", "sweep")]
+    return {"py_modules": packages, "excludes": ["__pycache__"]}
+
+
 def sweep_id(storage: str) -> str:
     return hashlib.sha256(storage.rstrip("/").encode()).hexdigest()[:8]
 
@@ -70,8 +77,8 @@ class Jobs:
         if not address.startswith(("http://", "https://")):
             raise UserError(f"--address {address}: give the dashboard's, as http://HOST:8265")
         check_address(address)
-        for name in ("job.sdk", "dashboard_sdk"):  # each has a level of its own
-            logging.getLogger(f"ray.dashboard.modules.{name}").setLevel(logging.ERROR)
+        for name in ("ray", "ray.dashboard.modules.job.sdk", "ray.dashboard.modules.dashboard_sdk"):  # they set their own level
+            logging.getLogger(name).setLevel(logging.ERROR)
         self.address, self.storage = address, storage
         try:
             self.client = JobSubmissionClient(address)
@@ -95,12 +102,7 @@ class Jobs:
         """Starts the next attempt and returns its id. `command`: arguments of `emm`; `code`: the user's modules."""
         attempts = self._by_attempt()
         name = f"emm-{space}-{sweep_id(self.storage)}-{attempts[-1][0] + 1 if attempts else 1}"
-        root = Path(sweep.__path__[0]).parent
-        environment: dict[str, Any] = {
-            "py_modules": [str(root / package) for package in ("trainables", "search_spaces", "sweep")],
-            "excludes": ["__pycache__"],
-            "env_vars": ENVIRONMENT,
-        }
+        environment = {**this_code(), "env_vars": ENVIRONMENT}
         if code is not None:
             environment["working_dir"] = str(code)
         entrypoint = "exec python -m sweep " + shlex.join(command)

@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -24,13 +23,6 @@ SHORT = [
     *("--set", "measurement.n_samples=40", "--set", "measurement.n_selection=20", "--set", "measurement.snapshots=2"),
     *("--set", "search.max_trials=1", "--set", "search.n_high=64"),
 ]
-
-
-@pytest.fixture
-def short_path():
-    """Ray's sockets need short paths, which pytest's are not."""
-    with tempfile.TemporaryDirectory(prefix="emm") as path:
-        yield Path(path)
 
 
 def wait_for(condition, timeout=90):
@@ -120,8 +112,8 @@ def test_a_job_is_found_followed_stopped_and_gone_on_with(short_path):
         sent = ["--address", one.dashboard, "--storage", out, *SHORT, "--set", "trainer.length=600", "--code", code]
 
         def emm(*arguments):
-            process = one.emm(*arguments)
-            output, _ = process.communicate(timeout=240)
+            with one.emm(*arguments) as process:
+                output, _ = process.communicate(timeout=240)
             return process.returncode, output
 
         returned, output = emm("submit", "digits-width", *sent, "--no-wait")
