@@ -22,6 +22,7 @@ from trainables.errors import UserError
 from trainables.storage import redacted
 
 CONNECT_SECONDS = 8.0
+READY_SECONDS = 30.0  # for a head that has just started to take jobs
 LOST_SECONDS = 60.0  # without an answer of the cluster until the log is no longer followed
 PORTS = {"http": 80, "https": 443}
 TOKEN = "export RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH=FILE"
@@ -86,7 +87,7 @@ class Jobs:
         except AuthenticationError as error:
             raise UserError(f"--address {address}: it asks for another token; {TOKEN}") from error
         except (ConnectionError, RuntimeError) as error:
-            reason = str(error).strip().partition("\n")[0]
+            reason = _first_line(error)
             raise UserError(f"--address {address}: is this a Ray dashboard with a job server? ({reason})") from error
 
     def _by_attempt(self) -> list[tuple[int, Any]]:
@@ -106,12 +107,16 @@ class Jobs:
         if code is not None:
             environment["working_dir"] = str(code)
         entrypoint = "exec python -m sweep " + shlex.join(command)
-        try:
-            return str(self.client.submit_job(entrypoint=entrypoint, submission_id=name, runtime_env=environment))
-        except RuntimeError as error:
-            if "already exists" in str(error):  # somebody was faster with the same command
-                return name
-            raise
+        deadline = time.monotonic() + READY_SECONDS
+        while True:
+            try:
+                return str(self.client.submit_job(entrypoint=entrypoint, submission_id=name, runtime_env=environment))
+            except RuntimeError as error:
+                if "already exists" in str(error):  # somebody was faster with the same command
+                    return name
+                if "try again later" not in str(error) or time.monotonic() > deadline:  # a head that has just started
+                    raise UserError(f"--address {self.address}: the job is not taken ({_first_line(error)})") from error
+            time.sleep(1)
 
     def follow(self, name: str) -> int | None:
         """Prints the log of a job until it has ended; its exit code, or None if the cluster no longer answers."""
@@ -146,3 +151,7 @@ class Jobs:
         deadline = time.monotonic() + timeout
         while not self.client.get_job_info(name).status.is_terminal() and time.monotonic() < deadline:
             time.sleep(0.5)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]

@@ -109,7 +109,7 @@ def test_a_job_is_found_followed_stopped_and_gone_on_with(short_path):
     code.mkdir()
     (code / "my_module.py").write_text("")
     with cluster(short_path, cpus=1) as one:
-        sent = ["--address", one.dashboard, "--storage", out, *SHORT, "--set", "trainer.length=600", "--code", code]
+        sent = ["--address", one.dashboard, "--storage", out, *SHORT, "--set", "trainer.length=1200", "--code", code]
 
         def emm(*arguments):
             with one.emm(*arguments) as process:
@@ -135,7 +135,9 @@ def test_a_job_is_found_followed_stopped_and_gone_on_with(short_path):
         returned, output = emm("stop", "--address", one.dashboard, "--storage", out)
         assert (returned, f"ended: {first}" in output) == (0, True), output
         assert time.monotonic() - begin < 30
-        assert files(out, "checkpoint-*.pt")
+        logs = "".join(path.read_text() for path in short_path.glob("session_2*/logs/job-driver-*.log"))
+        assert files(out, "checkpoint-*.pt"), logs
+        assert "ended by SIGTERM" in logs
         assert not list(out.glob(f"{LOCK}*")), "it left in time to give the lock back"
         assert "no job runs" in emm("stop", "--address", one.dashboard, "--storage", out)[1]
 
