@@ -8,6 +8,7 @@ read from environment or files where they are used.
 import asyncio
 import hashlib
 import logging
+import os
 import re
 import shlex
 import socket
@@ -46,8 +47,21 @@ def check_address(address: str) -> None:
         return
     try:
         socket.create_connection((host, port), timeout=CONNECT_SECONDS).close()
-    except OSError as error:
+        if not parts.scheme and os.environ.get("RAY_USE_TLS") != "1":
+            _check_grpc(f"{host}:{port}")
+    except (OSError, TimeoutError) as error:
         raise UserError(f"--address {address}: nothing answers there ({error}); is this the address of the cluster?") from None
+
+
+def _check_grpc(address: str) -> None:
+    """Whether what listens speaks gRPC, as Ray does, which would wait for it for minutes."""
+    import grpc
+
+    with grpc.insecure_channel(address) as channel:
+        try:
+            grpc.channel_ready_future(channel).result(timeout=CONNECT_SECONDS)
+        except grpc.FutureTimeoutError:
+            raise TimeoutError("no Ray, but something else") from None
 
 
 def this_code() -> dict[str, Any]:

@@ -14,9 +14,11 @@ import psutil
 import pytest
 
 from sweep.cli import main
+from sweep.cluster import check_address
 from sweep.driver import usable_cpus
 from sweep.lock import LOCK
 from tests.clusters import cluster
+from trainables.errors import UserError
 
 ROOT = Path(__file__).parent.parent
 SHORT = [
@@ -45,6 +47,16 @@ def silent_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         yield probe.getsockname()[1]
+
+
+def test_a_server_that_is_not_ray_is_found_out_within_seconds():
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        address, begin = f"127.0.0.1:{server.getsockname()[1]}", time.monotonic()
+        with pytest.raises(UserError, match="no Ray, but something else"):
+            check_address(address)
+        assert time.monotonic() - begin < 15
 
 
 @pytest.mark.parametrize(
