@@ -231,6 +231,7 @@ def submit(
 
     The terminal may be closed. The same command follows the job's log again, or goes on with what a dead job left.
     """
+    from sweep.budget import parse_deadline
     from sweep.cluster import Jobs
     from trainables.storage import redacted
 
@@ -241,6 +242,8 @@ def submit(
         raise UserError(f"--code {code}: no such directory")
     if (uri := asked["tracking_uri"]) and redacted(uri) != uri:
         raise UserError(f"--tracking-uri {redacted(uri)}: everybody may read a job's command; give the nodes the credentials")
+    if asked["deadline"]:
+        parse_deadline(asked["deadline"])
     if code is None:
         space_of(asked["space"], asked["settings"])
     jobs = Jobs(address, storage)

@@ -8,6 +8,7 @@ read from environment or files where they are used.
 import asyncio
 import hashlib
 import logging
+import os
 import re
 import shlex
 import socket
@@ -22,6 +23,7 @@ from trainables.errors import UserError
 from trainables.storage import redacted
 
 CONNECT_SECONDS = 8.0
+READY_SECONDS = 30.0  # for a head that has just started to take jobs
 LOST_SECONDS = 60.0  # without an answer of the cluster until the log is no longer followed
 PORTS = {"http": 80, "https": 443}
 TOKEN = "export RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH=FILE"
@@ -45,8 +47,28 @@ def check_address(address: str) -> None:
         return
     try:
         socket.create_connection((host, port), timeout=CONNECT_SECONDS).close()
-    except OSError as error:
+        if not parts.scheme and os.environ.get("RAY_USE_TLS") != "1":
+            _check_grpc(f"{host}:{port}")
+    except (OSError, TimeoutError) as error:
         raise UserError(f"--address {address}: nothing answers there ({error}); is this the address of the cluster?") from None
+
+
+def _check_grpc(address: str) -> None:
+    """Whether what listens speaks gRPC, as Ray does, which would wait for it for minutes."""
+    import grpc
+
+    with grpc.insecure_channel(address) as channel:
+        try:
+            grpc.channel_ready_future(channel).result(timeout=CONNECT_SECONDS)
+        except grpc.FutureTimeoutError:
+            raise TimeoutError("no Ray, but something else") from None
+
+
+def this_code() -> dict[str, Any]:
+    """Runtime environment by which every node runs this very code, whatever is installed there."""
+    root = Path(sweep.__path__[0]).parent
+    packages = [str(root / package) for package in ("trainables", "search_spaces", "sweep")]
+    return {"py_modules": packages, "excludes": ["__pycache__"]}
 
 
 def sweep_id(storage: str) -> str:
@@ -70,8 +92,8 @@ class Jobs:
         if not address.startswith(("http://", "https://")):
             raise UserError(f"--address {address}: give the dashboard's, as http://HOST:8265")
         check_address(address)
-        for name in ("job.sdk", "dashboard_sdk"):  # each has a level of its own
-            logging.getLogger(f"ray.dashboard.modules.{name}").setLevel(logging.ERROR)
+        for name in ("ray", "ray.dashboard.modules.job.sdk", "ray.dashboard.modules.dashboard_sdk"):  # they set their own level
+            logging.getLogger(name).setLevel(logging.ERROR)
         self.address, self.storage = address, storage
         try:
             self.client = JobSubmissionClient(address)
@@ -79,7 +101,7 @@ class Jobs:
         except AuthenticationError as error:
             raise UserError(f"--address {address}: it asks for another token; {TOKEN}") from error
         except (ConnectionError, RuntimeError) as error:
-            reason = str(error).strip().partition("\n")[0]
+            reason = _first_line(error)
             raise UserError(f"--address {address}: is this a Ray dashboard with a job server? ({reason})") from error
 
     def _by_attempt(self) -> list[tuple[int, Any]]:
@@ -95,21 +117,20 @@ class Jobs:
         """Starts the next attempt and returns its id. `command`: arguments of `emm`; `code`: the user's modules."""
         attempts = self._by_attempt()
         name = f"emm-{space}-{sweep_id(self.storage)}-{attempts[-1][0] + 1 if attempts else 1}"
-        root = Path(sweep.__path__[0]).parent
-        environment: dict[str, Any] = {
-            "py_modules": [str(root / package) for package in ("trainables", "search_spaces", "sweep")],
-            "excludes": ["__pycache__"],
-            "env_vars": ENVIRONMENT,
-        }
+        environment = {**this_code(), "env_vars": ENVIRONMENT}
         if code is not None:
             environment["working_dir"] = str(code)
         entrypoint = "exec python -m sweep " + shlex.join(command)
-        try:
-            return str(self.client.submit_job(entrypoint=entrypoint, submission_id=name, runtime_env=environment))
-        except RuntimeError as error:
-            if "already exists" in str(error):  # somebody was faster with the same command
-                return name
-            raise
+        deadline = time.monotonic() + READY_SECONDS
+        while True:
+            try:
+                return str(self.client.submit_job(entrypoint=entrypoint, submission_id=name, runtime_env=environment))
+            except RuntimeError as error:
+                if "already exists" in str(error):  # somebody was faster with the same command
+                    return name
+                if "try again later" not in str(error) or time.monotonic() > deadline:  # a head that has just started
+                    raise UserError(f"--address {self.address}: the job is not taken ({_first_line(error)})") from error
+            time.sleep(1)
 
     def follow(self, name: str) -> int | None:
         """Prints the log of a job until it has ended; its exit code, or None if the cluster no longer answers."""
@@ -144,3 +165,7 @@ class Jobs:
         deadline = time.monotonic() + timeout
         while not self.client.get_job_info(name).status.is_terminal() and time.monotonic() < deadline:
             time.sleep(0.5)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]

@@ -23,7 +23,7 @@ from ray import tune
 
 from search_spaces.space import SearchSpace
 from sweep.budget import Budget, Limits
-from sweep.cluster import TOKEN, check_address
+from sweep.cluster import TOKEN, check_address, this_code
 from sweep.finals import missing_finals
 from sweep.lock import LOCK
 from sweep.pooling import FrozenPriors
@@ -44,7 +44,7 @@ from trainables.trial import choose_device, start_record
 log = logging.getLogger(__name__)
 
 SIGTERM = "ended by SIGTERM; the same command goes on where it stopped"
-LEAVE_SECONDS = 7.0  # for trials to end by themselves after a SIGTERM; Tune then gives them 5 more
+LEAVE_SECONDS = 4.0  # for trials to end by themselves after a SIGTERM; Tune then gives them 5 more
 END_SECONDS = 60.0  # the same, at the end of a budget: they may be drawing samples
 MAX_RESTARTS = 4  # of a trial whose process died; it goes on from its checkpoint
 
@@ -97,7 +97,11 @@ class Sweep:
 
 def check_sweep(storage: Storage, sweep: Sweep) -> None:
     """Raises UserError, naming the field, if the storage holds another sweep that these trials can't be compared with."""
-    content = storage.read_json(SWEEP)
+    try:
+        content = storage.read_json(SWEEP)
+    except OSError as error:
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"storage: {storage.shown} can't be read ({reason})") from error
     if content is None:
         if any(not name.startswith(LOCK) and name != "emm.log" for name in storage.list()):
             raise UserError(f"{storage.shown} is not empty and holds no sweep; choose another --out")
@@ -290,7 +294,8 @@ def start_ray(resources: Resources) -> None:
     if resources.address:
         check_address(resources.address)
         try:
-            ray.init(resources.address, **common)
+            is_job = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ  # it has brought this code along
+            ray.init(resources.address, runtime_env=None if is_job else this_code(), **common)
         except (ConnectionError, ray.exceptions.AuthenticationError, RuntimeError) as error:
             reason = str(error).strip().partition("\n")[0]
             raise UserError(

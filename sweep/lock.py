@@ -77,7 +77,7 @@ class Lock:
         for _ in range(ATTEMPTS):
             self._refuse_if_held()
             self.me["replaces"] = [claim["token"] for claim in _all_claims(self.storage)]  # dead, or replaced by dead ones
-            self._renew()
+            self._claim()
             if self.is_mine() and all(_is_dead(claim) for claim in self._others()):
                 self._thread = threading.Thread(target=self._keep, name="lock", daemon=True)
                 self._thread.start()
@@ -85,6 +85,13 @@ class Lock:
             self.storage.delete(self.file)
             time.sleep(random.uniform(0.1, 1.0))
         raise UserError(f"{self.storage.shown} is wanted by several processes at once; run this command again")
+
+    def _claim(self) -> None:
+        try:
+            self._renew()
+        except OSError as error:
+            reason = str(error).partition("\n")[0]
+            raise UserError(f"storage: {self.storage.shown} can't be written ({reason})") from error
 
     def _refuse_if_held(self) -> None:
         first, begin = holder_of(self.storage), time.monotonic()

@@ -56,8 +56,8 @@ class Cluster:
         command = [RAY, "start", *options, f"--node-ip-address=127.0.0.{len(self.nodes) + 2}", "--dashboard-host=127.0.0.1"]
         command += [f"--num-cpus={cpus}", f"--num-gpus={gpus}", "--disable-usage-stats", "--block"]
         command = [part for part in command if "--head" in command or not part.startswith("--dashboard")]
-        log = open(self.directory / f"node{len(self.nodes)}.log", "wb")  # noqa: SIM115  it is the node's
-        node = subprocess.Popen(command, env=self.environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+        with open(self.directory / f"node{len(self.nodes)}.log", "wb") as log:
+            node = subprocess.Popen(command, env=self.environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
         self.nodes.append(node)
         return node
 

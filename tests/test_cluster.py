@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -15,22 +14,17 @@ import psutil
 import pytest
 
 from sweep.cli import main
+from sweep.cluster import check_address
 from sweep.driver import usable_cpus
 from sweep.lock import LOCK
 from tests.clusters import cluster
+from trainables.errors import UserError
 
 ROOT = Path(__file__).parent.parent
 SHORT = [
     *("--set", "measurement.n_samples=40", "--set", "measurement.n_selection=20", "--set", "measurement.snapshots=2"),
     *("--set", "search.max_trials=1", "--set", "search.n_high=64"),
 ]
-
-
-@pytest.fixture
-def short_path():
-    """Ray's sockets need short paths, which pytest's are not."""
-    with tempfile.TemporaryDirectory(prefix="emm") as path:
-        yield Path(path)
 
 
 def wait_for(condition, timeout=90):
@@ -53,6 +47,16 @@ def silent_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         yield probe.getsockname()[1]
+
+
+def test_a_server_that_is_not_ray_is_found_out_within_seconds():
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        address, begin = f"127.0.0.1:{server.getsockname()[1]}", time.monotonic()
+        with pytest.raises(UserError, match="no Ray, but something else"):
+            check_address(address)
+        assert time.monotonic() - begin < 15
 
 
 @pytest.mark.parametrize(
@@ -117,11 +121,11 @@ def test_a_job_is_found_followed_stopped_and_gone_on_with(short_path):
     code.mkdir()
     (code / "my_module.py").write_text("")
     with cluster(short_path, cpus=1) as one:
-        sent = ["--address", one.dashboard, "--storage", out, *SHORT, "--set", "trainer.length=600", "--code", code]
+        sent = ["--address", one.dashboard, "--storage", out, *SHORT, "--set", "trainer.length=1200", "--code", code]
 
         def emm(*arguments):
-            process = one.emm(*arguments)
-            output, _ = process.communicate(timeout=240)
+            with one.emm(*arguments) as process:
+                output, _ = process.communicate(timeout=240)
             return process.returncode, output
 
         returned, output = emm("submit", "digits-width", *sent, "--no-wait")
@@ -143,7 +147,9 @@ def test_a_job_is_found_followed_stopped_and_gone_on_with(short_path):
         returned, output = emm("stop", "--address", one.dashboard, "--storage", out)
         assert (returned, f"ended: {first}" in output) == (0, True), output
         assert time.monotonic() - begin < 30
-        assert files(out, "checkpoint-*.pt")
+        logs = "".join(path.read_text() for path in short_path.glob("session_2*/logs/job-driver-*.log"))
+        assert files(out, "checkpoint-*.pt"), logs
+        assert "ended by SIGTERM" in logs
         assert not list(out.glob(f"{LOCK}*")), "it left in time to give the lock back"
         assert "no job runs" in emm("stop", "--address", one.dashboard, "--storage", out)[1]
 

@@ -11,9 +11,11 @@ import pytest
 import torch
 from moto.server import ThreadedMotoServer
 
+from sweep.driver import Sweep, check_sweep
 from sweep.lock import Lock, holder_of
 from sweep.places import place, purge
 from sweep.summary import summarize
+from tests.fakes import fake_space
 from trainables import checkpoint
 from trainables.errors import UserError
 from trainables.result import read_all
@@ -98,6 +100,13 @@ def test_a_lock(storage):
         assert holder_of(storage)["token"] == lock.me["token"]
     assert holder_of(storage) is None
     assert storage.list() == []
+
+
+def test_a_bucket_that_is_not_there_and_a_server_that_is_not_there(bucket):
+    with pytest.raises(UserError, match="can't be"), Lock(Storage(f"s3://nosuch/x{bucket[1]}")):
+        pass
+    with pytest.raises(UserError, match="can't be read"):
+        check_sweep(Storage("s3://emm/x?scheme=http&region=us-east-1&endpoint_override=127.0.0.1:1"), Sweep(fake_space()))
 
 
 def test_credentials_are_not_shown():

@@ -59,8 +59,10 @@ class EmmTrainable(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         self.at_work = True
-        report = self.trial.step()
-        self.at_work = False
+        try:
+            report = self.trial.step()
+        finally:
+            self.at_work = False
         if self.preempted and self.trial.result is None:
             self._leave()
         return {**report, **self.note, "done": self.trial.result is not None}
