@@ -17,6 +17,7 @@ from search_spaces.space import NamedConfiguration, Search, SearchSpace
 from sweep.bisection import EmmSampler, Options, Verdict, observations_of, study_verdict
 from sweep.pooling import FrozenPriors, recipe, search_prior
 from sweep.posterior import Array, Observation, Prior, shape_likelihood
+from sweep.wording import belief_text
 from trainables.config import TrialSpec
 from trainables.result import Result, TrialRecord
 
@@ -81,7 +82,17 @@ class Studies:
     def verdict(self, name: str) -> Verdict:
         if name not in self._verdicts:
             self._verdicts[name] = study_verdict(self._studies[name], precision=self.space.search.precision)
+            self._describe(name, self._verdicts[name])
         return self._verdicts[name]
+
+    def _describe(self, name: str, verdict: Verdict) -> None:
+        """For people who open the database in Optuna's dashboard; nothing reads it."""
+        study = self._studies[name]
+        known = {"verdict": f"{verdict.state}: {verdict.reason}", "EMM": belief_text(verdict, self.options(name))}
+        written = study.user_attrs
+        for attribute, text in known.items() if study.get_trials(deepcopy=False) else ():
+            if written.get(attribute) != text:
+                study.set_user_attr(attribute, text)
 
     def options(self, name: str) -> Options:
         return self._sampler(name).options

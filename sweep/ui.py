@@ -71,9 +71,8 @@ def views(space: SearchSpace, key: str) -> dict[str, str]:
     bars = [_chart("BAR", metricKey=name) for name in ("emm", "slope", "images_trained", "seconds")]
     against = [_chart("SCATTER", xaxis=_axis("PARAM", factor), yaxis=_axis("METRIC", "emm")) for factor in factors]
     studies = _view(key, "study", [*_params(factors), "tags.`emm.verdict`", *_metrics(STUDY_COLUMNS)], [*against, *bars])
-    line = _chart(
-        "LINE", metricKey="r_mem_snapshot", selectedMetricKeys=["r_mem_snapshot"], xAxisKey="step", scaleType="linear"
-    )
+    unsmoothed = {"useGlobalLineSmoothing": False, "lineSmoothness": 0, "useGlobalXaxisKey": False, "xAxisKey": "step"}
+    line = _chart("LINE", metricKey="r_mem_snapshot", selectedMetricKeys=["r_mem_snapshot"], **unsmoothed)
     point = _chart("SCATTER", xaxis=_axis("PARAM", "n"), yaxis=_axis("METRIC", "r_mem"))
     trials = _view(key, "trial", [*_params([*factors, "n", "seed"]), *_metrics(TRIAL_COLUMNS)], [line, point])
     return {VIEW + key: json.dumps(studies), VIEW + key + TRIALS: json.dumps(trials)}
@@ -92,7 +91,7 @@ def _view(key: str, level: str, columns: Sequence[str], charts: Sequence[dict[st
 
 
 def _chart(kind: str, **fields: Any) -> dict[str, Any]:
-    what = " ".join(str(one.get("key", "") if isinstance(one, dict) else one) for one in fields.values())
+    what = " ".join(one["key"] for one in fields.values() if isinstance(one, dict)) or fields["metricKey"]
     common = {"metricSectionId": "emm", "runsCountToCompare": 100, "deleted": False, "isGenerated": False}
     return {"type": kind, "uuid": f"emm-{kind} {what}", **common, **fields}
 
@@ -146,7 +145,7 @@ def study_numbers(study: StudySummary) -> dict[str, float | None]:
         "slope": None if study.belief is None else float(f"{study.belief.slope:.3g}"),
         "n_trials": study.verdict.n_trials,
         "images_trained": study.images_trained,
-        "seconds": sum(result.seconds for result in study.results),
+        "seconds": round(sum(result.seconds for result in study.results)),
     }
 
 

@@ -146,10 +146,13 @@ def test_studies_are_compared_side_by_side(window: Window, shown: dict[str, str]
     window.screenshot("compare")
 
 
-def test_curves_of_trials_lie_over_each_other(window: Window, shown: dict[str, str]) -> None:
+def test_curves_of_trials_lie_over_each_other(window: Window, shown: dict[str, str], summary: SweepSummary) -> None:
     window.open(shown["trials"])
     window.until(lambda: window.count(".js-plotly-plot .scatterlayer .trace") >= 8 * len(WIDTHS), "a line for every trial")
     window.reads("r_mem_snapshot")
+    drawn = "return [...document.querySelectorAll('.js-plotly-plot')].map(p => p.data.map(t => [...(t.y || [])].pop()))"
+    lines = window.browser.execute_script(drawn)[0]
+    assert max(lines) == pytest.approx(max(r.curve[-1].r_mem for s in summary.studies for r in s.complete))  # not smoothed
     window.screenshot("trials")
 
 
