@@ -16,6 +16,7 @@ from trainables.labels import by_label, check_subset, draw_labels, label_dim, pl
 from trainables.networks.optimum import OptimalDenoiser
 from trainables.sampling import from_uint8, sample
 from trainables.storage import Storage
+from trainables.subset import Subset
 from trainables.trainer import Trainer
 from trainables.trial import Trial
 
@@ -269,3 +270,23 @@ def test_protocol_of_the_paper(tmp_path, monkeypatch, small_protocol):
         assert result.n_samples == 20
     assert results[0].curve != results[1].curve, "initialization and noise still depend on the seed"
     assert {tuple(s) for s in seeds} == {tuple(range(20)), *(tuple(range(start, start + 10)) for start in (0, 10))}
+
+
+def test_held_out_images_are_of_no_group_that_is_trained_on(tmp_path):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (40, 1, 4, 4)).astype(np.uint8)
+    data = ImageData.of(images, None, "test", groups=np.arange(40) // 4)
+    spec = TrialSpec(name="x", configuration=optimum(), measurement=HOW, n=5, seed=0)
+    subset = Subset(spec, data, CPU)
+    trained = set(data.groups[subset.indices])
+    held_out = {tuple(image) for image in subset.held_out.flatten(1).tolist()}
+    assert held_out == {tuple(image) for image in images[~np.isin(data.groups, list(trained))].reshape(-1, 16).tolist()}
+
+
+def test_copies_of_a_group_are_copies_of_one_image(tmp_path):
+    spec = TrialSpec(name="x", configuration=optimum(), measurement=HOW, n=12, seed=0)
+    data = ImageData.of(DATA.images, DATA.labels, "test", groups=np.arange(len(DATA)) // 2)
+    one = Trial(spec, data, Storage(str(tmp_path)), CPU)
+    while one.result is None:
+        one.step()
+    assert one.result.distinct_copied <= len(set(data.groups[one.subset.indices]))

@@ -34,10 +34,11 @@ class Distances:
     null: Neighbours | None = None
     others: Floats | None = None
     spacing: Floats | None = None
+    groups: Ints | None = None  # [N], of the training images: those of a group count as one
 
     def as_arrays(self) -> dict[str, NDArray[Any]]:
         """By the names under which they are kept."""
-        kept = {"others": self.others, "spacing": self.spacing, **vars(self.found)}
+        kept = {"others": self.others, "spacing": self.spacing, "groups": self.groups, **vars(self.found)}
         kept |= {} if self.null is None else {NULL + name: value for name, value in vars(self.null).items()}
         return {name: value for name, value in kept.items() if value is not None}
 
@@ -46,8 +47,8 @@ class Distances:
         """The inverse of `as_arrays`; what an older version did not keep is None."""
         parts = ("d1", "d2", "i1", "i2")
         null = Neighbours(*(kept[NULL + part] for part in parts)) if NULL + "d1" in kept else None
-        others, spacing = (kept.get(name) for name in ("others", "spacing"))
-        return cls(Neighbours(*(kept[part] for part in parts)), null, others, spacing)
+        others, spacing, groups = (kept.get(name) for name in ("others", "spacing", "groups"))
+        return cls(Neighbours(*(kept[part] for part in parts)), null, others, spacing, groups)
 
 
 def take_distances(
@@ -66,13 +67,16 @@ def take_distances(
     null = nearest_two(held_out, training, device, groups, flips) if len(held_out) else None
     spacing = nearest_two(training[:N_SPACING], training, device, groups, flips).d2  # the first is itself, or its double
     others = nearest_two(samples, samples, device, flips=flips).d2 if len(samples) > 1 else None
-    return Distances(found, null, others, spacing)
+    return Distances(found, null, others, spacing, groups)
 
 
 def measures(distances: Distances, n_training: int, k: float) -> dict[str, Any]:
     """Every measure by its name in a result; None where the distances it needs were not taken."""
     found, null = distances.found, distances.null
     memorized = found.memorized(k)
+    copied, n_distinct = found.i1[memorized], n_training
+    if distances.groups is not None:
+        copied, n_distinct = distances.groups[copied], len(np.unique(distances.groups))
     spurious = None if distances.others is None else are_spurious(found, distances.others, k)
     return {
         "r_mem": float(memorized.mean()),
@@ -82,8 +86,8 @@ def measures(distances: Distances, n_training: int, k: float) -> dict[str, Any]:
         "nn_distance": None if distances.spacing is None else float(np.median(distances.spacing)),
         "null_rate": None if null is None else null.r_mem(k),
         "null_samples": 0 if null is None else len(null.d1),
-        "distinct_copied": len(np.unique(found.i1[memorized])),
-        "distinct_expected": expected_distinct(int(memorized.sum()), n_training),
+        "distinct_copied": len(np.unique(copied)),
+        "distinct_expected": expected_distinct(int(memorized.sum()), n_distinct),
         "spurious": None if spurious is None else float(spurious.mean()),
         "generalized": None if spurious is None else float((~spurious & ~memorized).mean()),
         "c_t": None if null is None else c_t(found.d1, null.d1),

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from trainables.config import TrialSpec, derive_seed
@@ -32,7 +33,7 @@ class Subset:
         configuration, how, seed = spec.configuration, spec.measurement, spec.seed
         order = subset_order(data, seed, in_file_order=how.protocol == "paper")
         self.indices = order[: spec.n]
-        others = order[spec.n : spec.n + max(how.n_samples, N_LOSS)]
+        others = order[spec.n :][~_trained(data, order, spec.n)][: max(how.n_samples, N_LOSS)]
         self.images, self.held_out = (torch.from_numpy(data.images[part]) for part in (self.indices, others))
         self.flips = configuration.trainer.augment == "flip"  # a mirrored copy is a copy of what was trained on
         self.groups = None if data.groups is None else data.groups[self.indices]
@@ -92,6 +93,12 @@ class Subset:
         seeds = self.latent_seeds("selection", 0, min(N_CEILING, how.n_samples))
         shape = tuple(self.images.shape[1:])
         return self.nearest(sample(denoiser, seeds, shape, how, self.device, self.sample_labels(seeds))).r_mem(how.k)
+
+
+def _trained(data: ImageData, order: Ints, n: int) -> NDArray[np.bool_]:
+    """Of the images in `order` after the first `n`: whether these first ones have one of the same group."""
+    groups = np.arange(len(data)) if data.groups is None else data.groups
+    return np.isin(groups[order[n:]], groups[order[:n]])
 
 
 def _tensor(labels: Ints | None) -> Tensor | None:
