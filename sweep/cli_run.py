@@ -1,9 +1,11 @@
 """The commands of `emm` that train: here (`run`, `trial`) or as a job of a cluster (`submit`, `stop`)."""
 
 import logging
+import os
 import signal
 import sys
 import tempfile
+import threading
 from enum import StrEnum
 from pathlib import Path
 from types import FrameType
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
 
     from sweep.driver import Resources, Run
     from sweep.tracking import Destination
+
+
+GONE_SECONDS = 13.0  # from a SIGTERM to the end of the driver, at most
 
 
 class Objective(StrEnum):
@@ -149,6 +154,13 @@ def _fit(one: "Run", where: "Destination", console: "Console") -> bool:
 
     def end(number: int, frame: FrameType | None) -> None:
         one.ended = SIGTERM
+        timer = threading.Timer(GONE_SECONDS, leave)  # whatever Ray or MLflow are waiting for
+        timer.daemon = True
+        timer.start()
+
+    def leave() -> None:
+        print(SIGTERM, flush=True)
+        os._exit(128 + signal.SIGTERM)
 
     start_ray(one.resources)
     signal.signal(signal.SIGTERM, end)  # after Ray has set its own
