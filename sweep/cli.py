@@ -38,20 +38,26 @@ def emm() -> None:
 
 
 @app.command()
-def spaces(as_json: AsJson = False) -> None:
-    """Lists the search spaces, with their question and cost class."""
+def spaces(
+    space: Annotated[str | None, typer.Argument(metavar="[SPACE]", help="One of them, in full.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Lists the search spaces, with their question and cost class; of one, also where it comes from and what is known."""
+    from search_spaces.find import find_space
     from search_spaces.table import SPACES
 
-    rows = [
-        {"name": s.name, "question": s.question, "cost": s.cost, "configurations": len(s.configurations)}
-        for s in SPACES.values()
-    ]
+    chosen = list(SPACES.values()) if space is None else [find_space(space)]
+    fields = ("name", "question", "source", "expectation", "cost")
+    rows = [{**{name: getattr(s, name) for name in fields}, "configurations": len(s.configurations)} for s in chosen]
     if as_json:
         print(json.dumps(rows, indent=1))
-        return
-    width = max(len(row["name"]) for row in rows)  # type: ignore[arg-type]
-    for row in rows:
-        print(f"{row['name']:<{width}}  {row['configurations']:>2} x  {row['cost']:<22}  {row['question']}")
+    elif space is not None:
+        print("\n".join(f"{name:<14}  {value}" for name, value in rows[0].items()))
+        print("\n".join(f"{'':<14}  {named.name}" for named in chosen[0].configurations))
+    else:
+        width = max(len(str(row["name"])) for row in rows)
+        for row in rows:
+            print(f"{row['name']:<{width}}  {row['configurations']:>2} x  {row['cost']:<22}  {row['question']}")
 
 
 @app.command()
