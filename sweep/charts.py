@@ -11,28 +11,40 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from search_spaces.space import Search
 from sweep.figures import BLUE, ORANGE, STYLE, WIDTH, numbers, plain, short, study_figure, sweep_figure
 from sweep.summary import StudySummary, SweepSummary
 
+Figures = dict[str, Callable[[], Figure]]
 ROW, AROUND = 0.17, 0.75  # inches: a line of a figure with names, and what is above and below all of them
 
 
-def figures_of(summary: SweepSummary) -> dict[str, Callable[[], Figure]]:
+def figures_of(summary: SweepSummary) -> Figures:
     """Name → what draws it: "emm", "contrasts", "cost"; of every study `name_of("study", …)` and `name_of("training", …)`.
 
     What there is nothing to show of is left out.
     """
-    search = summary.space.search
-    figures: dict[str, Callable[[], Figure]] = {"emm": partial(sweep_figure, summary)}
+    figures = overview_figures(summary)
+    for number, study in enumerate(summary.studies, 1):
+        figures |= {name_of(kind, number, study): draw for kind, draw in study_figures(study, summary.space.search).items()}
+    return figures
+
+
+def overview_figures(summary: SweepSummary) -> Figures:
+    """Of the whole sweep."""
+    figures: Figures = {"emm": partial(sweep_figure, summary)}
     if summary.steps:
         figures["contrasts"] = partial(contrast_figure, summary)
     if any(study.results for study in summary.studies):
         figures["cost"] = partial(cost_figure, summary)
-    for number, study in enumerate(summary.studies, 1):
-        draw = partial(study_figure, study, search.target, search.n_low, search.n_high)
-        figures[name_of("study", number, study)] = draw
-        if any(result.curve for result in study.results):
-            figures[name_of("training", number, study)] = partial(training_figure, study)
+    return figures
+
+
+def study_figures(study: StudySummary, search: Search) -> Figures:
+    """Of one study."""
+    figures: Figures = {"study": partial(study_figure, study, search.target, search.n_low, search.n_high)}
+    if any(result.curve for result in study.results):
+        figures["training"] = partial(training_figure, study)
     return figures
 
 

@@ -135,22 +135,16 @@ def run(
     views = out.absolute() if out is not None else Path(tempfile.mkdtemp(prefix="emm-"))
     with Lock(kept):
         _log_to(views / "emm.log")
-        _run(sweep, kept, views, resources, tracking_uri, _console(), quiet)
+        _run(sweep, kept, views, resources, tracking_uri, quiet)
 
 
-def _run(
-    sweep: "Sweep",
-    storage: "Storage",
-    views: Path,
-    resources: "Resources",
-    uri: str | None,
-    console: "Console",
-    quiet: bool = False,
-) -> None:
+def _run(sweep: "Sweep", storage: "Storage", views: Path, resources: "Resources", uri: str | None, quiet: bool) -> None:
     from sweep.driver import Run
     from sweep.gallery import pictures_of
     from sweep.report import print_table, write_report
+    from sweep.tracking import make_up
 
+    console = _console()
     for name, data in {data.source: data for data in sweep.data.values()}.items():
         if data.duplicates:
             console.print(
@@ -158,7 +152,7 @@ def _run(
             )
     one = Run(sweep, storage, views, resources)
     destination = _destination(sweep.space, views, uri, sweep.data_of)
-    in_mlflow = _synced(one, destination) if one.is_decided else _fit(one, destination, _console(quiet))
+    in_mlflow = make_up(one.summary(), storage, destination) if one.is_decided else _fit(one, destination, _console(quiet))
     summary = one.summary()
     print_table(summary, console)
     page = write_report(summary, views / "report", pictures_of(summary.space, storage))
@@ -170,18 +164,6 @@ def _run(
     if not one.is_decided:
         console.print("interrupted; the same command goes on where it stopped", highlight=False)
         raise typer.Exit(130)
-
-
-def _synced(one: "Run", destination: "Destination") -> bool:
-    """What an earlier run could not write to MLflow is written now."""
-    from sweep.tracking import sync
-
-    try:
-        sync(one.summary(), one.storage, destination)
-    except UserError as error:
-        logging.getLogger("emm").warning("%s", error)
-        return False
-    return True
 
 
 def _fit(one: "Run", destination: "Destination", console: "Console") -> bool:
