@@ -1,7 +1,7 @@
 """More figures of a sweep, in the style of `sweep.figures`; and a table of all of them, by the name of their file."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -81,7 +81,8 @@ def contrast_figure(summary: SweepSummary) -> Figure:
 
     Filled: the interval excludes 1, so they are told apart. A diamond: they were trained on different data.
     """
-    figure, axes = _with_names([f"{one.b} / {one.a}" for one in summary.steps])
+    factors = {study.name: study.factors for study in summary.studies}
+    figure, axes = _with_names([_step(factors[one.a], factors[one.b]) for one in summary.steps])
     low, high = min(1.0, *(one.low for one in summary.steps)) / 1.2, max(1.0, *(one.high for one in summary.steps)) * 1.2
     for row, one in enumerate(summary.steps):
         style: Any = {"fmt": "o" if one.same_data else "D", "color": BLUE, "mfc": BLUE if one.is_clear else "white"}
@@ -106,7 +107,7 @@ def cost_figure(summary: SweepSummary) -> Figure:
             axes.barh(row, failed, left=study.images_trained - failed, color=ORANGE, hatch="////", height=0.6, label="failed")
         seconds = sum(result.seconds for result in study.results)
         axes.annotate(f" {duration(seconds)}", (study.images_trained, row), va="center", fontsize=6)
-    axes.set(xlabel="images trained; at the bars: time of all trials", xlim=(0, 1.25 * _most(summary)))
+    axes.set(xlabel="images trained (at the bar: time)", xlim=(0, 1.25 * _most(summary)))
     axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.xaxis.set_major_formatter(plain)
     if len(set(axes.get_legend_handles_labels()[1])) > 1:
@@ -124,6 +125,12 @@ def duration(seconds: float) -> str:
         if seconds >= 2 * size:
             return f"{seconds / size:.3g} {unit}"
     return f"{seconds:.0f} s"
+
+
+def _step(a: Mapping[str, Any], b: Mapping[str, Any]) -> str:
+    """What differs first, since long names are cut: "width 16 / 8, dropout 0.1"."""
+    changed = [f"{factor} {b[factor]} / {value}" for factor, value in a.items() if b[factor] != value]
+    return ", ".join(changed + [f"{factor} {value}" for factor, value in a.items() if b[factor] == value])
 
 
 def _with_names(names: list[str]) -> tuple[Figure, Any]:
