@@ -112,6 +112,7 @@ def _run(one: "Run", where: "Destination", quiet: bool) -> bool:
     from sweep.finals import missing_finals
     from sweep.gallery import pictures_of
     from sweep.report import print_table, write_report
+    from sweep.tracking import make_up
 
     terminal = console()
     for name, data in {data.source: data for data in one.sweep.data.values()}.items():
@@ -120,24 +121,12 @@ def _run(one: "Run", where: "Destination", quiet: bool) -> bool:
                 f"note: {data.duplicates} of the {len(data)} images of {name} equal another one; copies of them don't count"
             )
     open_ones = not one.is_decided or missing_finals(one.summary())
-    in_mlflow = _fit(one, where, console(quiet)) if open_ones else _synced(one, where)
+    in_mlflow = _fit(one, where, console(quiet)) if open_ones else make_up(one.summary(), one.storage, where)
     summary = one.summary()
     print_table(summary, terminal)
     page = write_report(summary, one.views / "report", pictures_of(summary.space, one.storage))
     terminal.print(f"report: {shown(page)}", soft_wrap=True, highlight=False)
     return in_mlflow
-
-
-def _synced(one: "Run", where: "Destination") -> bool:
-    """What an earlier run could not write to MLflow is written now."""
-    from sweep.tracking import sync
-
-    try:
-        sync(one.summary(), one.storage, where)
-    except UserError as error:
-        logging.getLogger("emm").warning("%s", error)
-        return False
-    return True
 
 
 def _fit(one: "Run", where: "Destination", console: "Console") -> bool:
