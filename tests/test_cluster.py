@@ -69,7 +69,7 @@ def test_a_server_that_is_not_ray_is_found_out_within_seconds():
         (["submit", "digits-width", "--storage", "s3://me:hush@b/x", "--address", "http://h:1"], "everybody may read"),
         (["submit", "digits-width", "--storage", "OUT", "--address", "http://h:1", "--wrokers", "2"], "--wrokers"),
         (["submit", "digits-width", "--storage", "OUT", "--address", "http://h:1", "--set", "a=1"], "a"),
-        (["submit", "digits", "--storage", "OUT", "--address", "http://h:1"], "no search space 'digits'"),
+        (["submit", "digitz", "--storage", "OUT", "--address", "http://h:1"], "no search space 'digitz'"),
         (["submit", "--storage", "OUT", "--address", "http://h:1"], "SPACE"),
         (["submit", "digits-width", "--storage", "OUT", "--address", "http://h:1", "--deadline", "soon"], "--deadline soon"),
         (["submit", "digits-width", "--storage", "OUT", "--address", "http://h:1", "--out", "x"], "--out"),

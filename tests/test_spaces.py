@@ -58,9 +58,11 @@ def try_out(space, named, colour, directory):
     tiny = {f"configuration.{path}": value for path, value in TINY[named.configuration.network.kind].items()}
     if named.configuration.data.kind == "cifar10":
         tree = {**named.configuration.data.model_dump(), "kind": "arrays", "path": colour[0]}
+        if space.name != "cifar10-resolution":
+            tree["resolution"] = 16
         tree = {name: value for name, value in tree.items() if name not in ("root", "download")}
         if tree["mix"]:
-            tree["mix"]["data"]["path"] = colour[1]
+            tree["mix"]["data"] |= {"path": colour[1], "resolution": 16}
         spec = TrialSpec.model_validate(
             {**spec.model_dump(), "configuration": {**spec.configuration.model_dump(), "data": tree}}
         )
