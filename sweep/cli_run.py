@@ -190,15 +190,16 @@ def trial(
     from trainables.config import TrialSpec, validated
     from trainables.custom import check_custom
     from trainables.datasets import load
+    from trainables.labels import planned_label_dim
     from trainables.storage import Storage
     from trainables.trial import Trial, choose_device, start_record
 
     configuration = named[config].configuration
-    check_custom(configuration)
     tree = {"name": config, "configuration": configuration, "measurement": chosen.measurement, "n": n, "seed": seed}
     spec = validated(TrialSpec, tree)
     data = load(configuration.data)
     start_record(spec, data)  # raises if N is more than there are, before anything is created
+    check_custom(configuration, planned_label_dim(configuration, n, data))
     storage = Storage(str(out or tempfile.mkdtemp(prefix="emm-trial-")))
     if storage.exists(SWEEP):
         raise UserError(f"--out {out}: a sweep is kept there; choose another directory for a single trial")

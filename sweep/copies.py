@@ -124,7 +124,7 @@ def audit(
     for block in generated.chunks(max(2, memory // frame.pixels)):
         parts.append(nearest_two_of(torch.cat([block, asked]), training.chunks(size), device, groups, flips, memory))
         if len(generated) > 1:
-            others.append(nearest_two_of(block, generated.chunks(size), device, max_bytes=memory).d2)
+            others.append(nearest_two_of(block, generated.chunks(size), device, flips=flips, max_bytes=memory).d2)
         asked = asked[:0]
     cuts = np.cumsum([len(parts[0].d1) - len(control) - len(looked_at), len(control)])
     first, null, own = (parts[0].at(slice(*ends)) for ends in itertools.pairwise([0, *cuts, None]))
@@ -133,6 +133,7 @@ def audit(
         null=null if len(control) else None,
         others=np.concatenate(others) if others else None,
         spacing=own.d2,
+        groups=groups,
     )
     return Audit(training, generated, held_out, k, distances, groups, looked_at, own.i2, _notes(sets, len(control)))
 

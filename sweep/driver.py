@@ -35,7 +35,7 @@ from trainables.custom import check_custom
 from trainables.datasets import ImageData, load
 from trainables.errors import TrialFailed, UserError
 from trainables.final import measure_final
-from trainables.labels import check_subset
+from trainables.labels import check_subset, planned_label_dim
 from trainables.result import FinalMeasurement, Result, TrialRecord, read_all
 from trainables.storage import Storage
 from trainables.trainable import EmmTrainable, data_key
@@ -70,11 +70,13 @@ class Sweep:
     def load_data(self) -> None:
         """Raises UserError if a source is missing or has fewer images than the search may ask for."""
         for named in self.space.configurations:
-            check_custom(named.configuration)
-            size, n_high = len(self.data_of(named.name)), self.space.search.n_high
-            if n_high > size:
-                raise UserError(f"search.n_high: {n_high} is more than the {size} images there are; --set search.n_high={size}")
-            check_subset(named.configuration.labels, self.data_of(named.name), self.space.search.n_low)
+            configuration, data, search = named.configuration, self.data_of(named.name), self.space.search
+            if search.n_high > (size := len(data)):
+                raise UserError(
+                    f"search.n_high: {search.n_high} is more than the {size} images there are; --set search.n_high={size}"
+                )
+            check_subset(configuration.labels, data, search.n_low)
+            check_custom(configuration, planned_label_dim(configuration, search.n_low, data))
 
     def data_of(self, name: str) -> ImageData:
         """The data of a configuration, loaded when they are first asked for."""

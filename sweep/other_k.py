@@ -9,6 +9,7 @@ import numpy as np
 from search_spaces.space import SearchSpace
 from trainables.config import Measurement
 from trainables.errors import UserError
+from trainables.labels import by_label, label_dim
 from trainables.measures import Distances, measures
 from trainables.result import MEASUREMENT, Result, trial_directory
 from trainables.storage import Storage
@@ -43,9 +44,12 @@ def result_at(result: Result, storage: Storage, k: float, target: float) -> Resu
         raise UserError(f"--k: trials/{result.training_key} has no {MEASUREMENT}; without it only its own k is known")
     with np.load(io.BytesIO(content)) as kept:
         distances = Distances.of_arrays(kept)
+        subset, labels = kept["subset"], {name: kept[name] for name in ("labels", "subset_labels") if name in kept}
     unknown: dict[str, Any] = {"r_mem_last": None, "r_mem_half": None, "ceiling": None, "curve": ()}
     spec = result.spec.model_copy(update={"measurement": _how(result.measurement, k)})
-    known = measures(distances, result.spec.n, k)
+    dim = label_dim(result.configuration.labels, labels.get("subset_labels"))
+    of_labels = by_label(distances.found.memorized(k), distances.found.i1, dim, subset, **labels)
+    known = measures(distances, result.spec.n, k) | of_labels
     if result.right_censored and known["r_mem"] < target:
         cause = f"accepted early; at k = {k:.3g} its R_mem is only known to be above {known['r_mem']:.3f}"
         unknown |= {"complete": False, "cause": cause}

@@ -107,11 +107,11 @@ def measured_rates(configuration: Configuration, how: Measurement, n: int, flops
     if configuration.trainer.kind == "custom" or configuration.network.kind == "optimum":
         return None
     recipe, data = configuration.trainer, configuration.data
-    batch = recipe.batch if device.type == "cuda" else max(1, min(recipe.batch, round(CPU_FLOPS / 3 / flops)))
+    batch = recipe.batch if device.type == "cuda" else max(1, min(recipe.batch, round(CPU_FLOPS / 3 / max(flops, 1))))
     dim = planned_label_dim(configuration, n)
     images = torch.randint(0, 256, (max(dim, 2), data.channels, data.resolution, data.resolution), dtype=torch.uint8)
     short = with_fields(configuration, {"trainer.clock": "steps", "trainer.length": 10**9, "trainer.batch": batch})
-    trainer = Trainer(short, images, 0, device, torch.arange(max(dim, 2)) if dim else None)
+    trainer = Trainer(short, images, 0, device, torch.arange(len(images)) % dim if dim else None)
     few = how.model_copy(update={"sampler": "euler", "sampler_steps": 2, "batch": batch})
 
     def train() -> int:

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 import torch
 
+from search_spaces.table import SPACES
 from sweep.cli import main
+from sweep.driver import Sweep
 from sweep.plan import size_of
 from trainables import checkpoint
 from trainables.config import (
@@ -28,7 +30,7 @@ from trainables.config import (
 from trainables.custom import CustomTrainerAdapter, check_custom, plain_copy
 from trainables.datasets import load, subset_order
 from trainables.diffusion import build_denoiser
-from trainables.errors import TrialFailed
+from trainables.errors import TrialFailed, UserError
 from trainables.result import read_all, trial_directory
 from trainables.storage import Storage
 from trainables.trial import Trial
@@ -70,6 +72,17 @@ class Wrong(Net):
 
 def wrong(resolution, channels, label_dim, how):
     return Wrong(how)
+
+class Unconditional(Net):
+    def forward(self, x, noise_level):
+        return super().forward(x, noise_level, None)
+
+def unconditional(resolution, channels, label_dim):
+    return Unconditional(channels, 0, True)
+
+def conditional(resolution, channels, label_dim):
+    assert label_dim == 10, "ten labels"
+    return Net(channels, label_dim, True)
 
 def not_a_module(resolution, channels, label_dim):
     return lambda x, noise_level, labels: x
@@ -153,6 +166,20 @@ def test_a_mistake_in_the_users_network_is_one_line(user_code, capsys, command, 
     arguments = {"plan": [], "trial": ["--config", "base", "--n", "8", "--out", "OUT"], "run": ["--out", "OUT"]}[command]
     settings = ["network.kind=custom", f"network.builder={builder}", f"network.options={json.dumps(options)}"]
     assert text in mistake([command, "digits", *arguments, *sets(settings)], user_code, capsys)
+
+
+@pytest.mark.parametrize("command", ["plan", "trial", "run"])
+def test_a_network_is_checked_with_the_labels_it_will_get(user_code, capsys, command):
+    arguments = {"plan": [], "trial": ["--config", "base", "--n", "12", "--out", "OUT"], "run": ["--out", "OUT"]}[command]
+    settings = ["network.kind=custom", "network.builder=user_code:unconditional", "labels.kind=true", "search.n_low=10"]
+    assert "labels [2]) raised TypeError" in mistake([command, "digits", *arguments, *sets(settings)], user_code, capsys)
+
+
+def test_a_network_that_is_always_conditional_is_not_refused(user_code):
+    settings = {"network.kind": "custom", "network.builder": "user_code:conditional", "labels.kind": "true", "search.n_low": 10}
+    Sweep(SPACES["digits"].with_settings(settings)).load_data()
+    with pytest.raises(UserError, match="ten labels"):
+        Sweep(SPACES["digits"].with_settings({**settings, "data.classes": 5})).load_data()
 
 
 def mistake(arguments, directory, capsys):

@@ -130,12 +130,15 @@ def test_uniform_labels_are_drawn_of_all():
 def test_by_label():
     memorized = np.array([True, True, False, True, False])
     labels, nearest, of_subset = np.array([0, 0, 0, 2, 2]), np.array([1, 0, 1, 2, 2]), np.array([0, 2, 2])
-    found = by_label(memorized, nearest, 3, labels, of_subset)
+    subset = np.array([5, 8, 9])
+    found = by_label(memorized, nearest, 3, subset, labels, of_subset)
     assert found["r_mem_per_label"] == {0: 2 / 3, 2: 1 / 2}
     assert found["own_label"] == 2 / 3, "the first copies an image of label 2"
-    assert by_label(memorized, nearest, 101, labels, of_subset)["r_mem_per_label"] is None
-    assert by_label(memorized & False, nearest, 3, labels, of_subset)["own_label"] is None
-    assert by_label(memorized, nearest, 0) == {}
+    assert by_label(memorized, nearest, 101, subset, labels, of_subset)["r_mem_per_label"] is None
+    assert by_label(memorized & False, nearest, 3, subset, labels, of_subset)["own_label"] is None
+    assert by_label(memorized, nearest, 0, subset) == {}
+    doubled = by_label(memorized, nearest, 3, np.array([5, 5, 9]), labels, of_subset)
+    assert doubled["own_label"] == 1, "images 0 and 1 are the same one, with labels 0 and 2"
 
 
 # ---------------------------------------------------------------- the optimum
@@ -233,6 +236,11 @@ def test_copies_of_copied_images_count_in_their_groups(tmp_path):
     assert Counter(kept["subset"].tolist()).most_common(1)[0][1] == 3
     assert (result.r_mem, result.ceiling) == (1, 1)
     np.testing.assert_array_less(0, kept["d2"])
+
+
+def test_a_copy_of_a_copied_image_is_of_the_label_of_each_of_them(tmp_path):
+    result, _ = finished(tmp_path, data(rule=Rule(repeated=1, multiplicity=3)), optimum(**{"labels.kind": "unique"}), n=24)
+    assert (result.r_mem, result.own_label) == (1, 1)
 
 
 @pytest.mark.parametrize(("augment", "distance"), [("flip", 0), ("none", 1)])

@@ -88,6 +88,19 @@ def test_what_is_not_kept_is_not_claimed(sweep):
     assert result_at(result, sweep, 0.25, 0.05).complete, "above the target, a lower bound is an answer"
 
 
+def test_labels_are_judged_at_the_k_too(sweep):
+    result = finished(sweep, 40, 20, own_label=0.5, r_mem_per_label={0: 0.1})
+    storage = trial_directory(sweep, result.training_key)
+    with np.load(storage.path(MEASUREMENT)) as kept:
+        content = {**kept, "labels": np.arange(2000) % 40 % 2, "subset_labels": np.arange(40) % 2}
+    with storage.writing(MEASUREMENT) as stream:
+        np.savez(stream, **content)
+    low, high = result_at(result, sweep, 0.25, 0.9), result_at(result, sweep, 0.5, 0.9)
+    assert low.own_label == high.own_label == 1
+    for at in (low, high):
+        assert sum(at.r_mem_per_label.values()) / 2 == pytest.approx(at.r_mem)
+
+
 def test_lost_distances_are_the_users_to_know(sweep):
     result = finished(sweep, 60, 20)
     trial_directory(sweep, result.training_key).delete(MEASUREMENT)

@@ -41,12 +41,14 @@ def label_dim(labels: Labels, of_subset: Sequence[int] | Ints | None) -> int:
     return 0 if of_subset is None else int(max(of_subset)) + 1
 
 
-def planned_label_dim(configuration: Configuration, n: int) -> int:
-    """`label_dim` at N = `n`, without the data: a user's own data are taken to have 10 classes."""
+def planned_label_dim(configuration: Configuration, n: int, of_data: ImageData | None = None) -> int:
+    """`label_dim` at N = `n`, before there is a subset; without the data, a user's own are taken to have 10 classes."""
     labels, data = configuration.labels, configuration.data
     if labels.kind == "unique":
         return n
     if labels.kind == "true":
+        if of_data is not None and of_data.labels is not None:
+            return len(np.unique(of_data.labels))
         return data.classes or (8 if data.kind == "photos" else 10)
     return label_dim(labels, None)
 
@@ -77,17 +79,23 @@ def draw_labels(of_subset: Ints, seeds: Sequence[int], uniform_over: int | None 
 
 
 def by_label(
-    memorized: NDArray[np.bool_], nearest: Ints, dim: int, labels: Ints | None = None, subset_labels: Ints | None = None
+    memorized: NDArray[np.bool_],
+    nearest: Ints,
+    dim: int,
+    subset: Ints,
+    labels: Ints | None = None,
+    subset_labels: Ints | None = None,
 ) -> dict[str, Any]:
     """What a conditional trial's result says about labels; nothing without them.
 
-    memorized: [n] bool; nearest: [n], positions in the subset; labels: [n]; subset_labels: [N]. `own_label`: share of the
-    memorized samples that copy an image of their own label, None if nothing is memorized; `r_mem_per_label`: of the labels that
-    were drawn, None for more than PER_LABEL of them.
+    memorized: [n] bool; nearest: [n], positions in the subset; dim: number of labels; subset: [N], indices of the images, the
+    same for copies of one; labels: [n]; subset_labels: [N]. `own_label`: share of the memorized samples that copy an image with
+    their label, None if nothing is memorized; `r_mem_per_label`: of the labels that were drawn, None
+    for more than PER_LABEL of them.
     """
     if labels is None or subset_labels is None:
         return {}
-    own = (labels == subset_labels[nearest])[memorized]
+    own = np.isin(subset[nearest] * dim + labels, subset * dim + subset_labels)[memorized]
     per_label = {int(label): float(memorized[labels == label].mean()) for label in np.unique(labels)}
     return {
         "own_label": float(own.mean()) if len(own) else None,

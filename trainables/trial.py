@@ -224,7 +224,7 @@ class Trial:
             r_mem_last=whole,
             r_mem_half=half,
             ceiling=self.subset.ceiling(),
-            **by_label(memorized, found.i1, self.subset.label_dim, **labels),
+            **by_label(memorized, found.i1, self.subset.label_dim, self.subset.indices, **labels),
             **measures(distances, self.spec.n, how.k),
         )
         checkpoint.delete_all(self.storage)
