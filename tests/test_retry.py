@@ -8,7 +8,7 @@ from sweep.retry import reopen_failed
 from sweep.studies import Studies
 from tests.fakes import fake_space
 from tests.results import write_trial
-from tests.test_trial import DATA, SPEC, assert_same_trial, finish, start
+from tests.test_trial import SPEC, assert_same_trial, finish, start
 from trainables import checkpoint, trainer as trainer_module
 from trainables.config import Digits
 from trainables.datasets import load
