@@ -28,7 +28,7 @@ def r_mem_of(job: tuple[str, int, int]) -> float:
     """R_mem of one trial: (configuration, N, seed)."""
     import torch
 
-    from search_spaces.table import find_space
+    from search_spaces.find import find_space
     from trainables.config import TrialSpec
     from trainables.datasets import load
     from trainables.storage import Storage

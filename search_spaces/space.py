@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -49,6 +49,14 @@ class NamedConfiguration(Frozen):
     configuration: Configuration
 
 
+class Expected(Frozen):
+    """The band in which a published R_mem at N = `n` must be found again."""
+
+    n: int
+    r_mem_low: float
+    r_mem_high: float
+
+
 class SearchSpace(Frozen):
     """A base recipe and what varies: every combination of the values in `vary` is a configuration."""
 
@@ -58,24 +66,34 @@ class SearchSpace(Frozen):
     expectation: str = Field(description="what is known about the answer")
     cost: str = Field(description="cost class, in words")
     base: Configuration
-    vary: dict[str, tuple[Any, ...]] = Field(description="dotted path of a field → its values")
+    vary: dict[str, tuple[Any, ...] | dict[str, dict[str, Any]]] = Field(
+        description="dotted path of a field → its values; or a factor → its values' names → the fields each sets, by path"
+    )
     search: Search
     measurement: Measurement
     tracking: Tracking = Tracking()
+    expected: Expected | None = None
 
     @property
     def configurations(self) -> list[NamedConfiguration]:
         """In the order of the table. Raises UserError if a value is not allowed or two configurations are the same."""
-        named = [self._named(dict(zip(self.vary, values, strict=True))) for values in itertools.product(*self.vary.values())]
+        named = [self._named(choice) for choice in itertools.product(*map(_choices, self.vary.items()))]
         keys = [key_of(one.configuration.model_dump(mode="json")) for one in named]
         if len(set(keys)) < len(keys):
             raise UserError(f"{self.name}: two configurations are the same; check the values of {', '.join(self.vary)}")
         return named
 
-    def _named(self, values: Mapping[str, Any]) -> NamedConfiguration:
-        factors = {path.rsplit(".", 1)[-1]: value for path, value in values.items()}
+    def _named(self, choice: Sequence[tuple[str, Any, Mapping[str, Any]]]) -> NamedConfiguration:
+        factors = {factor: value for factor, value, _ in choice}
         name = ",".join(f"{factor}={_text(value)}" for factor, value in factors.items()) or "base"
-        return NamedConfiguration(name=name, factors=factors, configuration=with_fields(self.base, values))
+        fields = {path: value for _, _, settings in choice for path, value in settings.items()}
+        return NamedConfiguration(name=name, factors=factors, configuration=with_fields(self.base, fields))
+
+    @property
+    def _varied(self) -> set[str]:
+        """Paths of all fields that differ between the configurations."""
+        grouped = [settings for values in self.vary.values() if isinstance(values, dict) for settings in values.values()]
+        return {path for path, values in self.vary.items() if not isinstance(values, dict)}.union(*grouped)
 
     @property
     def images(self) -> Literal["none", "generated", "pairs"]:
@@ -90,7 +108,7 @@ class SearchSpace(Frozen):
 
         Raises UserError for an unknown path, a value that is not allowed, or a field that the space varies.
         """
-        if varied := sorted(set(settings) & set(self.vary)):
+        if varied := sorted(set(settings) & self._varied):
             raise UserError(f"{varied[0]}: {self.name} varies this field; choose a space that does not, or write one")
         parts: dict[str, dict[str, Any]] = {"measurement": {}, "search": {}, "tracking": {}, "base": {}}
         for path, value in settings.items():
@@ -105,6 +123,14 @@ class SearchSpace(Frozen):
         space = validated(SearchSpace, {**dict(self), **changed})
         assert space.configurations  # every combination is valid, or raises
         return space
+
+
+def _choices(varied: tuple[str, Any]) -> list[tuple[str, Any, Mapping[str, Any]]]:
+    """(factor, value, fields by path) of each value of a factor; the name of a value is a number where it can be read so."""
+    path, values = varied
+    if isinstance(values, dict):
+        return [(path, int(name) if name.isdigit() else name, settings) for name, settings in values.items()]
+    return [(path.rsplit(".", 1)[-1], value, {path: value}) for value in values]
 
 
 def parse_settings(settings: list[str]) -> dict[str, Any]:

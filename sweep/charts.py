@@ -1,7 +1,7 @@
 """More figures of a sweep, in the style of `sweep.figures`; and a table of all of them, by the name of their file."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -11,28 +11,40 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from search_spaces.space import Search
 from sweep.figures import BLUE, ORANGE, STYLE, WIDTH, numbers, plain, short, study_figure, sweep_figure
 from sweep.summary import StudySummary, SweepSummary
 
+Figures = dict[str, Callable[[], Figure]]
 ROW, AROUND = 0.17, 0.75  # inches: a line of a figure with names, and what is above and below all of them
 
 
-def figures_of(summary: SweepSummary) -> dict[str, Callable[[], Figure]]:
+def figures_of(summary: SweepSummary) -> Figures:
     """Name → what draws it: "emm", "contrasts", "cost"; of every study `name_of("study", …)` and `name_of("training", …)`.
 
     What there is nothing to show of is left out.
     """
-    search = summary.space.search
-    figures: dict[str, Callable[[], Figure]] = {"emm": partial(sweep_figure, summary)}
+    figures = overview_figures(summary)
+    for number, study in enumerate(summary.studies, 1):
+        figures |= {name_of(kind, number, study): draw for kind, draw in study_figures(study, summary.space.search).items()}
+    return figures
+
+
+def overview_figures(summary: SweepSummary) -> Figures:
+    """Of the whole sweep."""
+    figures: Figures = {"emm": partial(sweep_figure, summary)}
     if summary.steps:
         figures["contrasts"] = partial(contrast_figure, summary)
     if any(study.results for study in summary.studies):
         figures["cost"] = partial(cost_figure, summary)
-    for number, study in enumerate(summary.studies, 1):
-        draw = partial(study_figure, study, search.target, search.n_low, search.n_high)
-        figures[name_of("study", number, study)] = draw
-        if any(result.curve for result in study.results):
-            figures[name_of("training", number, study)] = partial(training_figure, study)
+    return figures
+
+
+def study_figures(study: StudySummary, search: Search) -> Figures:
+    """Of one study."""
+    figures: Figures = {"study": partial(study_figure, study, search.target, search.n_low, search.n_high)}
+    if any(result.curve for result in study.results):
+        figures["training"] = partial(training_figure, study)
     return figures
 
 
@@ -69,7 +81,8 @@ def contrast_figure(summary: SweepSummary) -> Figure:
 
     Filled: the interval excludes 1, so they are told apart. A diamond: they were trained on different data.
     """
-    figure, axes = _with_names([f"{one.b} / {one.a}" for one in summary.steps])
+    factors = {study.name: study.factors for study in summary.studies}
+    figure, axes = _with_names([_step(factors[one.a], factors[one.b]) for one in summary.steps])
     low, high = min(1.0, *(one.low for one in summary.steps)) / 1.2, max(1.0, *(one.high for one in summary.steps)) * 1.2
     for row, one in enumerate(summary.steps):
         style: Any = {"fmt": "o" if one.same_data else "D", "color": BLUE, "mfc": BLUE if one.is_clear else "white"}
@@ -94,7 +107,7 @@ def cost_figure(summary: SweepSummary) -> Figure:
             axes.barh(row, failed, left=study.images_trained - failed, color=ORANGE, hatch="////", height=0.6, label="failed")
         seconds = sum(result.seconds for result in study.results)
         axes.annotate(f" {duration(seconds)}", (study.images_trained, row), va="center", fontsize=6)
-    axes.set(xlabel="images trained; at the bars: time of all trials", xlim=(0, 1.25 * _most(summary)))
+    axes.set(xlabel="images trained (at the bar: time)", xlim=(0, 1.25 * _most(summary)))
     axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.xaxis.set_major_formatter(plain)
     if len(set(axes.get_legend_handles_labels()[1])) > 1:
@@ -112,6 +125,12 @@ def duration(seconds: float) -> str:
         if seconds >= 2 * size:
             return f"{seconds / size:.3g} {unit}"
     return f"{seconds:.0f} s"
+
+
+def _step(a: Mapping[str, Any], b: Mapping[str, Any]) -> str:
+    """What differs first, since long names are cut: "width 16 / 8, dropout 0.1"."""
+    changed = [f"{factor} {b[factor]} / {value}" for factor, value in a.items() if b[factor] != value]
+    return ", ".join(changed + [f"{factor} {value}" for factor, value in a.items() if b[factor] == value])
 
 
 def _with_names(names: list[str]) -> tuple[Figure, Any]:

@@ -38,20 +38,26 @@ def emm() -> None:
 
 
 @app.command()
-def spaces(as_json: AsJson = False) -> None:
-    """Lists the search spaces, with their question and cost class."""
+def spaces(
+    space: Annotated[str | None, typer.Argument(metavar="[SPACE]", help="One of them, in full.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Lists the search spaces, with their question and cost class; of one, also where it comes from and what is known."""
+    from search_spaces.find import find_space
     from search_spaces.table import SPACES
 
-    rows = [
-        {"name": s.name, "question": s.question, "cost": s.cost, "configurations": len(s.configurations)}
-        for s in SPACES.values()
-    ]
+    chosen = list(SPACES.values()) if space is None else [find_space(space)]
+    fields = ("name", "question", "source", "expectation", "cost")
+    rows = [{**{name: getattr(s, name) for name in fields}, "configurations": len(s.configurations)} for s in chosen]
     if as_json:
         print(json.dumps(rows, indent=1))
-        return
-    width = max(len(row["name"]) for row in rows)  # type: ignore[arg-type]
-    for row in rows:
-        print(f"{row['name']:<{width}}  {row['configurations']} configurations  {row['cost']:<22}  {row['question']}")
+    elif space is not None:
+        print("\n".join(f"{name:<14}  {value}" for name, value in rows[0].items()))
+        print("\n".join(f"{'':<14}  {named.name}" for named in chosen[0].configurations))
+    else:
+        width = max(len(str(row["name"])) for row in rows)
+        for row in rows:
+            print(f"{row['name']:<{width}}  {row['configurations']:>2} x  {row['cost']:<22}  {row['question']}")
 
 
 @app.command()
@@ -61,25 +67,34 @@ def plan(
     tflops: Annotated[
         float, typer.Option(min=1e-6, help="TFLOP/s that your device sustains, for the estimate of hours.")
     ] = 10.0,
+    measure: Annotated[bool, typer.Option("--measure", help="Measure this machine's speed in a few steps instead.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Shows size and cost of every configuration; trains nothing and needs no data."""
+    """Shows size and cost of every configuration; needs no data, and trains nothing but, with --measure, a few steps."""
     chosen = space_of(space, settings)
     from sweep.plan import plan as planned
+    from trainables.trial import choose_device
 
-    rows = planned(chosen, tflops)
+    device = choose_device() if measure else None
+    rows = planned(chosen, tflops, device)
     if as_json:
         print(json.dumps({"space": chosen.name, "configurations": [asdict(row) for row in rows]}, indent=1))
         return
-    search = chosen.search
+    search, speed = chosen.search, f"as measured on this {device.type}" if device else f"at {tflops:g} TFLOP/s"
     print(f"{chosen.name}: {chosen.question}")
-    print(f"N from {search.n_low} to {search.n_high}, until sd(ln EMM) <= {search.precision} at R_mem = {search.target}\n")
-    titles = f"{'parameters':>11} {'steps':>21} {'images':>15} {f'hours at {tflops:g} TFLOP/s':>22}"
-    print(f"{'configuration':<20} {titles}   per trial")
+    print(f"N from {search.n_low} to {search.n_high}, until sd(ln EMM) <= {search.precision} at R_mem = {search.target}")
+    print(f"steps, images trained and device hours of one trial at these ends; of a whole search; {speed}\n")
+    width = max(20, *(len(row.name) for row in rows))
+    titles = f"{'parameters':>11} {'GFLOPs/image':>13} {'steps':>21} {'images':>15} {'hours':>17} {'search':>9}"
+    print(f"{'configuration':<{width}} {titles}")
     for row in rows:
         steps, images = f"{row.steps_low:,} - {row.steps_high:,}", f"{row.images_low:.2g} - {row.images_high:.2g}"
-        hours = f"{row.hours_low:.2g} - {row.hours_high:.2g}"
-        print(f"{row.name:<20} {_millions(row.parameters):>11} {steps:>21} {images:>15} {hours:>22}")
+        hours = f"{_hours(row.hours_low)} - {_hours(row.hours_high)}"
+        size = f"{_millions(row.parameters):>11} {row.flops_per_image / 1e9:>13.3g}"
+        print(f"{row.name:<{width}} {size} {steps:>21} {images:>15} {hours:>17} {_hours(row.hours_search):>9}")
+    if all(row.hours_search is not None for row in rows):
+        total = sum(row.hours_search or 0 for row in rows)
+        print(f"\nall searches: {_hours(total)} device hours, if each EMM is the geometric middle of the range of N")
 
 
 @app.command()
@@ -220,6 +235,10 @@ def purge(directory: Sweep_, yes: Annotated[bool, typer.Option("--yes", help="Do
         typer.confirm(question, abort=True)
     left = remove(here)
     print(f"removed: {here.storage.shown}" + (f"; not of the sweep, and kept: {', '.join(left)}" if left else ""))
+
+
+def _hours(hours: float | None) -> str:
+    return "?" if hours is None else f"{hours:,.0f}" if hours >= 10 else f"{hours:.2g}"
 
 
 def _millions(count: int) -> str:

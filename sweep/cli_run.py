@@ -1,9 +1,11 @@
 """The commands of `emm` that train: here (`run`, `trial`) or as a job of a cluster (`submit`, `stop`)."""
 
 import logging
+import os
 import signal
 import sys
 import tempfile
+import threading
 from enum import StrEnum
 from pathlib import Path
 from types import FrameType
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
 
     from sweep.driver import Resources, Run
     from sweep.tracking import Destination
+
+
+GONE_SECONDS = 13.0  # from a SIGTERM to the end of the driver, at most
 
 
 class Objective(StrEnum):
@@ -113,6 +118,7 @@ def _run(one: "Run", where: "Destination", quiet: bool) -> bool:
     from sweep.finals import missing_finals
     from sweep.gallery import pictures_of
     from sweep.report import print_table, write_report
+    from sweep.tracking import make_up
 
     terminal = console()
     for name, data in {data.source: data for data in one.sweep.data.values()}.items():
@@ -121,24 +127,12 @@ def _run(one: "Run", where: "Destination", quiet: bool) -> bool:
                 f"note: {data.duplicates} of the {len(data)} images of {name} equal another one; copies of them don't count"
             )
     open_ones = not one.is_decided or missing_finals(one.summary())
-    in_mlflow = _fit(one, where, console(quiet)) if open_ones else _synced(one, where)
+    in_mlflow = _fit(one, where, console(quiet)) if open_ones else make_up(one.summary(), one.storage, where)
     summary = one.summary()
     print_table(summary, terminal)
     page = write_report(summary, one.views / "report", pictures_of(summary.space, one.storage))
     terminal.print(f"report: {shown(page)}", soft_wrap=True, highlight=False)
     return in_mlflow
-
-
-def _synced(one: "Run", where: "Destination") -> bool:
-    """What an earlier run could not write to MLflow is written now."""
-    from sweep.tracking import sync
-
-    try:
-        sync(one.summary(), one.storage, where)
-    except UserError as error:
-        logging.getLogger("emm").warning("%s", error)
-        return False
-    return True
 
 
 def _fit(one: "Run", where: "Destination", console: "Console") -> bool:
@@ -155,6 +149,13 @@ def _fit(one: "Run", where: "Destination", console: "Console") -> bool:
 
     def end(number: int, frame: FrameType | None) -> None:
         one.ended = SIGTERM
+        timer = threading.Timer(GONE_SECONDS, leave)  # whatever Ray or MLflow are waiting for
+        timer.daemon = True
+        timer.start()
+
+    def leave() -> None:
+        print(SIGTERM, flush=True)
+        os._exit(128 + signal.SIGTERM)
 
     start_ray(one.resources)
     signal.signal(signal.SIGTERM, end)  # after Ray has set its own
@@ -221,6 +222,9 @@ def trial(
 
     low, high = r_mem_interval(one.result.n_memorized, one.result.n_samples)
     print(f"R_mem {one.result.r_mem:.4f} [{low:.4f}, {high:.4f}]  {one.result.n_samples} samples  {one.result.seconds:.0f} s")
+    if (band := chosen.expected) is not None and band.n == n:
+        inside = "inside" if band.r_mem_low <= (one.result.r_mem or 0) <= band.r_mem_high else "OUTSIDE"
+        print(f"{inside} the band {band.r_mem_low:g} to {band.r_mem_high:g} in which it must fall ({chosen.expectation})")
     print(f"files: {one.storage.shown}")
 
 

@@ -12,6 +12,7 @@ import os
 import re
 import shlex
 import socket
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +22,8 @@ from urllib.parse import urlsplit
 import sweep
 from trainables.errors import UserError
 from trainables.storage import redacted
+
+log = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 8.0
 READY_SECONDS = 30.0  # for a head that has just started to take jobs
@@ -57,7 +60,7 @@ def _check_grpc(address: str) -> None:
     """Whether what listens speaks gRPC, as Ray does, which would wait for it for minutes."""
     import grpc
 
-    with grpc.insecure_channel(address) as channel:
+    with grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel:
         try:
             grpc.channel_ready_future(channel).result(timeout=CONNECT_SECONDS)
         except grpc.FutureTimeoutError:
@@ -133,31 +136,43 @@ class Jobs:
             time.sleep(1)
 
     def follow(self, name: str) -> int | None:
-        """Prints the log of a job until it has ended; its exit code, or None if the cluster no longer answers."""
+        """Prints the log of a job until it has ended; its exit code, or None if the cluster no longer answers.
+
+        The log comes in a thread, so that Ctrl-C ends the waiting at once.
+        """
         self.printed, answered = 0, time.monotonic()
         while time.monotonic() - answered < LOST_SECONDS:
+            thread = threading.Thread(target=self._print_log, args=[name], name="log", daemon=True)
+            thread.start()
+            while thread.is_alive():
+                thread.join(0.5)
             try:
-                asyncio.run(self._print_log(name))
                 details = self.client.get_job_info(name)
-                answered = time.monotonic()
             except (RuntimeError, OSError):
                 time.sleep(1)
                 continue
+            answered = time.monotonic()
             if details.status.is_terminal():
-                if details.status.value == "FAILED" and details.driver_exit_code is None:
-                    print(details.message, flush=True)
-                return int(details.driver_exit_code or 0) if details.status.value != "FAILED" else details.driver_exit_code or 1
-            time.sleep(0.2)
+                return _exit_code(details)
+            time.sleep(0.5)
         return None
 
-    async def _print_log(self, name: str) -> None:
+    def _print_log(self, name: str) -> None:
         """From where it was left: Ray sends a log from its beginning."""
-        sent = 0
-        async for text in self.client.tail_job_logs(name):
-            new = text[max(0, self.printed - sent) :]
-            sent += len(text)
-            self.printed = max(self.printed, sent)
-            print(new, end="", flush=True)
+        import aiohttp
+
+        async def tail() -> None:
+            sent = 0
+            async for text in self.client.tail_job_logs(name):
+                new = text[max(0, self.printed - sent) :]
+                sent += len(text)
+                self.printed = max(self.printed, sent)
+                print(new, end="", flush=True)
+
+        try:
+            asyncio.run(tail())
+        except (RuntimeError, OSError, aiohttp.ClientError) as error:
+            log.info("the log of %s broke off: %s", name, error)
 
     def stop(self, name: str, timeout: float = 40.0) -> None:
         """SIGTERM: the driver leaves with checkpoints. Returns when it has ended."""
@@ -169,3 +184,11 @@ class Jobs:
 
 def _first_line(error: Exception) -> str:
     return str(error).strip().partition("\n")[0]
+
+
+def _exit_code(details: Any) -> int:
+    """Of the driver; 1 if it never came to run, for a reason that is printed, and 0 where Ray says no more than success."""
+    if details.status.value == "FAILED" and details.driver_exit_code is None:
+        print(details.message, flush=True)
+        return 1
+    return int(details.driver_exit_code or 0)

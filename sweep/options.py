@@ -26,8 +26,8 @@ StorageUrl = Annotated[str, typer.Option(help="URL for trials and results that e
 
 
 def space_of(name: str, settings: Sequence[str], **more: float | None) -> "SearchSpace":
+    from search_spaces.find import find_space
     from search_spaces.space import parse_settings
-    from search_spaces.table import find_space
 
     given: dict[str, Any] = {path: value for path, value in more.items() if value is not None}
     return find_space(name).with_settings({**parse_settings(list(settings)), **given})

@@ -1,21 +1,43 @@
-"""What a search space would cost, without training anything and without its data."""
+"""What a search space would cost, without its data: sizes, and hours at a speed that is told or measured."""
 
+import math
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from search_spaces.space import SearchSpace
-from trainables.config import Configuration
+from search_spaces.space import NamedConfiguration, SearchSpace
+from trainables.config import Configuration, Measurement, with_fields
 from trainables.custom import check_custom
 from trainables.diffusion import build_denoiser
 from trainables.labels import planned_label_dim
+from trainables.trainer import Trainer
+
+# What a search costs until it has found an EMM, by simulation (docs/search.md): in trainings at N = EMM where a trial costs N
+# images, in trials where all cost the same.
+SEARCH_COST = {"epochs": 4.6, "steps": 5.6}
+CPU_FLOPS = 2e11  # of a step, at most, when a CPU is measured: seconds
+SECONDS = 2.0  # that a measurement of a rate takes at least
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What a device does: images trained per second, network calls in sampling, of one image, per second."""
+
+    trained: float
+    sampled: float
 
 
 @dataclass(frozen=True)
 class PlannedConfiguration:
-    """One configuration at the two ends of the range of N. `flops_per_image`: one forward pass, in FLOPs."""
+    """One configuration at the two ends of the range of N. `flops_per_image`: one forward pass, in FLOPs.
+
+    `hours_*` of a trial, sampling included; `hours_search`: of the whole search, if the EMM is the (geometric) middle of the
+    range. None where neither FLOPs nor rates are known: a trainer of the user's.
+    """
 
     name: str
     factors: dict[str, Any]
@@ -27,31 +49,32 @@ class PlannedConfiguration:
     steps_high: int
     images_low: int
     images_high: int
-    hours_low: float
-    hours_high: float
+    images_per_second: float | None
+    hours_low: float | None
+    hours_high: float | None
+    hours_search: float | None
 
 
-def plan(space: SearchSpace, tflops: float) -> list[PlannedConfiguration]:
-    """Every configuration; hours on a device that sustains `tflops` TFLOP/s, a backward pass taken as two forward ones."""
-    return [_planned(named.name, named.factors, named.configuration, space, tflops) for named in space.configurations]
+def plan(space: SearchSpace, tflops: float | None, device: torch.device | None = None) -> list[PlannedConfiguration]:
+    """Every configuration; hours on a device that sustains `tflops` TFLOP/s (a backward pass taken as two forward ones), or
+    at the rates measured on `device`."""
+    return [_planned(named, space, tflops, device) for named in space.configurations]
 
 
 def _planned(
-    name: str, factors: dict[str, Any], configuration: Configuration, space: SearchSpace, tflops: float
+    named: NamedConfiguration, space: SearchSpace, tflops: float | None, device: torch.device | None
 ) -> PlannedConfiguration:
-    parameters, flops = size_of(configuration, space.search.n_low)
-    trainer, search, how = configuration.trainer, space.search, space.measurement
-    n_low, n_high = search.n_low, search.n_high
-
-    def hours(n: int) -> float:
-        trained = trainer.train_images(n) if parameters else 0
-        snapshots = how.snapshots_of(trainer.train_images(n))
-        sampled = (how.n_samples + snapshots * how.n_selection) * (2 * how.sampler_steps - 1)
-        return flops * (3 * trained + sampled) / (tflops * 1e12) / 3600
-
+    configuration, trainer = named.configuration, named.configuration.trainer
+    n_low, n_high = space.search.n_low, space.search.n_high
+    parameters, flops = size_of(configuration, n_low)
+    rates = measured_rates(configuration, space.measurement, n_low, flops, device) if device else _told_rates(flops, tflops)
+    hours_low, hours_high, hours_middle = (
+        _hours(rates, trainer.train_images(n) if parameters else 0, space.measurement)
+        for n in (n_low, n_high, round(math.sqrt(n_low * n_high)))
+    )
     return PlannedConfiguration(
-        name=name,
-        factors=factors,
+        name=named.name,
+        factors=named.factors,
         parameters=parameters,
         flops_per_image=flops,
         n_low=n_low,
@@ -60,9 +83,57 @@ def _planned(
         steps_high=trainer.train_steps(n_high),
         images_low=trainer.train_images(n_low),
         images_high=trainer.train_images(n_high),
-        hours_low=hours(n_low),
-        hours_high=hours(n_high),
+        images_per_second=rates.trained if rates and device else None,
+        hours_low=hours_low,
+        hours_high=hours_high,
+        hours_search=None if hours_middle is None else SEARCH_COST[trainer.clock] * hours_middle,
     )
+
+
+def _hours(rates: Rates | None, trained: int, how: Measurement) -> float | None:
+    if rates is None:
+        return None
+    snapshots = how.snapshots_of(trained)
+    sampled = (how.n_samples + snapshots * how.n_selection) * how.network_calls
+    return (trained / rates.trained + sampled / rates.sampled) / 3600
+
+
+def _told_rates(flops: int, tflops: float | None) -> Rates | None:
+    return Rates(tflops * 1e12 / flops / 3, tflops * 1e12 / flops) if flops and tflops else None
+
+
+def measured_rates(configuration: Configuration, how: Measurement, n: int, flops: int, device: torch.device) -> Rates | None:
+    """Trains a few steps and samples a few images of noise on `device`; None for a trainer of the user's, or the optimum."""
+    if configuration.trainer.kind == "custom" or configuration.network.kind == "optimum":
+        return None
+    recipe, data = configuration.trainer, configuration.data
+    batch = recipe.batch if device.type == "cuda" else max(1, min(recipe.batch, round(CPU_FLOPS / 3 / flops)))
+    dim = planned_label_dim(configuration, n)
+    images = torch.randint(0, 256, (max(dim, 2), data.channels, data.resolution, data.resolution), dtype=torch.uint8)
+    short = with_fields(configuration, {"trainer.clock": "steps", "trainer.length": 10**9, "trainer.batch": batch})
+    trainer = Trainer(short, images, 0, device, torch.arange(max(dim, 2)) if dim else None)
+    few = how.model_copy(update={"sampler": "euler", "sampler_steps": 2, "batch": batch})
+
+    def train() -> int:
+        trainer.train_until((trainer.position + batch) / trainer.total)
+        return batch
+
+    def draw() -> int:
+        trainer.sample(list(range(batch)), few, torch.arange(batch) % dim if dim else None)
+        return 2 * batch
+
+    return Rates(_rate(train, device), _rate(draw, device))
+
+
+def _rate(work: Callable[[], int], device: torch.device) -> float:
+    """Images per second of `work`, which says how many it did; the first time, which warms up, does not count."""
+    work()
+    done, begin = 0, time.perf_counter()
+    while time.perf_counter() - begin < SECONDS:
+        done += work()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+    return done / (time.perf_counter() - begin)
 
 
 def size_of(configuration: Configuration, n: int) -> tuple[int, int]:

@@ -252,6 +252,7 @@ def _trial(result: Result, final: FinalMeasurement | None) -> dict[str, Any]:
         "r_mem_last": result.r_mem_last,
         "r_mem_half": result.r_mem_half,
         **{name: getattr(result, name) if result.complete else None for name in MEASURES},
+        "r_mem_per_label": result.r_mem_per_label,
         "final": final.model_dump() if final else None,
         "n_samples": result.n_samples,
         "right_censored": result.right_censored,

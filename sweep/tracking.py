@@ -18,13 +18,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from matplotlib.figure import Figure
-
 from search_spaces.space import SearchSpace
 from sweep import ui
 from sweep.bisection import Verdict
-from sweep.charts import figures_of, training_figure
-from sweep.figures import as_pdf, as_png, study_figure
+from sweep.charts import Figures, overview_figures, study_figures
+from sweep.figures import as_pdf, as_png
 from sweep.gallery import Pictures, gallery_figure, measured
 from sweep.summary import StudySummary, SweepSummary
 from trainables.config import key_of
@@ -43,7 +41,6 @@ MAX_FAILURES, PAUSE_SECONDS = 3, 60.0  # so many failures in a row, and nothing 
 
 DPI = 120  # of the gallery: a wider one would push MLflow's columns aside
 HARDWARE = ("device", "name", "threads", "host")  # tags of a trial: what it ran on
-OVERVIEWS = ("emm", "contrasts", "cost")  # figures of the sweep run
 
 NOTHING: Mapping[str, Any] = {}
 
@@ -74,6 +71,16 @@ def sync(summary: SweepSummary, storage: Storage, destination: Destination, live
         View(summary.space, storage, destination).sync(summary, live)
     except MlflowException as error:
         raise UserError(f"MLflow at {destination.uri}: {ui.one_line(error)}") from error
+
+
+def make_up(summary: SweepSummary, storage: Storage, destination: Destination) -> bool:
+    """Writes what an earlier run of a sweep that is decided by now could not; returns whether MLflow holds everything."""
+    try:
+        sync(summary, storage, destination)
+    except UserError as error:
+        log.warning("%s", error)
+        return False
+    return True
 
 
 class Tracker:
@@ -218,8 +225,7 @@ class View:
         self._log(key, {"studies": len(summary.studies), "studies_decided": decided, "images_trained": images_trained})
         self._status(key, "FINISHED" if decided == len(summary.studies) else unfinished)
         if not live:
-            drawn = {name: draw for name, draw in figures_of(summary).items() if name in OVERVIEWS}
-            self._draw(key, summary.as_json(), drawn, ui.sweep_note(self.space))
+            self._draw(key, summary.as_json(), overview_figures(summary), ui.sweep_note(self.space))
 
     def study_updated(self, study: StudySummary, live: bool) -> None:
         key, verdict = self._study(study.name), study.verdict
@@ -227,11 +233,9 @@ class View:
         self._log(key, ui.study_numbers(study), tags=tags, step=verdict.n_trials)
         self._status(key, "FINISHED" if verdict.state != "searching" else "RUNNING" if live else "KILLED")
         if study.complete and (verdict.state != "searching" or not live):
-            search = self.space.search
-            drawn = {"r_mem": partial(study_figure, study, search.target, search.n_low, search.n_high)}
-            self._draw(key, study.as_json(), {**drawn, "training": partial(training_figure, study)}, ui.study_note(study))
+            self._draw(key, study.as_json(), study_figures(study, self.space.search), ui.study_note(study))
 
-    def _draw(self, key: str, content: Mapping[str, Any], figures: Mapping[str, Callable[[], Figure]], note: str) -> None:
+    def _draw(self, key: str, content: Mapping[str, Any], figures: Figures, note: str) -> None:
         """Figures of a run and, with them, its description; they are made again only if their `content` is another."""
         fingerprint, run = key_of(content), self.runs[key]
         if run.data.tags.get("emm.figures") == fingerprint:

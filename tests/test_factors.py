@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from search_spaces.table import find_space
+from search_spaces.find import find_space
 from trainables.config import Arrays, Digits, Duplicates, Mix
 from trainables.datasets import ImageData, load, subset_order
 from trainables.errors import UserError

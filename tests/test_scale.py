@@ -117,7 +117,7 @@ def test_the_contrast_figure_shows_the_ratios() -> None:
     assert bar.lines[0].get_xydata().tolist() == [[one.ratio, 0]]
     ((left, _), (right, _)) = bar.lines[2][0].get_segments()[0]
     assert (left, right) == pytest.approx((one.low, one.high))
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["width=16 / width=8"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["width 16 / 8"]
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(48, "48 s"), (204, "3.4 min"), (18_720, "5.2 h"), (1_036_800, "12 d")])

@@ -187,13 +187,13 @@ def test_figures_and_descriptions_of_studies_and_sweep(empty: Sweep) -> None:
     where = destination(empty)
     sync(empty.summary, empty.storage, where)
     found = runs(where)
-    both = [f"figures/{name}.{kind}" for name in ("r_mem", "training") for kind in ("pdf", "png")]
+    both = [f"figures/{name}.{kind}" for name in ("study", "training") for kind in ("pdf", "png")]
     assert sorted(artifacts(found["width=4"])) == both
     assert artifacts(found["width=8"]) == {}  # there is nothing to show
     assert set(artifacts(found["tiny"])) == {f"figures/{name}.{kind}" for name in ("emm", "cost") for kind in ("pdf", "png")}
     note = found["width=4"].data.tags["mlflow.note.content"]
     assert "**width=4**: searching, EMM " in note
-    assert f"get-artifact?path=figures%2Fr_mem.png&run_uuid={found['width=4'].info.run_id}" in note
+    assert f"get-artifact?path=figures%2Fstudy.png&run_uuid={found['width=4'].info.run_id}" in note
     assert "Does it copy?" in found["tiny"].data.tags["mlflow.note.content"]
     drawn = {path: file.stat().st_mtime_ns for path, file in artifacts(found["width=4"]).items()}
     sync(empty.summary, empty.storage, where)

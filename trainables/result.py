@@ -15,7 +15,7 @@ FAILED = "result-failed.json"  # the last failure of a trial that is tried again
 # what a result says beside R_mem
 MEASURES = (
     "ceiling", "median_d1", "nn_distance", "null_rate", "null_samples", "distinct_copied", "distinct_expected", "spurious",
-    "generalized", "c_t",
+    "generalized", "c_t", "own_label",
 )  # fmt: skip
 
 

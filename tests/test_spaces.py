@@ -1,0 +1,206 @@
+"""Every search space: built at full size, trained in small; spaces from files of the user's."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from search_spaces.find import find_space
+from search_spaces.space import SearchSpace
+from search_spaces.table import SPACES
+from sweep.plan import plan
+from trainables.config import TrialSpec, with_fields
+from trainables.datasets import load
+from trainables.diffusion import build_denoiser
+from trainables.errors import UserError
+from trainables.labels import planned_label_dim
+from trainables.storage import Storage
+from trainables.trial import Trial
+
+CPU = torch.device("cpu")
+TINY = {
+    "ddpmpp": {"network.width": 4},
+    "dit": {"network.width": 8, "network.depth": 1, "network.heads": 1, "network.patch": 4},
+}
+SHORT = {
+    "measurement.n_samples": 4, "measurement.n_selection": 4, "measurement.snapshots": 2, "measurement.sampler_steps": 2,
+    "configuration.trainer.clock": "steps", "configuration.trainer.length": 2, "configuration.trainer.batch": 4,
+    "configuration.trainer.warmup": 1,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_every_configuration_can_be_built_at_full_size(name):
+    space = SPACES[name]
+    assert len({named.name for named in space.configurations}) == len(space.configurations) >= 1
+    for named in space.configurations:
+        data, dim = named.configuration.data, planned_label_dim(named.configuration, space.search.n_high)
+        with torch.device("meta"):  # nothing is allocated
+            denoiser = build_denoiser(named.configuration, torch.zeros(2, data.channels, data.resolution, data.resolution), dim)
+        assert sum(weight.numel() for weight in denoiser.parameters()) > 0
+        assert all(weight.is_meta for weight in denoiser.parameters())
+
+
+@pytest.fixture(scope="module")
+def colour(tmp_path_factory):
+    """Two sets of 200 colour images of 10 classes: what CIFAR-10 and a second source are replaced by."""
+    paths = [str(tmp_path_factory.mktemp("data") / f"{name}.npz") for name in "ab"]
+    for seed, path in enumerate(paths):
+        images = np.random.default_rng(seed).integers(0, 256, (200, 32, 32, 3)).astype(np.uint8)
+        np.savez(path, images=images, labels=np.arange(200) % 10)
+    return paths
+
+
+def try_out(space, named, colour, directory):
+    """The trial of a configuration made small; factors, labels, laws and optimizers as they are."""
+    spec = TrialSpec(name="x", configuration=named.configuration, measurement=space.measurement, n=20, seed=0)
+    tiny = {f"configuration.{path}": value for path, value in TINY[named.configuration.network.kind].items()}
+    if named.configuration.data.kind == "cifar10":
+        tree = {**named.configuration.data.model_dump(), "kind": "arrays", "path": colour[0]}
+        tree = {name: value for name, value in tree.items() if name not in ("root", "download")}
+        if tree["mix"]:
+            tree["mix"]["data"]["path"] = colour[1]
+        spec = TrialSpec.model_validate(
+            {**spec.model_dump(), "configuration": {**spec.configuration.model_dump(), "data": tree}}
+        )
+    short = SHORT if space.measurement.protocol == "own" else {**SHORT, "measurement.protocol": "own"}
+    spec = with_fields(spec, {**tiny, **short})
+    trial = Trial(spec, load(spec.configuration.data), Storage(str(directory)), CPU)
+    while trial.result is None:
+        trial.step()
+    assert trial.result.complete, trial.result.cause
+    assert trial.result.n_samples == 4
+    assert trial.result.images_trained == 8
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_one_of_each_space_trains_samples_and_measures(name, colour, tmp_path):
+    space = SPACES[name]
+    try_out(space, space.configurations[-1], colour, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("name", SPACES)
+def test_all_of_each_space_train_sample_and_measure(name, colour, tmp_path):
+    for number, named in enumerate(SPACES[name].configurations):
+        try_out(SPACES[name], named, colour, tmp_path / str(number))
+
+
+def test_every_question_is_asked_in_both_sizes():
+    questions = {name.removeprefix("cifar10-") for name in SPACES if name.startswith("cifar10-")}
+    wanted = "width depth embedding skip-resolution skip-count labels unique resolution classes mix batch weight-decay ema"
+    assert questions == {*wanted.split(), "dit", "flow", "augment", "duplicates", "loss", "optimizer"}
+    assert questions == {name.removeprefix("digits-") for name in SPACES if name.startswith("digits-")}
+    assert all(len(SPACES[f"digits-{question}"].configurations) > 1 for question in questions)
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_a_space_survives_json(name):
+    space = SPACES[name]
+    again = SearchSpace.model_validate_json(space.model_dump_json())
+    assert [named.configuration for named in again.configurations] == [named.configuration for named in space.configurations]
+    assert [named.factors for named in again.configurations] == [named.factors for named in space.configurations]
+
+
+def test_a_field_that_a_group_varies_cannot_be_set():
+    with pytest.raises(UserError, match=r"network\.skips: cifar10-skip-count varies this field"):
+        SPACES["cifar10-skip-count"].with_settings({"network.skips": None})
+
+
+# ---------------------------------------------------------------- files of the user's
+
+YAML = """
+question: Does the width matter here?
+base: digits
+settings: {network.depth: 1, trainer.length: 50}
+vary:
+  network.width: [4, 8]
+  skips:
+    all: {}
+    none: {network.skips: [false, false, false, false]}
+search: {n_low: 8, n_high: 64}
+measurement: {n_samples: 100}
+"""
+PYTHON = """
+from search_spaces.recipes import DIGITS, DIGITS_MEASUREMENT
+from search_spaces.space import Search, SearchSpace
+
+SPACE = SearchSpace(
+    name="mine", question="?", source="", expectation="", cost="", base=DIGITS, vary={"trainer.lr": (0.01, 0.02)},
+    search=Search(n_low=8, n_high=64), measurement=DIGITS_MEASUREMENT,
+)
+"""
+
+
+def test_a_yaml_file(tmp_path):
+    path = tmp_path / "my-widths.yaml"
+    path.write_text(YAML)
+    space = find_space(str(path))
+    assert space.name == "my-widths"
+    names = [named.name for named in space.configurations]
+    assert names == ["width=4,skips=all", "width=4,skips=none", "width=8,skips=all", "width=8,skips=none"]
+    assert {named.configuration.trainer.length for named in space.configurations} == {50}
+    assert (space.measurement.n_samples, space.measurement.snapshots) == (100, 4), "the rest is the recipe's"
+    assert space.configurations[1].configuration.network.skips == (False,) * 4
+
+
+def test_a_whole_configuration_in_yaml_is_json(tmp_path):
+    path = tmp_path / "whole.yaml"
+    path.write_text(json.dumps(SPACES["digits-width"].model_dump(mode="json")))
+    assert find_space(str(path)) == SPACES["digits-width"]
+
+
+def test_a_python_file(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(PYTHON)
+    assert [named.name for named in find_space(str(path)).configurations] == ["lr=0.01", "lr=0.02"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.yaml", "base: nothing\n", "base: no recipe 'nothing'"),
+        ("a.yaml", "- 1\n", "the fields of a search space"),
+        ("a.yaml", "a: [\n", "a.yaml: "),
+        ("a.yaml", YAML.replace("n_high: 64", "n_high: 4"), "n_high must be above"),
+        ("a.yaml", YAML.replace("trainer.length", "trainer.lenght"), "did you mean length"),
+        ("a.yaml", YAML.replace("vary:", "varies:"), "varies: there is no such field"),
+        ("a.py", "1/0\n", "ZeroDivisionError"),
+        ("a.py", "SPACE = 3\n", "set SPACE"),
+        ("b.py", None, "no such file"),
+        ("b.yaml", None, "No such file"),
+        ("nothing", None, "no search space 'nothing'"),
+    ],
+)
+def test_a_mistake_in_a_file_is_one_line(tmp_path, name, content, said):
+    path = tmp_path / name
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(UserError) as raised:
+        find_space(str(path) if "." in name else name).configurations  # noqa: B018
+    assert said in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+# ---------------------------------------------------------------- cost
+
+
+def test_measured_hours_are_work_over_rates():
+    space = SPACES["digits-width"].with_settings({"network.depth": 1})
+    narrow, wide = plan(space, None, CPU)
+    assert narrow.images_per_second > 0
+    how, images = space.measurement, narrow.images_low
+    assert narrow.hours_low > images / narrow.images_per_second / 3600
+    assert narrow.hours_search == pytest.approx(5.6 * narrow.hours_low)
+    assert how.network_calls == 19
+    told = plan(space, 1.0)
+    assert told[1].hours_low / told[0].hours_low == pytest.approx(wide.flops_per_image / narrow.flops_per_image)
+
+
+def test_a_search_by_epochs_costs_what_one_training_at_the_emm_does_some_times():
+    rows = plan(SPACES["cifar10-width"], 10.0)
+    for row in rows:
+        middle = (row.hours_low * row.hours_high) ** 0.5
+        assert row.hours_search / 4.6 == pytest.approx(middle, rel=0.05), "but for the sampling, hours grow as N"
