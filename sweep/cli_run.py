@@ -67,6 +67,9 @@ def run(
         float | None, typer.Option(min=0, help="Device hours for all trials, those of earlier runs included; then it ends.")
     ] = None,
     deadline: Annotated[str | None, typer.Option(help="When this run ends: 90m, 6h, 2d, or 2026-01-31T08:00.")] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Train the failed trials of studies without an answer again.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print the result alone.")] = False,
 ) -> None:
     """Finds the EMM of every configuration of a space: starts, resumes or extends the sweep in DIR."""
@@ -81,6 +84,7 @@ def run(
     from sweep.bisection import accept_bound
     from sweep.driver import Resources, Run, Sweep, check_sweep, start_ray
     from sweep.lock import LEASE_SECONDS, Lock
+    from sweep.retry import reopen_failed
 
     if early_accept:
         chosen = chosen.with_settings({"measurement.accept": accept_bound(chosen.search.target)})
@@ -96,6 +100,8 @@ def run(
         views = here.views or Path(tempfile.mkdtemp(prefix="emm-"))
         _log_to(None if here.views is None else views / "emm.log")
         remember(here)
+        for result in reopen_failed(here.storage, chosen) if retry_failed else ():
+            print(f"tried again: {result.spec.name} N={result.spec.n} seed={result.spec.seed}, which failed: {result.cause}")
         one = Run(sweep, here.storage, views, resources, limits=limits)
         in_mlflow = _run(one, destination(chosen, views, tracking_uri, sweep.data_of), quiet)
         if not in_mlflow:

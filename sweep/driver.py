@@ -36,7 +36,7 @@ from trainables.datasets import ImageData, load
 from trainables.errors import TrialFailed, UserError
 from trainables.final import measure_final
 from trainables.labels import check_subset, planned_label_dim
-from trainables.result import FinalMeasurement, Result, TrialRecord, read_all
+from trainables.result import FinalMeasurement, Result, TrialRecord, parsed, read_all
 from trainables.storage import Storage
 from trainables.trainable import EmmTrainable, data_key
 from trainables.trial import choose_device, start_record
@@ -46,7 +46,6 @@ log = logging.getLogger(__name__)
 SIGTERM = "ended by SIGTERM; the same command goes on where it stopped"
 LEAVE_SECONDS = 4.0  # for trials to end by themselves after a SIGTERM; Tune then gives them 5 more
 END_SECONDS = 60.0  # the same, at the end of a budget: they may be drawing samples
-MAX_RESTARTS = 4  # of a trial whose process died; it goes on from its checkpoint
 
 
 @dataclass(frozen=True)
@@ -112,7 +111,7 @@ def check_sweep(storage: Storage, sweep: Sweep) -> None:
         raise UserError(
             f"{storage.shown} holds the sweep of {content['sweep']}, not of {sweep.space.name}; choose another --out"
         )
-    former = SearchSpace.model_validate(content["space"])
+    former = parsed(SearchSpace, content["space"], SWEEP)
     for name, key in sweep.keys().items():
         if name in content["configurations"] and content["configurations"][name] != key:
             raise UserError(_difference(former, sweep.space, name) or f"the data of {name} have changed; choose another --out")
@@ -213,7 +212,7 @@ class Run:
             run_config=tune.RunConfig(
                 name=time.strftime("%Y%m%d-%H%M%S"),
                 storage_path=str(self.views / "ray"),
-                failure_config=tune.FailureConfig(max_failures=MAX_RESTARTS),
+                failure_config=tune.FailureConfig(max_failures=0),  # the searcher has a lost trial go on
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                 stop=searcher.is_unneeded,  # type: ignore[arg-type]
                 verbose=0,

@@ -8,11 +8,14 @@ from typing import Any, Protocol
 from ray.tune.search import Searcher
 
 from sweep.studies import Studies, Ticket
+from trainables.checkpoint import names as checkpoints
 from trainables.config import TrialSpec
 from trainables.result import RESULT, Result, TrialRecord, read_result, trial_directory
 from trainables.storage import Storage
 
 log = logging.getLogger(__name__)
+
+MAX_ATTEMPTS = 5  # of a trial whose process ends, in a row and without a newer checkpoint
 
 
 class Listener(Protocol):
@@ -52,6 +55,7 @@ class EmmSearcher(Searcher):
         self.ended = ended  # why nothing more is to be trained; what runs then ends with a checkpoint
         self.failure: Exception | None = None  # of ours; nothing is asked after it
         self.live: dict[str, TrialRecord] = {}  # by Tune's trial id
+        self.attempts: dict[str, tuple[str, int]] = {}  # lost since which checkpoint, how often; by training key
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
         """The next trial; None while nothing is useful, FINISHED when every study has a verdict and nothing runs.
@@ -111,18 +115,26 @@ class EmmSearcher(Searcher):
     def _take(self, record: TrialRecord, error: bool) -> None:
         directory = trial_directory(self.storage, record.training_key)
         outcome = read_result(directory)
-        if outcome is None and error:
-            outcome = Result(**dict(record), complete=False, cause="its process ended again and again without a result")
+        if outcome is None and error and self._count_attempt(record, directory) == MAX_ATTEMPTS:
+            cause = f"its process ended {MAX_ATTEMPTS} times in a row without a newer checkpoint; is there memory enough?"
+            outcome = Result(**dict(record), complete=False, cause=cause)
             directory.write(RESULT, outcome.model_dump_json(indent=1).encode())
         if outcome is not None:
             self.studies.tell(outcome)
         else:
             self.adopted.append(Ticket(record.spec.name, record.spec.seed, record.spec.n))
         for listener in self.listeners:
-            if outcome is None:  # should its study open again, it goes on
+            if outcome is None:  # it goes on, at once if it was lost, else should its study open again
                 listener.trial_stopped(record)
             else:
                 listener.trial_finished(outcome)
+
+    def _count_attempt(self, record: TrialRecord, directory: Storage) -> int:
+        """How often the trial's process was lost since its newest checkpoint. A lost node is no cause to fail a trial."""
+        newest = max(checkpoints(directory), default="")
+        former, count = self.attempts.get(record.training_key, ("", 0))
+        self.attempts[record.training_key] = newest, count + 1 if newest == former else 1
+        return self.attempts[record.training_key][1]
 
     def save(self, checkpoint_path: str) -> None:
         """Tune keeps nothing for us; see `sweep.driver`."""

@@ -17,7 +17,7 @@ from sweep.scale import Scale, scale_of
 from sweep.studies import Studies
 from trainables.errors import UserError
 from trainables.memorization import r_mem_interval
-from trainables.result import MEASURES, FinalMeasurement, Result, TrialRecord, read_all
+from trainables.result import MEASURES, FinalMeasurement, Result, TrialRecord, parsed, read_all
 from trainables.storage import Storage
 
 SWEEP = "sweep.json"
@@ -152,7 +152,7 @@ def read_space(storage: Storage) -> SearchSpace:
     content = storage.read_json(SWEEP)
     if content is None:
         raise UserError(f"{storage.shown} holds no sweep; give the DIR or URL of one that `emm run` made")
-    return SearchSpace.model_validate(content["space"])
+    return parsed(SearchSpace, content["space"], f"{storage.shown}/{SWEEP}")
 
 
 def summarize(storage: Storage, k: float | None = None) -> SweepSummary:

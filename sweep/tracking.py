@@ -268,7 +268,7 @@ class View:
 
     def trial_status(self, record: TrialRecord, status: str) -> None:
         key = self._trial(record)
-        if not self._is_written(key, record):
+        if not self._is_written(key, record.measurement_key):
             self._status(key, status)
 
     def trial_curve(self, record: TrialRecord, curve: Sequence[Snapshot], begin: float | None = None) -> None:
@@ -293,21 +293,22 @@ class View:
     def trial_finished(self, result: Result) -> None:
         end = datetime.fromisoformat(result.finished_at).timestamp() if result.finished_at else time.time()
         key = self._trial(result, begin=end - result.seconds)
-        if self._is_written(key, result):
+        written = result.measurement_key if result.complete else f"failure of {result.finished_at}"  # it may be tried again
+        if self._is_written(key, written):
             return
         self._log(key, ui.result_numbers(result), at=end)
         self.trial_curve(result, result.curve, end - result.seconds)
         if result.complete:
             self._log_measurement(self.runs[key].info.run_id, result)
         tags = {f"emm.{name}": value for name, value in result.hardware.items() if name in HARDWARE}
-        if result.cause is not None:
-            tags["emm.cause"] = result.cause
-        self._log(key, tags={**tags, "emm.written": result.measurement_key})  # the last thing but the status
+        if result.cause is not None or "emm.cause" in self.runs[key].data.tags:
+            tags["emm.cause"] = result.cause or ""
+        self._log(key, tags={**tags, "emm.written": written})  # the last thing but the status
         self._status(key, "FINISHED" if result.complete else "FAILED", at=end)
 
-    def _is_written(self, key: str, record: TrialRecord) -> bool:
+    def _is_written(self, key: str, written: str) -> bool:
         run = self.runs[key]
-        return run.data.tags.get("emm.written") == record.measurement_key and run.info.status in ("FINISHED", "FAILED")
+        return run.data.tags.get("emm.written") == written and run.info.status in ("FINISHED", "FAILED")
 
     def _log_measurement(self, run_id: str, result: Result) -> None:
         """Distances and neighbours (positions in the whole data set) of every sample, and the pictures that are allowed."""

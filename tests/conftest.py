@@ -14,3 +14,18 @@ def short_path():
     """Ray's sockets need short paths, which pytest's are not."""
     with tempfile.TemporaryDirectory(prefix="emm") as path:
         yield Path(path)
+
+
+def pytest_terminal_summary(terminalreporter):
+    """The table of what failed, of the tests of faults that ran."""
+    reports = [report for outcome in ("passed", "failed") for report in terminalreporter.stats.get(outcome, [])]
+    rows = [row for report in reports if report.when == "call" for name, row in report.user_properties if name == "fault"]
+    if rows:
+        terminalreporter.section("faults")
+        print_row = "| {} | {} | {} | {} | {} | {} |".format
+        terminalreporter.line(
+            print_row("fault", "moment", "finished trials lost", "trained twice", "verdicts", "seconds to recover")
+        )
+        terminalreporter.line("|---|---|---|---|---|---|")
+        for *row, seconds in rows:
+            terminalreporter.line(print_row(*row, f"{seconds:.1f}"))

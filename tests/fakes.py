@@ -1,6 +1,7 @@
 """A trial whose R_mem is a formula, so that driver, search and tracking can be run for real in seconds."""
 
 import math
+import os
 import time
 from datetime import UTC, datetime
 from typing import Any
@@ -48,7 +49,10 @@ def fake_r_mem(spec: TrialSpec) -> float:
 
 
 class FakeTrainable(tune.Trainable):
-    """Takes STEPS steps and writes what a real trial writes; each step leaves a line in `steps.log`."""
+    """Takes STEPS steps and writes what a real trial writes; each step leaves a line in `steps.log`.
+
+    A step takes EMM_STEP_SECONDS, of the environment of Ray. The process of a trial is in `pid`.
+    """
 
     def setup(self, config: dict[str, Any], data: dict[str, ImageData], storage: Storage) -> None:
         self.data, self.sweep = data, storage
@@ -59,11 +63,12 @@ class FakeTrainable(tune.Trainable):
         self.record = start_record(self.spec, self.data[data_key(self.spec.configuration.data)])
         self.directory = trial_directory(self.sweep, self.record.training_key)
         self.directory.write(STARTED, self.record.model_dump_json().encode())
+        self.directory.write("pid", str(os.getpid()).encode())
         self.taken = 0
 
     def step(self) -> dict[str, Any]:
         if (result := read_result(self.directory)) is None:
-            time.sleep(STEP_SECONDS)
+            time.sleep(float(os.environ.get("EMM_STEP_SECONDS", STEP_SECONDS)))
             self.directory.write("steps.log", (self.directory.read("steps.log") or b"") + f"{self.taken}\n".encode())
             self.taken += 1
             if self.taken == STEPS:

@@ -1,13 +1,10 @@
-"""A driver with real Ray, killed and started again; the lock; what is refused."""
+"""A driver with real Ray, started and started again; what is refused."""
 
 import json
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
-import optuna
 import pytest
 from mlflow import MlflowClient
 
@@ -59,13 +56,6 @@ def last_steps(directory):
     return [log.count(str(STEPS - 1)) for log in logs]
 
 
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("undisturbed")
-    run_to_the_end(directory, 1, 8)
-    return directory
-
-
 @pytest.mark.timeout(120)
 def test_two_workers_find_what_the_formula_says(tmp_path):
     run_to_the_end(tmp_path, 2, 8, 16)
@@ -85,33 +75,6 @@ def test_two_workers_find_what_the_formula_says(tmp_path):
     run_to_the_end(tmp_path, 2, 8, 16)  # nothing is left to do
     assert before == {path: path.stat().st_mtime_ns for path in tmp_path.glob("trials/*/*")}
     assert not list(tmp_path.glob(f"{LOCK}*"))
-
-
-@pytest.mark.timeout(240)
-def test_killed_at_several_moments_it_comes_to_the_same_end(undisturbed, tmp_path):
-    for results_before_kill in (0, 1, 3):
-        process = start(tmp_path, 1, 8)
-        while process.poll() is None and len(trials(tmp_path)) <= results_before_kill:
-            if results_before_kill == 0 and list(tmp_path.glob("trials/*/steps.log")):
-                break  # in the middle of the first trial
-            time.sleep(0.02)
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-    (tmp_path / "optuna.db").unlink()  # and the disk with Optuna's view of it is gone as well
-    run_to_the_end(tmp_path, 1, 8)
-    assert trials(tmp_path) == trials(undisturbed)
-    assert verdicts(tmp_path) == verdicts(undisturbed)
-    assert set(last_steps(tmp_path)) == {1}
-    runs = mlflow_runs(tmp_path, "trial")
-    assert sorted(int(run.data.params["seed"]) for run in runs) == [seed for _, seed, _, _ in trials(tmp_path)]
-    assert {run.info.status for run in runs} == {"FINISHED"}
-    states = [
-        trial.state.name for trial in optuna.load_study(study_name="width=8", storage=f"sqlite:///{tmp_path}/optuna.db").trials
-    ]
-    assert set(states) == {"COMPLETE"}
-
-
-# ---------------------------------------------------------------- the lock
 
 
 # ---------------------------------------------------------------- what is refused

@@ -9,9 +9,10 @@ from sweep.searcher import EmmSearcher
 from sweep.studies import Studies, Ticket
 from sweep.summary import summary_of
 from tests.fakes import fake_r_mem, fake_space
+from trainables import checkpoint
 from trainables.config import Digits
 from trainables.datasets import load
-from trainables.result import RESULT, Result, trial_directory
+from trainables.result import RESULT, Result, read_result, trial_directory
 from trainables.storage import Storage
 from trainables.trial import start_record
 
@@ -186,11 +187,20 @@ def test_adopted_trials_go_first(tmp_path):
     assert searcher.live["b"].spec.seed == ticket.number + 1
 
 
-def test_a_process_that_keeps_dying_is_a_failed_trial(searcher):
-    searcher.suggest("a")
-    record = searcher.live["a"]
-    searcher.on_trial_complete("a", error=True)
+def test_a_process_that_keeps_dying_is_a_failed_trial_unless_it_gets_further(searcher):
+    """Four are lost; a checkpoint is written; five more are lost."""
+    lost = []
+    for attempt in range(9):
+        searcher.suggest(str(attempt))
+        record = searcher.live[str(attempt)]
+        lost.append(record.spec)
+        directory = trial_directory(searcher.storage, record.training_key)
+        assert read_result(directory) is None
+        if attempt == 4:
+            checkpoint.save(directory, 100, {})
+        searcher.on_trial_complete(str(attempt), error=True)
     result = Result.model_validate_json(trial_directory(searcher.storage, record.training_key).read(RESULT))
+    assert lost == [record.spec] * 9, "it goes on at the same N and seed"
     assert not result.complete
     assert result.cause
     assert searcher.listeners[0].events[-1] == ("failed", record.spec.name)

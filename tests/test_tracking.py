@@ -254,6 +254,19 @@ def test_sync_again_changes_nothing_and_an_empty_database_is_filled(empty: Sweep
     assert content(rebuilt) == before
 
 
+def test_a_failed_trial_that_is_tried_again_keeps_its_run_and_loses_its_cause(empty: Sweep) -> None:
+    where, record = destination(empty), empty.trial("width=4", 8, 0).started
+    tracker = track(empty, where)
+    tracker.trial_finished(Result(**dict(record), complete=False, cause="out of memory"))
+    tracker.trial_started(record)
+    tracker.close(40)
+    assert content(where)["width=4 N=8 seed=0"][0] == "KILLED", "it was going on when the driver ended"
+    result = empty.finished("width=4", 8, 0)
+    sync(empty.summary, empty.storage, where)
+    status, metrics, _, tags, *_ = content(where)["width=4 N=8 seed=0"]
+    assert (status, metrics["r_mem"], tags["emm.cause"]) == ("FINISHED", result.r_mem, "")
+
+
 def test_a_new_driver_goes_on_in_the_same_runs(empty: Sweep) -> None:
     where = destination(empty)
     trial = empty.trial("width=4", 8, 0)

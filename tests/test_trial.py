@@ -418,6 +418,19 @@ def test_a_result_of_a_newer_version_is_read(whole):
     assert Result.model_validate(content) == result
 
 
+@pytest.mark.parametrize(("path", "value"), [("network.a_field_of_tomorrow", 1), ("network.kind", "of tomorrow")])
+def test_a_result_of_a_configuration_that_is_not_known_here_is_refused_in_one_line(whole, tmp_path, path, value):
+    content = json.loads(read_all(whole[0])[0][0].model_dump_json())
+    section, field = path.split(".")
+    content["spec"]["configuration"][section][field] = value
+    storage = Storage(str(tmp_path))
+    storage.write_json("trials/x/result.json", content)
+    with pytest.raises(
+        UserError, match=r"x/result.json was written by a newer emm-sweep \(spec\.configuration\.network.* is not"
+    ):
+        read_all(storage)
+
+
 def test_results_and_started_trials_are_listed(sweep):
     specs = [with_fields(OPTIMUM, {"seed": seed, "name": name}) for name, seed in (("b", 2), ("a", 1), ("a", 0))]
     for spec in specs[1:]:
@@ -444,6 +457,7 @@ def quiet(caplog):
         (MemoryError(), "^out of memory"),
         (ZeroDivisionError("a bug in a network"), "^ZeroDivisionError: a bug in a network$"),
         (TrialFailed("a cause"), "^a cause$"),
+        (RuntimeError("[enforce] DefaultCPUAllocator: can't allocate memory: you tried"), "^out of memory.*can't allocate"),
     ],
     ids=lambda x: type(x).__name__,
 )

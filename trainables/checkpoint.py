@@ -66,6 +66,8 @@ def names(storage: Storage) -> list[str]:
     return [name for name in storage.list() if name.startswith("checkpoint-") and name.endswith(".pt")]
 
 
-def delete_all(storage: Storage) -> None:
-    for name in names(storage):
+def delete_all(storage: Storage, but: int = 0) -> None:
+    """All but the newest few."""
+    found = names(storage)
+    for name in found[: len(found) - but]:
         storage.delete(name)

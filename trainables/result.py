@@ -1,11 +1,16 @@
 """What is known of a trial: `result.json`, the only truth about a finished one."""
 
-from pydantic import BaseModel, ConfigDict, Field
+import json
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from trainables.config import Configuration, Measurement, TrialSpec
+from trainables.errors import UserError
 from trainables.storage import Storage
 
 RESULT, STARTED, MEASUREMENT, WEIGHTS = "result.json", "trial.json", "measurement.npz", "weights.pt"
+FAILED = "result-failed.json"  # the last failure of a trial that is tried again
 
 # what a result says beside R_mem
 MEASURES = (
@@ -104,7 +109,22 @@ def trial_directory(storage: Storage, training_key: str) -> Storage:
 def read_result(storage: Storage) -> Result | None:
     """The result in a trial's directory, or None."""
     content = storage.read(RESULT)
-    return None if content is None else Result.model_validate_json(content)
+    return None if content is None else parsed(Result, json.loads(content), f"{storage.shown}/{RESULT}")
+
+
+Kind = TypeVar("Kind", bound=BaseModel)
+NEWER = {"extra_forbidden", "union_tag_invalid", "literal_error"}  # what pydantic calls fields and values that are not known
+
+
+def parsed(kind: type[Kind], content: Any, file: str) -> Kind:
+    """What a file of a sweep says. Raises UserError if only a newer version of this program can have written it."""
+    try:
+        return kind.model_validate(content)
+    except ValidationError as error:
+        unknown = [".".join(map(str, one["loc"])) for one in error.errors() if one["type"] in NEWER]
+        if not unknown:
+            raise
+        raise UserError(f"{file} was written by a newer emm-sweep ({unknown[0]} is not known here); update this one") from None
 
 
 def read_all(storage: Storage) -> tuple[list[Result], list[TrialRecord]]:
@@ -115,7 +135,7 @@ def read_all(storage: Storage) -> tuple[list[Result], list[TrialRecord]]:
         if (result := read_result(directory)) is not None:
             results.append(result)
         elif (content := directory.read(STARTED)) is not None:
-            open_trials.append(TrialRecord.model_validate_json(content))
+            open_trials.append(parsed(TrialRecord, json.loads(content), f"{directory.shown}/{STARTED}"))
     return sorted(results, key=_position), sorted(open_trials, key=_position)
 
 

@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 import threading
+import time
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -14,12 +15,14 @@ from ray import tune
 
 from trainables.config import Data, TrialSpec, key_of
 from trainables.datasets import ImageData
+from trainables.errors import TrialFailed
 from trainables.storage import Storage
 from trainables.trial import Trial, choose_device
 
 log = logging.getLogger(__name__)
 
 GRACE_SECONDS = 12.0  # from SIGTERM to the end of the process, whatever it does
+MAX_PAUSE_SECONDS, PATIENCE_SECONDS = 60.0, 600.0  # between attempts while the storage fails, and until it is given up
 NO_CUDA = "Ray gave the trials a GPU, but torch finds no CUDA device there: they train on the CPU"
 
 
@@ -28,8 +31,8 @@ class EmmTrainable(tune.Trainable):
 
     A SIGTERM (its node is wanted by others) ends it after the present step of the optimizer, with a checkpoint.
 
-    A trial that fails has recorded why and raises: its process ends, whatever state it left the device in, and the fresh one
-    that Tune starts finds the record and reports it.
+    A trial that fails has recorded why and raises: its process ends, whatever state it left the device in. While the storage
+    fails (OSError) the trial keeps what it has and tries again.
     """
 
     def setup(  # type: ignore[override]  # tune.with_parameters adds the others
@@ -37,6 +40,7 @@ class EmmTrainable(tune.Trainable):
     ) -> None:
         self.data, self.storage = data, storage
         self.preempted = self.at_work = False
+        self.trial: Trial | None = None
         assigned = ray.get_runtime_context().get_assigned_resources()
         torch.set_num_threads(max(1, int(assigned.get("CPU", 1))))
         self.note = {"note": NO_CUDA} if assigned.get("GPU") and not torch.cuda.is_available() else {}
@@ -48,24 +52,52 @@ class EmmTrainable(tune.Trainable):
         if not self.at_work:
             self._leave()
         self.preempted = True
-        self.trial.interrupt()
+        if self.trial is not None:
+            self.trial.interrupt()
         timer = threading.Timer(GRACE_SECONDS, os._exit, [128 + number])  # it may be drawing samples, for minutes
         timer.daemon = True
         timer.start()
 
     def _begin(self, config: dict[str, Any]) -> None:
-        spec = TrialSpec.model_validate_json(config["spec"])
-        self.trial = Trial(spec, self.data[data_key(spec.configuration.data)], self.storage, choose_device())
+        self.spec = TrialSpec.model_validate_json(config["spec"])
+        self.failing_since: float | None = None  # of the storage
+        self.pause = 1.0
 
     def step(self) -> dict[str, Any]:
         self.at_work = True
         try:
-            report = self.trial.step()
+            report = self._advance()
         finally:
             self.at_work = False
-        if self.preempted and self.trial.result is None:
+        is_done = self.trial is not None and self.trial.result is not None
+        if self.preempted and not is_done:
             self._leave()
-        return {**report, **self.note, "done": self.trial.result is not None}
+        return {**report, "done": is_done}
+
+    def _advance(self) -> dict[str, Any]:
+        """One step of the trial, which the first one builds; a pause if the storage fails."""
+        try:
+            if self.trial is None:
+                self.trial = Trial(self.spec, self.data[data_key(self.spec.configuration.data)], self.storage, choose_device())
+                if self.trial.result not in (None, self.trial.earlier):
+                    raise TrialFailed("it could not be built")
+            report = self.trial.step()
+            self.failing_since, self.pause = None, 1.0
+            return {**report, **self.note}
+        except OSError as error:
+            return self._wait_for_storage(error)
+
+    def _wait_for_storage(self, error: OSError) -> dict[str, Any]:
+        now = time.monotonic()
+        self.failing_since = self.failing_since or now
+        if now - self.failing_since > PATIENCE_SECONDS:
+            raise error
+        log.warning("tried again in %.0f s: %s", self.pause, error)
+        while time.monotonic() < now + self.pause and not self.preempted:
+            time.sleep(0.2)
+        self.pause = min(2 * self.pause, MAX_PAUSE_SECONDS)
+        report = {"state": "training", "progress": 0.0} if self.trial is None else self.trial.report()
+        return {**report, "note": f"a trial waits for the storage ({type(error).__name__}: {error})"}
 
     def _leave(self) -> NoReturn:
         self.cleanup()
@@ -74,14 +106,14 @@ class EmmTrainable(tune.Trainable):
     def cleanup(self) -> None:
         """Tune stops the trial, finished or not."""
         try:
-            if hasattr(self, "trial"):
+            if self.trial is not None:
                 self.trial.keep()
         except OSError as error:
             log.warning("no checkpoint was written: %s", error)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self.cleanup()
-        del self.trial  # and with it everything on the device, before the next one is built
+        self.trial = None  # and with it everything on the device, before the next one is built
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

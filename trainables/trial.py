@@ -38,7 +38,9 @@ from trainables.subset import Subset
 log = logging.getLogger(__name__)
 
 SLICE_SECONDS = 8.0  # of training per step()
-CHECKPOINT_SECONDS = 60.0  # between checkpoints, beside the one at every snapshot
+OUT_OF_MEMORY = "out of memory; lower trainer.micro_batch or measurement.batch, then --retry-failed ({})"
+CHECKPOINT_SECONDS = 60.0  # between checkpoints, beside the one at every snapshot …
+CHECKPOINT_SHARE = 0.05  # … and longer where saving one would take more than this share of the time
 
 
 class Trial:
@@ -61,6 +63,7 @@ class Trial:
         self.seconds = 0.0
         self.rate = 0.0  # progress per second, of the last slice
         self.saved_at, self.kept = time.monotonic(), 0  # when the last checkpoint was saved, after how many images
+        self.interval = CHECKPOINT_SECONDS  # until the next one
         if self.result is None:
             self._start(earlier)
 
@@ -116,9 +119,12 @@ class Trial:
             raise
         except (torch.OutOfMemoryError, MemoryError) as error:
             details = str(error).partition("\n")[0]
-            self._record_failure(f"out of memory; lower trainer.micro_batch or measurement.batch ({details})")
+            self._record_failure(OUT_OF_MEMORY.format(details))
             raise TrialFailed("out of memory") from error
         except Exception as error:  # a network that raises: whatever it is, it is this trial's failure and is recorded
+            if "can't allocate memory" in str(error):  # torch, of the CPU's memory
+                self._record_failure(OUT_OF_MEMORY.format(str(error).rpartition("DefaultCPUAllocator: ")[2]))
+                raise TrialFailed("out of memory") from error
             log.exception("trial %s failed", self.started.training_key)
             self._record_failure(f"{type(error).__name__}: {error}")
             raise TrialFailed(str(error)) from error
@@ -129,7 +135,7 @@ class Trial:
             self._train(due)
             if self.trainer.progress >= due:
                 self._snapshot()
-            if self.trainer.progress >= due or time.monotonic() - self.saved_at > CHECKPOINT_SECONDS:
+            if self.trainer.progress >= due or time.monotonic() - self.saved_at > self.interval:
                 self._save_checkpoint()
         elif (n := self._n_sufficient()) is None:
             self._draw_final_samples()
@@ -249,11 +255,15 @@ class Trial:
             "best": self.best,
             "seconds": self.seconds,
         }
+        begin = time.monotonic()
         checkpoint.save(self.storage, self.trainer.position, state)
         self.saved_at, self.kept = time.monotonic(), self.trainer.position
+        self.interval = max(CHECKPOINT_SECONDS, (self.saved_at - begin) / CHECKPOINT_SHARE)
 
     def _record_failure(self, cause: str) -> None:
+        """The newest checkpoint stays, for `emm run --retry-failed`."""
         self._record(complete=False, cause=cause, images_trained=self.trainer.position if hasattr(self, "trainer") else 0)
+        checkpoint.delete_all(self.storage, but=1)
 
     def _record(self, **outcome: Any) -> None:
         result = Result(

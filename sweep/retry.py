@@ -1,0 +1,23 @@
+"""`emm run --retry-failed`: a failed trial becomes one that was started and goes on, at the same N and seed."""
+
+from search_spaces.space import SearchSpace
+from sweep.pooling import FrozenPriors
+from sweep.summary import summary_of
+from trainables.result import FAILED, RESULT, STARTED, Result, TrialRecord, read_all, trial_directory
+from trainables.storage import Storage
+
+
+def reopen_failed(storage: Storage, space: SearchSpace) -> list[Result]:
+    """Opens the failed trials of studies without an answer again, and returns them. Needs the lock of the sweep.
+
+    The next driver adopts them: from the newest checkpoint if there is one. What a trial last failed of is kept beside it.
+    """
+    summary = summary_of(space, *read_all(storage), FrozenPriors(storage))
+    unanswered = [study for study in summary.studies if study.verdict.state in ("searching", "unresolved")]
+    failed = [result for study in unanswered for result in study.results if not result.complete]
+    for result in failed:
+        directory = trial_directory(storage, result.training_key)
+        directory.write(FAILED, result.model_dump_json(indent=1).encode())
+        directory.write(STARTED, TrialRecord.model_validate(dict(result)).model_dump_json(indent=1).encode())
+        directory.delete(RESULT)
+    return failed
