@@ -310,8 +310,8 @@ def pool(tables: Sequence[Array]) -> Prior:
         centre, spread = _fit(NOISES, total.sum((0, 1)) + base.noise, floor=0.25)
         noise = lognormal(NOISES, centre, spread)
     # A study stops when its trials happen to agree: noise is underestimated, most of all that of a lone noisy study.
-    # And of n studies that are alike, the next is unlike them with probability 1/(n + 1) (Laplace).
-    unlike = 0.2 + 0.8 / (len(tables) + 1)
+    # And the fewer studies are alike, the more easily the next is unlike them.
+    unlike = 0.2 + 0.4 / (len(tables) + 1)
     noise = (1 - unlike) * lognormal(NOISES, 1.05 * centre, spread) + unlike * lognormal(NOISES, 0.5, 0.6)
     slope = 0.9 * slope + 0.1 * lognormal(SLOPES, 3, 1)
     return Prior(tuple(curve), tuple(slope), tuple(noise))
