@@ -145,6 +145,7 @@ def test_duplicates_are_one_image_and_reported(tmp_path):
     assert found["duplicates"] == [["[5]", "[10]", "[20]", "[30]"]]
     assert ["[40]", "[41]"] in found["near_duplicates"]
     assert found["looked_at"] == 60
+    assert found["distinct_expected"] == pytest.approx(57 * (1 - (1 - 1 / 57) ** found["n_memorized"])), "57 different images"
 
 
 def test_mirrored_copies(tmp_path):
@@ -152,6 +153,9 @@ def test_mirrored_copies(tmp_path):
     plain, mirrored = compared(*paths).as_json(), compared(*paths, flips=True).as_json()
     assert mirrored["r_mem"] == 1
     assert plain["r_mem"] < 0.5
+    twice = saved(tmp_path / "twice.npy", np.concatenate([FRESH[:20], FRESH[:20, :, ::-1]]))
+    found = compared(paths[0], twice, flips=True).as_json()
+    assert found["generalized"] == 0, "each image is made again, mirrored"
 
 
 def test_other_sizes_and_colours(tmp_path, capsys):
