@@ -57,6 +57,9 @@ def _from_yaml(path: str) -> SearchSpace:
         **dict.fromkeys(("question", "source", "expectation", "cost"), ""),
         **content,
     }
+    for name in ("settings", "measurement"):
+        if not isinstance(group := tree.get(name, {}), dict) or not all(isinstance(field, str) for field in group):
+            raise UserError(f"{path}: {name}: fields and their values are needed, not {group!r}")
     settings = tree.pop("settings", {})
     if unknown := set(tree) - set(SearchSpace.model_fields):
         raise UserError(f"{path}: {min(unknown)}: there is no such field; there are {', '.join(SearchSpace.model_fields)}")

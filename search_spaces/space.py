@@ -78,6 +78,8 @@ class SearchSpace(Frozen):
     def configurations(self) -> list[NamedConfiguration]:
         """In the order of the table. Raises UserError if a value is not allowed or two configurations are the same."""
         named = [self._named(choice) for choice in itertools.product(*map(_choices, self.vary.items()))]
+        if not named:
+            raise UserError(f"{self.name}: vary: every factor needs a value or more")
         keys = [key_of(one.configuration.model_dump(mode="json")) for one in named]
         if len(set(keys)) < len(keys):
             raise UserError(f"{self.name}: two configurations are the same; check the values of {', '.join(self.vary)}")

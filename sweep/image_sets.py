@@ -110,10 +110,12 @@ def _array(option: str, path: Path) -> NDArray[Any]:
     try:
         if path.suffix == ".npy":
             array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+            if not isinstance(array, np.ndarray):
+                raise ValueError("what is in it is an .npz file")
         else:
             with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
                 array = archive["images" if "images" in archive.files else archive.files[0]]
-    except (OSError, ValueError, IndexError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, ValueError, TypeError, IndexError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{option} {path}: not a readable array ({str(error).splitlines()[0]})") from None
     array = array[..., None] if array.ndim == 3 else array
     if array.dtype != np.uint8 or array.ndim != 4 or not {1, 3} & {array.shape[1], array.shape[3]} or 0 in array.shape[1:]:

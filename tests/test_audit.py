@@ -145,6 +145,7 @@ def test_duplicates_are_one_image_and_reported(tmp_path):
     assert found["duplicates"] == [["[5]", "[10]", "[20]", "[30]"]]
     assert ["[40]", "[41]"] in found["near_duplicates"]
     assert found["looked_at"] == 60
+    assert found["distinct_expected"] == pytest.approx(57 * (1 - (1 - 1 / 57) ** found["n_memorized"])), "57 different images"
 
 
 def test_mirrored_copies(tmp_path):
@@ -152,6 +153,9 @@ def test_mirrored_copies(tmp_path):
     plain, mirrored = compared(*paths).as_json(), compared(*paths, flips=True).as_json()
     assert mirrored["r_mem"] == 1
     assert plain["r_mem"] < 0.5
+    twice = saved(tmp_path / "twice.npy", np.concatenate([FRESH[:20], FRESH[:20, :, ::-1]]))
+    found = compared(paths[0], twice, flips=True).as_json()
+    assert found["generalized"] == 0, "each image is made again, mirrored"
 
 
 def test_other_sizes_and_colours(tmp_path, capsys):
@@ -213,6 +217,8 @@ def test_the_page_is_one_file_and_shows_the_copies(tmp_path, capsys):
         (["--train", "one", "--generated", "g.npy"], "--train .*one: 1 images are there"),
         (["--train", "t.npy", "--generated", "broken"], "--generated .*a.png: not a readable image"),
         (["--train", "t.npy", "--generated", "broken.npz"], "--generated .*: not a readable array"),
+        (["--train", "t.npy", "--generated", "misnamed.npz"], "--generated .*: not a readable array"),
+        (["--train", "misnamed.npy", "--generated", "t.npy"], "what is in it is an .npz file"),
         (["--train", "t.npy", "--generated", "floats.npy"], r"uint8 \[n, height, width, 1 or 3\] is needed, not float32"),
         (["--train", "t.npy", "--generated", "objects.npy"], "not a readable array"),
         (["--train", "t.npy", "--generated", "none.npy"], "0 images are there"),
@@ -237,6 +243,9 @@ def test_a_mistake_is_one_line_exit_2_and_nothing_is_created(tmp_path, capsys, m
     for name in ("empty", "broken", "deep16"):
         Path(name).mkdir()
     Path("broken/a.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
+    Path("misnamed.npz").write_bytes(Path("t.npy").read_bytes())
+    np.savez("t.npz", TRAINING[:9])
+    Path("t.npz").rename("misnamed.npy")
     Path("broken.npz").write_bytes(b"PK\x03\x04nothing")
     Image.fromarray(np.arange(64, dtype=np.uint16).reshape(8, 8) * 1000).save("deep16/a.png")
     folder(Path("one"), TRAINING[:1])

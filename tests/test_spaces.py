@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from search_spaces.find import find_space
+from search_spaces.recipes import DIGITS, DIGITS_MEASUREMENT
 from search_spaces.space import SearchSpace
 from search_spaces.table import SPACES
-from sweep.plan import plan
+from sweep.plan import measured_rates, plan
 from trainables.config import TrialSpec, with_fields
 from trainables.datasets import load
 from trainables.diffusion import build_denoiser
@@ -169,6 +170,14 @@ def test_a_python_file(tmp_path):
         ("a.yaml", YAML.replace("n_high: 64", "n_high: 4"), "n_high must be above"),
         ("a.yaml", YAML.replace("trainer.length", "trainer.lenght"), "did you mean length"),
         ("a.yaml", YAML.replace("vary:", "varies:"), "varies: there is no such field"),
+        (
+            "a.yaml",
+            YAML.replace("measurement: {n_samples: 100}", "measurement:"),
+            "measurement: fields and their values are needed, not None",
+        ),
+        ("a.yaml", "base: digits\nsettings: [1]\n", "settings: fields and their values are needed, not [1]"),
+        ("a.yaml", "base: digits\nsettings: {5: 6}\n", "settings: fields and their values are needed"),
+        ("a.yaml", "base: digits\nsearch: {n_low: 8, n_high: 9}\nvary: {network.width: []}\n", "every factor needs a value"),
         ("a.py", "1/0\n", "ZeroDivisionError"),
         ("a.py", "SPACE = 3\n", "set SPACE"),
         ("b.py", None, "no such file"),
@@ -199,6 +208,12 @@ def test_measured_hours_are_work_over_rates():
     assert how.network_calls == 19
     told = plan(space, 1.0)
     assert told[1].hours_low / told[0].hours_low == pytest.approx(wide.flops_per_image / narrow.flops_per_image)
+
+
+def test_one_label_for_all_can_be_measured():
+    small = {"network.width": 4, "trainer.batch": 2}
+    one = with_fields(DIGITS, {**small, "labels.kind": "random", "labels.classes": 1})
+    assert measured_rates(one, DIGITS_MEASUREMENT, 8, flops=0, device=CPU).trained > 0, "nor are FLOPs needed"
 
 
 def test_a_search_by_epochs_costs_what_one_training_at_the_emm_does_some_times():
