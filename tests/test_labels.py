@@ -298,3 +298,10 @@ def test_copies_of_a_group_are_copies_of_one_image(tmp_path):
     while one.result is None:
         one.step()
     assert one.result.distinct_copied <= len(set(data.groups[one.subset.indices]))
+
+
+def test_a_subset_that_may_be_one_group_is_refused():
+    data = ImageData.of(DATA.images, DATA.labels, "test", groups=np.arange(len(DATA)) // 6)
+    check_subset(NoLabels(), data, 7)
+    with pytest.raises(UserError, match="N=6: these could all be of one group"):
+        check_subset(NoLabels(), data, 6)

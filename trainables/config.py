@@ -237,7 +237,7 @@ class StandardTrainer(AnyTrainer):
     micro_batch: int | None = Field(
         None,
         ge=1,
-        description="images on the device at once, gradients are accumulated; None: batch",
+        description="images on the device at once, gradients are accumulated (dropout masks depend on it); None: batch",
         json_schema_extra=IGNORED,
     )
 

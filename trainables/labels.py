@@ -59,6 +59,8 @@ def check_subset(labels: Labels, data: ImageData, n: int) -> None:
         raise UserError(f"N={n} is more than the {len(data)} images of {data.source}")
     if n <= data.rule.multiplicity and data.rule.repeated:
         raise UserError(f"data.duplicates.multiplicity={data.rule.multiplicity} must be less than N={n}")
+    if data.groups is not None and n <= (largest := int(np.unique(data.groups, return_counts=True)[1].max())):
+        raise UserError(f"N={n}: these could all be of one group, the largest has {largest} images; take more")
     if labels.kind != "true":
         return
     if data.labels is None:
