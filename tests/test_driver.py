@@ -56,6 +56,7 @@ def last_steps(directory):
     return [log.count(str(STEPS - 1)) for log in logs]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_two_workers_find_what_the_formula_says(tmp_path):
     run_to_the_end(tmp_path, 2, 8, 16)

@@ -77,7 +77,7 @@ def try_out(space, named, colour, directory):
     assert trial.result.images_trained == 8
 
 
-@pytest.mark.parametrize("name", SPACES)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if n.startswith("digits-") else ()) for n in SPACES])
 def test_one_of_each_space_trains_samples_and_measures(name, colour, tmp_path):
     space = SPACES[name]
     try_out(space, space.configurations[-1], colour, tmp_path)
@@ -198,7 +198,8 @@ def test_a_mistake_in_a_file_is_one_line(tmp_path, name, content, said):
 # ---------------------------------------------------------------- cost
 
 
-def test_measured_hours_are_work_over_rates():
+def test_measured_hours_are_work_over_rates(monkeypatch):
+    monkeypatch.setattr("sweep.plan.SECONDS", 0.3)
     space = SPACES["digits-width"].with_settings({"network.depth": 1})
     narrow, wide = plan(space, None, CPU)
     assert narrow.images_per_second > 0
