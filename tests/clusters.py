@@ -59,7 +59,17 @@ class Cluster:
         with open(self.directory / f"node{len(self.nodes)}.log", "wb") as log:
             node = subprocess.Popen(command, env=self.environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
         self.nodes.append(node)
+        self._wait_for_start(node, self.directory / f"node{len(self.nodes) - 1}.log")
         return node
+
+    @staticmethod
+    def _wait_for_start(node, log):
+        """One node after the other: of two that start on one machine at once, one gives up."""
+        deadline = time.monotonic() + 60
+        while "Ray runtime started" not in log.read_text():
+            if node.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(log.read_text())
+            time.sleep(0.1)
 
     def _wait_for_dashboard(self):
         opener, deadline = build_opener(ProxyHandler({})), time.monotonic() + 60
