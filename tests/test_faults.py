@@ -2,6 +2,7 @@
 the same. Each test adds rows to the table that `make test-all` prints.
 """
 
+import contextlib
 import json
 import os
 import shutil
@@ -31,7 +32,10 @@ def mark(monkeypatch, tmp_path):
     """Is in the environment of every process that a test starts."""
     monkeypatch.setenv("EMM_MARK", str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    return str(tmp_path)
+    yield str(tmp_path)
+    for process in processes(str(tmp_path)):  # of a test that failed
+        with contextlib.suppress(psutil.Error):
+            process.kill()
 
 
 def start(directory, *arguments, workers=1, widths=(8,), **environment):
@@ -46,7 +50,7 @@ def start(directory, *arguments, workers=1, widths=(8,), **environment):
     )
 
 
-def end(process, timeout=200):
+def end(process, timeout=280):
     output, _ = process.communicate(timeout=timeout)
     assert process.returncode == 0, output
     return output
@@ -282,7 +286,7 @@ def test_there_is_no_mlflow_server(judge, tmp_path):
 # ---------------------------------------------------------------- real trials: disks, signals, losses, memory
 
 SETTINGS = ["search.n_high=64", "search.max_trials=2", "measurement.n_samples=40", "measurement.n_selection=20"]
-SETTINGS += ["measurement.snapshots=4", "measurement.batch=20", "trainer.length=1600", "trainer.micro_batch=32"]
+SETTINGS += ["measurement.snapshots=4", "measurement.batch=20", "trainer.length=800", "trainer.micro_batch=32"]
 HUNGRY = """
 import torch
 from torch import nn
