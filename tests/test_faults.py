@@ -152,6 +152,7 @@ def test_the_driver_is_killed(undisturbed, judge, tmp_path, moment):
     assert {trial.state.name for trial in study.trials} == {"COMPLETE"}
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(200)
 def test_the_process_of_a_trial_is_killed(judge, tmp_path):
     """Two trials, twice each."""
