@@ -80,7 +80,8 @@ def running_trial(directory, after=0):
     """Process of a fake trial that is in its second step, once `after` trials are finished; None if there is none."""
     for path in Path(directory).glob("trials/*/steps.log") if len(results(directory)) >= after else ():
         if not path.with_name("result.json").exists() and path.read_text().split()[-1:] == ["0"]:
-            return psutil.Process(int(path.with_name("pid").read_text()))
+            with contextlib.suppress(psutil.NoSuchProcess):  # it has just ended, or was lost
+                return psutil.Process(int(path.with_name("pid").read_text()))
     return None
 
 
@@ -93,6 +94,13 @@ def processes(mark):
         except psutil.Error:
             pass
     return found
+
+
+def one_trial_each(directory):
+    """MLflow's runs of trials: seed → status; fails on two of one trial."""
+    runs = mlflow_runs(directory, "trial")
+    assert len({run.data.params["seed"] for run in runs}) == len(runs)
+    return {int(run.data.params["seed"]): run.info.status for run in runs}
 
 
 @pytest.fixture(scope="module")
@@ -120,9 +128,10 @@ def judge(record_property, undisturbed, mark):
         record_property("fault", row)
         assert (lost, twice, is_same) == (0, 0, True), row
         if tracked:
-            runs = mlflow_runs(directory, "trial")
-            assert sorted(run.data.params["seed"] for run in runs) == sorted(str(seed) for _, seed, _, _ in trials(directory))
-            assert {run.info.status for run in runs} == {"FINISHED"}
+            status = one_trial_each(directory)
+            finished = {seed for _, seed, _, _ in trials(directory)}
+            assert {seed for seed, now in status.items() if now == "FINISHED"} == finished
+            assert {status[seed] for seed in status.keys() - finished} <= {"KILLED"}  # no longer needed at the verdict
         assert not list(Path(directory).glob(f"{LOCK}*"))
         wait_for(lambda: not processes(mark), 15)
 
@@ -169,7 +178,7 @@ def test_the_process_of_a_trial_is_killed(judge, tmp_path):
 @pytest.mark.slow
 @pytest.mark.timeout(200)
 def test_two_drivers(judge, tmp_path):
-    first = start(tmp_path)
+    first = start(tmp_path, EMM_STEP_SECONDS="0.5")
     wait_for(lambda: list(tmp_path.glob("trials/*")))
     begin = time.monotonic()
     output, _ = (second := start(tmp_path)).communicate(timeout=60)
@@ -254,7 +263,7 @@ def test_the_mlflow_server_is_down_for_a_minute(undisturbed, judge, tmp_path):
     out, port = tmp_path / "sweep", free_port()
     uri = f"http://127.0.0.1:{port}"
     with server(tmp_path, port):
-        driver = start(out, "--tracking-uri", uri, EMM_STEP_SECONDS="4")
+        driver = start(out, "--tracking-uri", uri, EMM_STEP_SECONDS="8")
         wait_for(lambda: len(results(out)) >= 1)
     before = results(out)
     time.sleep(60)
@@ -287,7 +296,7 @@ def test_there_is_no_mlflow_server(judge, tmp_path):
 # ---------------------------------------------------------------- real trials: disks, signals, losses, memory
 
 SETTINGS = ["search.n_high=64", "search.max_trials=2", "measurement.n_samples=40", "measurement.n_selection=20"]
-SETTINGS += ["measurement.snapshots=4", "measurement.batch=20", "trainer.length=800", "trainer.micro_batch=32"]
+SETTINGS += ["measurement.snapshots=4", "measurement.batch=20", "trainer.length=400", "trainer.micro_batch=32"]
 HUNGRY = """
 import torch
 from torch import nn
@@ -325,13 +334,6 @@ def quiet_sweep(tmp_path_factory):
     directory = tmp_path_factory.mktemp("quiet")
     end(emm(directory))
     return directory
-
-
-def one_trial_each(directory):
-    """MLflow's runs of trials: seed → status; fails on two of one trial."""
-    runs = mlflow_runs(directory, "trial")
-    assert len({run.data.params["seed"] for run in runs}) == len(runs)
-    return {int(run.data.params["seed"]): run.info.status for run in runs}
 
 
 def judge_real(record_property, mark, fault, moment, directory, before, seconds, quiet):
