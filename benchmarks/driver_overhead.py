@@ -24,7 +24,7 @@ TRIAL_SECONDS = 60.0
 def main(trials: int) -> None:
     with tempfile.TemporaryDirectory() as directory:
         begin = time.time()
-        settings = [f"search.max_trials={trials}", "search.precision=0.02", "measurement.snapshots=4", "trainer.length=1200"]
+        settings = [f"search.max_trials={trials}", "search.precision=0.02", "measurement.snapshots=4", "trainer.length=300"]
         command = [sys.executable, "-m", "sweep", "run", "digits", "--out", directory, "--workers", "1", "--quiet"]
         subprocess.run([*command, *(part for setting in settings for part in ("--set", setting))], check=True)
         end, storage = time.time(), Storage(directory)
@@ -57,4 +57,4 @@ def _times(storage: Storage, key: str) -> tuple[float, float, float, int]:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 12)
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 8)

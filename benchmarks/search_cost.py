@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from scipy.special import expit, logit
 
-from sweep.bisection import Options, judge, propose
+from sweep.bisection import Options, accept_bound, judge, propose
 from sweep.posterior import Belief, Observation, base_prior, pool, pool_each, shape_likelihood
 
 LOW, HIGH = 100, 40_000
@@ -38,7 +38,7 @@ class Truth:
 
     `slope` of logit R_mem per e-fold of N at EMM (of the factor that falls, for a plateau); `plateau` the R_mem that
     small N tend to; `dead` the share of runs with R_mem = 0; `dip` the depth of a dip at EMM/5; `early`: trials stop
-    at a tenth, two tenths, … of their length once R_mem ≥ .985 for certain.
+    at a tenth, two tenths, … of their length once R_mem is for certain what `accept_bound` asks.
     """
 
     emm: float
@@ -75,7 +75,7 @@ class Truth:
         if self.early and not dead:
             for t in np.arange(0.1, 1, 0.1):  # logit R_mem grows by `growth` per e-fold of training
                 r = rng.binomial(self.n_samples, expit(z + growth * math.log(t))) / self.n_samples
-                if wilson_low(r, self.n_samples) >= 0.985:
+                if wilson_low(r, self.n_samples) >= accept_bound(self.target):
                     return Observation(n, r, self.n_samples, right_censored=True), t * (n + SAMPLING * self.n_samples)
         k = 0 if dead else rng.binomial(self.n_samples, expit(z))
         return Observation(n, k / self.n_samples, self.n_samples), n + SAMPLING * self.n_samples
@@ -218,14 +218,17 @@ def report(name: str, size: int, outcomes: list[Outcome], verdict: str = "found"
             se = 100 * math.sqrt(max(covered.mean() * (1 - covered.mean()), 0.01) / len(found))
             z = (mean - np.log(emm)) / sd
             half = np.sqrt(high / low) - 1
-            cells += [f"{100 * covered.mean():.1f} ± {se:.1f}", f"{100 * np.median(half):.1f}", f"{z.std():.2f}"]
+            resampled = np.median(np.random.default_rng(0).choice(half, (400, len(half))), axis=1)
+            cells += [f"{100 * covered.mean():.1f} ± {se:.1f}", f"{100 * np.median(half):.1f} ± {100 * resampled.std():.1f}"]
+            cells += [f"{z.std():.2f}"]
             cells += [f"{z.mean():+.2f}"]
         else:
             cells += [""] * 4
     else:
         cells += [""] * 5
         found = []
-    cells += [f"{np.mean([o.cost for o in outcomes]):.2f}", f"{np.mean([o.n_trials for o in outcomes]):.1f}"]
+    cost = np.array([o.cost for o in outcomes])
+    cells += [f"{cost.mean():.2f} ± {cost.std() / math.sqrt(len(cost)):.2f}", f"{np.mean([o.n_trials for o in outcomes]):.1f}"]
     cells += contrasts(found) if size > 1 and name.startswith("logistic") else ["", ""]
     return "| " + " | ".join([name, str(size), str(len(outcomes)), *cells]) + " |"
 

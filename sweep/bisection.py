@@ -162,7 +162,7 @@ def _gallop(finished: Sequence[Observation], pending: Sequence[int], b: Belief) 
     top = max((o.n for o in finished), default=0)
     above = [n for n in pending if n > top]
     if not above:
-        return round(top * min(2.5, max(1.25, b.quantile(0.45) / top)))
+        return round(top * min(2.5, max(1.25, b.quantile(0.35) / top)))
     between = round(math.sqrt(top * min(above)))
     return between if between > 1.2 * top > 0 else 2 * max(above)
 
@@ -201,9 +201,9 @@ def _witnesses(finished: Sequence[Observation], options: Options, b: Belief) -> 
 
 
 def _enough(finished: Sequence[Observation], options: Options, b: Belief) -> bool:
-    """A passing and a failing witness, and a belief as narrow as asked; narrower if it rests on few trials."""
+    """A passing and a failing witness, and a belief as narrow as asked; narrower if it rests on two trials."""
     c = sum(abs(math.log(o.n / b.median)) <= 0.35 for o in finished)
-    limit = options.precision * {0: 0.0, 1: 0.0, 2: 5 / 12, 3: 10 / 12}.get(c, 1.0)
+    limit = options.precision * {0: 0.0, 1: 0.0, 2: 0.55}.get(c, 1.0)
     return b.sd <= limit and all(_witnesses(finished, options, b))
 
 

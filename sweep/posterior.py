@@ -104,7 +104,7 @@ def base_prior() -> Prior:
     return Prior(
         tuple(np.full(len(CURVES), 1 / len(CURVES))),
         tuple(lognormal(SLOPES, 4, 1)),
-        tuple(lognormal(NOISES, 0.3, 0.8)),
+        tuple(lognormal(NOISES, 0.35, 0.5)),
     )
 
 
@@ -311,7 +311,7 @@ def pool(tables: Sequence[Array]) -> Prior:
         noise = lognormal(NOISES, centre, spread)
     # A study stops when its trials happen to agree: noise is underestimated, most of all that of a lone noisy study.
     # And the fewer studies are alike, the more easily the next is unlike them.
-    unlike = 0.2 + 0.4 / (len(tables) + 1)
+    unlike = 0.1 + 0.4 / (len(tables) + 1)
     noise = (1 - unlike) * lognormal(NOISES, 1.05 * centre, spread) + unlike * lognormal(NOISES, 0.5, 0.6)
     slope = 0.9 * slope + 0.1 * lognormal(SLOPES, 3, 1)
     return Prior(tuple(curve), tuple(slope), tuple(noise))
