@@ -111,6 +111,7 @@ def _array(option: str, path: Path) -> NDArray[Any]:
         if path.suffix == ".npy":
             array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
             if not isinstance(array, np.ndarray):
+                array.close()
                 raise ValueError("what is in it is an .npz file")
         else:
             with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:

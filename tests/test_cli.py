@@ -25,6 +25,14 @@ def emm(*arguments, timeout=110):
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=timeout, env=environment)
 
 
+def here(capsys, *arguments):
+    """The same in this process, without the seconds that Python, torch and Ray take to start: code, output, errors."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        main(list(map(str, arguments)))
+    return ended.value.code or 0, *capsys.readouterr()
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
@@ -80,7 +88,7 @@ def test_spaces_are_listed():
 
 
 @pytest.mark.timeout(300)
-def test_a_sweep_from_run_to_report(tmp_path):
+def test_a_sweep_from_run_to_report(tmp_path, capsys):
     out = tmp_path / "sweep out"  # with a space in its name
     done = emm("run", "digits-width", "--out", out, *TINY, timeout=200)
     assert done.returncode == 0, done.stderr
@@ -89,7 +97,7 @@ def test_a_sweep_from_run_to_report(tmp_path):
     assert str(out / "report" / "index.html") in done.stdout
     assert (out / "report" / "index.html").stat().st_size > 1000
 
-    report = json.loads(emm("report", out, "--json").stdout)
+    report = json.loads(here(capsys, "report", out, "--json")[1])
     assert [one["name"] for one in report["configurations"]] == ["width=4", "width=8"]
     trials = [trial for one in report["configurations"] for trial in one["trials"]]
     assert all(trial["state"] in ("complete", "running") for trial in trials)
@@ -100,14 +108,14 @@ def test_a_sweep_from_run_to_report(tmp_path):
     again = emm("run", "digits-width", "--out", out, *TINY)
     assert again.returncode == 0
     assert {path: path.stat().st_mtime_ns for path in out.glob("trials/*/*")} == before
-    changed = emm("run", "digits-width", "--out", out, *TINY, "--set", "trainer.lr=0.5")
-    assert (changed.returncode, "trainer.lr" in changed.stderr) == (2, True)
+    code, _, errors = here(capsys, "run", "digits-width", "--out", out, *TINY, "--set", "trainer.lr=0.5")
+    assert (code, "trainer.lr" in errors) == (2, True)
 
-    status = json.loads(emm("status", out, "--json").stdout)
+    status = json.loads(here(capsys, "status", out, "--json")[1])
     assert status["driver"] is None
     (out / "optuna.db").unlink()
     (out / "mlflow.db").unlink()
-    assert emm("sync", out).returncode == 0
+    assert here(capsys, "sync", out)[0] == 0
     assert (out / "optuna.db").exists()
     assert (out / "mlflow.db").exists()
 

@@ -75,6 +75,7 @@ def twins(tmp_path):
     return Run(Sweep(space), Storage(str(tmp_path / "sweep")), tmp_path / "sweep", Resources(workers=2))
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_a_sweep_ends_with_it(twins):
     start_ray(twins.resources)
