@@ -220,8 +220,7 @@ def report(name: str, size: int, outcomes: list[Outcome], verdict: str = "found"
             half = np.sqrt(high / low) - 1
             resampled = np.median(np.random.default_rng(0).choice(half, (400, len(half))), axis=1)
             cells += [f"{100 * covered.mean():.1f} ± {se:.1f}", f"{100 * np.median(half):.1f} ± {100 * resampled.std():.1f}"]
-            cells += [f"{z.std():.2f}"]
-            cells += [f"{z.mean():+.2f}"]
+            cells += [f"{z.std():.2f}", f"{z.mean():+.2f}"]
         else:
             cells += [""] * 4
     else:
