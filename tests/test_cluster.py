@@ -13,12 +13,14 @@ from pathlib import Path
 import psutil
 import pytest
 
+from sweep.budget import hours_spent
 from sweep.cli import main
 from sweep.cluster import check_address
 from sweep.driver import usable_cpus
 from sweep.lock import LOCK
 from tests.clusters import cluster
 from trainables.errors import UserError
+from trainables.storage import Storage
 
 ROOT = Path(__file__).parent.parent
 SHORT = [
@@ -234,3 +236,34 @@ def test_after_a_sigterm_to_a_worker_and_one_to_the_driver_trials_go_on_from_the
     output, _ = again.communicate(timeout=200)
     assert again.returncode == 0, output
     assert len(files(out, "result.json")) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_a_budget_and_a_deadline_end_a_sweep_with_what_is_known_and_more_of_them_goes_on(tmp_path):
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "sweep", "run", "digits-width", "--out", str(out), *SHORT, "--workers", "1"]
+    command += ["--set", "trainer.length=600"]
+
+    def run(*limits):
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        done = subprocess.run([*command, *limits], env=environment, capture_output=True, text=True, timeout=200, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "EMM at target" in done.stdout
+        return done.stdout
+
+    assert "the budget of 0.001 device hours is spent" in run("--budget-hours", "0.001")
+    (checkpoint,) = files(out, "checkpoint-*.pt")
+    spent = hours_spent(Storage(str(out)))
+    assert spent >= 0.001
+    assert "the budget of 0.001 device hours is spent" in run("--budget-hours", "0.001"), "that of both runs counts"
+    assert hours_spent(Storage(str(out))) == spent
+    assert files(out, "checkpoint-*.pt") == [checkpoint]
+
+    begin = time.monotonic()
+    assert "the deadline has come" in run("--deadline", "12s")
+    assert time.monotonic() - begin < 60
+    output = run()
+    assert output.count("unresolved, after all 1 trials") == 2
+    assert "goes on" not in output
+    assert len(files(out, "result.json")) == len(files(out, "trial.json")) == 2

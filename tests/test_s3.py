@@ -1,9 +1,14 @@
 """Object storage: a loopback S3 server of moto's, through pyarrow; and a file system that only fsspec knows."""
 
+import os
 import signal
+import socket
+import socketserver
 import subprocess
 import sys
+import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from urllib.request import ProxyHandler, Request, build_opener
 
@@ -147,3 +152,85 @@ def test_a_sweep_that_is_killed_with_its_disk_goes_on_from_the_bucket_to_the_sam
     assert study.verdict.state == "found"
     assert purge(place(url)) == []
     assert Storage(url).list() == []
+
+
+class Relay(socketserver.ThreadingTCPServer):
+    """Passes what comes to its port on to another one, unless it is cut: then connections break, also those that are open."""
+
+    allow_reuse_address = daemon_threads = True
+
+    def __init__(self, port):
+        super().__init__(("127.0.0.1", 0), Passing)
+        self.target, self.is_cut, self.refused = port, False, 0
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+
+class Passing(socketserver.BaseRequestHandler):
+    def handle(self):
+        if self.server.is_cut:
+            self.server.refused += 1
+            return
+        with socket.create_connection(("127.0.0.1", self.server.target)) as there:
+            back = threading.Thread(target=self.passing, args=(there, self.request), daemon=True)
+            back.start()
+            self.passing(self.request, there)
+            back.join()
+
+    def passing(self, source, sink):
+        source.settimeout(0.2)
+        while not self.server.is_cut:
+            try:
+                if not (data := source.recv(65536)):
+                    break
+                sink.sendall(data)
+            except TimeoutError:
+                continue
+            except OSError:
+                break
+        for end in (source, sink):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.slow
+def test_a_sweep_waits_while_the_bucket_cannot_be_reached(bucket, tmp_path):
+    """For longer than a client tries by itself; trials keep what they have and the sweep ends as if nothing had been."""
+    front, port = bucket[1].rsplit(":", 1)
+    relay = Relay(int(port))
+    settings = ["measurement.n_samples=40", "measurement.n_selection=20", "measurement.snapshots=4"]
+    settings += ["search.max_trials=2", "trainer.length=300"]
+
+    def run(storage, views):
+        command = [
+            sys.executable,
+            "-m",
+            "sweep",
+            "run",
+            "digits-width",
+            "--workers",
+            "1",
+            "--storage",
+            storage,
+            "--out",
+            str(views),
+        ]
+        command += [part for setting in settings for part in ("--set", setting)]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    here = Storage(f"s3://emm/waits{bucket[1]}")
+    driver = run(f"s3://emm/waits{front}:{relay.server_address[1]}", tmp_path / "far")
+    while driver.poll() is None and len(here.list("trials")) < 2:
+        time.sleep(0.2)
+    relay.is_cut = True
+    time.sleep(45)  # a client of pyarrow's tries for some seconds
+    relay.is_cut = False
+    output, _ = driver.communicate(timeout=200)
+    assert driver.returncode == 0, output
+    assert relay.refused
+    assert "a trial waits for the storage" in output
+    undisturbed = run(str(tmp_path / "near"), tmp_path / "near")
+    undisturbed.communicate(timeout=200)
+    assert outcome(here.url) == outcome(str(tmp_path / "near"))
+    assert len(outcome(here.url)) == 4
