@@ -155,14 +155,15 @@ def _unreplicated(finished: Sequence[Observation], pending: Sequence[int], optio
 
 
 def _gallop(finished: Sequence[Observation], pending: Sequence[int], b: Belief) -> int:
-    """×2.5 above the largest that passed, less once the graded R_mem shows that EMM is near.
+    """×2.5 above the largest that passed, less once the graded R_mem shows that EMM is near; ×2 if that one was accepted
+    early: it cost a part of its images, and one that fails costs all of them.
 
     While one above it is running, between the two: it costs less than to guess beyond, and tells more if that one fails.
     """
-    top = max((o.n for o in finished), default=0)
+    top, accepted = max(((o.n, o.right_censored) for o in finished), default=(0, False))
     above = [n for n in pending if n > top]
     if not above:
-        return round(top * min(2.5, max(1.25, b.quantile(0.35) / top)))
+        return round(top * min(2.0 if accepted else 2.5, max(1.25, b.quantile(0.35) / top)))
     between = round(math.sqrt(top * min(above)))
     return between if between > 1.2 * top > 0 else 2 * max(above)
 

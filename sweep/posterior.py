@@ -307,12 +307,11 @@ def pool(tables: Sequence[Array]) -> Prior:
         curve = total.sum((1, 2)) + 6 / len(CURVES)
         curve /= curve.sum()
         slope = lognormal(SLOPES, *_fit(SLOPES, total.sum((0, 2)) + base.slope, floor=0.2))
-        centre, spread = _fit(NOISES, total.sum((0, 1)) + base.noise, floor=0.25)
-        noise = lognormal(NOISES, centre, spread)
-    # A study stops when its trials happen to agree: noise is underestimated, most of all that of a lone noisy study.
-    # And the fewer studies are alike, the more easily the next is unlike them.
+        noise = lognormal(NOISES, *_fit(NOISES, total.sum((0, 1)) + base.noise, floor=0.25))
+    # A study stops when its trials happen to agree, most of all a lone noisy one: the pooled noise is never the whole
+    # prior. And the fewer studies are alike, the more easily the next is unlike them.
     unlike = 0.1 + 0.4 / (len(tables) + 1)
-    noise = (1 - unlike) * lognormal(NOISES, 1.05 * centre, spread) + unlike * lognormal(NOISES, 0.5, 0.6)
+    noise = (1 - unlike) * noise + unlike * lognormal(NOISES, 0.5, 0.6)
     slope = 0.9 * slope + 0.1 * lognormal(SLOPES, 3, 1)
     return Prior(tuple(curve), tuple(slope), tuple(noise))
 
