@@ -3,6 +3,7 @@
 import glob
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -34,6 +35,14 @@ def wait_for(condition, timeout=90):
     while not condition():
         assert time.monotonic() < deadline, "it did not happen"
         time.sleep(0.2)
+
+
+def wait_until_training(process):
+    """Until its plain lines tell the progress of a trial."""
+    while line := process.stdout.readline():
+        if re.search(r"training [1-9]\d*%", line):
+            return
+    raise AssertionError("it ended before a trial was in training")
 
 
 def files(out, name):
@@ -137,8 +146,7 @@ def test_a_job_is_found_followed_stopped_and_gone_on_with(short_path):
         assert first.endswith("-1")
         follower = one.emm("submit", *sent, "digits-width")  # the order of arguments is free
         assert f"running already: {first}" in follower.stdout.readline()
-        wait_for(lambda: files(out, "trial.json"))
-        time.sleep(8)
+        wait_until_training(follower)
         follower.send_signal(signal.SIGINT)
         assert f"{first} goes on" in follower.communicate(timeout=20)[0]
         status = json.loads(emm("status", out, "--json")[1])
@@ -215,8 +223,7 @@ def test_after_a_sigterm_to_a_worker_and_one_to_the_driver_trials_go_on_from_the
         return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
 
     driver = start()
-    wait_for(lambda: files(out, "trial.json"))
-    time.sleep(6)
+    wait_until_training(driver)
     (worker,) = [one for one in processes_of(str(tmp_path)) if "Trainable" in " ".join(one.cmdline())]
     worker.terminate()
     worker.wait(timeout=15)

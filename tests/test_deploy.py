@@ -109,10 +109,10 @@ def test_the_slurm_script_runs_on_two_nodes_and_asks_to_be_queued_again(tmp_path
         job = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
     try:
         deadline = time.monotonic() + 150
-        while len(list(out.glob("trials/*/trial.json"))) < 2 and time.monotonic() < deadline:
+        in_training = re.compile(r"width=4 .*training [1-9].*\nwidth=8 .*training [1-9]")
+        while not in_training.search((tmp_path / "log").read_text()) and time.monotonic() < deadline:
             assert job.poll() is None, (tmp_path / "log").read_text()
             time.sleep(0.5)
-        time.sleep(3)
         job.send_signal(signal.SIGTERM)
         assert job.wait(timeout=60) == 143, (tmp_path / "log").read_text()
     finally:
