@@ -228,8 +228,8 @@ def test_after_a_sigterm_to_a_worker_and_one_to_the_driver_trials_go_on_from_the
     worker.terminate()
     worker.wait(timeout=15)
     wait_for(lambda: files(out, "checkpoint-*.pt"), 5)
-    (left,) = files(out, "checkpoint-*.pt")
-    wait_for(lambda: len(files(out, "checkpoint-*.pt") + files(out, "result.json")) > 1 and left)  # another one goes on
+    left = set(files(out, "checkpoint-*.pt"))
+    wait_for(lambda: set(files(out, "checkpoint-*.pt") + files(out, "result.json")) - left)  # another one goes on
     begin = time.monotonic()
     driver.terminate()
     output, _ = driver.communicate(timeout=30)
