@@ -26,7 +26,7 @@ from trainables.storage import redacted
 log = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 8.0
-READY_SECONDS = 30.0  # for a head that has just started to take jobs
+READY_SECONDS = 60.0  # for a head that has just started to take jobs
 LOST_SECONDS = 60.0  # without an answer of the cluster until the log is no longer followed
 PORTS = {"http": 80, "https": 443}
 TOKEN = "export RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH=FILE"

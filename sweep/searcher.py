@@ -113,12 +113,13 @@ class EmmSearcher(Searcher):
             self.failure = self.failure or failure
 
     def _take(self, record: TrialRecord, error: bool) -> None:
-        directory = trial_directory(self.storage, record.training_key)
-        outcome = read_result(directory)
-        if outcome is None and error and self._count_attempt(record, directory) == MAX_ATTEMPTS:
-            cause = f"its process ended {MAX_ATTEMPTS} times in a row without a newer checkpoint; is there memory enough?"
-            outcome = Result(**dict(record), complete=False, cause=cause)
-            directory.write(RESULT, outcome.model_dump_json(indent=1).encode())
+        try:
+            outcome = self._outcome(record, error)
+        except OSError as unread:
+            if error:  # what ended the trial may be that it waited for the storage in vain
+                raise
+            log.warning("%s is read again, since the storage failed: %s", record.training_key, unread)
+            outcome = None  # it starts again, waits until the storage is back, and finds its result there
         if outcome is not None:
             self.studies.tell(outcome)
         else:
@@ -128,6 +129,16 @@ class EmmSearcher(Searcher):
                 listener.trial_stopped(record)
             else:
                 listener.trial_finished(outcome)
+
+    def _outcome(self, record: TrialRecord, error: bool) -> Result | None:
+        """The trial's result; None if it goes on. Raises OSError while the storage fails."""
+        directory = trial_directory(self.storage, record.training_key)
+        outcome = read_result(directory)
+        if outcome is None and error and self._count_attempt(record, directory) == MAX_ATTEMPTS:
+            cause = f"its process ended {MAX_ATTEMPTS} times in a row without a newer checkpoint; is there memory enough?"
+            outcome = Result(**dict(record), complete=False, cause=cause)
+            directory.write(RESULT, outcome.model_dump_json(indent=1).encode())
+        return outcome
 
     def _count_attempt(self, record: TrialRecord, directory: Storage) -> int:
         """How often the trial's process was lost since its newest checkpoint. A lost node is no cause to fail a trial."""
