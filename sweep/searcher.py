@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from ray.tune.search import Searcher
+from ray.tune.utils.util import unflatten_dict  # type: ignore[attr-defined]
 
 from sweep.studies import Studies, Ticket
 from trainables.checkpoint import names as checkpoints
@@ -96,8 +97,9 @@ class EmmSearcher(Searcher):
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         if (record := self.live.get(trial_id)) is not None:
+            report = unflatten_dict(result)  # Tune gives searchers `snapshot/r_mem` for the r_mem in a trial's `snapshot`
             for listener in self.listeners:
-                listener.trial_progress(record, result)
+                listener.trial_progress(record, report)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Takes the result from the storage, which is the only truth about it."""

@@ -132,7 +132,7 @@ class Studies:
         for name in self.configurations:
             mine = {result.spec.seed: result for result in results if result.spec.name == name}
             open_trials = {record.spec.seed: record for record in started if record.spec.name == name}
-            if _contradicts(self._studies[name].get_trials(deepcopy=False), mine):
+            if _contradicts(self._studies[name].get_trials(deepcopy=False), mine, open_trials):
                 optuna.delete_study(study_name=name, storage=self._storage)
                 self._studies[name] = self._open(name)
             unfinished += self._complete(name, mine, open_trials)
@@ -184,10 +184,16 @@ def sampler(search: Search, named: NamedConfiguration, prior: Prior) -> EmmSampl
     )
 
 
-def _contradicts(trials: Sequence[FrozenTrial], results: Mapping[int, Result]) -> bool:
-    """Whether Optuna holds a finished trial of which the storage knows nothing, or something else."""
+def _contradicts(trials: Sequence[FrozenTrial], results: Mapping[int, Result], started: Mapping[int, TrialRecord]) -> bool:
+    """Whether Optuna holds a finished trial of which the storage knows nothing, or a trial of which it knows something else.
+
+    It does where a driver on another machine, with a database of its own, has gone on since.
+    """
     for trial in trials:
         result = results.get(trial.number)
+        record = result or started.get(trial.number)
+        if record is not None and trial.params.get("n") != record.spec.n:
+            return True
         if trial.state == TrialState.COMPLETE and (result is None or trial.value != result.r_mem):
             return True
         if trial.state == TrialState.FAIL and trial.params and (result is None or result.complete):

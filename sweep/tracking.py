@@ -77,8 +77,8 @@ def make_up(summary: SweepSummary, storage: Storage, destination: Destination) -
     """Writes what an earlier run of a sweep that is decided by now could not; returns whether MLflow holds everything."""
     try:
         sync(summary, storage, destination)
-    except UserError as error:
-        log.warning("%s", error)
+    except Exception as error:  # noqa: BLE001  whatever it is, a sweep has its answer without MLflow
+        log.warning("MLflow: %s", ui.one_line(error))
         return False
     return True
 

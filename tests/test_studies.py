@@ -4,6 +4,7 @@ import math
 
 import optuna
 import pytest
+from ray.tune.utils.util import flatten_dict
 
 from sweep.searcher import EmmSearcher
 from sweep.studies import Studies, Ticket
@@ -88,6 +89,22 @@ def test_a_database_that_contradicts_the_results_is_rebuilt(undisturbed, tmp_pat
     Studies(SPACE, url).reconcile(undisturbed, [])
     trials = optuna.load_study(study_name=NAME, storage=url).trials
     assert [trial.value for trial in trials] == [result.r_mem for result in undisturbed]
+
+
+@pytest.mark.parametrize("is_finished", [True, False])
+@pytest.mark.parametrize("mine", ["asked at another n", "lost before it began"])
+def test_a_database_that_another_machine_has_overtaken_is_rebuilt(tmp_path, mine, is_finished):
+    """Two machines, each with a database of its own, run the sweep in turn; the storage is what they share."""
+    url = f"sqlite:///{tmp_path / 'optuna.db'}"
+    here, spec = Studies(SPACE, url), Studies(SPACE).spec(Ticket(NAME, 0, 50))
+    if mine == "asked at another n":
+        assert here.ask(NAME).n != 50
+    else:
+        here.reconcile([result_of(Studies(SPACE).spec(Ticket(NAME, 1, 30)))], [])
+    results, started = ([result_of(spec)], []) if is_finished else ([], [record_of(spec)])
+    studies = Studies(SPACE, url)
+    assert studies.reconcile(results, started) == ([] if is_finished else [Ticket(NAME, 0, 50)])
+    assert [observation.n for observation in studies.observations(NAME)] == [50] * is_finished
 
 
 def test_a_trial_that_died_before_its_n_was_stored_gets_one(tmp_path):
@@ -212,6 +229,16 @@ def test_a_stopped_trial_is_no_observation(searcher):
     searcher.on_trial_complete("a", result={"progress": 0.5})
     assert searcher.studies.verdict(name).n_trials == 0
     assert searcher.listeners[0].events[-1] == ("stopped", name)
+
+
+def test_listeners_get_the_report_as_the_trial_gave_it(searcher, monkeypatch):
+    """Tune hands a searcher flat dictionaries."""
+    heard = []
+    monkeypatch.setattr(searcher.listeners[0], "trial_progress", lambda record, report: heard.append(report))
+    searcher.suggest("a")
+    report = {"state": "training", "snapshot": {"r_mem": 0.5, "images_trained": 10}}
+    searcher.on_trial_result("a", flatten_dict(report))
+    assert heard == [report]
 
 
 def test_unknown_trial_ids_are_passed_over(searcher):
