@@ -67,7 +67,7 @@ class Lock:
             "token": uuid4().hex,
             "host": platform.node(),
             "pid": os.getpid(),
-            "started": psutil.Process().create_time(),
+            "started": _started(psutil.Process()),
             "replaces": [],
         }
         self.file = f"{LOCK}{self.me['token']}.json"
@@ -137,6 +137,13 @@ def _is_dead(claim: Claim) -> bool:
     if claim["host"] != platform.node():
         return bool(time.time() - claim["renewed"] > LEASE_SECONDS)
     try:
-        return bool(abs(psutil.Process(claim["pid"]).create_time() - claim["started"]) > 1)
+        process = psutil.Process(claim["pid"])
+        is_killed = process.status() == psutil.STATUS_ZOMBIE  # and its parent does not care
+        return is_killed or bool(abs(_started(process) - claim["started"]) > 1)
     except psutil.NoSuchProcess:
         return True
+
+
+def _started(process: psutil.Process) -> float:
+    """Seconds from the start of the machine: what psutil says in seconds since the epoch moves when the clock is set."""
+    return float(process.create_time() - psutil.boot_time())

@@ -10,6 +10,7 @@ import threading
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from sweep import lock as module
@@ -68,6 +69,26 @@ def test_the_lock_of_a_dead_process_is_taken_over(tmp_path):
     with Lock(Storage(str(tmp_path))) as lock:
         assert lock.is_mine()
     assert not files(tmp_path), "the dead one's claim goes with the lock"
+
+
+def test_a_killed_process_that_nobody_has_waited_for_is_dead(tmp_path):
+    holder = hold(tmp_path)
+    assert holder.stdout.readline() == "held\n"
+    holder.kill()
+    while psutil.Process(holder.pid).status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.05)
+    with Lock(Storage(str(tmp_path))) as lock:
+        assert lock.is_mine()
+    holder.communicate()
+
+
+def test_a_clock_that_is_set_kills_nobody(tmp_path, monkeypatch):
+    """Linux counts from the start of the machine; psutil adds the present idea of when that was."""
+    with Lock(Storage(str(tmp_path))):
+        boot = psutil.boot_time()
+        monkeypatch.setattr(psutil._pslinux, "boot_time", lambda: boot + 3600)
+        monkeypatch.setattr(psutil, "boot_time", lambda: boot + 3600)
+        assert holder_of(Storage(str(tmp_path)))["pid"] == os.getpid()
 
 
 @pytest.mark.parametrize(("age", "is_held"), [(1.0, True), (LEASE_SECONDS + 1, False)])
