@@ -456,6 +456,7 @@ def quiet(caplog):
         (torch.OutOfMemoryError("CUDA out of memory. Tried\nmore"), r"^out of memory; lower trainer\.micro_batch .*Tried\)$"),
         (MemoryError(), "^out of memory"),
         (ZeroDivisionError("a bug in a network"), "^ZeroDivisionError: a bug in a network$"),
+        (FileNotFoundError(2, "No such file", "w.pt"), "^FileNotFoundError: .*w.pt"),  # of the user's: no outage of the storage
         (TrialFailed("a cause"), "^a cause$"),
         (RuntimeError("[enforce] DefaultCPUAllocator: can't allocate memory: you tried"), "^out of memory.*can't allocate"),
     ],
@@ -495,7 +496,12 @@ def test_a_learning_rate_that_blows_up_fails_the_trial(sweep):
 
 
 @pytest.mark.parametrize(
-    ("raised", "cause"), [(TrialFailed("no such arithmetic"), "no such arithmetic"), (RuntimeError("too large"), "too large")]
+    ("raised", "cause"),
+    [
+        (TrialFailed("no such arithmetic"), "no such arithmetic"),
+        (RuntimeError("too large"), "too large"),
+        (FileNotFoundError(2, "No such file", "w.pt"), "w.pt"),
+    ],
 )
 def test_a_network_that_cannot_be_built_is_a_failure(sweep, monkeypatch, quiet, raised, cause):
     def fail(*_):

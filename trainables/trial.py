@@ -72,7 +72,8 @@ class Trial:
         self.subset = Subset(self.spec, self.data, self.device)
         with suppress(TrialFailed), self._recording_failure():
             subset, spec = self.subset, self.spec
-            self.trainer = build_trainer(spec.configuration, subset.images, subset.label_tensor, spec.seed, self.device)
+            with _not_the_storage():
+                self.trainer = build_trainer(spec.configuration, subset.images, subset.label_tensor, spec.seed, self.device)
             self._go_on(earlier)
 
     def _go_on(self, earlier: Result | None) -> None:
@@ -161,7 +162,8 @@ class Trial:
         """Trains towards `due`, for about SLICE_SECONDS, a step at least. How it is sliced does not change the weights."""
         before, begin = self.trainer.progress, time.monotonic()
         slice_end = before + max(self.rate * SLICE_SECONDS, 1 / max(self.trainer.total, 1))
-        self.trainer.train_until(min(due, slice_end))
+        with _not_the_storage():
+            self.trainer.train_until(min(due, slice_end))
         elapsed = time.monotonic() - begin
         if self.trainer.progress > before and elapsed > 0:
             self.rate = (self.trainer.progress - before) / elapsed
@@ -169,7 +171,7 @@ class Trial:
     def _snapshot(self) -> None:
         how = self.spec.measurement
         seeds = self.subset.latent_seeds("selection", 0, how.n_selection)
-        found = self.subset.nearest(self.trainer.sample(seeds, how, self.subset.sample_labels(seeds)))
+        found = self.subset.nearest(self._sample(seeds))
         memorized = found.memorized(how.k)
         self._take_time()
         self.curve.append(
@@ -187,6 +189,10 @@ class Trial:
         if (newest := len(self.curve) - 1) == best_snapshot(self.curve):
             self.best = newest, self.trainer.sampling_weights()
 
+    def _sample(self, seeds: list[int]) -> torch.Tensor:
+        with _not_the_storage():
+            return self.trainer.sample(seeds, self.spec.measurement, self.subset.sample_labels(seeds))
+
     def _draw_final_samples(self) -> None:
         """One batch of images from the best snapshot, with fresh latents, so that its choice does not bias R_mem.
 
@@ -198,7 +204,7 @@ class Trial:
             self.trainer.load_sampling_weights(self.best[1])
         drawn = sum(len(images) for images, _ in self.measured)
         seeds = self.subset.latent_seeds("final", drawn, min(drawn + how.batch, how.n_samples))
-        images = self.trainer.sample(seeds, how, self.subset.sample_labels(seeds))
+        images = self._sample(seeds)
         self.measured.append((images, self.subset.nearest(images)))
 
     def _n_sufficient(self) -> int | None:
@@ -293,6 +299,15 @@ class Trial:
             **({"seconds_left": remaining} if remaining is not None else {}),
             **({"snapshot": last.model_dump()} if last else {}),
         }
+
+
+@contextmanager
+def _not_the_storage() -> Iterator[None]:
+    """An OSError of the user's own network or trainer (a file that this node lacks) is the trial's failure, not an outage."""
+    try:
+        yield
+    except OSError as error:
+        raise TrialFailed(f"{type(error).__name__}: {error}") from error
 
 
 def best_snapshot(curve: Sequence[Snapshot]) -> int:
