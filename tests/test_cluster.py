@@ -78,6 +78,7 @@ def test_a_server_that_is_not_ray_is_found_out_within_seconds():
         (["submit", "digits-width", "--storage", "OUT", "--address", "http://127.0.0.1:PORT"], "nothing answers there"),
         (["submit", "digits-width", "--storage", "OUT", "--address", "127.0.0.1:PORT"], "as http://HOST:8265"),
         (["submit", "digits-width", "--storage", "s3://me:hush@b/x", "--address", "http://h:1"], "everybody may read"),
+        (["submit", "digits-width", "--storage", "s3://me:hu/sh@b/x", "--address", "http://h:1"], "everybody may read"),
         (["submit", "digits-width", "--storage", "OUT", "--address", "http://h:1", "--wrokers", "2"], "--wrokers"),
         (["submit", "digits-width", "--storage", "OUT", "--address", "http://h:1", "--set", "a=1"], "a"),
         (["submit", "digitz", "--storage", "OUT", "--address", "http://h:1"], "no search space 'digitz'"),

@@ -117,7 +117,9 @@ def test_a_bucket_that_is_not_there_and_a_server_that_is_not_there(bucket):
 def test_credentials_are_not_shown():
     url = "s3://AKIA:hush@bucket/a@b?region=x&access_key=hush&session_token=hush&scheme=http"
     assert redacted(url) == "s3://…@bucket/a@b?region=x&access_key=…&session_token=…&scheme=http"
-    assert redacted("s3://bucket/a@b") == "s3://bucket/a@b"
+    assert redacted("s3://AKIA:hu/sh+@bucket/x") == "s3://…@bucket/x"
+    for innocent in ("s3://bucket/a@b", "http://host:5000/a@b", "/a:b@c", "file:///a:b@c"):
+        assert redacted(innocent) == innocent
     with pytest.raises(UserError) as error:
         Storage("nosuch://AKIA:hush@bucket/x")
     assert "hush" not in str(error.value)
@@ -164,6 +166,10 @@ class Relay(socketserver.ThreadingTCPServer):
         self.target, self.is_cut, self.refused = port, False, 0
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
+    def server_close(self):
+        self.shutdown()
+        super().server_close()
+
 
 class Passing(socketserver.BaseRequestHandler):
     def handle(self):
@@ -197,36 +203,26 @@ class Passing(socketserver.BaseRequestHandler):
 def test_a_sweep_waits_while_the_bucket_cannot_be_reached(bucket, tmp_path):
     """For longer than a client tries by itself; trials keep what they have and the sweep ends as if nothing had been."""
     front, port = bucket[1].rsplit(":", 1)
-    relay = Relay(int(port))
-    settings = ["measurement.n_samples=40", "measurement.n_selection=20", "measurement.snapshots=4"]
-    settings += ["search.max_trials=2", "trainer.length=300"]
+    settings = (
+        "measurement.n_samples=40 measurement.n_selection=20 measurement.snapshots=4 search.max_trials=2 trainer.length=300"
+    )
 
     def run(storage, views):
-        command = [
-            sys.executable,
-            "-m",
-            "sweep",
-            "run",
-            "digits-width",
-            "--workers",
-            "1",
-            "--storage",
-            storage,
-            "--out",
-            str(views),
-        ]
-        command += [part for setting in settings for part in ("--set", setting)]
+        where = ["--storage", storage, "--out", str(views)]
+        command = [sys.executable, "-m", "sweep", "run", "digits-width", "--workers", "1", *where]
+        command += [part for setting in settings.split() for part in ("--set", setting)]
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
     here = Storage(f"s3://emm/waits{bucket[1]}")
-    driver = run(f"s3://emm/waits{front}:{relay.server_address[1]}", tmp_path / "far")
-    while driver.poll() is None and len(here.list("trials")) < 2:
-        time.sleep(0.2)
-    relay.is_cut = True
-    time.sleep(45)  # a client of pyarrow's tries for some seconds
-    relay.is_cut = False
-    output, _ = driver.communicate(timeout=200)
+    with Relay(int(port)) as relay:
+        driver = run(f"s3://emm/waits{front}:{relay.server_address[1]}", tmp_path / "far")
+        while driver.poll() is None and len(here.list("trials")) < 2:
+            time.sleep(0.2)
+        relay.is_cut = True
+        time.sleep(45)  # a client of pyarrow's tries for some seconds
+        relay.is_cut = False
+        output, _ = driver.communicate(timeout=200)
     assert driver.returncode == 0, output
     assert relay.refused
     assert "a trial waits for the storage" in output

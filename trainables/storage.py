@@ -15,7 +15,8 @@ from trainables.errors import UserError
 
 def redacted(url: str) -> str:
     """The URL as it may be shown: without user, password, and what a query says of keys and tokens."""
-    without_user = re.sub(r"//[^/]*@", "//…@", url, count=1)
+    # a secret key of S3 may hold a slash, and `user:` is no host where no port follows
+    without_user = re.sub(r"://([^/]*|[^/:@]+:(?!\d{1,5}/)[^@?]*)@", "://…@", url, count=1)
     return re.sub(r"(?i)([?&][^=&]*(?:key|secret|token|password|sig)[^=&]*=)[^&]+", r"\1…", without_user)
 
 
