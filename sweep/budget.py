@@ -16,6 +16,7 @@ log = logging.getLogger(__name__)
 
 SPENT = "spent"  # directory of one file a run, so that each has one writer
 WRITE_SECONDS = 30.0
+DURATION = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -29,7 +30,7 @@ class Limits:
 
 def parse_deadline(text: str) -> float:
     """Seconds since the epoch of a duration from now (90m, 6h, 2d) or an ISO 8601 time (local unless it says otherwise)."""
-    if duration := re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text):
+    if duration := DURATION.fullmatch(text):
         return time.time() + float(duration[1]) * UNITS[duration[2]]
     try:
         deadline = datetime.fromisoformat(text).timestamp()
@@ -38,6 +39,12 @@ def parse_deadline(text: str) -> float:
     if deadline <= time.time():
         raise UserError(f"--deadline {text}: this time has passed")
     return deadline
+
+
+def with_zone(text: str) -> str:
+    """A deadline as another machine may read it: a time gets the time zone of this one. Raises UserError as above."""
+    deadline, is_duration = parse_deadline(text), DURATION.fullmatch(text)
+    return text if is_duration else datetime.fromtimestamp(deadline).astimezone().isoformat()
 
 
 def hours_spent(storage: Storage) -> float:
@@ -69,7 +76,11 @@ class Budget:
     def trial_started(self, record: TrialRecord) -> None: ...
 
     def trial_progress(self, record: TrialRecord, report: dict[str, Any]) -> None:
-        self.hours += report["time_this_iter_s"] * self.devices / 3600
+        self.spend(report["time_this_iter_s"])
+
+    def spend(self, seconds: float) -> None:
+        """Adds `seconds` of one trial's devices."""
+        self.hours += seconds * self.devices / 3600
         if time.monotonic() - self.written_at > WRITE_SECONDS:
             self.write()
 

@@ -108,14 +108,15 @@ def run(
             print(f"MLflow lacks some of this sweep: emm sync {here.storage.shown} writes it")
         elif tracking_uri is None and here.views is not None:
             print(f"compare in MLflow: emm ui {shown(views)}")
-    if not one.is_decided:
-        print(one.ended or "interrupted; the same command goes on where it stopped")
-        raise typer.Exit(0 if one.ended else 130)
+    if one.ended and _is_open(one):
+        print(one.ended)
+    elif not one.is_decided:
+        print("interrupted; the same command goes on where it stopped")
+        raise typer.Exit(130)
 
 
 def _run(one: "Run", where: "Destination", quiet: bool) -> bool:
     """Runs a sweep to its report; returns whether MLflow holds all of it."""
-    from sweep.finals import missing_finals
     from sweep.gallery import pictures_of
     from sweep.report import print_table, write_report
     from sweep.tracking import make_up
@@ -126,13 +127,18 @@ def _run(one: "Run", where: "Destination", quiet: bool) -> bool:
             terminal.print(
                 f"note: {data.duplicates} of the {len(data)} images of {name} equal another one; copies of them don't count"
             )
-    open_ones = not one.is_decided or missing_finals(one.summary())
-    in_mlflow = _fit(one, where, console(quiet)) if open_ones else make_up(one.summary(), one.storage, where)
+    in_mlflow = _fit(one, where, console(quiet)) if _is_open(one) else make_up(one.summary(), one.storage, where)
     summary = one.summary()
     print_table(summary, terminal)
     page = write_report(summary, one.views / "report", pictures_of(summary.space, one.storage))
     terminal.print(f"report: {shown(page)}", soft_wrap=True, highlight=False)
     return in_mlflow
+
+
+def _is_open(one: "Run") -> bool:
+    from sweep.finals import missing_finals
+
+    return not one.is_decided or bool(missing_finals(one.summary()))
 
 
 def _fit(one: "Run", where: "Destination", console: "Console") -> bool:
@@ -242,7 +248,7 @@ def submit(
 
     The terminal may be closed. The same command follows the job's log again, or goes on with what a dead job left.
     """
-    from sweep.budget import parse_deadline
+    from sweep.budget import with_zone
     from sweep.cluster import Jobs
     from trainables.storage import redacted
 
@@ -253,12 +259,13 @@ def submit(
         raise UserError(f"--code {code}: no such directory")
     if (uri := asked["tracking_uri"]) and redacted(uri) != uri:
         raise UserError(f"--tracking-uri {redacted(uri)}: everybody may read a job's command; give the nodes the credentials")
-    if asked["deadline"]:
-        parse_deadline(asked["deadline"])
+    arguments = [*context.args]
+    if asked["deadline"] and (deadline := with_zone(asked["deadline"])) != asked["deadline"]:
+        arguments += ["--deadline", deadline]  # the last one counts
     if code is None:
         space_of(asked["space"], asked["settings"])
     jobs = Jobs(address, storage)
-    command = ["run", *context.args, "--storage", storage, "--address", "auto"]
+    command = ["run", *arguments, "--storage", storage, "--address", "auto"]
     job = jobs.running()
     if job is not None:
         print(f"running already: {job.submission_id}, as {job.entrypoint}", flush=True)

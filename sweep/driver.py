@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -114,7 +115,7 @@ def check_sweep(storage: Storage, sweep: Sweep) -> None:
     former = parsed(SearchSpace, content["space"], SWEEP)
     for name, key in sweep.keys().items():
         if name in content["configurations"] and content["configurations"][name] != key:
-            raise UserError(_difference(former, sweep.space, name) or f"the data of {name} have changed; choose another --out")
+            raise UserError(_difference(former, sweep.space, name))
     for section, free in (
         ("search", {"precision", "max_trials", "guard", "replicates", "final_samples"}),
         ("measurement", {"batch"}),
@@ -125,14 +126,16 @@ def check_sweep(storage: Storage, sweep: Sweep) -> None:
                 raise UserError(_changed(f"{section}.{name}", getattr(old, name), getattr(new, name)))
 
 
-def _difference(former: SearchSpace, space: SearchSpace, name: str) -> str | None:
-    old, new = ({one.name: one.configuration for one in it.configurations}[name] for it in (former, space))
+def _difference(former: SearchSpace, space: SearchSpace, name: str) -> str:
+    old, new = ({one.name: one.configuration for one in it.configurations}.get(name) for it in (former, space))
+    if old is None:
+        return f"{name}: this sweep has had another configuration of that name; choose another name, or another --out"
     for section in ("labels", "network", "diffusion", "trainer"):
         before, after = getattr(old, section).model_dump(), getattr(new, section).model_dump()
         for key in after:
             if before.get(key) != after[key]:
                 return _changed(f"{section}.{key}", before.get(key), after[key])
-    return None
+    return f"the data of {name} have changed; choose another --out"
 
 
 def _changed(path: str, old: Any, new: Any) -> str:
@@ -169,8 +172,9 @@ class Run:
         self.sweep, self.storage, self.views, self.resources, self.trainable = sweep, storage, views, resources, trainable
         self.limits = limits
         self.ended: str | None = None  # why it ended before every study had a verdict
-        space = sweep.space
-        storage.write_json(SWEEP, {"sweep": space.name, "space": space.model_dump(mode="json"), "configurations": sweep.keys()})
+        space, former = sweep.space, storage.read_json(SWEEP) or {"configurations": {}}
+        keys = {**former["configurations"], **sweep.keys()}  # those that are left out today too: their trials are still there
+        storage.write_json(SWEEP, {"sweep": space.name, "space": space.model_dump(mode="json"), "configurations": keys})
         views.mkdir(parents=True, exist_ok=True)
         self.priors = FrozenPriors(storage)
         self.studies = Studies(space, f"sqlite:///{views / 'optuna.db'}", self.priors)
@@ -183,13 +187,8 @@ class Run:
 
     def fit(self, listeners: Sequence[Listener]) -> None:
         """Trains until every study has a verdict. Needs a Ray that is initialized."""
-        per_trial = self.per_trial()
-        budget = Budget(self.storage, self.limits, devices=per_trial["GPU"] or 1)
-
-        def ended() -> str | None:
-            self.ended = self.ended or budget.ended()
-            return self.ended
-
+        per_trial, budget = self.per_trial(), self.budget()
+        ended = partial(self.has_ended, budget)
         searcher = EmmSearcher(
             self.studies,
             self.adopted,
@@ -228,36 +227,54 @@ class Run:
         """What Ray is asked for, for each trial. Needs a Ray that is initialized."""
         return {"CPU": self.resources.cpus_per_trial, "GPU": _gpus_per_trial(self.resources)}
 
+    def budget(self) -> Budget:
+        return Budget(self.storage, self.limits, devices=self.per_trial()["GPU"] or 1)
+
+    def has_ended(self, budget: Budget) -> str | None:
+        """Why nothing more is to be done: a signal came, or the budget is spent."""
+        self.ended = self.ended or budget.ended()
+        return self.ended
+
     def summary(self) -> SweepSummary:
         return summary_of(self.sweep.space, *read_all(self.storage), self.priors, read_finals(self.storage))
 
 
 def measure_finals(one: Run) -> Iterator[tuple[Result, FinalMeasurement | None]]:
     """Measures what `search.final_samples` asks for on the cluster, and writes each outcome as it comes; None of a trial that
-    could not be measured. Needs a Ray that is initialized, and the lock of the sweep.
+    could not be measured. What is not measured when the budget ends is left to the next run. Needs a Ray that is initialized,
+    and the lock of the sweep.
     """
-    summary, per_trial = one.summary(), one.per_trial()
+    summary, per_trial, budget = one.summary(), one.per_trial(), one.budget()
     missing, n_samples = missing_finals(summary), summary.space.search.final_samples
     measure = ray.remote(num_cpus=per_trial["CPU"], num_gpus=per_trial["GPU"])(_measure_final)
     shared = {name: ray.put(one.sweep.data_of(name)) for name in {result.spec.name for result in missing}}
     running: dict[Any, Result] = {
         measure.remote(result, shared[result.spec.name], one.storage, n_samples, per_trial["CPU"]): result for result in missing
     }
-    while running:
-        (done, *_), _ = ray.wait(list(running))
-        result, outcome = running.pop(done), None
-        try:
-            outcome = ray.get(done)
-            kept = one.storage.read_json(FINAL) or {}
-            one.storage.write_json(FINAL, {**kept, result.training_key: outcome.model_dump()})
-        except (ray.exceptions.RayError, TrialFailed) as error:  # the others are still wanted
-            log.warning("no last measurement of %s: %s", result.training_key, error)
-        yield result, outcome
+    while running and not one.has_ended(budget):
+        finished, _ = ray.wait(list(running), timeout=0.5)
+        for done in finished:
+            result, outcome = running.pop(done), None
+            try:
+                outcome, seconds = ray.get(done)
+                budget.spend(seconds)
+                kept = one.storage.read_json(FINAL) or {}
+                one.storage.write_json(FINAL, {**kept, result.training_key: outcome.model_dump()})
+            except (ray.exceptions.RayError, TrialFailed) as error:  # the others are still wanted
+                log.warning("no last measurement of %s: %s", result.training_key, error)
+            yield result, outcome
+    for task in running:
+        ray.cancel(task, force=True)
+    budget.write()
 
 
-def _measure_final(result: Result, data: ImageData, storage: Storage, n_samples: int, cpus: float) -> FinalMeasurement:
+def _measure_final(
+    result: Result, data: ImageData, storage: Storage, n_samples: int, cpus: float
+) -> tuple[FinalMeasurement, float]:
+    """The measurement, and the seconds that it took."""
+    begin = time.monotonic()
     torch.set_num_threads(max(1, int(cpus)))
-    return measure_final(result, data, storage, n_samples, choose_device())
+    return measure_final(result, data, storage, n_samples, choose_device()), time.monotonic() - begin
 
 
 @contextmanager

@@ -8,12 +8,12 @@ from pyarrow import fs
 from sweep.budget import SPENT
 from sweep.lock import LOCK, holder_of
 from sweep.pooling import PRIORS
-from sweep.summary import SWEEP, read_space
+from sweep.summary import FINAL, SWEEP, read_space
 from trainables.errors import UserError
 from trainables.storage import Storage
 
 POINTER = "storage.json"  # in the directory of the views
-TRUTH = ("trials", SPENT, PRIORS, SWEEP)  # the last one last: with it, it is a sweep
+TRUTH = ("trials", SPENT, PRIORS, FINAL, SWEEP)  # the last one last: with it, it is a sweep
 VIEWS = ("optuna.db", "mlflow.db", "artifacts", "ray", "report", "emm.log", POINTER)
 
 
@@ -72,14 +72,15 @@ def purge(here: Place) -> list[str]:
     _remove(here.storage, [*TRUTH, *claims])
     if here.views is None:
         return []
-    _remove(Storage(str(here.views)), VIEWS)
+    reports_at_k = [path.name for path in here.views.glob("report-k*")]
+    _remove(Storage(str(here.views)), [*VIEWS, *reports_at_k])
     left = sorted(path.name for path in here.views.iterdir())
     if not left:
         here.views.rmdir()
     return left
 
 
-def _remove(storage: Storage, names: "list[str] | tuple[str, ...]") -> None:
+def _remove(storage: Storage, names: list[str]) -> None:
     for name in names:
         (info,) = storage.filesystem.get_file_info([storage.path(name)])
         if info.type == fs.FileType.Directory:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from sweep.driver import Resources, Sweep, check_local_resources, check_sweep
+from sweep.driver import Resources, Run, Sweep, check_local_resources, check_sweep
 from sweep.lock import LOCK
 from sweep.summary import SWEEP, summarize
 from tests.fakes import STEPS, fake_space
@@ -102,6 +102,16 @@ def test_a_changed_field_is_refused_by_name_and_an_extension_is_not(tmp_path):
     ):
         with pytest.raises(UserError, match=path):
             check_sweep(storage, sweep_of(fake_space().with_settings(settings)))
+
+
+def test_a_configuration_that_was_left_out_in_between_keeps_its_name(tmp_path):
+    storage = Storage(str(tmp_path))
+    for widths in ((8, 16), (8,)):
+        Run(sweep_of(fake_space(widths=widths)), storage, tmp_path, Resources())
+    check_sweep(storage, sweep_of(fake_space(widths=(8, 16))))
+    changed = sweep_of(fake_space(widths=(16,)).with_settings({"trainer.lr": 0.5}))
+    with pytest.raises(UserError, match="width=16: this sweep has had another configuration"):
+        check_sweep(storage, changed)
 
 
 def test_a_directory_with_other_files_is_refused(tmp_path):

@@ -1,5 +1,7 @@
 """The last measurement: of trials picked by N, with latents of its own, on a real Ray; it changes no verdict."""
 
+import time
+
 import numpy as np
 import pytest
 import ray
@@ -7,6 +9,7 @@ import torch
 
 from search_spaces.recipes import DIGITS
 from search_spaces.space import Search, SearchSpace
+from sweep.budget import Limits, hours_spent
 from sweep.driver import Resources, Run, Sweep, measure_finals, start_ray
 from sweep.finals import final_lines, missing_finals, nearest_trials
 from sweep.summary import summarize
@@ -90,7 +93,12 @@ def test_a_sweep_ends_with_it(twins):
         assert 1 <= len({result.spec.n for result in near}) <= 2
         away = {r.training_key: abs(np.log(r.spec.n / study.verdict.emm)) for r in study.complete}
         assert min(away.values()) == min(away[r.training_key] for r in near)
+        twins.limits = Limits(deadline=time.time())
+        assert list(measure_finals(twins)) == [], "nothing after the deadline"
+        assert "the deadline has come" in twins.ended
+        twins.limits, twins.ended, spent = Limits(), None, hours_spent(twins.storage)
         outcomes = list(measure_finals(twins))
+        assert hours_spent(twins.storage) > spent
     finally:
         ray.shutdown()
     after = summarize(twins.storage)

@@ -2,15 +2,15 @@
 
 import stat
 import time
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
 
-from sweep.budget import Budget, Limits, hours_spent, parse_deadline
+from sweep.budget import Budget, Limits, hours_spent, parse_deadline, with_zone
 from sweep.lock import LOCK, Lock
 from sweep.places import new_place, place, purge, remember
-from sweep.summary import SWEEP
+from sweep.summary import FINAL, SWEEP
 from sweep.ui import sweep_key
 from tests.fakes import fake_space
 from trainables.errors import UserError
@@ -22,6 +22,7 @@ def sweep_in(storage):
     storage.write_json(SWEEP, {"sweep": space.name, "space": space.model_dump(mode="json"), "configurations": {}})
     storage.write("trials/abc/result.json", b"{}")
     storage.write("spent/x.json", b'{"device_hours": 1.5}')
+    storage.write_json(FINAL, {})
     return space
 
 
@@ -77,6 +78,8 @@ def test_purge_removes_a_sweep_and_nothing_else(tmp_path, url):
         purge(here)
     sweep_in(storage)
     storage.write("thesis.tex", b"")
+    if url is None:
+        storage.write("report-k0.25/index.html", b"")
     storage.write(f"{LOCK}dead.json", b'{"token": "dead", "host": "elsewhere", "pid": 1, "renewed": 0, "replaces": []}')
     with Lock(storage), pytest.raises(UserError, match="is being run by process"):
         purge(here)
@@ -116,6 +119,17 @@ def test_a_deadline_comes():
     for text in ("soon", "6", "-6h", "2020-01-01T00:00"):
         with pytest.raises(UserError, match="--deadline"):
             parse_deadline(text)
+
+
+def test_a_time_means_the_same_elsewhere(monkeypatch):
+    assert with_zone("6h") == "6h"
+    monkeypatch.setenv("TZ", "America/Los_Angeles")
+    time.tzset()
+    sent = with_zone("2199-06-01T18:00")
+    assert sent == "2199-06-01T18:00:00-07:00"
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    assert parse_deadline(sent) == datetime(2199, 6, 2, 1, tzinfo=UTC).timestamp()
 
 
 def test_before_the_deadline_nothing_ends_and_after_it_everything(tmp_path):
