@@ -186,7 +186,7 @@ def sweep(job: tuple[str, int, int]) -> list[Outcome]:
             results[i] = search(truths[i], replace(options, prior=prior), rng)
         for i in order[start : start + GROUP]:
             if results[i][2] == "found":
-                tables[i] = shape_likelihood(results[i][0], LOW, HIGH, options.target)
+                tables[i] = shape_likelihood(options.heard(results[i][0]), LOW, HIGH, options.target)
     priors = dict(zip(tables, pool_each(list(tables.values())), strict=True))
     outcomes = []
     for i, (finished, cost, state) in results.items():

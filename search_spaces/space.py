@@ -23,7 +23,7 @@ class Search(Frozen):
     final_samples: int = Field(
         0, ge=0, le=1_000_000, description="images of a last measurement of the trials nearest the EMM; 0: none"
     )
-    max_trials: int = Field(24, ge=1, le=1000, description="trials per study before it is given up as unresolved")
+    max_trials: int = Field(24, ge=1, le=1000, description="trials per study (times replicates) before it is unresolved")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -73,6 +73,12 @@ class SearchSpace(Frozen):
     measurement: Measurement
     tracking: Tracking = Tracking()
     expected: Expected | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (accept := self.measurement.accept) is not None and accept < self.search.target:
+            raise ValueError(f"measurement.accept: at least search.target ({self.search.target}) is needed, not {accept}")
+        return self
 
     @property
     def configurations(self) -> list[NamedConfiguration]:

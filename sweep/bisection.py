@@ -45,11 +45,11 @@ class Options:
     """How a study searches. Raises ValueError on what cannot be searched.
 
     `low`, `high` range of N; `target` the R_mem whose crossing is sought; `precision` sd of ln EMM to reach;
-    `max_trials` finished trials after which the study ends as unresolved; `cost` of a trial: ∝ N ("images", exact
-    epochs) or the same for every N ("constant", fixed steps); `start` first N, by default `low`, the middle of the
-    range if the cost is constant; `prior` of the curve's shape, frozen when the study starts; `guard` against curves
-    that dip under the target and rise again, by one trial at 4 × the estimate; `replicates` trials at every N, each with
-    a seed of its own.
+    `max_trials` finished trials, times `replicates`, after which the study ends as unresolved; `cost` of a trial: ∝ N
+    ("images", exact epochs) or the same for every N ("constant", fixed steps); `start` first N, by default `low`, the
+    middle of the range if the cost is constant; `prior` of the curve's shape, frozen when the study starts; `guard`
+    against curves that dip under the target and rise again, by one trial at 4 × the estimate; `replicates` trials at
+    every N, each with a seed of its own.
     """
 
     low: int
@@ -91,10 +91,19 @@ class Options:
         return cls(**{**values, "prior": Prior(**values["prior"])})
 
     def belief(self, finished: Sequence[Observation]) -> Belief:
-        return belief(_above_dips(finished, self), self.low, self.high, self.target, self.prior)
+        return belief(self.heard(finished), self.low, self.high, self.target, self.prior)
 
     def passed(self, trial: Observation) -> bool:
-        return trial.r_mem >= self.target or trial.right_censored
+        return trial.r_mem >= self.target
+
+    @property
+    def cap(self) -> int:
+        """Finished trials at which the study ends."""
+        return self.max_trials * self.replicates
+
+    def heard(self, finished: Sequence[Observation]) -> Sequence[Observation]:
+        """The trials that say where EMM is: with `guard`, those above the last dip."""
+        return _dip(finished, self)[0]
 
 
 @dataclass(frozen=True)
@@ -130,10 +139,10 @@ def propose(finished: Sequence[Observation], pending: Sequence[int], options: Op
         return again
     if not finished and not pending:
         return options.first
-    b, finished = b or options.belief(finished), _above_dips(finished, options)
+    b, finished = b or options.belief(finished), options.heard(finished)
     top = max([o.n for o in finished] + list(pending))
     if options.cost == "images" and all(options.passed(o) for o in finished) and top < options.high:
-        return _free(_gallop(finished, pending, b), pending, options)
+        return _free(_gallop(finished, pending, b), pending, options, b)
     passing, failing = _witnesses(finished, options, b)
     asked = None
     if not _guarded(finished, options, b) and (_decided(options, b) or _enough(finished, options, b)):
@@ -145,7 +154,7 @@ def propose(finished: Sequence[Observation], pending: Sequence[int], options: Op
             asked = math.floor(b.median * math.exp(-ASIDE))
     if asked is None or any(abs(math.log(asked / n)) < ASIDE for n in pending):
         asked = round(b.quantile(_level(b, len(passing), len(failing), pending, options)))
-    return _free(asked, pending, options)
+    return _free(asked, pending, options, b)
 
 
 def _unreplicated(finished: Sequence[Observation], pending: Sequence[int], options: Options) -> int | None:
@@ -163,7 +172,7 @@ def _gallop(finished: Sequence[Observation], pending: Sequence[int], b: Belief) 
     top, accepted = max(((o.n, o.right_censored) for o in finished), default=(0, False))
     above = [n for n in pending if n > top]
     if not above:
-        return round(top * min(2.0 if accepted else 2.5, max(1.25, b.quantile(0.35) / top)))
+        return max(top + 1, round(top * min(2.0 if accepted else 2.5, max(1.25, b.quantile(0.35) / top))))
     between = round(math.sqrt(top * min(above)))
     return between if between > 1.2 * top > 0 else 2 * max(above)
 
@@ -176,9 +185,13 @@ def _level(b: Belief, n_passing: int, n_failing: int, pending: Sequence[int], op
     return max(levels, key=lambda q: min((abs(q - t) for t in taken), default=1.0))  # the first of equals
 
 
-def _free(n: int, pending: Sequence[int], options: Options) -> int:
-    """`n` in the range, moved to the nearest N that is not running."""
+def _free(n: int, pending: Sequence[int], options: Options, b: Belief) -> int:
+    """`n` in the range; if that is running, where running trials leave the widest gap in the belief, or the nearest free N."""
     n = min(max(n, options.low), options.high)
+    if n in pending:
+        taken = sorted(b.cdf(m) for m in {options.low, *pending, options.high})
+        _, left, right = max((right - left, left, right) for left, right in zip(taken, taken[1:], strict=False))
+        n = min(max(round(b.quantile((left + right) / 2)), options.low), options.high)
     for step in range(len(pending) + 1):
         for candidate in (n + step, n - step):
             if options.low <= candidate <= options.high and candidate not in pending:
@@ -221,20 +234,21 @@ def _guarded(finished: Sequence[Observation], options: Options, b: Belief) -> bo
     return not options.guard or any(o.n >= math.floor(sentinel) for o in finished)
 
 
-def _above_dips(finished: Sequence[Observation], options: Options) -> Sequence[Observation]:
+def _dip(finished: Sequence[Observation], options: Options) -> tuple[Sequence[Observation], Observation | None]:
     """With `guard`, the trials above the last dip: EMM is the largest N that passes, what lies below a dip is moot.
 
-    A trial far above the estimate of those below it shows a dip if it memorizes more than they predict.
+    A trial far above the estimate of those below it shows a dip if it memorizes more than they predict, and the trials up there
+    see R_mem cross the target themselves. If they do not, it is returned as well: there is a floor, or a dip too wide to tell.
     """
-    if options.guard:
-        floor = 0.3 * options.target  # a few copies are no sign of a dip
-        for o in sorted(finished, key=lambda o: -o.n):
-            below = [t for t in finished if t.n < o.n / 2.5]
-            if o.r_mem > floor and any(not options.passed(t) for t in below):
-                b = belief(below, options.low, options.high, options.target, options.prior)
-                if o.n > 2 * b.median and o.r_mem > b.predict([o.n])[2][0]:
-                    return [t for t in finished if t.n >= o.n / 2.5]
-    return finished
+    floor = 0.3 * options.target  # a few copies are no sign of a dip
+    for o in sorted(finished, key=lambda o: -o.n) if options.guard else ():
+        cut = o.n / 2.5
+        below, kept = [t for t in finished if t.n < cut], [t for t in finished if t.n >= cut]
+        if o.r_mem > floor and any(not options.passed(t) for t in below):
+            lower, upper = (belief(part, options.low, options.high, options.target, options.prior) for part in (below, kept))
+            if o.n > 2 * lower.median and o.r_mem > lower.predict([o.n])[2][0]:
+                return (kept, None) if upper.quantile(0.2) > cut else (finished, o)  # what is asked next is to be kept, too
+    return finished, None
 
 
 def judge(finished: Sequence[Observation], options: Options, b: Belief | None = None) -> Verdict:
@@ -243,9 +257,9 @@ def judge(finished: Sequence[Observation], options: Options, b: Belief | None = 
         return Verdict("searching", None, None, None, None, "no trial has finished", 0)
     b = b or options.belief(finished)
     emm, (low, high), count = b.median, b.interval(), len(finished)
-    heard = _above_dips(finished, options)
+    heard, odd = _dip(finished, options)
     outside, guarded = _decided(options, b), _guarded(heard, options, b)
-    if (again := _unreplicated(finished, [], options)) is not None and count < options.max_trials:
+    if (again := _unreplicated(finished, [], options)) is not None and count < options.cap:
         return Verdict("searching", emm, low, high, b.sd, f"N = {again} has fewer than {options.replicates} seeds", count)
     if outside == "below_range" and guarded:
         reason = f"P(EMM < {options.low}) = {b.p_below(options.low):.3f}"
@@ -253,11 +267,16 @@ def judge(finished: Sequence[Observation], options: Options, b: Belief | None = 
     if outside == "above_range":
         reason = f"P(EMM > {options.high}) = {b.p_above(options.high):.3f}"
         return Verdict("above_range", None, low, None, b.sd, reason, count)
+    if odd is not None:
+        reason = (
+            f"R_mem {odd.r_mem:.3f} at N = {odd.n} is more than smaller N predict: a floor, or a dip too wide to see through"
+        )
+        return Verdict("unresolved", emm, low, high, b.sd, reason, count)
     state: State = "searching"
     reason = f"sd {b.sd:.3f} of ln EMM; at most {options.precision} is asked, with trials close by on both sides"
     if guarded and _enough(heard, options, b):
         state, reason = "found", f"sd {b.sd:.3f} of ln EMM, with trials on both sides of it"
-    elif count >= options.max_trials:
+    elif count >= options.cap:
         state, reason = "unresolved", f"after all {count} trials: {reason}"
     return Verdict(state, emm, low, high, b.sd, reason, count)
 
@@ -304,7 +323,7 @@ class EmmSampler(optuna.samplers.BaseSampler):
     """Suggests N, and only N; arguments as in `Options`.
 
     The first trial writes the options into the study. Later samplers must agree in all but `precision`, `max_trials`, `guard`
-    and `replicates`, whose newest value counts, and `prior`, which stays as it was: ValueError otherwise.
+    and `replicates`, whose newest value counts from the next trial on, and `prior`, which stays as it was: else ValueError.
     """
 
     def __init__(

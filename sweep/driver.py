@@ -44,6 +44,7 @@ from trainables.trial import choose_device, start_record
 
 log = logging.getLogger(__name__)
 
+MOST_PER_STUDY = {"cost": 2, "wall": 8}  # trials at once; more would be of small N, end first and tell little
 SIGTERM = "ended by SIGTERM; the same command goes on where it stopped"
 LEAVE_SECONDS = 4.0  # for trials to end by themselves after a SIGTERM; Tune then gives them 5 more
 END_SECONDS = 60.0  # the same, at the end of a budget: they may be drawing samples
@@ -57,7 +58,7 @@ class Resources:
     gpus_per_trial: float | None = None  # None: 1 if there are GPUs, else 0
     workers: int | None = None  # trials at once; None: as many as fit
     address: str | None = None
-    objective: Literal["cost", "wall"] = "wall"  # cost: at most two trials of a study at once, though workers idle
+    objective: Literal["cost", "wall"] = "wall"  # cost: at most two trials of a study at once, though workers idle; wall: eight
 
 
 @dataclass
@@ -196,7 +197,7 @@ class Run:
             self.sweep.record_of,
             _slots(per_trial, self.resources.workers),
             [*listeners, budget],
-            most_per_study=2 if self.resources.objective == "cost" else None,
+            most_per_study=MOST_PER_STUDY[self.resources.objective],
             ended=ended,
         )
         trainable = tune.with_parameters(self.trainable, data=self.sweep.data, storage=self.storage)

@@ -40,7 +40,7 @@ ul.warnings { border-left: 4px solid #D55E00; padding-left: 2rem }
 <dt>source</dt><dd>{{ space.source }}</dd>
 <dt>expectation</dt><dd>{{ space.expectation }}</dd>
 <dt>search</dt><dd>target R_mem {{ space.search.target }}, N from {{ space.search.n_low }} to {{ space.search.n_high }},
-sd {{ space.search.precision }} of ln EMM, at most {{ space.search.max_trials }} trials per study</dd>
+sd {{ space.search.precision }} of ln EMM, at most {{ space.search.max_trials * space.search.replicates }} trials per study</dd>
 <dt>measurement</dt><dd>{{ space.measurement.n_samples }} generated images per trial, at the best of
 {{ space.measurement.snapshots or "the paper's" }} snapshots, k = {{ "%.4g" | format(space.measurement.k) }}</dd>
 </dl>

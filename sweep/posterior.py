@@ -249,11 +249,11 @@ def _likelihood(observations: Sequence[Observation], edges: Array, slopes: Array
         offset, discrepancy = _curves((s * (math.log(o.n) - m)).astype(np.float32))  # single precision: twice as fast
         weight = 1 / (discrepancy + (spread + v))
         u = np.sqrt(weight) * (z - h - offset)
-        if z_low < z < z_high and not o.right_censored:
+        if z_low < z < z_high and 0 < k < o.n_samples and not o.right_censored:  # no copy, or nothing else, has no logit
             p = np.sqrt(weight / (2 * math.pi)) * np.exp(-0.5 * u**2)
             floor = OUTLIER_DENSITY["graded"]
         else:
-            above = z >= z_high or o.right_censored
+            above = z >= z_high or k >= o.n_samples or o.right_censored
             p = ndtr(-u if above else u)
             floor = OUTLIER_DENSITY["high" if above else "low"]
         product *= (1 - OUTLIER) * p + OUTLIER * floor

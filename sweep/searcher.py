@@ -46,7 +46,7 @@ class EmmSearcher(Searcher):
         record_of: Callable[[TrialSpec], TrialRecord],
         slots: Callable[[], int],
         listeners: Sequence[Listener],
-        most_per_study: int | None = None,
+        most_per_study: int = 8,
         ended: Callable[[], str | None] = lambda: None,
     ) -> None:
         super().__init__(metric="progress", mode="max")
@@ -86,7 +86,7 @@ class EmmSearcher(Searcher):
                 return ticket
         running = Counter(record.spec.name for record in self.live.values())
         name = min(undecided, key=lambda name: running[name])
-        return None if self.most_per_study and running[name] >= self.most_per_study else self.studies.ask(name)
+        return None if running[name] >= self.most_per_study else self.studies.ask(name)
 
     def _is_open(self, name: str) -> bool:
         return self.studies.verdict(name).state == "searching"

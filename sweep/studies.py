@@ -107,7 +107,7 @@ class Studies:
 
     def shape(self, name: str) -> Array:
         search = self.space.search
-        return shape_likelihood(self.observations(name), search.n_low, search.n_high, search.target)
+        return shape_likelihood(self.options(name).heard(self.observations(name)), search.n_low, search.n_high, search.target)
 
     def _sampler(self, name: str) -> EmmSampler:
         return sampler(self.space.search, self.configurations[name], self.priors.get(name))

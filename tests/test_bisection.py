@@ -138,6 +138,30 @@ def test_guard_against_a_dip(emm):
     assert max(o.n for o in finished) >= 3.5 * verdict.emm or HIGH in [o.n for o in finished]
 
 
+@pytest.mark.parametrize(
+    "law",
+    [
+        lambda n: 0.35 + 0.65 * expit(logit(0.846) - 4 * math.log(n / 3000)),
+        lambda n: (
+            expit(logit(0.9) - 4 * math.log(n / 15_000)) * (1 - 0.35 * math.exp(-0.5 * (math.log(8 * n / 15_000) / 0.8) ** 2))
+        ),
+    ],
+    ids=["a floor of copies", "a wide dip"],
+)
+def test_guard_says_so_where_it_cannot_tell(law):
+    """The trial far above the estimate memorizes too much, and those around it never reach the target."""
+
+    def r_mem(n, seed):
+        rng = np.random.default_rng(seed)
+        return rng.binomial(2000, expit(logit(law(n)) + 0.1 * rng.normal())) / 2000
+
+    finished, verdict = search(r_mem, Options(LOW, HIGH, guard=True))
+    assert verdict.state == "unresolved"
+    assert "a floor, or a dip" in verdict.reason
+    assert len(finished) < 14
+    assert max(Counter(o.n for o in finished).values()) == 1
+
+
 def test_guard_costs_one_trial_on_a_monotone_curve():
     finished, verdict = search(curve(3000), Options(LOW, HIGH, guard=True))
     assert finished[:-1] == search(curve(3000), Options(LOW, HIGH))[0]
@@ -223,6 +247,36 @@ def test_running_trials_spread(cost):
     b = options.belief(finished)  # around the estimate by now: they divide the belief between them
     quantiles = sorted(b.cdf(n) for n in pending[:3])
     assert min(np.diff(quantiles)) > 0.1
+
+
+@pytest.mark.parametrize("emm", [150, 3000, 15_000])
+@pytest.mark.parametrize("options", [{}, {"replicates": 3}])
+def test_eight_trials_at_a_time_find_it_too(emm, options):
+    """The small ones end first, since time goes with N; those still running when it is decided are stopped."""
+    options, r_mem = Options(LOW, HIGH, **options), curve(emm)
+    finished, running = [], []  # (when, trial)
+    now = 0.0
+    while (verdict := judge(finished, options)).state == "searching":
+        while len(running) < 8:
+            n = propose(finished, [o.n for _, o in running], options)
+            running.append((now + n, Observation(n, r_mem(n, len(finished) + len(running)), 2000)))
+        running.sort(key=lambda one: one[0])
+        now, trial = running.pop(0)
+        finished.append(trial)
+    assert verdict.state == "found"
+    assert verdict.emm_low < emm < verdict.emm_high
+
+
+def test_running_trials_do_not_pile_up():
+    finished = [Observation(n, r, 2000) for n, r in ((100, 1.0), (250, 1.0), (2000, 0.95), (4000, 0.7))]
+    pending = []
+    for _ in range(24):
+        pending.append(propose(finished, pending, Options(LOW, HIGH)))
+    assert min(np.diff(np.log(sorted(pending)))) > 0.002
+
+
+def test_a_range_from_one_is_left_upwards():
+    assert propose([Observation(1, 1.0, 2000)], [], Options(1, 100)) > 1
 
 
 def test_a_range_full_of_running_trials_repeats():

@@ -53,6 +53,8 @@ def test_equals_brute_force(target):
         Observation(1500, 0.7 if target == 0.9 else 0.06, 500),
         Observation(9000, 0.0, 2000),  # censored below
         Observation(700, 0.95, 1000, right_censored=True),
+        Observation(400, 1.0, 20),  # all of few: censored above, whatever their logit would be
+        Observation(8000, 0.0, 8),
     ]
     prior = point_prior((0, 1, 2), (6, 10), (2, 6))
     b = belief(observations, LOW, HIGH, target, prior)
@@ -86,9 +88,9 @@ def test_equals_brute_force(target):
                 elif curve == "saturating":
                     variance += (0.6 * (mean - h[g]) / 1.1) ** 2
                 law = NormalDist(mean, math.sqrt(variance))
-                if z >= top or o.right_censored:
+                if z >= top or o.right_censored or o.r_mem == 1:
                     product *= 0.98 * (1 - law.cdf(z)) + 0.02 * 0.02
-                elif z <= bottom:
+                elif z <= bottom or o.r_mem == 0:
                     product *= 0.98 * law.cdf(z) + 0.02 * 0.8
                 else:
                     product *= 0.98 * law.pdf(z) + 0.02 * 0.03

@@ -222,3 +222,11 @@ def test_a_search_by_epochs_costs_what_one_training_at_the_emm_does_some_times()
     for row in rows:
         middle = (row.hours_low * row.hours_high) ** 0.5
         assert row.hours_search / 4.3 == pytest.approx(middle, rel=0.05), "but for the sampling, hours grow as N"
+
+
+def test_an_early_accept_below_the_target_is_refused():
+    """Its trials would say neither that N passes nor that it fails."""
+    space = SPACES["digits-width"]
+    assert space.with_settings({"measurement.accept": 0.97}).measurement.accept == 0.97
+    with pytest.raises(UserError, match="measurement.accept: at least search.target"):
+        space.with_settings({"measurement.accept": 0.55})

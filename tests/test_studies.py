@@ -241,6 +241,17 @@ def test_listeners_get_the_report_as_the_trial_gave_it(searcher, monkeypatch):
     assert heard == [report]
 
 
+def test_what_lies_below_a_dip_is_not_pooled():
+    measured = [(80, 0.96), (160, 0.6), (110, 0.87), (95, 0.92), (10, 1.0), (25, 0.85), (20, 0.92), (16, 0.97)]
+    shapes = []
+    for guard, count in ((True, 8), (False, 4)):
+        studies = Studies(fake_space((8,), guard=guard))
+        specs = [studies.spec(Ticket(NAME, number, n)) for number, (n, _) in enumerate(measured[:count])]
+        studies.reconcile([result_of(spec, r_mem=r) for spec, (_, r) in zip(specs, measured, strict=False)], [])
+        shapes.append(studies.shape(NAME))
+    assert shapes[0] == pytest.approx(shapes[1])
+
+
 def test_unknown_trial_ids_are_passed_over(searcher):
     searcher.on_trial_result("nobody", {})
     searcher.on_trial_complete("nobody", result={})
