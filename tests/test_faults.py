@@ -96,6 +96,18 @@ def processes(mark):
     return found
 
 
+def no_process_is_left(mark):
+    deadline = time.monotonic() + 15
+    while left := processes(mark):
+        assert time.monotonic() < deadline, [describe(process) for process in left]
+        time.sleep(0.2)
+
+
+def describe(process):
+    with contextlib.suppress(psutil.Error):
+        return process.status(), time.time() - process.create_time(), " ".join(process.cmdline())[:200]
+
+
 def one_trial_each(directory):
     """MLflow's runs of trials: seed → status; fails on two of one trial."""
     runs = mlflow_runs(directory, "trial")
@@ -134,7 +146,7 @@ def judge(record_property, undisturbed, mark):
             unneeded = {"KILLED"} if same == OVERLAP else set()  # at the verdict, of trials that ran beside each other
             assert {status[seed] for seed in status.keys() - finished} <= unneeded
         assert not list(Path(directory).glob(f"{LOCK}*"))
-        wait_for(lambda: not processes(mark), 15)
+        no_process_is_left(mark)
 
     return judged
 
@@ -345,7 +357,7 @@ def judge_real(record_property, mark, fault, moment, directory, before, seconds,
     record_property("fault", [fault, moment, lost, again, SAME if is_same else "OTHERS", seconds])
     assert (lost, again, is_same) == (0, 0, True)
     assert set(one_trial_each(directory).values()) == {"FINISHED"}
-    wait_for(lambda: not processes(mark), 15)
+    no_process_is_left(mark)
 
 
 def worker_of(mark):
@@ -406,7 +418,7 @@ def test_a_loss_that_is_not_finite(mark, record_property, tmp_path):
     assert "try a lower trainer.lr" in verdict.reason
     assert output.count("try a lower trainer.lr") >= 3
     assert one_trial_each(tmp_path) == dict.fromkeys(range(3), "FAILED")
-    wait_for(lambda: not processes(mark), 15)
+    no_process_is_left(mark)
 
 
 @pytest.mark.slow
@@ -433,4 +445,4 @@ def test_out_of_memory_and_tried_again_with_less(mark, record_property, tmp_path
     assert [trial[:3] for trial in again] == [trial[:3] for trial in failed]
     assert None not in [r_mem for *_, r_mem in again]
     assert set(one_trial_each(out).values()) == {"FINISHED"}
-    wait_for(lambda: not processes(mark), 15)
+    no_process_is_left(mark)

@@ -228,5 +228,5 @@ def test_an_early_accept_below_the_target_is_refused():
     """Its trials would say neither that N passes nor that it fails."""
     space = SPACES["digits-width"]
     assert space.with_settings({"measurement.accept": 0.97}).measurement.accept == 0.97
-    with pytest.raises(UserError, match="measurement.accept: at least search.target"):
+    with pytest.raises(UserError, match=r"measurement\.accept: at least search\.target"):
         space.with_settings({"measurement.accept": 0.55})
