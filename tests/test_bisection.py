@@ -249,7 +249,7 @@ def test_running_trials_spread(cost):
     assert min(np.diff(quantiles)) > 0.1
 
 
-@pytest.mark.parametrize("emm", [150, 3000, 15_000])
+@pytest.mark.parametrize("emm", [150, 15_000])
 @pytest.mark.parametrize("options", [{}, {"replicates": 3}])
 def test_eight_trials_at_a_time_find_it_too(emm, options):
     """The small ones end first, since time goes with N; those still running when it is decided are stopped."""

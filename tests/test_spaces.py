@@ -77,7 +77,11 @@ def try_out(space, named, colour, directory):
     assert trial.result.images_trained == 8
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if n.startswith("digits-") else ()) for n in SPACES])
+# one for each kind of network, law, label, data and protocol; all of all are tried below
+QUICK = ["cifar10-width", "cifar10-dit", "cifar10-flow", "cifar10-labels", "cifar10-mix", "cifar10-resolution", "paper-1k"]
+
+
+@pytest.mark.parametrize("name", QUICK)
 def test_one_of_each_space_trains_samples_and_measures(name, colour, tmp_path):
     space = SPACES[name]
     try_out(space, space.configurations[-1], colour, tmp_path)
