@@ -53,9 +53,11 @@ class Cluster:
         return self._start(f"--address={self.address}", cpus=cpus, gpus=gpus)
 
     def _start(self, *options, cpus, gpus):
-        command = [RAY, "start", *options, f"--node-ip-address=127.0.0.{len(self.nodes) + 2}", "--dashboard-host=127.0.0.1"]
+        command = [RAY, "start", *options, f"--node-ip-address=127.0.0.{len(self.nodes) + 2}"]
+        command += ["--dashboard-host=127.0.0.1"] if "--head" in options else []
+        # by default every Ray on a machine wants the same port for the agent that takes jobs, and the second has none
+        command += [f"--dashboard-agent-listen-port={free_port()}"]
         command += [f"--num-cpus={cpus}", f"--num-gpus={gpus}", "--disable-usage-stats", "--block"]
-        command = [part for part in command if "--head" in command or not part.startswith("--dashboard")]
         with open(self.directory / f"node{len(self.nodes)}.log", "wb") as log:
             node = subprocess.Popen(command, env=self.environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
         self.nodes.append(node)
