@@ -12,6 +12,7 @@ import sys
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from urllib.error import HTTPError
 from urllib.request import ProxyHandler, build_opener
 
 import psutil
@@ -76,15 +77,13 @@ class Cluster:
     def _wait_for_dashboard(self):
         opener, deadline = build_opener(ProxyHandler({})), time.monotonic() + 60
         while time.monotonic() < deadline:
-            with suppress(OSError):  # an HTTPError is an answer
-                opener.open(f"{self.dashboard}/api/version", timeout=5)
-                return
             try:
-                opener.open(f"{self.dashboard}/api/version", timeout=5)
-            except OSError as error:
-                if hasattr(error, "code"):
-                    return
-            time.sleep(0.3)
+                opener.open(f"{self.dashboard}/api/version", timeout=5).close()
+                return
+            except HTTPError:  # an answer
+                return
+            except OSError:
+                time.sleep(0.3)
         raise TimeoutError((self.directory / "node0.log").read_text())
 
     def kill(self, node):
