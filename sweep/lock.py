@@ -34,7 +34,10 @@ Claim = dict[str, Any]  # token, host, pid, started, renewed, replaces
 
 def claims(storage: Storage) -> list[Claim]:
     """Every claim that no other one replaces."""
-    written = _all_claims(storage)
+    return _unreplaced(_all_claims(storage))
+
+
+def _unreplaced(written: list[Claim]) -> list[Claim]:
     replaced = {token for claim in written for token in claim["replaces"]}
     return [claim for claim in written if claim["token"] not in replaced]
 
@@ -76,13 +79,15 @@ class Lock:
     def __enter__(self) -> "Lock":
         for _ in range(ATTEMPTS):
             self._refuse_if_held()
-            self.me["replaces"] = [claim["token"] for claim in _all_claims(self.storage)]  # dead, or replaced by dead ones
-            self._claim()
-            if self.is_mine() and all(_is_dead(claim) for claim in self._others()):
-                self._thread = threading.Thread(target=self._keep, name="lock", daemon=True)
-                self._thread.start()
-                return self
-            self.storage.delete(self.file)
+            written = _all_claims(self.storage)
+            if all(_is_dead(claim) for claim in _unreplaced(written)):  # else somebody came since
+                self.me["replaces"] = [claim["token"] for claim in written]  # dead, or replaced by dead ones
+                self._claim()
+                if self.is_mine() and all(_is_dead(claim) for claim in self._others()):
+                    self._thread = threading.Thread(target=self._keep, name="lock", daemon=True)
+                    self._thread.start()
+                    return self
+                self.storage.delete(self.file)
             time.sleep(random.uniform(0.1, 1.0))
         raise UserError(f"{self.storage.shown} is wanted by several processes at once; run this command again")
 

@@ -153,6 +153,21 @@ def test_of_many_at_once_at_most_one_has_it(tmp_path, where, monkeypatch):
     assert holder_of(storage) is None
 
 
+def test_who_comes_between_two_looks_is_not_taken_for_dead(tmp_path, monkeypatch):
+    """Nobody holds it at the first look; before the second, somebody elsewhere has claimed it."""
+    storage = Storage(str(tmp_path))
+    refuse = Lock._refuse_if_held
+
+    def then_somebody_comes(lock):
+        refuse(lock)
+        write(storage, claim("x", time.time()))
+
+    monkeypatch.setattr(Lock, "_refuse_if_held", then_somebody_comes)
+    with pytest.raises(UserError, match="on elsewhere"), Lock(storage):
+        pass
+    assert holder_of(storage)["token"] == "x"
+
+
 def test_a_suspended_driver_that_lost_its_lease_ends_and_writes_nothing(tmp_path):
     driver = hold(tmp_path)
     assert driver.stdout.readline() == "held\n"
