@@ -76,13 +76,13 @@ class Window:
 
     def open(self, url: str) -> None:
         self.browser.get("about:blank")  # a new address behind the # alone loads nothing
-        self.browser.get(url)
-        if url.startswith("http"):  # MLflow greets with a panel that covers the page
+        if url.startswith("http"):  # MLflow greets with a panel that covers the page, unless its store says otherwise
+            self.browser.get(url.partition("/#")[0] + "/health")
             self.browser.execute_script(
                 "localStorage['mlflow.assistant.fab.autoOpenedOnFirstLoad_v1']='true';"
                 "localStorage['mlflow.assistant.panelOpen']='false'"
             )
-            self.browser.refresh()
+        self.browser.get(url)  # once: what MLflow adds to the address keeps a page that is loaded again from its view
 
     @property
     def text(self) -> str:
