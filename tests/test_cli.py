@@ -1,4 +1,4 @@
-"""The command line as a user meets it: in a process of its own, judged by what it prints, returns and leaves behind."""
+"""The command line as a user meets it, judged by what it prints, returns and leaves behind."""
 
 import json
 import os
@@ -72,8 +72,8 @@ def test_a_mistake_is_one_line_exit_2_and_nothing_is_created(tmp_path, capsys, a
     assert not out.exists()
 
 
-def test_plan_counts_the_papers_networks_without_its_data():
-    planned = json.loads(emm("plan", "cifar10-width", "--json").stdout)
+def test_plan_counts_the_papers_networks_without_its_data(capsys):
+    planned = json.loads(here(capsys, "plan", "cifar10-width", "--json")[1])
     assert planned["space"] == "cifar10-width"
     millions = [round(row["parameters"] / 1e6, 1) for row in planned["configurations"]]
     assert millions == [35.1, 79.0, 140.4, 219.3]
@@ -105,8 +105,7 @@ def test_a_sweep_from_run_to_report(tmp_path, capsys):
     assert {"alone_low", "alone_high", "images_trained", "verdict"} <= report["configurations"][0].keys()
 
     before = {path: path.stat().st_mtime_ns for path in out.glob("trials/*/*")}
-    again = emm("run", "digits-width", "--out", out, *TINY)
-    assert again.returncode == 0
+    assert here(capsys, "run", "digits-width", "--out", out, *TINY)[0] == 0
     assert {path: path.stat().st_mtime_ns for path in out.glob("trials/*/*")} == before
     code, _, errors = here(capsys, "run", "digits-width", "--out", out, *TINY, "--set", "trainer.lr=0.5")
     assert (code, "trainer.lr" in errors) == (2, True)
@@ -115,20 +114,21 @@ def test_a_sweep_from_run_to_report(tmp_path, capsys):
     assert status["driver"] is None
     (out / "optuna.db").unlink()
     (out / "mlflow.db").unlink()
-    assert here(capsys, "sync", out)[0] == 0
+    assert emm("sync", out).returncode == 0  # MLflow keeps the database open in this process
     assert (out / "optuna.db").exists()
     assert (out / "mlflow.db").exists()
 
 
-def test_one_trial_in_the_foreground(tmp_path):
-    done = emm("trial", "digits-width", "--config", "width=8", "--n", "20", "--seed", "3", "--out", tmp_path, *TINY)
-    assert done.returncode == 0, done.stderr
+def test_one_trial_in_the_foreground(tmp_path, capsys):
+    one = ["--config", "width=8", "--n", "20", "--seed", "3"]
+    code, printed, errors = here(capsys, "trial", "digits-width", *one, "--out", tmp_path, *TINY)
+    assert code == 0, errors
     (result,) = tmp_path.glob("trials/*/result.json")
-    assert f"R_mem {json.loads(result.read_text())['r_mem']:.4f}" in done.stdout
+    assert f"R_mem {json.loads(result.read_text())['r_mem']:.4f}" in printed
 
 
-def test_a_trial_that_fails_says_why(tmp_path):
+def test_a_trial_that_fails_says_why(tmp_path, capsys):
     settings = [*TINY, "--set", "trainer.lr=1e30", "--set", "trainer.warmup=0"]
-    done = emm("trial", "digits-width", "--config", "width=8", "--n", "20", "--out", tmp_path, *settings)
-    assert done.returncode == 1
-    assert "the loss is not finite" in done.stderr
+    code, _, errors = here(capsys, "trial", "digits-width", "--config", "width=8", "--n", "20", "--out", tmp_path, *settings)
+    assert code == 1
+    assert "the loss is not finite" in errors
