@@ -325,4 +325,6 @@ def _log_to(path: Path | None) -> None:
         logging.basicConfig(stream=sys.stderr, level=logging.WARNING, **how)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    logging.basicConfig(filename=path, level=logging.INFO, **how)
+    logging.basicConfig(filename=path, level=logging.WARNING, **how)
+    for ours in ("sweep", "trainables"):  # of others only what is wrong: fontTools alone tells 100 lines about every figure
+        logging.getLogger(ours).setLevel(logging.INFO)

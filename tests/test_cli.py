@@ -96,6 +96,7 @@ def test_a_sweep_from_run_to_report(tmp_path, capsys):
     assert "unresolved" in done.stdout or "below_range" in done.stdout
     assert str(out / "report" / "index.html") in done.stdout
     assert (out / "report" / "index.html").stat().st_size > 1000
+    assert (out / "emm.log").read_text().count(" INFO ") < 20, "it is for what happens, not for how figures are drawn"
 
     report = json.loads(here(capsys, "report", out, "--json")[1])
     assert [one["name"] for one in report["configurations"]] == ["width=4", "width=8"]
