@@ -320,11 +320,10 @@ def _check_machine(resources: "Resources") -> None:
 
 def _log_to(path: Path | None) -> None:
     """A file, or, where no directory stays, the log of the job."""
-    how: dict[str, Any] = {"format": "%(asctime)s %(name)s %(levelname)s %(message)s", "force": True}
+    # only what is wrong: at level INFO fontTools alone tells 100 lines about every figure
+    how: dict[str, Any] = {"format": "%(asctime)s %(name)s %(levelname)s %(message)s", "level": logging.WARNING, "force": True}
     if path is None:
-        logging.basicConfig(stream=sys.stderr, level=logging.WARNING, **how)
+        logging.basicConfig(stream=sys.stderr, **how)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    logging.basicConfig(filename=path, level=logging.WARNING, **how)
-    for ours in ("sweep", "trainables"):  # of others only what is wrong: fontTools alone tells 100 lines about every figure
-        logging.getLogger(ours).setLevel(logging.INFO)
+    logging.basicConfig(filename=path, **how)

@@ -175,10 +175,12 @@ class Jobs:
             log.info("the log of %s broke off: %s", name, error)
 
     def stop(self, name: str, timeout: float = 40.0) -> None:
-        """SIGTERM: the driver leaves with checkpoints. Returns when it has ended."""
+        """SIGTERM: the driver leaves with checkpoints. Returns when it has ended; UserError if not within `timeout` seconds."""
         self.client.stop_job(name)
         deadline = time.monotonic() + timeout
-        while not self.client.get_job_info(name).status.is_terminal() and time.monotonic() < deadline:
+        while not self.client.get_job_info(name).status.is_terminal():
+            if time.monotonic() > deadline:
+                raise UserError(f"{name} was asked to end and still runs after {timeout:g} s; run emm stop again")
             time.sleep(0.5)
 
 
