@@ -1,5 +1,7 @@
 """A search space by its name, or from a file of the user's."""
 
+import math
+import re
 import runpy
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,54 @@ RECIPES: dict[str, tuple[Configuration, Measurement]] = {
     "paper": (recipes.PAPER, recipes.PAPER_MEASUREMENT),
     "digits": (recipes.DIGITS, recipes.DIGITS_MEASUREMENT),
 }
+
+
+class _Yaml(yaml.SafeLoader):
+    """YAML 1.2 (its core schema, https://yaml.org/spec/1.2.2/#103-core-schema), as JSON reads what looks like JSON.
+
+    PyYAML reads YAML 1.1, where 1:30 is 90, 010 is 8, `no` is false, and 1e-2 is text. Of it the merge key `<<` is kept.
+    Raises YAMLError, with the line, for a key that is there twice and for a number that is not finite.
+    """
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+            name = (key.tag, key.value) if isinstance(key, yaml.ScalarNode) else None
+            if name is not None and name in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value} is there twice", key.start_mark)
+            seen.add(name)
+        return super().construct_mapping(node, deep)
+
+    def whole_number(self, node: yaml.ScalarNode) -> int:
+        text = self.construct_scalar(node)
+        try:
+            return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
+        except ValueError:  # !!int before something else, or thousands of digits
+            raise yaml.constructor.ConstructorError(None, None, f"{text[:40]} is no integer", node.start_mark) from None
+
+    def finite_number(self, node: yaml.ScalarNode) -> float:
+        text = self.construct_scalar(node)
+        try:
+            number = float(text)
+        except ValueError:  # .inf, .nan
+            number = math.nan
+        if not math.isfinite(number):
+            raise yaml.constructor.ConstructorError(None, None, f"{text} is no finite number", node.start_mark)
+        return number
+
+
+_Yaml.yaml_implicit_resolvers = {}  # those of YAML 1.1
+for tag, pattern, first in (
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", list("-+0123456789")),
+    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", list("-+.0123456789")),
+    ("float", r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", list("-+.")),
+    ("merge", r"<<", ["<"]),
+):
+    _Yaml.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", re.compile(rf"^(?:{pattern})$"), first)
+_Yaml.add_constructor("tag:yaml.org,2002:int", _Yaml.whole_number)
+_Yaml.add_constructor("tag:yaml.org,2002:float", _Yaml.finite_number)
 
 
 def find_space(name: str) -> SearchSpace:
@@ -47,9 +97,14 @@ def _from_python(path: str) -> SearchSpace:
 
 def _from_yaml(path: str) -> SearchSpace:
     try:
-        content = yaml.safe_load(Path(path).read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"{path}: {str(error).replace(chr(10), ' ')}") from None
+        content = _read_yaml(Path(path).read_text(encoding="utf-8-sig"))  # UTF-8 whatever the locale
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 ({error}); save it as UTF-8") from None
+    except yaml.MarkedYAMLError as error:
+        line = "" if error.problem_mark is None else f"line {error.problem_mark.line + 1}: "
+        raise UserError(f"{path}: {line}{' '.join((error.problem or str(error)).split())}") from None
+    except (OSError, yaml.YAMLError) as error:
+        raise UserError(f"{path}: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: the fields of a search space are needed: name, base, vary, search, …")
     tree: dict[str, Any] = {
@@ -75,3 +130,11 @@ def _from_yaml(path: str) -> SearchSpace:
         return validated(SearchSpace, tree)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
+
+
+def _read_yaml(text: str) -> Any:
+    loader = _Yaml(text)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()

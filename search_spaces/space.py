@@ -2,6 +2,8 @@
 
 import itertools
 import json
+import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self
 
@@ -41,8 +43,14 @@ class Tracking(Frozen):
     )
 
 
+OF_A_TRIAL = ("configuration", "n", "seed")  # stand beside the factors in tables and in MLflow, so no factor is called so
+
+
 class NamedConfiguration(Frozen):
-    """A configuration of a space: `factors` are the fields that the space varies, and their values."""
+    """A configuration of a space: `factors` are the fields that the space varies, and their values.
+
+    The name is for people; what a result belongs to is decided by `trainables.config.configuration_key`.
+    """
 
     name: str
     factors: dict[str, Any]
@@ -82,26 +90,70 @@ class SearchSpace(Frozen):
 
     @property
     def configurations(self) -> list[NamedConfiguration]:
-        """In the order of the table. Raises UserError if a value is not allowed or two configurations are the same."""
+        """In the order of the table. Raises UserError if a value is not allowed, two factors set one field, or two
+        configurations are the same or have the same name."""
+        self._check_fields()
         named = [self._named(choice) for choice in itertools.product(*map(_choices, self.vary.items()))]
         if not named:
             raise UserError(f"{self.name}: vary: every factor needs a value or more")
         keys = [key_of(one.configuration.model_dump(mode="json")) for one in named]
         if len(set(keys)) < len(keys):
             raise UserError(f"{self.name}: two configurations are the same; check the values of {', '.join(self.vary)}")
+        name, count = Counter(one.name for one in named).most_common(1)[0]
+        if count > 1:
+            raise UserError(f"{self.name}: {count} configurations are called {name}; give the values of vary other names")
         return named
 
+    @property
+    def factor_names(self) -> dict[str, str]:
+        """Key of `vary` → name of the factor, in the order of `vary`.
+
+        That is the last word of a field's path, or so many of its last words that no two factors have the same name.
+        Raises UserError for a factor of named values that is called as something is that every trial has.
+        """
+        for key, values in self.vary.items():
+            if key in OF_A_TRIAL and isinstance(values, dict):
+                raise UserError(f"{self.name}: vary.{key}: every trial has a {key}; call the factor something else")
+        words = {key: [key] if isinstance(values, dict) else key.split(".") for key, values in self.vary.items()}
+        taken = dict.fromkeys(words, 1)
+        while True:
+            names = {key: ".".join(words[key][-count:]) for key, count in taken.items()}
+            uses = Counter([*names.values(), *OF_A_TRIAL])
+            short = [key for key, name in names.items() if uses[name] > 1 and taken[key] < len(words[key])]
+            if not short:
+                return names
+            for key in short:
+                taken[key] += 1
+
     def _named(self, choice: Sequence[tuple[str, Any, Mapping[str, Any]]]) -> NamedConfiguration:
-        factors = {factor: value for factor, value, _ in choice}
-        name = ",".join(f"{factor}={_text(value)}" for factor, value in factors.items()) or "base"
         fields = {path: value for _, _, settings in choice for path, value in settings.items()}
-        return NamedConfiguration(name=name, factors=factors, configuration=with_fields(self.base, fields))
+        configuration, names, factors = with_fields(self.base, fields), self.factor_names, {}
+        for key, value, _ in choice:
+            is_given = isinstance(self.vary[key], dict) or isinstance(value, dict)
+            # of a field, the value that it has come to: 1e-2 and 0.01 have one name
+            factors[names[key]] = value if is_given else _field(configuration, key)
+        name = ",".join(f"{factor}={_text(value)}" for factor, value in factors.items()) or "base"
+        return NamedConfiguration(name=name, factors=factors, configuration=configuration)
+
+    def _check_fields(self) -> None:
+        """Raises UserError if two factors set one field, or one sets a field of a group that the other sets as a whole."""
+        paths = {key: self._paths(key) for key in self.vary}
+        for (a, ours), (b, theirs) in itertools.combinations(paths.items(), 2):
+            for one, other in itertools.product(sorted(ours), sorted(theirs)):
+                if f"{one}.".startswith(f"{other}.") or f"{other}.".startswith(f"{one}."):
+                    raise UserError(
+                        f"{self.name}: vary: {a} and {b} both set {max(one, other, key=len)}; leave it to one of them"
+                    )
+
+    def _paths(self, key: str) -> set[str]:
+        """Of the fields that a factor sets."""
+        values = self.vary[key]
+        return {path for settings in values.values() for path in settings} if isinstance(values, dict) else {key}
 
     @property
     def _varied(self) -> set[str]:
         """Paths of all fields that differ between the configurations."""
-        grouped = [settings for values in self.vary.values() if isinstance(values, dict) for settings in values.values()]
-        return {path for path, values in self.vary.items() if not isinstance(values, dict)}.union(*grouped)
+        return set().union(*map(self._paths, self.vary))
 
     @property
     def images(self) -> Literal["none", "generated", "pairs"]:
@@ -134,25 +186,61 @@ class SearchSpace(Frozen):
 
 
 def _choices(varied: tuple[str, Any]) -> list[tuple[str, Any, Mapping[str, Any]]]:
-    """(factor, value, fields by path) of each value of a factor; the name of a value is a number where it can be read so."""
-    path, values = varied
+    """(key of `vary`, value, fields by path) of each value; the name of a group is a number where it is written as one."""
+    key, values = varied
     if isinstance(values, dict):
-        return [(path, int(name) if name.isdigit() else name, settings) for name, settings in values.items()]
-    return [(path.rsplit(".", 1)[-1], value, {path: value}) for value in values]
+        return [(key, int(name) if _is_count(name) else name, settings) for name, settings in values.items()]
+    return [(key, value, {key: value}) for value in values]
+
+
+def _is_count(name: str) -> bool:
+    return name.isascii() and name.isdecimal() and (name == "0" or not name.startswith("0"))
+
+
+def _field(configuration: Configuration, path: str) -> Any:
+    """A field's value by its dotted path, and 1 for 1.0: a field of real numbers may be given either."""
+    value: Any = configuration.model_dump()
+    for name in path.split("."):
+        value = value[name]
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 1e15 else value
 
 
 def parse_settings(settings: list[str]) -> dict[str, Any]:
-    """`["network.width=32", …]` → {"network.width": 32, …}; a value is JSON if it can be read so, else text."""
-    parsed = {}
+    """`["network.width=32", …]` → {"network.width": 32, …}; a value is JSON if it can be read so, else text.
+
+    Raises UserError for a path that is given two values, a key that an object has twice, and a number that is not finite.
+    """
+    parsed: dict[str, Any] = {}
     for setting in settings:
         path, equals, text = setting.partition("=")
         if not equals or not path:
             raise UserError(f"--set {setting}: write it as path=value, as in --set network.width=32")
-        try:
-            parsed[path.strip()] = json.loads(text)
-        except json.JSONDecodeError:
-            parsed[path.strip()] = text
+        path = path.strip()
+        value = _json_or_text(path, text)
+        if path in parsed and parsed[path] != value:
+            raise UserError(f"--set {path}: it is set twice, to {_text(parsed[path])} and to {_text(value)}; say it once")
+        parsed[path] = value
     return parsed
+
+
+def _json_or_text(path: str, text: str) -> Any:
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        twice = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
+        if twice:
+            raise UserError(f"--set {path}: {twice[0]} is there twice; leave one out")
+        return dict(pairs)
+
+    def finite(number: str) -> float:
+        if not math.isfinite(float(number)):
+            raise UserError(f"--set {path}: a finite number is needed, not {number}")
+        return float(number)
+
+    try:
+        return json.loads(text, object_pairs_hook=once, parse_float=finite, parse_constant=finite)
+    except UserError:
+        raise
+    except ValueError:  # no JSON
+        return text
 
 
 def _text(value: Any) -> str:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from trainables.errors import UserError
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -30,7 +32,11 @@ def space_of(name: str, settings: Sequence[str], **more: float | None) -> "Searc
     from search_spaces.space import parse_settings
 
     given: dict[str, Any] = {path: value for path, value in more.items() if value is not None}
-    return find_space(name).with_settings({**parse_settings(list(settings)), **given})
+    parsed = parse_settings(list(settings))
+    for path in parsed.keys() & given.keys():
+        if parsed[path] != given[path]:
+            raise UserError(f"--set {path}: it is set to {parsed[path]}, and by its own option to {given[path]}; say it once")
+    return find_space(name).with_settings({**parsed, **given})
 
 
 def destination(space: "SearchSpace", views: Path, uri: str | None, data_of: "Callable[[str], ImageData]") -> "Destination":

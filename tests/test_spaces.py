@@ -1,6 +1,9 @@
 """Every search space: built at full size, trained in small; spaces from files of the user's."""
 
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -8,8 +11,9 @@ import torch
 
 from search_spaces.find import find_space
 from search_spaces.recipes import DIGITS, DIGITS_MEASUREMENT
-from search_spaces.space import SearchSpace
+from search_spaces.space import SearchSpace, parse_settings
 from search_spaces.table import SPACES
+from sweep.options import space_of
 from sweep.plan import measured_rates, plan
 from trainables.config import TrialSpec, with_fields
 from trainables.datasets import load
@@ -197,6 +201,135 @@ def test_a_mistake_in_a_file_is_one_line(tmp_path, name, content, said):
         find_space(str(path) if "." in name else name).configurations  # noqa: B018
     assert said in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+def yaml_space(tmp_path, text):
+    (tmp_path / "mine.yaml").write_text(text, encoding="utf-8")
+    return find_space(str(tmp_path / "mine.yaml"))
+
+
+def test_yaml_is_read_as_version_1_2(tmp_path):
+    """Under YAML 1.1 these are 90, 8, True, text, 60 and 1000."""
+    options = "{a: 1:30, b: 010, c: no, d: 1e-2, e: 1:00, f: 1_000, g: 0x1F, h: 0o17, i: ~, j: 2001-01-01}"
+    network = f"{{kind: custom, builder: a:b, options: {options}}}"
+    base = f"{{data: {{kind: digits}}, network: {network}, diffusion: {{kind: edm}}, trainer: {{kind: standard}}}}"
+    space = yaml_space(tmp_path, f"base: {base}\nvary: {{}}\nsearch: {{n_low: 8, n_high: 64}}\nmeasurement: {{}}\n")
+    assert space.base.network.options == {
+        "a": "1:30", "b": 10, "c": "no", "d": 0.01, "e": "1:00", "f": "1_000", "g": 31, "h": 15, "i": None, "j": "2001-01-01"
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("base: digits\nvary:\n  trainer.lr: [1]\n\n  trainer.lr: [2]\n", "line 5: trainer.lr is there twice"),
+        ("base: digits\nvary: {law: {a: {}, a: {}}}\n", "line 2: a is there twice"),
+        ("base: digits\n# x\nsettings: {trainer.lr: .nan}\n", "line 3: .nan is no finite number"),
+        ("settings: {trainer.lr: 1e999}\n", "line 1: 1e999 is no finite number"),
+    ],
+)
+def test_what_yaml_would_drop_is_refused_with_its_line(tmp_path, text, said):
+    with pytest.raises(UserError) as raised:
+        yaml_space(tmp_path, text)
+    assert said in str(raised.value)
+
+
+def test_a_file_is_utf8_whatever_the_locale(tmp_path):
+    (tmp_path / "mine.yaml").write_text(f"{YAML}source: σ\n", encoding="utf-8")
+    code = "import sys; from search_spaces.find import find_space; print(ascii(find_space(sys.argv[1]).source))"
+    plain = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    command = [sys.executable, "-c", code, str(tmp_path / "mine.yaml")]
+    done = subprocess.run(command, env={**os.environ, **plain}, capture_output=True, text=True)
+    assert done.stdout == "'\\u03c3'\n", done.stderr
+
+
+# ---------------------------------------------------------------- names
+
+
+def varying(vary):
+    return SPACES["digits-width"].model_copy(update={"vary": vary})
+
+
+def factors_of(vary):
+    return [named.factors for named in varying(vary).configurations]
+
+
+def test_factors_with_the_same_last_word_have_longer_names():
+    space = varying({"network.kind": ("mlp", "optimum"), "diffusion.kind": ("vp", "flow"), "trainer.lr": (0.01,)})
+    names = [one.name for one in space.configurations]
+    assert names[1] == "network.kind=mlp,diffusion.kind=flow,lr=0.01", "lr is the only one, and stays"
+    assert len(set(names)) == 4
+    for one in space.configurations:
+        assert one.factors["network.kind"] == one.configuration.network.kind
+        assert one.factors["diffusion.kind"] == one.configuration.diffusion.kind
+
+
+def test_a_name_is_as_long_as_it_takes():
+    paths = {"data.mix.data.classes": (1,), "data.classes": (1,), "labels.classes": (1,), "classes": {"all": {}}}
+    assert list(varying(paths).factor_names.values()) == ["mix.data.classes", "data.classes", "labels.classes", "classes"]
+    assert list(varying({"network.options.n": (1, 2)}).factor_names.values()) == ["options.n"], "n is the number of images"
+
+
+@pytest.mark.parametrize(
+    ("vary", "said"),
+    [
+        ({"network.width": (4, 8), "size": {"s": {"network.width": 16}}}, "network.width and size both set network.width"),
+        ({"a": {"x": {"data.mix.share": 0.5}}, "data.mix": (None,)}, "a and data.mix both set data.mix.share"),
+        ({"seed": {"x": {}, "y": {"network.width": 4}}}, "vary.seed: every trial has a seed"),
+        ({"network.kind": ("custom",), "network.builder": ("a:b",), "network.options": ({"a": 1}, {"a": "1"})}, None),
+        (
+            {"network.kind": ("custom",), "network.builder": ("a:b",), "network.options.a": (1, "1")},
+            "2 configurations are called",
+        ),
+    ],
+)
+def test_factors_that_would_overwrite_each_other_are_refused(vary, said):
+    if said is None:
+        assert len(factors_of(vary)) == 2
+        return
+    with pytest.raises(UserError) as raised:
+        factors_of(vary)
+    assert said in str(raised.value)
+
+
+def test_a_value_has_one_name_however_it_is_written(tmp_path):
+    names = []
+    for text in ("1e-2", "0.01", "'0.010'", "10e-3"):
+        space = yaml_space(tmp_path, YAML.replace("network.width: [4, 8]", f"trainer.lr: [{text}, 1.0, 2]"))
+        names.append([(named.name, named.configuration) for named in space.configurations])
+    assert all(other == names[0] for other in names)
+    assert [name for name, _ in names[0]][::2] == ["lr=0.01,skips=all", "lr=1,skips=all", "lr=2,skips=all"]
+
+
+def test_the_name_of_a_group_is_a_number_only_where_it_is_written_as_one():
+    groups = {"10": {}, "010": {"network.depth": 2}, "²": {"network.depth": 3}}
+    assert [factors["x"] for factors in factors_of({"x": groups})] == [10, "010", "²"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (["network.width=8", "network.width=16"], "--set network.width: it is set twice, to 8 and to 16"),
+        (['network.options={"a": 1, "a": 2}'], "--set network.options: a is there twice"),
+        (["trainer.lr=NaN"], "a finite number is needed, not NaN"),
+        (["trainer.lr=-Infinity"], "a finite number is needed, not -Infinity"),
+        (['network.options={"a": [1e999]}'], "a finite number is needed, not 1e999"),
+    ],
+)
+def test_settings_that_would_be_lost_are_refused(settings, said):
+    with pytest.raises(UserError) as raised:
+        parse_settings(settings)
+    assert said in str(raised.value)
+
+
+def test_an_option_and_a_setting_that_differ_are_refused():
+    assert space_of("digits-width", ["search.precision=0.1"], **{"search.precision": 0.1}).search.precision == 0.1
+    with pytest.raises(UserError, match=r"--set search\.precision: it is set to 0\.1, and by its own option to 0\.2"):
+        space_of("digits-width", ["search.precision=0.1"], **{"search.precision": 0.2})
+
+
+def test_settings_said_twice_alike_are_one():
+    assert parse_settings(["a.b=0.01", "a.b=1e-2", "c=x", "d=" + "9" * 5000]) == {"a.b": 0.01, "c": "x", "d": "9" * 5000}
 
 
 # ---------------------------------------------------------------- cost
