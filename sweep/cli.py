@@ -99,25 +99,40 @@ def plan(
 
 @app.command()
 def fit(
-    points: Annotated[Path, typer.Argument(metavar="POINTS.csv", help="Columns n, r_mem and, if known, n_samples.")],
+    points: Annotated[
+        Path,
+        typer.Argument(
+            metavar="POINTS.csv", help="Columns n, r_mem and, if known, n_samples, configuration, right_censored, state."
+        ),
+    ],
     target: Annotated[float, typer.Option(help="The R_mem whose crossing is sought.")] = 0.9,
     precision: Annotated[float, typer.Option(help="Standard deviation of ln EMM to be reached.")] = 0.12,
     n_low: Annotated[int | None, typer.Option(help="Range of N; from half the smallest …")] = None,
     n_high: Annotated[int | None, typer.Option(help="… to twice the largest N by default.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Belief and next N from trials that were done elsewhere: an old grid is not wasted. Trains nothing."""
-    from sweep.fit import fit_points, read_points
+    """Belief and next N from trials that were done elsewhere: an old grid is not wasted. Trains nothing.
+
+    Where there is a column of configurations, each is fitted alone; trials.csv of a report is such a table.
+    """
+    from sweep.fit import fit_points, fit_table, read_table
     from sweep.wording import belief_text
 
-    fitted = fit_points(read_points(points), target, precision, n_low, n_high)
+    table = read_table(points)
+    fits = fit_table(table, lambda trials: fit_points(trials, target, precision, n_low, n_high))
+    for note in table.notes:
+        print(f"note: {note}", file=sys.stderr)
     if as_json:
-        print(json.dumps({**asdict(fitted.verdict), "next_n": fitted.next_n}, indent=1))
+        rows = [{**asdict(fitted.verdict), "next_n": fitted.next_n} for fitted in fits.values()]
+        named = [{"name": name, **row} for name, row in zip(fits, rows, strict=True)]
+        print(json.dumps({"configurations": named} if table.is_split else rows[0], indent=1))
         return
-    print(f"{fitted.verdict.state}: {belief_text(fitted.verdict, fitted.options)}, from {fitted.verdict.n_trials} trials")
-    print(fitted.verdict.reason)
-    if fitted.next_n is not None:
-        print(f"next: train at N = {fitted.next_n}")
+    for name, fitted in fits.items():
+        whose, verdict = f"{name}: " if table.is_split else "", fitted.verdict
+        print(f"{whose}{verdict.state}: {belief_text(verdict, fitted.options)}, from {verdict.n_trials} trials")
+        print(verdict.reason)
+        if fitted.next_n is not None:
+            print(f"next: train at N = {fitted.next_n}")
 
 
 @app.command()
@@ -201,17 +216,17 @@ def sync(
     from sweep.places import place
     from sweep.pooling import FrozenPriors
     from sweep.studies import Studies
-    from sweep.summary import read_space, summary_of
+    from sweep.summary import read_keys, read_space, read_trials, summary_of
     from sweep.tracking import sync as sync_mlflow
-    from trainables.result import read_all
 
     here = place(directory)
     storage, views = here.storage, here.views
     space = read_space(storage)
     if views is None and tracking_uri is None:
         raise UserError("--tracking-uri: say which MLflow server, since the sweep has no local directory")
-    results, started = read_all(storage)
-    priors = FrozenPriors(storage)
+    keys = read_keys(storage)
+    results, started = read_trials(storage, space, keys)
+    priors = FrozenPriors(storage, keys)
     is_live = holder_of(storage) is not None  # then Optuna's database is the driver's
     is_rebuilt = views is not None and not is_live
     if is_rebuilt:
