@@ -40,7 +40,7 @@ def _across_data(summary: SweepSummary) -> list[str]:
             by_data.setdefault(digest, study)
     if len(by_data) < 2:
         return []
-    known = [f"{s.name}: {amount(s.scale.nn_distance)}" for s in by_data.values() if s.scale.nn_distance]
+    known = [f"{s.name}: {amount(s.scale.nn_distance)}" for s in by_data.values() if s.scale.nn_distance is not None]
     densities = f" (median distance of a training image to its nearest other one: {'; '.join(known)})" if known else ""
     return [f"contrasts across {len(by_data)} data sets: the rule d1 < k d2 is tighter on denser data{densities}"]
 

@@ -6,9 +6,11 @@ from sweep.bisection import Options, Verdict
 
 
 def amount(value: float) -> str:
-    """An EMM or an end of its interval: three significant digits."""
+    """An EMM, an end of its interval, or a distance: three significant digits; any number, 0 too (of exact copies)."""
+    if not 1e-3 <= abs(value) < 1e15:  # also 0, infinities and nan
+        return f"{value:.3g}"
     rounded = float(f"{value:.3g}")
-    return f"{rounded:,.{max(0, 2 - math.floor(math.log10(rounded)))}f}"
+    return f"{rounded:,.{max(0, 2 - math.floor(math.log10(abs(rounded))))}f}"
 
 
 def emm_text(verdict: Verdict, options: Options) -> str:

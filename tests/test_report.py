@@ -19,7 +19,7 @@ from search_spaces.table import SPACES
 from sweep.bisection import Options, Verdict
 from sweep.cautions import cautions
 from sweep.figures import as_pdf, as_png, study_figure, sweep_figure
-from sweep.report import contrast_lines, human, print_table, table, write_report
+from sweep.report import contrast_lines, human, latex, print_table, table, write_report
 from sweep.summary import StudySummary, SweepSummary, neighbours, summary_of
 from sweep.wording import amount, ends_text
 from trainables.config import Measurement, TrialSpec
@@ -154,7 +154,19 @@ def printed(summary: SweepSummary, width: int = 80) -> str:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(5.456, "5.46"), (35.24, "35.2"), (99.96, "100"), (1064.0, "1,060"), (12_345, "12,300"), (0.995, "0.995")],
+    [
+        (5.456, "5.46"),
+        (35.24, "35.2"),
+        (99.96, "100"),
+        (1064.0, "1,060"),
+        (12_345, "12,300"),
+        (0.995, "0.995"),
+        (0, "0"),
+        (-12.34, "-12.3"),
+        (1e-9, "1e-09"),
+        (1.26e30, "1.26e+30"),
+        (math.inf, "inf"),
+    ],
 )
 def test_an_emm_has_three_significant_digits(value: float, text: str) -> None:
     assert amount(value) == text
@@ -247,6 +259,33 @@ def test_users_texts_are_shown_and_do_nothing(tmp_path: Path) -> None:
     assert {path.parent for path in tmp_path.rglob("*")} == {tmp_path}
     assert "[red]b[/red]" in printed(summary, 200)
     assert "<b>bad</b> [bold]" in printed(summary, 200)
+
+
+def test_a_sweep_of_exact_copies_has_a_report(tmp_path: Path) -> None:
+    """As of the closed-form optimum: distances are 0, R_mem is 1; or 0, where more than half of the images are doubles."""
+    copies = {"median_d1": 0.0, "nn_distance": 0.0, "null_rate": 0.0, "distinct_expected": 0.0, "images_trained": 0}
+    copied = [trial("width=8", n, seed, 500, **copies) for seed, n in enumerate((8, 100, 256))]
+    nothing = [trial("width=16", n, seed, 0, **{**copies, "ceiling": 0.0}) for seed, n in enumerate((8, 12, 100))]
+    summary = summary_of(SPACE, [*copied, *nothing], [])
+    assert [study.verdict.state for study in summary.studies] == ["above_range", "below_range"]
+    page = page_of(summary, tmp_path)
+    assert [row[1:4] for row in page.tables["scale"][1:]] == [["0", "0", "0.000"]] * 2
+    assert "Beside each EMM" in printed(summary)
+
+
+def test_only_intervals_get_a_dash_in_latex() -> None:
+    rows = [("from 2 to 3", "5.10 to 8.90"), ("up to 1.89", "1,060 to 1e+16")]
+    text = latex(("ratio", "95 % interval"), rows)
+    for cell in ("from 2 to 3", "5.10--8.90", "up to 1.89", "1,060--1e+16"):
+        assert f"{cell} " in text
+
+
+def test_what_is_not_to_be_seen_is_spelt_out_in_latex() -> None:
+    text = latex(("configuration",), [("a\n\nb",), ("\x1b[2J",), ("\u202eabc",), ("\ud800",), ("σ é",)])
+    assert all(letter == "\n" or letter.isprintable() for letter in text)
+    for cell in (r"a\textbackslash{}n\textbackslash{}nb", r"\textbackslash{}x1b[2J", r"\textbackslash{}u202eabc", "σ é"):
+        assert f"{cell} " in text
+    text.encode()
 
 
 # ---------------------------------------------------------------- words
