@@ -343,16 +343,11 @@ class EmmSampler(optuna.samplers.BaseSampler):
         self.options = Options(low, high, target, precision, max_trials, cost, start, prior, guard, replicates)
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        stored, mine = _stored(study), self.options
-        if stored is not None:
-            for name in ("low", "high", "target", "cost", "start"):
-                if (theirs := getattr(stored, name)) != (ours := getattr(mine, name)):
-                    # the trial exists by now: end it, or it would count as running for ever
-                    study.tell(trial.number, state=TrialState.FAIL)
-                    raise ValueError(f"study {study.study_name!r} searches with {name}={theirs}, not {name}={ours}")
-            mine = replace(mine, prior=stored.prior)
-        if mine != stored:
-            study.set_user_attr(OPTIONS_KEY, asdict(mine))
+        try:
+            write_options(study, self.options)
+        except ValueError:
+            study.tell(trial.number, state=TrialState.FAIL)  # it exists by now, and would count as running for ever
+            raise
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         return {}  # n comes from sample_independent, which sees the range that the objective asks for
@@ -379,6 +374,29 @@ class EmmSampler(optuna.samplers.BaseSampler):
         for _ in (t for t in running if "n" not in t.params and t.number < trial.number):
             pending.append(propose(finished, pending, options))
         return propose(finished, pending, options)
+
+
+def write_options(study: optuna.Study, options: Options) -> None:
+    """Writes into a study how it searches: the newest of what may change, and the prior that it began with.
+
+    Raises ValueError, and writes nothing, if the study searches another range or target, or at another cost or start.
+    """
+    if (difference := difference_of(study, options)) is not None:
+        raise ValueError(f"study {study.study_name!r} searches with {difference}")
+    stored = _stored(study)
+    if stored is not None:
+        options = replace(options, prior=stored.prior)
+    if options != stored:
+        study.set_user_attr(OPTIONS_KEY, asdict(options))
+
+
+def difference_of(study: optuna.Study, options: Options) -> str | None:
+    """How a study searches otherwise than `options` in what may not change ("low=4, not low=8"); None if it does not."""
+    stored = _stored(study)
+    for name in ("low", "high", "target", "cost", "start") if stored is not None else ():
+        if (theirs := getattr(stored, name)) != (ours := getattr(options, name)):
+            return f"{name}={theirs}, not {name}={ours}"
+    return None
 
 
 def _stored(study: optuna.Study) -> Options | None:

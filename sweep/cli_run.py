@@ -100,7 +100,7 @@ def run(
         views = here.views or Path(tempfile.mkdtemp(prefix="emm-"))
         _log_to(None if here.views is None else views / "emm.log")
         remember(here)
-        for result in reopen_failed(here.storage, chosen) if retry_failed else ():
+        for result in reopen_failed(here.storage, chosen, sweep.keys()) if retry_failed else ():
             print(f"tried again: {result.spec.name} N={result.spec.n} seed={result.spec.seed}, which failed: {result.cause}")
         one = Run(sweep, here.storage, views, resources, limits=limits)
         in_mlflow = _run(one, destination(chosen, views, tracking_uri, sweep.data_of), quiet)

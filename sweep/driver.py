@@ -30,14 +30,14 @@ from sweep.lock import LOCK
 from sweep.pooling import FrozenPriors
 from sweep.searcher import EmmSearcher, Listener
 from sweep.studies import Studies
-from sweep.summary import FINAL, SWEEP, SweepSummary, read_finals, summary_of
-from trainables.config import TrialSpec, configuration_key
+from sweep.summary import FINAL, SWEEP, SweepSummary, read_finals, read_keys, read_trials, summary_of
+from trainables.config import Configuration, TrialSpec, configuration_key, identity
 from trainables.custom import check_custom
 from trainables.datasets import ImageData, load
 from trainables.errors import TrialFailed, UserError
 from trainables.final import measure_final
 from trainables.labels import check_subset, planned_label_dim
-from trainables.result import FinalMeasurement, Result, TrialRecord, parsed, read_all
+from trainables.result import FinalMeasurement, Result, TrialRecord, parsed
 from trainables.storage import Storage
 from trainables.trainable import EmmTrainable, data_key
 from trainables.trial import choose_device, start_record
@@ -71,17 +71,21 @@ class Sweep:
     def load_data(self) -> None:
         """Raises UserError if a source is missing or has fewer images than the search may ask for."""
         for named in self.space.configurations:
-            configuration, data, search = named.configuration, self.data_of(named.name), self.space.search
+            configuration, data, search = named.configuration, self._data(named.configuration), self.space.search
             if search.n_high > (size := len(data)):
                 raise UserError(
                     f"search.n_high: {search.n_high} is more than the {size} images there are; --set search.n_high={size}"
                 )
             check_subset(configuration.labels, data, search.n_low)
             check_custom(configuration, planned_label_dim(configuration, search.n_low, data))
+        self._check_keys()
 
     def data_of(self, name: str) -> ImageData:
         """The data of a configuration, loaded when they are first asked for."""
         (configuration,) = (named.configuration for named in self.space.configurations if named.name == name)
+        return self._data(configuration)
+
+    def _data(self, configuration: Configuration) -> ImageData:
         key = data_key(configuration.data)
         if key not in self.data:
             self.data[key] = load(configuration.data)
@@ -90,10 +94,20 @@ class Sweep:
     def record_of(self, spec: TrialSpec) -> TrialRecord:
         return start_record(spec, self.data[data_key(spec.configuration.data)])
 
+    def _check_keys(self) -> None:
+        """Raises UserError if two configurations would be one study: they differ only in what decides no result."""
+        first: dict[str, str] = {}
+        for name, key in self.keys().items():
+            if key in first:
+                raise UserError(
+                    f"{first[key]} and {name} are the same configuration: paths, and what only saves memory, do not count"
+                )
+            first[key] = name
+
     def keys(self) -> dict[str, str]:
         """Configuration name → configuration key."""
         return {
-            named.name: configuration_key(named.configuration, self.data_of(named.name).digest)
+            named.name: configuration_key(named.configuration, self._data(named.configuration).digest)
             for named in self.space.configurations
         }
 
@@ -132,10 +146,11 @@ def _difference(former: SearchSpace, space: SearchSpace, name: str) -> str:
     if old is None:
         return f"{name}: this sweep has had another configuration of that name; choose another name, or another --out"
     for section in ("labels", "network", "diffusion", "trainer"):
-        before, after = getattr(old, section).model_dump(), getattr(new, section).model_dump()
-        for key in after:
-            if before.get(key) != after[key]:
-                return _changed(f"{section}.{key}", before.get(key), after[key])
+        before, after = getattr(old, section), getattr(new, section)
+        ours, theirs = identity(before), identity(after)  # of what decides results; another micro_batch is no difference
+        for key in sorted(ours | theirs, key=lambda key: key != "kind"):
+            if ours.get(key) != theirs.get(key):
+                return _changed(f"{section}.{key}", getattr(before, key, None), getattr(after, key, None))
     return f"the data of {name} have changed; choose another --out"
 
 
@@ -173,13 +188,15 @@ class Run:
         self.sweep, self.storage, self.views, self.resources, self.trainable = sweep, storage, views, resources, trainable
         self.limits = limits
         self.ended: str | None = None  # why it ended before every study had a verdict
-        space, former = sweep.space, storage.read_json(SWEEP) or {"configurations": {}}
-        keys = {**former["configurations"], **sweep.keys()}  # those that are left out today too: their trials are still there
-        storage.write_json(SWEEP, {"sweep": space.name, "space": space.model_dump(mode="json"), "configurations": keys})
+        space, former = sweep.space, read_keys(storage)
+        # those that are left out today too, and former names: their trials are still there
+        self.keys = {**former, **sweep.keys()}
+        storage.write_json(SWEEP, {"sweep": space.name, "space": space.model_dump(mode="json"), "configurations": self.keys})
         views.mkdir(parents=True, exist_ok=True)
-        self.priors = FrozenPriors(storage)
+        self.priors = FrozenPriors(storage, self.keys)
         self.studies = Studies(space, f"sqlite:///{views / 'optuna.db'}", self.priors)
-        results, started = read_all(storage)
+        self.studies.forget(former.keys() - self.studies.configurations.keys())
+        results, started = read_trials(storage, space, self.keys)
         self.adopted = self.studies.reconcile(results, started)
 
     @property
@@ -237,7 +254,8 @@ class Run:
         return self.ended
 
     def summary(self) -> SweepSummary:
-        return summary_of(self.sweep.space, *read_all(self.storage), self.priors, read_finals(self.storage))
+        trials = read_trials(self.storage, self.sweep.space, self.keys)
+        return summary_of(self.sweep.space, *trials, self.priors, read_finals(self.storage))
 
 
 def measure_finals(one: Run) -> Iterator[tuple[Result, FinalMeasurement | None]]:

@@ -8,6 +8,7 @@ starts, so that what it asks next never depends on what other studies do meanwhi
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from types import MappingProxyType
 
 from search_spaces.space import NamedConfiguration
 from sweep.posterior import Array, Prior, base_prior, pool, pool_each
@@ -19,20 +20,24 @@ MIN_POOLED = 4  # finished studies that share a recipe
 
 
 class FrozenPriors:
-    """Study name → the prior that it searches with. Without a storage they are kept in memory."""
+    """The prior that each study searches with. Without a storage they are kept in memory.
 
-    def __init__(self, storage: Storage | None = None) -> None:
-        self.storage = storage
+    `keys`: name → configuration key, former names too. Priors are kept by that key, since a configuration may be given another
+    name; those of older sweeps, which are kept by name, are found by the key that the name stands for.
+    """
+
+    def __init__(self, storage: Storage | None = None, keys: Mapping[str, str] = MappingProxyType({})) -> None:
+        self.storage, self.keys = storage, keys
         content = (storage.read_json(PRIORS) if storage else None) or {}
-        self._priors = {name: Prior(**values) for name, values in content.items()}
+        self._priors = {keys.get(key, key): Prior(**values) for key, values in content.items()}
 
     def get(self, name: str) -> Prior:
-        return self._priors.get(name) or base_prior()
+        return self._priors.get(self.keys.get(name, name)) or base_prior()
 
     def freeze(self, name: str, prior: Prior) -> None:
         """Sets the prior of a study, unless it has one."""
-        if name not in self._priors:
-            self._priors[name] = prior
+        if (key := self.keys.get(name, name)) not in self._priors:
+            self._priors[key] = prior
             if self.storage:
                 self.storage.write_json(PRIORS, {study: asdict(frozen) for study, frozen in self._priors.items()})
 

@@ -1,18 +1,23 @@
 """`emm run --retry-failed`: a failed trial becomes one that was started and goes on, at the same N and seed."""
 
+from collections.abc import Mapping
+
 from search_spaces.space import SearchSpace
 from sweep.pooling import FrozenPriors
-from sweep.summary import summary_of
-from trainables.result import FAILED, RESULT, STARTED, Result, TrialRecord, read_all, trial_directory
+from sweep.summary import read_keys, read_trials, summary_of
+from trainables.result import FAILED, RESULT, STARTED, Result, TrialRecord, trial_directory
 from trainables.storage import Storage
 
 
-def reopen_failed(storage: Storage, space: SearchSpace) -> list[Result]:
+def reopen_failed(storage: Storage, space: SearchSpace, keys: Mapping[str, str] | None = None) -> list[Result]:
     """Opens the failed trials of studies without an answer again, and returns them. Needs the lock of the sweep.
+
+    `keys`: name → configuration key of `space`, where the sweep does not know all of its names yet.
 
     The next driver adopts them: from the newest checkpoint if there is one. What a trial last failed of is kept beside it.
     """
-    summary = summary_of(space, *read_all(storage), FrozenPriors(storage))
+    known = read_keys(storage) | dict(keys or {})
+    summary = summary_of(space, *read_trials(storage, space, known), FrozenPriors(storage, known))
     unanswered = [study for study in summary.studies if study.verdict.state in ("searching", "unresolved")]
     failed = [result for study in unanswered for result in study.results if not result.complete]
     for result in failed:

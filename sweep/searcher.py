@@ -9,6 +9,7 @@ from ray.tune.search import Searcher
 from ray.tune.utils.util import unflatten_dict  # type: ignore[attr-defined]
 
 from sweep.studies import Studies, Ticket
+from sweep.summary import renamed
 from trainables.checkpoint import names as checkpoints
 from trainables.config import TrialSpec
 from trainables.result import RESULT, Result, TrialRecord, read_result, trial_directory
@@ -136,6 +137,8 @@ class EmmSearcher(Searcher):
         """The trial's result; None if it goes on. Raises OSError while the storage fails."""
         directory = trial_directory(self.storage, record.training_key)
         outcome = read_result(directory)
+        if outcome is not None:  # an earlier driver may have called the configuration otherwise
+            outcome = renamed(outcome, record.spec.name)
         if outcome is None and error and self._count_attempt(record, directory) == MAX_ATTEMPTS:
             cause = f"its process ended {MAX_ATTEMPTS} times in a row without a newer checkpoint; is there memory enough?"
             outcome = Result(**dict(record), complete=False, cause=cause)

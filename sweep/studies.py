@@ -4,17 +4,18 @@
 whatever was lost between a result and Optuna's database, the database included.
 """
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import optuna
 from optuna.distributions import IntDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from search_spaces.space import NamedConfiguration, Search, SearchSpace
-from sweep.bisection import EmmSampler, Options, Verdict, observations_of, study_verdict
+from sweep.bisection import EmmSampler, Options, Verdict, difference_of, observations_of, study_verdict, write_options
 from sweep.pooling import FrozenPriors, recipe, search_prior
 from sweep.posterior import Array, Observation, Prior, shape_likelihood
 from sweep.wording import belief_text
@@ -22,6 +23,9 @@ from trainables.config import TrialSpec
 from trainables.result import Result, TrialRecord
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
+log = logging.getLogger(__name__)
+
+Kind = TypeVar("Kind", bound=TrialRecord)
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,10 @@ class Ticket:
 
 
 class Studies:
-    """All studies of a sweep, by configuration name. `url`: an SQLAlchemy URL, or None to keep them in memory."""
+    """All studies of a sweep, by configuration name. `url`: an SQLAlchemy URL, or None to keep them in memory.
+
+    Results and records have the names of this space: see `sweep.summary.read_trials`.
+    """
 
     def __init__(self, space: SearchSpace, url: str | None = None, priors: FrozenPriors | None = None) -> None:
         self.space, self.priors = space, priors or FrozenPriors()
@@ -128,24 +135,32 @@ class Studies:
 
         They keep number, seed and N. A study whose database says otherwise than the results is built anew from them.
         """
+        results, started = list(results), list(started)  # each study looks at all of them
         unfinished: list[Ticket] = []
         for name in self.configurations:
-            mine = {result.spec.seed: result for result in results if result.spec.name == name}
-            open_trials = {record.spec.seed: record for record in started if record.spec.name == name}
-            if _contradicts(self._studies[name].get_trials(deepcopy=False), mine, open_trials):
-                optuna.delete_study(study_name=name, storage=self._storage)
+            mine = _by_seed([result for result in results if result.spec.name == name])
+            open_trials = _by_seed([record for record in started if record.spec.name == name])
+            study = self._studies[name]
+            is_other = difference_of(study, self.options(name)) is not None  # the database is of another search
+            if is_other or _contradicts(study.get_trials(deepcopy=False), mine, open_trials):
+                self.forget([name])
                 self._studies[name] = self._open(name)
             unfinished += self._complete(name, mine, open_trials)
         self._verdicts.clear()
         return unfinished
 
+    def forget(self, names: Iterable[str]) -> None:
+        """Removes studies from Optuna's database, as far as they are there; the results know what they knew."""
+        there = optuna.get_all_study_names(self._storage)
+        for name in names:
+            if name in there:
+                optuna.delete_study(study_name=name, storage=self._storage)
+
     def _complete(self, name: str, results: Mapping[int, Result], started: Mapping[int, TrialRecord]) -> list[Ticket]:
         study = self._studies[name]
         known = len(study.get_trials(deepcopy=False))
         if known or results or started:
-            study.sampler.before_trial(
-                study, create_trial(state=TrialState.RUNNING)
-            )  # writes the options into it, the newest that may change
+            write_options(study, self.options(name))
         for number in range(known, max([*results, *started, -1]) + 1):
             study.add_trial(self._as_optuna(results.get(number) or started.get(number)))
         for result in results.values():
@@ -182,6 +197,17 @@ def sampler(search: Search, named: NamedConfiguration, prior: Prior) -> EmmSampl
         cost="images" if named.configuration.trainer.clock == "epochs" else "constant",
         prior=prior,
     )
+
+
+def _by_seed(trials: Sequence[Kind]) -> dict[int, Kind]:
+    """Of two with one seed the first counts. No study asks for two; one that was searched under two names at once may."""
+    found: dict[int, Kind] = {}
+    for trial in trials:
+        if trial.spec.seed in found:
+            log.warning("%s has the seed %d of another trial and does not count", trial.training_key, trial.spec.seed)
+        else:
+            found[trial.spec.seed] = trial
+    return found
 
 
 def _contradicts(trials: Sequence[FrozenTrial], results: Mapping[int, Result], started: Mapping[int, TrialRecord]) -> bool:

@@ -3,10 +3,10 @@
 import itertools
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 from search_spaces.space import SearchSpace
 from sweep.bisection import Options, Verdict
@@ -20,6 +20,7 @@ from trainables.memorization import r_mem_interval
 from trainables.result import MEASURES, FinalMeasurement, Result, TrialRecord, parsed, read_all
 from trainables.storage import Storage
 
+Kind = TypeVar("Kind", bound=TrialRecord)
 SWEEP = "sweep.json"
 FINAL = "final.json"  # last measurements, by training key
 
@@ -155,15 +156,51 @@ def read_space(storage: Storage) -> SearchSpace:
     return parsed(SearchSpace, content["space"], f"{storage.shown}/{SWEEP}")
 
 
+def read_keys(storage: Storage) -> dict[str, str]:
+    """Name → configuration key, of all configurations that a sweep has had, under every name that they have had."""
+    content = storage.read_json(SWEEP) or {}
+    return dict(content.get("configurations", {}))
+
+
+def read_trials(storage: Storage, space: SearchSpace, keys: Mapping[str, str]) -> tuple[list[Result], list[TrialRecord]]:
+    """The results of the configurations of `space`, and their trials that started and have none, by (name, seed).
+
+    A trial belongs to the configuration whose key it has (`keys`: by name), and is given the name which that has in `space`:
+    it may have been called otherwise when the trial was written. Where a name has no key, names must do.
+    """
+    results, started = read_all(storage)
+    names = {keys[named.name]: named.name for named in space.configurations if named.name in keys}
+    unknown = {named.name for named in space.configurations} - set(names.values())
+    by_time = sorted(results, key=lambda result: (result.finished_at, result.training_key))
+    return _renamed(by_time, names, unknown), _renamed(started, names, unknown)
+
+
+def _renamed(trials: Sequence[Kind], names: Mapping[str, str], unknown: Collection[str]) -> list[Kind]:
+    """Those that belong to one of `names` (by configuration key), or are called as one of `unknown`."""
+    found = []
+    for trial in trials:
+        former = trial.spec.name
+        name = names.get(trial.configuration_key, former if former in unknown else None)
+        if name is not None:
+            found.append(trial if name == former else renamed(trial, name))
+    return sorted(found, key=lambda trial: (trial.spec.name, trial.spec.seed))
+
+
+def renamed(trial: Kind, name: str) -> Kind:
+    """The same trial under another name of its configuration."""
+    return trial.model_copy(update={"spec": trial.spec.model_copy(update={"name": name})})
+
+
 def summarize(storage: Storage, k: float | None = None) -> SweepSummary:
     """Reads all results of a sweep and judges every study by them, at another k if one is given.
 
     The priors that the studies searched with, and last measurements, hold for their own k only. Raises UserError if there is
     no sweep.
     """
-    space, (results, started) = read_space(storage), read_all(storage)
+    space, keys = read_space(storage), read_keys(storage)
+    results, started = read_trials(storage, space, keys)
     if k is None or k == space.measurement.k:
-        return summary_of(space, results, started, FrozenPriors(storage), read_finals(storage))
+        return summary_of(space, results, started, FrozenPriors(storage, keys), read_finals(storage))
     return summary_of(space_at(space, k), [result_at(r, storage, k, space.search.target) for r in results], started)
 
 

@@ -24,7 +24,7 @@ from sweep.bisection import Verdict
 from sweep.charts import Figures, overview_figures, study_figures
 from sweep.figures import as_pdf, as_png
 from sweep.gallery import Pictures, gallery_figure, measured
-from sweep.summary import StudySummary, SweepSummary
+from sweep.summary import StudySummary, SweepSummary, read_keys
 from trainables.config import key_of
 from trainables.datasets import ImageData
 from trainables.errors import UserError
@@ -194,7 +194,7 @@ class View:
         self.space, self.storage, self.destination = space, storage, destination
         self.pictures = Pictures(storage, destination.images, destination.data)
         self.factors = {named.name: ui.texts(named.factors) for named in space.configurations}
-        self.key = ui.sweep_key(space, storage)
+        self.key, self.keys = ui.sweep_key(space, storage), read_keys(storage)
         self.client, self.entities = MlflowClient(destination.uri), entities
         self.experiment = self._experiment()
         self.runs = {run.data.tags["emm.key"]: run for run in self._find("emm.sweep", self.key)}  # as they are on the server
@@ -325,16 +325,22 @@ class View:
         return self._open(self.key, "sweep", self.space.name, tags)
 
     def _study(self, name: str) -> str:
-        key = self._open(key_of({"sweep": self.key, "study": name}), "study", name, {"emm.study": name}, self._sweep())
-        self._log(key, params={"configuration": name, **self.factors[name]})
+        # the run of the configuration, under whatever name it was made; parameters then keep the name of that time
+        names = [name, *(other for other, key in self.keys.items() if key == self.keys.get(name))]
+        candidates = [key_of({"sweep": self.key, "study": other}) for other in names]
+        key = next((key for key in candidates if key in self.runs), candidates[0])
+        self._open(key, "study", name, {"emm.study": name}, self._sweep())
+        tags = {"emm.study": name, "mlflow.runName": name}
+        self._log(key, params={"configuration": name, **self.factors[name]}, tags=tags)
         return key
 
     def _trial(self, record: TrialRecord, begin: float | None = None) -> str:
         spec = record.spec
+        title = f"{spec.name} N={spec.n} seed={spec.seed}"
         tags = {"emm.study": spec.name, "emm.training_key": record.training_key}
         key = key_of({"sweep": self.key, "trial": record.training_key})
-        self._open(key, "trial", f"{spec.name} N={spec.n} seed={spec.seed}", tags, self._study(spec.name), begin)
-        self._log(key, params={**self.factors[spec.name], **ui.parameters(record)})
+        self._open(key, "trial", title, tags, self._study(spec.name), begin)
+        self._log(key, params={**self.factors[spec.name], **ui.parameters(record)}, tags={**tags, "mlflow.runName": title})
         if not (inputs := self.runs[key].inputs) or not inputs.dataset_inputs:
             self.client.log_inputs(self.runs[key].info.run_id, [ui.data_set(record)])
             self._reread(key)

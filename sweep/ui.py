@@ -67,7 +67,7 @@ def sweep_key(space: SearchSpace, storage: Storage) -> str:
 
 def views(space: SearchSpace, key: str) -> dict[str, str]:
     """Tags of the experiment that keep two views of the sweep `key`: its studies and its trials, as tables and as charts."""
-    factors = [path.rsplit(".", 1)[-1] for path in space.vary]
+    factors = list(space.factor_names.values())
     bars = [_chart("BAR", metricKey=name) for name in ("emm", "slope", "images_trained", "seconds")]
     against = [_chart("SCATTER", xaxis=_axis("PARAM", factor), yaxis=_axis("METRIC", "emm")) for factor in factors]
     studies = _view(key, "study", [*_params(factors), "tags.`emm.verdict`", *_metrics(STUDY_COLUMNS)], [*against, *bars])

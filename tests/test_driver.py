@@ -3,15 +3,22 @@
 import json
 import subprocess
 import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 
+import optuna
 import pytest
 from mlflow import MlflowClient
 
 from sweep.driver import Resources, Run, Sweep, check_local_resources, check_sweep
 from sweep.lock import LOCK
+from sweep.pooling import PRIORS
+from sweep.posterior import base_prior
+from sweep.retry import reopen_failed
+from sweep.studies import Ticket
 from sweep.summary import SWEEP, summarize
 from tests.fakes import STEPS, fake_space
+from tests.results import write_trial
 from trainables.errors import UserError
 from trainables.storage import Storage
 
@@ -112,6 +119,84 @@ def test_a_configuration_that_was_left_out_in_between_keeps_its_name(tmp_path):
     changed = sweep_of(fake_space(widths=(16,)).with_settings({"trainer.lr": 0.5}))
     with pytest.raises(UserError, match="width=16: this sweep has had another configuration"):
         check_sweep(storage, changed)
+
+
+@pytest.fixture
+def swept(tmp_path):
+    """A sweep over two widths, three trials each, as it was before a factor was added to it."""
+    former = sweep_of(fake_space())
+    storage = Storage(str(tmp_path))
+    Run(former, storage, tmp_path, Resources())
+    for named in former.space.configurations:
+        for seed in range(3):
+            write_trial(storage, former.space, named, former.data_of(named.name), (12, 16, 20)[seed], seed)
+    prior = replace(base_prior(), noise=tuple(reversed(base_prior().noise)))
+    storage.write_json(PRIORS, {"width=8": asdict(prior)})  # by name, as older sweeps have it
+    Run(former, storage, tmp_path, Resources())
+    return storage, prior
+
+
+def test_adding_a_factor_goes_on_with_what_there_is(swept, tmp_path):
+    """Results are found by what they are, whatever they were called: nothing is trained twice, nothing ends in a KeyError."""
+    storage, prior = swept
+    kept = {path: path.read_bytes() for path in tmp_path.glob("trials/*/*")}
+    before = {study.name: study for study in summarize(storage).studies}
+    lr = fake_space().base.trainer.lr
+    wider = fake_space().model_copy(update={"vary": {"network.width": (8, 16), "trainer.lr": (lr, 2 * lr)}})
+    check_sweep(storage, sweep_of(wider))
+    for _ in range(2):  # the same command again
+        run = Run(sweep_of(wider), storage, tmp_path, Resources())
+    counts = {study.name: len(study.results) for study in run.summary().studies}
+    assert counts == {"width=8,lr=0.02": 3, "width=8,lr=0.04": 0, "width=16,lr=0.02": 3, "width=16,lr=0.04": 0}
+    for study in summarize(storage).studies:
+        if study.results:
+            former = before[study.name.split(",")[0]]
+            assert study.verdict == former.verdict
+            assert [r.spec.name for r in study.results] == [study.name] * 3
+            assert [r.training_key for r in study.results] == [r.training_key for r in former.results]
+    assert run.studies.ask("width=8,lr=0.02").number == 3, "seeds go on"
+    assert run.priors.get("width=8,lr=0.02") == prior != run.priors.get("width=16,lr=0.02")
+    assert run.studies.options("width=8,lr=0.02").prior == prior
+    names = optuna.get_all_study_names(f"sqlite:///{tmp_path / 'optuna.db'}")
+    assert sorted(names) == sorted(counts), "no study is left under a former name"
+    assert kept == {path: path.read_bytes() for path in tmp_path.glob("trials/*/*")}
+    back = Run(sweep_of(fake_space()), storage, tmp_path, Resources()).summary()
+    assert {study.name: study.verdict for study in back.studies} == {name: study.verdict for name, study in before.items()}
+
+
+def test_a_failed_trial_of_a_former_name_is_tried_again(swept, tmp_path):
+    storage, _ = swept
+    former = sweep_of(fake_space())
+    failure = {"complete": False, "r_mem": None, "cause": "out of memory"}
+    result = write_trial(storage, former.space, former.space.configurations[0], former.data_of("width=8"), 17, 3, **failure)
+    lr = fake_space().base.trainer.lr
+    wider = sweep_of(fake_space().model_copy(update={"vary": {"trainer.lr": (lr,), "network.width": (8, 16)}}))
+    (reopened,) = reopen_failed(storage, wider.space, wider.keys())
+    assert (reopened.spec.name, reopened.training_key) == ("lr=0.02,width=8", result.training_key)
+    run = Run(wider, storage, tmp_path, Resources())
+    assert run.adopted == [Ticket("lr=0.02,width=8", 3, 17)]
+
+
+def test_a_result_of_another_configuration_of_that_name_does_not_count(swept):
+    """Its key says whose it is."""
+    storage, _ = swept
+    other = sweep_of(fake_space().with_settings({"trainer.lr": 0.5}))
+    write_trial(storage, other.space, other.space.configurations[0], other.data_of("width=8"), 12, 7)
+    assert [len(study.results) for study in summarize(storage).studies] == [3, 3]
+
+
+def test_two_names_of_one_configuration_are_refused():
+    space = fake_space().model_copy(update={"vary": {"trainer.micro_batch": (8, 16)}})
+    with pytest.raises(UserError, match="micro_batch=8 and micro_batch=16 are the same configuration"):
+        sweep_of(space)
+
+
+def test_the_field_that_is_named_is_one_that_counts(swept):
+    """Not another micro_batch, which is allowed."""
+    storage, _ = swept
+    check_sweep(storage, sweep_of(fake_space().with_settings({"trainer.micro_batch": 8})))
+    with pytest.raises(UserError, match="the data of width=8 have changed"):
+        check_sweep(storage, sweep_of(fake_space().with_settings({"trainer.micro_batch": 8, "data.classes": 9})))
 
 
 def test_a_directory_with_other_files_is_refused(tmp_path):

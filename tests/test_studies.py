@@ -91,6 +91,38 @@ def test_a_database_that_contradicts_the_results_is_rebuilt(undisturbed, tmp_pat
     assert [trial.value for trial in trials] == [result.r_mem for result in undisturbed]
 
 
+def test_a_database_of_another_search_is_rebuilt_and_no_trial_is_told_for_it(undisturbed, tmp_path, monkeypatch):
+    """A range of N that the results do not know; so far, a trial of number -1 was told to have failed."""
+    url = f"sqlite:///{tmp_path / 'optuna.db'}"
+    other = Studies(fake_space((8,), n_high=300), url)
+    other.ask(NAME)
+    told = []
+    monkeypatch.setattr(optuna.Study, "tell", lambda study, trial, *_, **__: told.append(trial))
+    studies = Studies(SPACE, url)
+    assert studies.reconcile([], []) == []
+    assert told == []
+    monkeypatch.undo()
+    studies.reconcile(undisturbed[:2], [])
+    assert [o.n for o in studies.observations(NAME)] == [result.spec.n for result in undisturbed[:2]]
+    assert studies.ask(NAME).n == undisturbed[2].spec.n
+
+
+def test_results_may_come_from_a_generator(undisturbed):
+    """Of which the first study left nothing for the second."""
+    studies = Studies(fake_space((16, 8)))
+    assert studies.reconcile(iter(undisturbed), iter([])) == []
+    assert len(studies.observations(NAME)) == len(undisturbed)
+
+
+def test_of_two_results_with_one_seed_the_first_counts(undisturbed, caplog):
+    """A study that was searched under two names at once: nothing is overwritten in silence."""
+    second = result_of(Studies(SPACE).spec(Ticket(NAME, 0, 399)))
+    studies = Studies(SPACE)
+    studies.reconcile([undisturbed[0], second], [])
+    assert [o.n for o in studies.observations(NAME)] == [undisturbed[0].spec.n]
+    assert second.training_key in caplog.text
+
+
 @pytest.mark.parametrize("is_finished", [True, False])
 @pytest.mark.parametrize("mine", ["asked at another n", "lost before it began"])
 def test_a_database_that_another_machine_has_overtaken_is_rebuilt(tmp_path, mine, is_finished):
@@ -250,6 +282,18 @@ def test_what_lies_below_a_dip_is_not_pooled():
         studies.reconcile([result_of(spec, r_mem=r) for spec, (_, r) in zip(specs, measured, strict=False)], [])
         shapes.append(studies.shape(NAME))
     assert shapes[0] == pytest.approx(shapes[1])
+
+
+def test_a_result_under_a_former_name_is_taken_under_the_present_one(searcher):
+    """The trial is found done: an earlier driver trained it and called its configuration otherwise."""
+    searcher.suggest("a")
+    record = searcher.live["a"]
+    spec = record.spec.model_copy(update={"name": "called otherwise"})
+    trial_directory(searcher.storage, record.training_key).write(RESULT, result_of(spec).model_dump_json().encode())
+    searcher.on_trial_complete("a", result={})
+    assert searcher.failure is None
+    assert searcher.studies.verdict(record.spec.name).n_trials == 1
+    assert searcher.listeners[0].events[-1] == ("finished", record.spec.name)
 
 
 def test_unknown_trial_ids_are_passed_over(searcher):

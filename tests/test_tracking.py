@@ -19,7 +19,7 @@ import torch
 from search_spaces.space import Search, SearchSpace
 from sweep.summary import SWEEP, SweepSummary, summarize
 from sweep.tracking import Destination, Tracker, View, sync
-from sweep.ui import DATABASE, local_tracking, server, sweep_key, urls
+from sweep.ui import DATABASE, local_tracking, server, sweep_key, urls, views
 from trainables.config import EDM, Configuration, DDPMpp, Digits, Measurement, Optimum, StandardTrainer, TrialSpec
 from trainables.datasets import load
 from trainables.errors import UserError
@@ -136,6 +136,34 @@ def content(where: Destination) -> Any:
         )
         for name, run in runs(where).items()
     }
+
+
+def test_a_renamed_configuration_keeps_its_run(empty: Sweep) -> None:
+    """A factor was added to the sweep: one run of a study and one of a trial, under the names of today."""
+    where, space = destination(empty, "none"), SPACE.model_copy(update={"vary": {"network.width": (4,)}})
+    result = empty.finished("width=4", 8, 0)
+    keys = {"width=4": result.configuration_key}
+    empty.storage.write_json(SWEEP, {"space": space.model_dump(mode="json"), "configurations": keys})
+    sync(empty.summary, empty.storage, where)
+    before = {name: run.info.run_id for name, run in runs(where).items()}
+    wider = space.model_copy(update={"vary": {"network.width": (4,), "network.depth": (1, 2)}})
+    keys |= {"width=4,depth=1": result.configuration_key, "width=4,depth=2": "another"}
+    empty.storage.write_json(SWEEP, {"space": wider.model_dump(mode="json"), "configurations": keys})
+    sync(empty.summary, empty.storage, where)
+    found = runs(where)
+    assert set(found) == {"tiny", "width=4,depth=1", "width=4,depth=1 N=8 seed=0", "width=4,depth=2"}
+    assert found["width=4,depth=1"].info.run_id == before["width=4"]
+    assert found["width=4,depth=1 N=8 seed=0"].info.run_id == before["width=4 N=8 seed=0"]
+    assert found["width=4,depth=1"].data.params["depth"] == "1"
+    assert found["width=4,depth=1 N=8 seed=0"].data.tags["emm.study"] == "width=4,depth=1"
+
+
+def test_columns_and_axes_are_called_as_the_factors_are() -> None:
+    space = SPACE.model_copy(update={"vary": {"network.kind": ("mlp",), "diffusion.kind": ("vp",), "a.b": {"x": {}}}})
+    texts = views(space, "key").values()
+    for factor in space.configurations[0].factors:
+        assert all(f"params.`{factor}`" in text for text in texts)
+    assert all("params.`kind`" not in text and "params.`b`" not in text for text in texts)
 
 
 def test_a_sweep_as_it_runs(empty: Sweep) -> None:
