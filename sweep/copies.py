@@ -139,8 +139,7 @@ def audit(
 
 
 def _notes(sets: list[ImageSet], n_control: int) -> list[str]:
-    changed = [(one, one.changed.sum()) for one in sets if one.changed.any()]
-    notes = [f"{one.option}: {count:,} of {len(one):,} images were resized or recoloured" for one, count in changed]
+    notes = [note for one in sets for note in one.notes]
     if len(sets) == 3 and n_control < len(sets[2]):
         notes.append(f"{sets[2].option}: {n_control:,} of {len(sets[2]):,} images, evenly spread, were used")
     return notes

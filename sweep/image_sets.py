@@ -1,9 +1,7 @@
 """Images made anywhere, read piece by piece: folders of pictures, and array files. Nothing is kept in memory."""
 
-import os
-import zipfile
-import zlib
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,12 +9,22 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from trainables.datasets import SUFFIXES, resized
+from trainables.datasets import resized
 from trainables.errors import UserError
 from trainables.factors import UInt8
+from trainables.images import (
+    check_memory,
+    done_to,
+    enumerated,
+    is_grey,
+    list_pictures,
+    map_npy,
+    open_npz,
+    printable,
+    read_picture,
+)
 
 
 @dataclass
@@ -24,14 +32,17 @@ class ImageSet:
     """Images [channels, height, width] uint8, one after the other, all brought to one `Frame`.
 
     option: how the user named it, for messages. source: a folder's files, or an array [n, C, H, W] uint8 (mapped from an .npy
-    file; an .npz file can only be read whole). changed: [n] bool, images that had to be resized or get other colours, so far.
+    file; an .npz file can only be read whole). said: what else there is, in words. changed: [n] bool, images that had to be
+    resized or get other colours, so far; done: what else was done to pictures so far, kind → their positions.
     """
 
     option: str
     path: Path
     source: list[Path] | NDArray[Any]
+    said: list[str] = field(default_factory=list)
     frame: "Frame | None" = None
     changed: NDArray[np.bool_] = field(init=False)
+    done: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
 
     def __post_init__(self) -> None:
         self.changed = np.zeros(len(self.source), dtype=np.bool_)
@@ -43,11 +54,34 @@ class ImageSet:
         """The path of a picture below the folder, or the position in an array."""
         if not isinstance(self.source, list):
             return f"[{index}]"
-        return os.fsencode(self.source[index].relative_to(self.path)).decode(errors="replace")
+        return printable(self.source[index].relative_to(self.path))
+
+    @property
+    def channels(self) -> int:
+        """3 if any image is in colour, by their headers; else 1."""
+        if not isinstance(self.source, list):
+            return int(self.source.shape[1])
+        return 1 if all(is_grey(self.option, path) for path in self.source) else 3
+
+    @property
+    def notes(self) -> list[str]:
+        """What was found, left out and changed; complete when all images were read."""
+        kind = "images"
+        if not isinstance(self.source, list):
+            _, channels, height, width = self.source.shape
+            kind = f"{'grey' if channels == 1 else 'colour'} images of {width}x{height} pixels"
+        changed = [f"{self.changed.sum():,} of them were resized or recoloured"] if self.changed.any() else []
+        words = [f"{len(self):,} {kind}", *self.said, *done_to(self.done, self.name), *changed]
+        return [f"{self.option}: {'; '.join(words)}"]
 
     def raw(self, index: int) -> UInt8:
-        """One image as it lies there."""
-        return _picture(self.option, self.source[index]) if isinstance(self.source, list) else np.asarray(self.source[index])
+        """One image, as a viewer shows it: see `read_picture`."""
+        if not isinstance(self.source, list):
+            return np.asarray(self.source[index])
+        pixels, kinds = read_picture(self.option, self.source[index])
+        for kind in kinds:
+            self.done[kind].add(index)
+        return pixels
 
     def take(self, indices: Iterable[int]) -> Tensor:
         """[any, C, H, W] uint8. Raises UserError for an image that can't be read or does not fit the frame."""
@@ -68,6 +102,8 @@ class ImageSet:
         if image.shape == (frame.channels, *frame.size):
             return image
         self.changed[index] = True
+        if len(image) > frame.channels:
+            raise UserError(f"{self.option} {self.name(index)}: it is in colour, and its header says that it is grey")
         if len(image) < frame.channels:  # grey: the same in all colours
             image = np.repeat(image, frame.channels, axis=0)
         return resized(image[None], frame.size[0])[0] if image.shape[1:] != frame.size else image
@@ -86,51 +122,58 @@ class Frame:
         return self.channels * self.size[0] * self.size[1]
 
 
-def frame_of(sets: Iterable[ImageSet], resolution: int | None) -> Frame:
-    """The size of the first image (or the resolution asked for); grey only if every set begins with a grey one."""
-    shapes = [one.raw(0).shape for one in sets]
-    size = shapes[0][1:] if resolution is None else (resolution, resolution)
-    return Frame(max(shape[0] for shape in shapes), (size[0], size[1]), resolution is not None)
+def frame_of(sets: Sequence[ImageSet], resolution: int | None) -> Frame:
+    """The size of the first image (or the resolution asked for); grey only if all images of all sets are."""
+    size = sets[0].raw(0).shape[1:] if resolution is None else (resolution, resolution)
+    in_colour = any(one.channels == 3 for one in sets)
+    return Frame(3 if in_colour else 1, (size[0], size[1]), resolution is not None)
 
 
 def open_set(option: str, path: Path, least: int = 1) -> ImageSet:
     """A folder (with all below it), an .npy file, or an .npz file. Raises UserError if there are not `least` images."""
+    source: list[Path] | NDArray[Any]
     if path.is_dir():
-        source: list[Path] | NDArray[Any] = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
-    elif path.suffix in (".npy", ".npz"):
-        source = _array(option, path)
+        found = list_pictures(option, path)
+        source, said = found.files, found.said
+    elif path.suffix == ".npy":
+        source, said = _images(option, path, map_npy(option, path)), []
+    elif path.suffix == ".npz":
+        source, said = _from_archive(option, path)
     else:
         raise UserError(f"{option} {path}: a folder of images, an .npy or an .npz file is needed")
     if len(source) < least:
-        raise UserError(f"{option} {path}: {len(source)} images are there, and {least} or more are needed")
-    return ImageSet(option, path, source)
+        others = f" ({'; '.join(said)})" if said else ""
+        raise UserError(f"{option} {path}: {len(source)} images are there, and {least} or more are needed{others}")
+    return ImageSet(option, path, source, said)
 
 
-def _array(option: str, path: Path) -> NDArray[Any]:
-    try:
-        if path.suffix == ".npy":
-            array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-            if not isinstance(array, np.ndarray):
-                array.close()
-                raise ValueError("what is in it is an .npz file")
-        else:
-            with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-                array = archive["images" if "images" in archive.files else archive.files[0]]
-    except (OSError, ValueError, TypeError, IndexError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(f"{option} {path}: not a readable array ({str(error).splitlines()[0]})") from None
+def _from_archive(option: str, path: Path) -> tuple[NDArray[Any], list[str]]:
+    """Its array `images`, else the first, and in words which others there are."""
+    with open_npz(option, path) as archive:
+        if not archive.names:
+            raise UserError(f"{option} {path}: there is no array in it")
+        name = "images" if "images" in archive.names else archive.names[0]
+        header = archive.header(name)
+        _check_images(option, path, header.shape, header.dtype)
+        check_memory(f"{option} {path}:", "its images", header.n_bytes)
+        array = archive.read(name)
+        others = [other for other in archive.names if other != name]
+    said = f"the array {printable(name)} was taken, left out: {enumerated(others)}"
+    return _images(option, path, array), [said] if others else []
+
+
+def _images(option: str, path: Path, array: NDArray[Any]) -> NDArray[Any]:
+    """[n, C, H, W], a view."""
+    _check_images(option, path, array.shape, array.dtype)
     array = array[..., None] if array.ndim == 3 else array
-    if array.dtype != np.uint8 or array.ndim != 4 or not {1, 3} & {array.shape[1], array.shape[3]} or 0 in array.shape[1:]:
-        raise UserError(f"{option} {path}: uint8 [n, height, width, 1 or 3] is needed, not {array.dtype} {list(array.shape)}")
     return array.transpose(0, 3, 1, 2) if array.shape[3] in (1, 3) else array
 
 
-def _picture(option: str, path: Path) -> UInt8:
-    try:
-        with Image.open(path) as opened:
-            if opened.mode[0] in "IF":
-                raise UserError(f"{option} {path}: 8 bits per channel are needed, and this image has more (mode {opened.mode})")
-            image = opened.convert("L" if opened.mode in ("1", "L", "LA") else "RGB")
-    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(f"{option} {path}: not a readable image ({str(error).splitlines()[0]})") from None
-    pixels: UInt8 = np.asarray(image).reshape(image.height, image.width, -1).transpose(2, 0, 1)
-    return pixels
+def _check_images(option: str, path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    needed = "uint8 [n, height, width, 1 or 3] is needed"
+    if len(shape) == 3 and shape[2] in (1, 3, 4):
+        one, many = [1, *shape], [*shape, 1]
+        raise UserError(f"{option} {path}: {needed}, not {list(shape)}; give one image as {one}, grey images as {many}")
+    of_colours = len(shape) == 3 or (len(shape) == 4 and {1, 3} & {shape[1], shape[3]})
+    if dtype != np.uint8 or not of_colours or 0 in shape[1:]:
+        raise UserError(f"{option} {path}: {needed}, not {dtype} {list(shape)}")

@@ -14,8 +14,9 @@ from PIL import Image
 from sweep.cli import main
 from sweep.copies import audit, equal_groups, exact_bounds, spread
 from sweep.image_sets import open_set
-from trainables.config import Digits
+from trainables.config import Digits, Folder
 from trainables.datasets import load, resized
+from trainables.errors import UserError
 
 ROOT = Path(__file__).parent.parent
 DIGITS = load(Digits()).images[np.random.default_rng(0).permutation(1797)].transpose(0, 2, 3, 1)  # [1797, 8, 8, 1]
@@ -164,7 +165,81 @@ def test_other_sizes_and_colours(tmp_path, capsys):
     train, made = folder(tmp_path / "train", TRAINING), folder(tmp_path / "made", generated)
     found = json.loads(run(capsys, "--train", train, "--generated", made, "--resolution", 16, "--json"))
     assert (found["r_mem"], found["median_d1"]) == (1, 0)
-    assert found["notes"] == ["--train: 300 of 300 images were resized or recoloured"]
+    assert found["notes"] == [
+        "--train: 300 images; 300 of them were resized or recoloured",
+        "--generated: 10 images",
+    ]
+
+
+@pytest.mark.parametrize("set_in_colour", ["train", "made"])
+def test_grey_first_and_colour_later(tmp_path, set_in_colour):
+    """Compared in colour, whichever picture comes first; a grey one is the same in all colours."""
+    colours = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3)).astype(np.uint8)
+    train, made = folder(tmp_path / "train", TRAINING[:20]), folder(tmp_path / "made", TRAINING[:5])
+    for i, image in enumerate(colours):
+        Image.fromarray(image).save(tmp_path / set_in_colour / f"9{i}.png")
+    found = compared(train, made).as_json()
+    assert (found["n_memorized"], found["median_d1"]) == (5, 0)
+    assert [note.split("; ")[1] for note in found["notes"]] == [
+        "20 of them were resized or recoloured",
+        "5 of them were resized or recoloured",
+    ]
+
+
+def test_the_pictures_are_those_that_training_reads(tmp_path):
+    """A copy of a picture that the camera turned, or that has transparent parts, is one; and all of it is said."""
+    rng = np.random.default_rng(1)
+    pixels, exif = rng.integers(0, 256, (12, 8, 8, 3)).astype(np.uint8), Image.Exif()
+    exif[0x0112] = 6  # to be turned to the right
+    train, made = folder(tmp_path / "train", pixels[2:]), tmp_path / "made" / "a"
+    made.mkdir(parents=True)
+    Image.fromarray(np.rot90(pixels[0]).copy()).save(train / "turned.png", exif=exif)
+    clear = np.where(np.arange(8) < 3, 0, 255).astype(np.uint8) * np.ones((8, 1), np.uint8)
+    Image.fromarray(np.dstack([pixels[1], clear])).save(train / "clear.png")
+    Image.fromarray(pixels[0]).save(made / "0.jp2")
+    Image.fromarray(np.where(clear[..., None] == 0, 255, pixels[1]).astype(np.uint8)).save(made / "1.png")
+    (tmp_path / "made" / "b").symlink_to(train)
+    (made / "2.heic").write_text("")
+    one = compared(train, tmp_path / "made")
+    found = one.as_json()
+    assert (found["n_samples"], found["n_memorized"], found["median_d1"]) == (14, 14, 0)
+    assert [(one.training.name(i), n) for i, n in one.copied][:2] == [("clear.png", 2), ("turned.png", 2)]
+    words = "1 turned as their EXIF orientation says ({0}turned.png); 1 with transparency, laid on white ({0}clear.png)"
+    assert found["notes"] == [
+        f"--train: 12 images; {words.format('')}",
+        f"--generated: 14 images; left out: 1 .heic (a/2.heic); {words.format('b/')}",
+    ]
+    shown = load(Folder(path=str(train), resolution=8)).images
+    np.testing.assert_array_equal(one.training.take(range(12)).numpy(), shown)
+
+
+def test_what_an_array_was_taken_for_is_said(tmp_path):
+    np.savez(tmp_path / "t.npz", images=TRAINING[:9, :, :, 0], z=np.arange(3))
+    found = compared(tmp_path / "t.npz", saved(tmp_path / "g.npy", FRESH[:4].transpose(0, 3, 1, 2))).as_json()
+    assert found["notes"] == [
+        "--train: 9 grey images of 8x8 pixels; the array images was taken, left out: z",
+        "--generated: 4 grey images of 8x8 pixels",
+    ]
+
+
+def test_a_mapped_array_runs_no_code(tmp_path):
+    class Payload:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "trace"),)
+
+    for save, name in ((np.save, "t.npy"), (np.savez, "t.npz")):
+        save(tmp_path / name, np.array([Payload()], dtype=object))
+        with pytest.raises(UserError, match=r"Python objects.* may run code"):
+            open_set("--train", tmp_path / name)
+    assert not (tmp_path / "trace").exists()
+
+
+def test_a_name_cannot_move_the_cursor(tmp_path, capsys):
+    train, made = folder(tmp_path / "train", TRAINING[:20]), folder(tmp_path / "made", TRAINING[:5])
+    (train / "00003.png").rename(train / "\x1b[2J\r3.png")
+    shown = run(capsys, "--train", train, "--generated", made)
+    assert "3.png: 1 copies" in shown
+    assert shown.replace("\n", "").isprintable()
 
 
 def test_held_out_images_that_were_trained_on_are_no_control(tmp_path, capsys):
@@ -224,6 +299,10 @@ def test_the_page_is_one_file_and_shows_the_copies(tmp_path, capsys):
         (["--train", "t.npy", "--generated", "none.npy"], "0 images are there"),
         (["--train", "t.npy", "--generated", "deep16"], "8 bits per channel are needed"),
         (["--train", "t.npy", "--generated", "sizes"], r"--resolution R: --generated 00000.png is 16x16 pixels .* are 8x8"),
+        (["--train", "t.npy", "--generated", "one.npy"], r"one image as \[1, 8, 8, 3\], grey images as \[8, 8, 3, 1\]"),
+        (["--train", "t.npy", "--generated", "claim.npy"], r"promises uint8 \[1000000000000, 8, 8, 1\], and 9 bytes are there"),
+        (["--train", "t.npy", "--generated", "pipe.npy"], "it is not a regular file"),
+        (["--train", "pipe.npz", "--generated", "t.npy"], "it is not a regular file"),
         (["--train", "same.npy", "--generated", "g.npy"], "all images are the same"),
         (["--train", "t.npy", "--generated", "g.npy", "--holdout", "nowhere"], "--holdout"),
         (["--train", "t.npy", "--generated", "g.npy", "--k", "2"], "--k 2: a number between 0 and 1"),
@@ -240,6 +319,13 @@ def test_a_mistake_is_one_line_exit_2_and_nothing_is_created(tmp_path, capsys, m
         "floats.npy": TRAINING.astype(np.float32), "objects.npy": np.array([{}, {}], dtype=object),
     }.items():  # fmt: skip
         np.save(name, images, allow_pickle=True)
+    np.save("one.npy", np.zeros((8, 8, 3), np.uint8))
+    with open("claim.npy", "wb") as claim:
+        header = {"descr": "|u1", "fortran_order": False, "shape": (10**12, 8, 8, 1)}
+        np.lib.format.write_array_header_1_0(claim, header)
+        claim.write(b"9 bytes !")
+    for name in ("pipe.npy", "pipe.npz"):
+        os.mkfifo(name)
     for name in ("empty", "broken", "deep16"):
         Path(name).mkdir()
     Path("broken/a.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")

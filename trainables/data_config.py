@@ -74,7 +74,10 @@ class Cifar10(Source):
 
 
 class Folder(Source):
-    """Every image below a directory; the first level of subdirectories, if any, gives the classes."""
+    """Every image below a directory; its dataset.json, or else the first level of subdirectories, gives the classes.
+
+    Pictures are turned as their EXIF orientation says, and laid on white where they are transparent.
+    """
 
     kind: Literal["folder"] = "folder"
     path: str = Field(description="the directory", json_schema_extra=IGNORED)

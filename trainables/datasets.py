@@ -1,8 +1,8 @@
 """Images in memory, with the identity of their content; class-balanced nested subsets of them."""
 
 import hashlib
-import zipfile
-import zlib
+import math
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -11,13 +11,24 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from trainables.config import Arrays, Cifar10, Data, Digits, Folder, Photos, derive_seed
 from trainables.errors import UserError
 from trainables.factors import PLAIN, Ints, Pool, Rule, UInt8, first_classes, mixed
+from trainables.images import (
+    check_memory,
+    done_to,
+    enumerated,
+    list_pictures,
+    listed_labels,
+    open_npz,
+    picture_suffixes,
+    printable,
+    read_picture,
+)
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp"}
+PATH = "data.path:"  # what messages about files begin with
 
 
 @dataclass(frozen=True)
@@ -27,7 +38,7 @@ class ImageData:
     images: [n, channels, resolution, resolution] uint8; labels: [n] int64, or None; digest: SHA-256 of all that decides the
     subsets and what they are, taken after resizing; duplicates: number of images that equal an earlier one; groups: [n] int64,
     images of one group are of one thing, or None: each is its own; second: [n] bool, those of the second source, or None;
-    rule: how subsets choose among them.
+    rule: how subsets choose among them; notes: for each folder or file a line that says what was found and done.
     """
 
     images: UInt8
@@ -38,6 +49,7 @@ class ImageData:
     groups: Ints | None = None
     second: NDArray[np.bool_] | None = None
     rule: Rule = PLAIN
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -48,6 +60,7 @@ class ImageData:
         groups: Ints | None = None,
         second: NDArray[np.bool_] | None = None,
         rule: Rule = PLAIN,
+        notes: Sequence[str] = (),
     ) -> "ImageData":
         images = np.ascontiguousarray(images, dtype=np.uint8)
         content = hashlib.sha256(repr(images.shape).encode())
@@ -63,27 +76,40 @@ class ImageData:
         if rule.repeated and groups is None:
             groups = np.arange(len(images))
         distinct = len({hashlib.sha256(image.data).digest() for image in images})
-        return cls(images, labels, source, content.hexdigest(), len(images) - distinct, groups, second, rule)
+        duplicates = len(images) - distinct
+        return cls(images, labels, source, content.hexdigest(), duplicates, groups, second, rule, tuple(notes))
 
     def __len__(self) -> int:
         return len(self.images)
 
 
-def load(data: Data) -> ImageData:
-    """Reads a source. Raises UserError if it is missing, corrupt, or not what its configuration says."""
-    pool, rule = _pool(data), PLAIN
+def load(data: Data, may_fetch: bool = False) -> ImageData:
+    """Reads a source. Raises UserError if it is missing, corrupt, or not what its configuration says.
+
+    `may_fetch`: whether what is missing may be downloaded, or unpacked from an archive, where the configuration says so. Not
+    for showing a sweep, which may be somebody else's.
+    """
+    notes: list[str] = []
+    pool, rule = _pool(data, may_fetch, notes), PLAIN
     if data.mix is not None:
-        pool, rule = mixed(pool, _pool(data.mix.data), data.mix.share), Rule(mix=data.mix.share)
+        second = _pool(data.mix.data, may_fetch, notes)
+        pool, rule = mixed(pool, second, data.mix.share), Rule(mix=data.mix.share)
     elif data.duplicates is not None:
         rule = Rule(repeated=data.duplicates.share, multiplicity=data.duplicates.multiplicity)
-    return ImageData.of(pool.images, pool.labels, data.kind, pool.groups, pool.second, rule)
+    return ImageData.of(pool.images, pool.labels, data.kind, pool.groups, pool.second, rule, notes)
 
 
-def _pool(data: Data) -> Pool:
-    loaders: dict[str, Any] = {
-        "digits": _digits, "mnist5k": _mnist5k, "cifar10": _cifar10, "folder": _folder, "arrays": _arrays, "photos": _photos
-    }  # fmt: skip
-    pool = Pool(*loaders[data.kind](data))
+def _pool(data: Data, may_fetch: bool, notes: list[str]) -> Pool:
+    match data:
+        case Cifar10():
+            pool = Pool(*_cifar10(data, may_fetch))
+        case Folder():
+            pool = Pool(*_folder(data, notes))
+        case Arrays():
+            pool = Pool(*_arrays(data, notes))
+        case _:
+            loaders: dict[str, Any] = {"digits": _digits, "mnist5k": _mnist5k, "photos": _photos}
+            pool = Pool(*loaders[data.kind](data))
     return pool if data.classes is None else first_classes(pool, data.classes)
 
 
@@ -125,7 +151,7 @@ def _mnist5k(data: Any) -> tuple[UInt8, Ints]:
     return resized(rows[:, :-1].reshape(-1, 1, 28, 28), data.resolution), rows[:, -1].astype(np.int64)
 
 
-def _cifar10(data: Cifar10) -> tuple[UInt8, Ints]:
+def _cifar10(data: Cifar10, may_fetch: bool) -> tuple[UInt8, Ints]:
     from torchvision.datasets import CIFAR10
     from torchvision.datasets.utils import check_integrity
 
@@ -134,9 +160,12 @@ def _cifar10(data: Cifar10) -> tuple[UInt8, Ints]:
     root = Path(data.root).expanduser()
     try:
         archived = check_integrity(root / CIFAR10.filename, CIFAR10.tgz_md5)  # then "download" only unpacks it
-        dataset = CIFAR10(root, train=True, download=data.download or archived)
+        wanted = data.download or archived
+        dataset = CIFAR10(root, train=True, download=wanted and may_fetch)
     except (RuntimeError, OSError) as error:
         hint = "" if data.download else "; put cifar-10-python.tar.gz there, or let it be fetched by --set data.download=true"
+        if wanted and not may_fetch:
+            hint = "; emm run and emm trial fetch and unpack it"
         raise UserError(f"data.root: no intact CIFAR-10 in {data.root!r} ({str(error).splitlines()[0]}){hint}") from None
     return resized(dataset.data.transpose(0, 3, 1, 2), data.resolution), np.asarray(dataset.targets, dtype=np.int64)
 
@@ -166,56 +195,84 @@ def _photos(data: Photos) -> tuple[UInt8, Ints]:
     return resized(np.concatenate(patches), data.resolution), labels
 
 
-def _folder(data: Folder) -> tuple[UInt8, Ints | None]:
+def _folder(data: Folder, notes: list[str]) -> tuple[UInt8, Ints | None]:
     root = Path(data.path).expanduser()
     if not root.is_dir():
-        raise UserError(f"data.path: {data.path!r} is not a directory")
-    files = sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES)
+        raise UserError(f"{PATH} {data.path!r} is not a directory")
+    found = list_pictures(PATH, root)
+    files = found.files
     if not files:
-        raise UserError(f"data.path: no image in {data.path!r} (looked for {', '.join(sorted(SUFFIXES))})")
-    images = np.stack([_read_image(path, data.channels, data.resolution) for path in files])
+        left_out = "; ".join(found.said) or "it is empty"
+        looked_for = ", ".join(sorted(picture_suffixes()))
+        raise UserError(f"{PATH} no image in {data.path!r}; {left_out} (looked for {looked_for})")
+    labels, said = _folder_labels(root, files)
+    shape = len(files), data.channels, data.resolution, data.resolution
+    check_memory(PATH, f"{len(files):,} images of {data.resolution}x{data.resolution} pixels", math.prod(shape))
+    images, done = np.empty(shape, np.uint8), defaultdict[str, set[int]](set)
+    for index, path in enumerate(files):
+        pixels, kinds = read_picture(PATH, path, data.channels)
+        images[index] = resized(pixels[None], data.resolution)[0]
+        for kind in kinds:
+            done[kind].add(index)
+    what_was_done = done_to(done, lambda index: str(files[index].relative_to(root)))
+    notes.append(f"{printable(data.path)}: {len(files):,} images{'; '.join([said, *found.said, *what_was_done])}")
+    return images, labels
+
+
+def _folder_labels(root: Path, files: list[Path]) -> tuple[Ints | None, str]:
+    """Labels [n] of these pictures, or None, and where they are from: a dataset.json, or else the folders."""
+    listed = listed_labels(PATH, root)
+    if listed is not None:
+        if not listed:
+            return None, ", without classes, as dataset.json says"
+        names = [path.relative_to(root).as_posix() for path in files]
+        if missing := [name for name in names if name not in listed]:
+            raise UserError(f"{PATH} {printable(root / 'dataset.json')} has no label for {printable(missing[0])}")
+        labels = np.array([listed[name] for name in names], dtype=np.int64)
+        surplus = f" ({len(listed) - len(names):,} more images in it are not there)" if len(listed) > len(names) else ""
+        return labels, f" in {len(np.unique(labels)):,} classes, as dataset.json says{surplus}"
     parents = [path.relative_to(root).parts[0] if path.parent != root else None for path in files]
     names = sorted({name for name in parents if name is not None})
     if None in parents or len(names) < 2:
-        return images, None
-    return images, np.array([names.index(name) for name in parents if name is not None], dtype=np.int64)
+        several = f": {parents.count(None):,} lie in no subfolder ({enumerated(names)})" if names and None in parents else ""
+        return None, f", without classes{several}"
+    labels = np.array([names.index(name) for name in parents if name is not None], dtype=np.int64)
+    return labels, f" in {len(names):,} classes ({enumerated(names)})"
 
 
-def _read_image(path: Path, channels: int, resolution: int) -> UInt8:
-    try:
-        with Image.open(path) as opened:
-            if opened.mode.startswith(("I", "F")):  # conversion would clip them at 255
-                raise UserError(f"data.path: {str(path)!r} has more than 8 bits a pixel; save it with 8")
-            image = opened.convert("RGB" if channels == 3 else "L")
-    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(f"data.path: {str(path)!r} is not a readable image ({error})") from None
-    pixels = np.asarray(image).reshape(image.height, image.width, channels).transpose(2, 0, 1)
-    resized_pixels: UInt8 = resized(pixels[None], resolution)[0]
-    return resized_pixels
-
-
-def _arrays(data: Arrays) -> tuple[UInt8, Ints | None, Ints | None]:
-    try:
-        with open(Path(data.path).expanduser(), "rb") as file, np.load(file, allow_pickle=False) as archive:
-            content = {name: archive[name] for name in ("images", "labels", "groups") if name in archive.files}
-    except (OSError, ValueError, TypeError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(f"data.path: {data.path!r} is not a readable .npz file ({error})") from None
-    if "images" not in content:
-        raise UserError(f"data.path: {data.path!r} has no array named images")
-    images = content["images"]
-    if images.ndim == 3:
-        images = images[..., None]
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != data.channels or len(images) == 0:
-        raise UserError(
-            f"data.path: images must be uint8 [n, height, width, {data.channels}] (data.channels={data.channels}), "
-            f"not {content['images'].dtype} {list(content['images'].shape)}"
-        )
-    for name in ("labels", "groups"):
-        if name in content and (content[name].shape != (len(images),) or not np.issubdtype(content[name].dtype, np.integer)):
-            found = f"{content[name].dtype} {list(content[name].shape)}"
-            raise UserError(f"data.path: {name} must be integers [{len(images)}], not {found}")
+def _arrays(data: Arrays, notes: list[str]) -> tuple[UInt8, Ints | None, Ints | None]:
+    path = Path(data.path).expanduser()
+    with open_npz(PATH, path) as archive:
+        if "images" not in archive.names:
+            there = f"there are: {enumerated(archive.names)}" if archive.names else "there is none at all"
+            raise UserError(f"{PATH} {data.path!r} has no array named images; {there}")
+        images = archive.header("images")
+        shape = _image_shape(images.shape, images.dtype, data.channels)
+        taken = [name for name in ("labels", "groups") if name in archive.names]
+        for name in taken:
+            header = archive.header(name)
+            if header.shape != shape[:1] or not np.issubdtype(header.dtype, np.integer):
+                raise UserError(f"{PATH} {name} must be integers [{shape[0]}], not {header.dtype} {list(header.shape)}")
+        trained_on = shape[0] * data.channels * data.resolution**2
+        check_memory(PATH, f"{shape[0]:,} images of {shape[2]}x{shape[1]} pixels", images.n_bytes + trained_on)
+        content = {name: archive.read(name) for name in ("images", *taken)}
+        unused = [name for name in archive.names if name not in content]
     labels, groups = (content[name].astype(np.int64) if name in content else None for name in ("labels", "groups"))
-    return resized(images.transpose(0, 3, 1, 2), data.resolution), labels, groups
+    said = ", without classes" if labels is None else f" in {len(np.unique(labels)):,} classes"
+    left_out = f"; left out: {enumerated(unused)}" if unused else ""
+    notes.append(f"{printable(data.path)}: {shape[0]:,} images of {shape[2]}x{shape[1]} pixels{said}{left_out}")
+    pixels = content["images"].reshape(shape).transpose(0, 3, 1, 2)
+    return resized(pixels, data.resolution), labels, groups
+
+
+def _image_shape(shape: tuple[int, ...], dtype: np.dtype[Any], channels: int) -> tuple[int, ...]:
+    """[n, height, width, channels]. An array [n, height, width] is of grey images, unless it may be one colour image."""
+    is_grey = len(shape) == 3 and channels == 1 and shape[2] not in (1, 3)
+    of_four = (*shape, 1) if is_grey else shape
+    if dtype != np.uint8 or len(of_four) != 4 or of_four[3] != channels or 0 in shape:
+        needed = f"images must be uint8 [n, height, width, {channels}] (data.channels={channels})"
+        raise UserError(f"{PATH} {needed}, not {dtype} {list(shape)}")
+    return of_four
 
 
 def resized(images: UInt8, resolution: int) -> UInt8:
