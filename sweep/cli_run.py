@@ -127,6 +127,8 @@ def _run(one: "Run", where: "Destination", quiet: bool) -> bool:
             terminal.print(
                 f"note: {data.duplicates} of the {len(data)} images of {name} equal another one; copies of them don't count"
             )
+    for note in dict.fromkeys(note for data in one.sweep.data.values() for note in data.notes):
+        terminal.print(f"note: {note}", markup=False, highlight=False)
     in_mlflow = _fit(one, where, console(quiet)) if _is_open(one) else make_up(one.summary(), one.storage, where)
     summary = one.summary()
     print_table(summary, terminal)
@@ -209,13 +211,15 @@ def trial(
     configuration = named[config].configuration
     tree = {"name": config, "configuration": configuration, "measurement": chosen.measurement, "n": n, "seed": seed}
     spec = validated(TrialSpec, tree)
-    data = load(configuration.data)
+    data = load(configuration.data, may_fetch=True)
     start_record(spec, data)  # raises if N is more than there are, before anything is created
     check_custom(configuration, planned_label_dim(configuration, n, data))
     storage = Storage(str(out or tempfile.mkdtemp(prefix="emm-trial-")))
     if storage.exists(SWEEP):
         raise UserError(f"--out {out}: a sweep is kept there; choose another directory for a single trial")
     one = Trial(spec, data, storage, choose_device())
+    for note in data.notes:
+        print(f"note: {note}", flush=True)
     shown = 0
     while one.result is None:
         one.step()

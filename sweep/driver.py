@@ -71,7 +71,8 @@ class Sweep:
     def load_data(self) -> None:
         """Raises UserError if a source is missing or has fewer images than the search may ask for."""
         for named in self.space.configurations:
-            configuration, data, search = named.configuration, self._data(named.configuration), self.space.search
+            configuration, search = named.configuration, self.space.search
+            data = self._data(configuration, may_fetch=True)
             if search.n_high > (size := len(data)):
                 raise UserError(
                     f"search.n_high: {search.n_high} is more than the {size} images there are; --set search.n_high={size}"
@@ -85,10 +86,10 @@ class Sweep:
         (configuration,) = (named.configuration for named in self.space.configurations if named.name == name)
         return self._data(configuration)
 
-    def _data(self, configuration: Configuration) -> ImageData:
+    def _data(self, configuration: Configuration, may_fetch: bool = False) -> ImageData:
         key = data_key(configuration.data)
         if key not in self.data:
-            self.data[key] = load(configuration.data)
+            self.data[key] = load(configuration.data, may_fetch)
         return self.data[key]
 
     def record_of(self, spec: TrialSpec) -> TrialRecord:
