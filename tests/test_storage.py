@@ -4,15 +4,17 @@ import io
 import logging
 import os
 import pickle
+import stat
 from pathlib import Path
 
 import pytest
 import torch
 from pyarrow import fs
 
+from tests.test_trial import start
 from trainables import checkpoint
 from trainables.errors import UserError
-from trainables.storage import Storage
+from trainables.storage import RedactedFormatter, Storage, redacted
 
 STATE = {
     "weights": [torch.arange(5.0)],
@@ -103,6 +105,99 @@ def test_parts_of_killed_writes_are_not_listed(tmp_path):
     storage = Storage(str(tmp_path))
     assert storage.list() == []
     assert checkpoint.load_newest(storage) is None
+
+
+def test_a_trial_that_starts_removes_the_parts_of_killed_writes_from_its_own_directory(tmp_path):
+    sweep, part = Storage(str(tmp_path)), "checkpoint-00000000000001.pt.1234abcd.part"
+    directory = start(sweep).storage
+    other = Storage(str(tmp_path / "trials" / "of another"))
+    for place in (sweep, directory, other):
+        place.write("mine.part", b"")
+        Path(place.path(part)).write_bytes(b"half")
+    start(sweep)
+    left = [path.parent.name for path in tmp_path.rglob(part)]
+    assert sorted(left) == sorted([tmp_path.name, "of another"])
+    assert directory.exists("mine.part"), "of the user's"
+
+
+@pytest.mark.parametrize("form", ["{}", "file://{}"])
+def test_a_link_to_a_directory_is_the_same_storage(tmp_path, form):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    real, link = (Storage(form.format(tmp_path / name / "sweep")) for name in ("real", "link"))
+    assert link.root == real.root
+    assert link.identity == real.identity
+    assert (link / "x").root == (real / "x").root
+
+
+def test_a_private_file_is_never_open_to_others(tmp_path, monkeypatch):
+    seen, sync = [], os.fsync
+
+    def listen(descriptor):
+        seen.append(stat.S_IMODE(os.fstat(descriptor).st_mode))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", listen)
+    Storage(str(tmp_path)).write("x", b"secret", mode=0o600)
+    assert [*seen, stat.S_IMODE((tmp_path / "x").stat().st_mode)] == [0o600, 0o600]
+
+
+# ---------------------------------------------------------------- what is shown
+
+SIGNED = "https://host/x?X-Amz-Date=2026&X-Amz-Credential=hush/2&X-Amz-Security-Token=hush%2B&X-Amz-Signature=hush"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (SIGNED, "https://host/x?X-Amz-Date=2026&X-Amz-Credential=…&X-Amz-Security-Token=…&X-Amz-Signature=…"),
+        ("abfs://c@host/x?sv=2024&sig=hush", "abfs://…@host/x?sv=2024&sig=…"),
+        ("gs://b/x?GoogleAccessId=me&Signature=hush&Expires=1", "gs://b/x?GoogleAccessId=me&Signature=…&Expires=1"),
+        ("ftp://h/x?pwd=hush&pass=hush;hush&credentials=hush", "ftp://h/x?pwd=…&pass=…&credentials=…"),
+        ("ftp://h/x?user=me;sas=hush&passwd=hush", "ftp://h/x?user=me;sas=…&passwd=…"),
+        ("http://h/x#access_token=hush", "http://h/x#…"),
+        ("MLflow at http://me:hush@h:5000/x: no, http://me:hush@h:1 is", "MLflow at http://…@h:5000/x: no, http://…@h:1 is"),
+        ("mysql+pymysql://me:hu@sh@h/db", "mysql+pymysql://…@h/db"),
+        ("'s3://AKIA:hu/sh+@bucket/x' can't", "'s3://…@bucket/x' can't"),
+        ("--address me:hush@head:6379: no", "--address …@head:6379: no"),
+        ("with url: /api/2.0/mlflow?token=hush (Caused", "with url: /api/2.0/mlflow?token=… (Caused"),
+    ],
+)
+def test_secrets_are_not_shown_in_a_url_or_a_text_with_urls(text, shown):
+    assert redacted(text) == shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "s3://bucket/a@b?region=x&scheme=http&endpoint_override=host:9000",
+        "http://host:5000/a@b",
+        "http://127.0.0.1:5000 and me@host",
+        "/a:b@c",
+        "file:///a:b@c",
+        "trial a: N=8 at 10:15:00, seed=1; k=1/3",
+        "/tmp/a#b/c",
+    ],
+)
+def test_what_is_no_secret_is_shown(text):
+    assert redacted(text) == text
+
+
+def test_no_library_gets_a_secret_into_a_log():
+    """Neither by its message nor by the exception's."""
+    stream = io.StringIO()
+    handler, logger = logging.StreamHandler(stream), logging.getLogger("of somebody")
+    handler.setFormatter(RedactedFormatter())
+    logger.addHandler(handler)
+    try:
+        raise OSError("no answer from http://me:hush@host:5000")
+    except OSError:
+        logger.exception("%s failed", "http://me:hush@host:5000/api")
+    finally:
+        logger.removeHandler(handler)
+    assert "http://…@host:5000/api failed" in stream.getvalue()
+    assert "OSError: no answer from http://…@host" in stream.getvalue()
+    assert "hush" not in stream.getvalue()
 
 
 def test_storage_pickles(storage):

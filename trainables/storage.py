@@ -1,9 +1,10 @@
 """Files on any storage that pyarrow or fsspec opens (a directory, NFS, s3://, gs://, abfs://), never half there."""
 
 import json
+import logging
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import IO, Any
 from uuid import uuid4
@@ -12,18 +13,31 @@ from pyarrow import fs
 
 from trainables.errors import UserError
 
+SECRET = "key|secret|token|pass|pwd|sas|sig|credential|auth"  # in the name of a parameter
+PART = re.compile(r"\.[0-9a-f]{8}\.part$")  # ends the name of a file that is being written
 
-def redacted(url: str) -> str:
-    """The URL as it may be shown: without user, password, and what a query says of keys and tokens."""
+
+def redacted(text: str) -> str:
+    """A URL, or a text with URLs in it, as it may be shown: without users and passwords, without fragments, and without the
+    values of parameters whose names speak of keys, signatures or the like."""
     # a secret key of S3 may hold a slash, and `user:` is no host where no port follows
-    without_user = re.sub(r"://([^/]*|[^/:@]+:(?!\d{1,5}/)[^@?]*)@", "://…@", url, count=1)
-    return re.sub(r"(?i)([?&][^=&]*(?:key|secret|token|password|sig)[^=&]*=)[^&]+", r"\1…", without_user)
+    text = re.sub(r"://([^/\s]*|[^/:@\s]+:(?!\d{1,5}(?:/|\s|$))[^@?\s]*)@", "://…@", text)
+    text = re.sub(r"(?<![^\s'\"(])[^\s/:@'\"(]+:[^\s/@]+@(?=[\w.-]+:\d)", "…@", text)  # user:password@host:port
+    text = re.sub(r"(\w://[^\s#]*#)[^\s]+", r"\1…", text)
+    return re.sub(rf"(?i)([?&;][^=&;#?\s]*(?:{SECRET})[^=&;#?\s]*=)[^&#\s]+", r"\1…", text)
+
+
+class RedactedFormatter(logging.Formatter):
+    """Nothing secret reaches a log, whatever library wrote it: not even by a traceback."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return redacted(super().format(record))
 
 
 class Storage:
     """A directory, by path or URL; names inside it are relative, with `/`. Objects pickle, so that trials get one.
 
-    `url` may hold credentials; `shown` does not.
+    `url` may hold credentials; `shown` does not. `root` of a directory is its real path: a link to it is the same storage.
     """
 
     def __init__(self, url: str) -> None:
@@ -32,13 +46,15 @@ class Storage:
 
     def _connect(self) -> None:
         if "://" not in self.url:
-            self.filesystem, self.root = fs.LocalFileSystem(), self.url
+            self.filesystem, self.root = fs.LocalFileSystem(), os.path.realpath(self.url)
             return
         try:
             self.filesystem, self.root = _from_url(self.url)
         except (ValueError, OSError, ImportError) as error:
-            reason = str(error).replace(self.url, self.shown)
+            reason = redacted(str(error).replace(self.url, self.shown))
             raise UserError(f"storage: {self.shown!r} can't be opened ({reason})") from None
+        if self.is_local:
+            self.root = os.path.realpath(self.root)
 
     def __reduce__(self) -> tuple[type["Storage"], tuple[str]]:
         return Storage, (self.url,)
@@ -54,6 +70,11 @@ class Storage:
         return redacted(self.url)
 
     @property
+    def identity(self) -> str:
+        """What is the same for all URLs of one storage: links and credentials are no part of it."""
+        return self.root if self.is_local else self.shown
+
+    @property
     def is_local(self) -> bool:
         return isinstance(self.filesystem, fs.LocalFileSystem)
 
@@ -61,18 +82,18 @@ class Storage:
         return f"{self.root.rstrip('/')}/{name}"
 
     @contextmanager
-    def writing(self, name: str) -> Iterator[IO[bytes]]:
+    def writing(self, name: str, mode: int = 0o666) -> Iterator[IO[bytes]]:
         """A binary stream whose content appears under `name` at once, when all of it is written and the block ended well.
 
-        A local file is synced and renamed. On object storage nothing appears before the stream is closed; an upload that
-        broke is put under a name that nobody reads.
+        A local file gets `mode`, less the umask, from the start; it is synced and renamed. On object storage nothing appears
+        before the stream is closed; an upload that broke is put under a name that nobody reads.
         """
         path = self.path(name)
         part = f"{path}.{uuid4().hex[:8]}.part"
         self.filesystem.create_dir(path.rsplit("/", 1)[0], recursive=True)
         try:
             if self.is_local:
-                with open(part, "wb") as local:
+                with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as local:
                     yield local
                     local.flush()
                     os.fsync(local.fileno())
@@ -85,9 +106,21 @@ class Storage:
                 self.filesystem.delete_file(part)
             raise
 
-    def write(self, name: str, content: bytes) -> None:
-        with self.writing(name) as stream:
+    def write(self, name: str, content: bytes, mode: int = 0o666) -> None:
+        with self.writing(name, mode) as stream:
             stream.write(content)
+
+    def reserve(self, name: str) -> bool:
+        """Takes a name that nobody has, by an empty file, and returns whether it was free: of several at once one gets it.
+
+        In directories only. Object stores have conditional writes (`If-None-Match`), but pyarrow's streams don't offer them.
+        """
+        self.filesystem.create_dir(self.root, recursive=True)
+        try:
+            os.close(os.open(self.path(name), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+        except FileExistsError:
+            return False
+        return True
 
     def read(self, name: str) -> bytes | None:
         """The content of a file, or None if there is none."""
@@ -97,8 +130,8 @@ class Storage:
         except FileNotFoundError:
             return None
 
-    def write_json(self, name: str, value: Any) -> None:
-        self.write(name, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
+    def write_json(self, name: str, value: Any, mode: int = 0o666) -> None:
+        self.write(name, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode(), mode)
 
     def read_json(self, name: str) -> Any:
         """The value in a JSON file, or None if there is no such file."""
@@ -110,8 +143,17 @@ class Storage:
 
     def list(self, directory: str = "") -> list[str]:
         """Names of the files and directories in `directory`, sorted; parts of broken writes left out."""
+        return [name for name in self._names(directory) if not name.endswith(".part")]
+
+    def _names(self, directory: str = "") -> Sequence[str]:
         found = self.filesystem.get_file_info(fs.FileSelector(self.path(directory), allow_not_found=True))
-        return sorted(info.base_name for info in found if not info.base_name.endswith(".part"))
+        return sorted(info.base_name for info in found)
+
+    def delete_parts(self, of: str = "") -> None:
+        """Removes, in this directory alone, what killed writes have left of files whose names begin with `of`."""
+        for name in self._names():
+            if name.startswith(of) and PART.search(name):
+                self.delete(name)
 
     def delete(self, name: str) -> None:
         if self.exists(name):

@@ -68,6 +68,7 @@ class Trial:
             self._start(earlier)
 
     def _start(self, earlier: Result | None) -> None:
+        self.storage.delete_parts()
         self.storage.write(STARTED, self.started.model_dump_json(indent=1).encode())
         self.subset = Subset(self.spec, self.data, self.device)
         with suppress(TrialFailed), self._recording_failure():
