@@ -99,7 +99,7 @@ def test_a_truncated_or_flipped_checkpoint_is_passed_over_for_the_one_before(sto
 
 def test_a_lock(storage):
     with Lock(storage) as lock:
-        assert lock.is_mine()
+        assert lock.trouble() is None
         with pytest.raises(UserError, match="is being run by process"), Lock(storage):
             pass
         assert holder_of(storage)["token"] == lock.me["token"]
