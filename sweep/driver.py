@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
+from uuid import uuid4
 
 import ray
 import torch
@@ -31,6 +32,7 @@ from sweep.pooling import FrozenPriors
 from sweep.searcher import EmmSearcher, Listener
 from sweep.studies import Studies
 from sweep.summary import FINAL, SWEEP, SweepSummary, read_finals, read_keys, read_trials, summary_of
+from sweep.ui import sqlite_url
 from trainables.config import Configuration, TrialSpec, configuration_key, identity
 from trainables.custom import check_custom
 from trainables.datasets import ImageData, load
@@ -189,14 +191,17 @@ class Run:
         self.sweep, self.storage, self.views, self.resources, self.trainable = sweep, storage, views, resources, trainable
         self.limits = limits
         self.ended: str | None = None  # why it ended before every study had a verdict
-        space, former = sweep.space, read_keys(storage)
+        space, former = sweep.space, storage.read_json(SWEEP) or {}
         # those that are left out today too, and former names: their trials are still there
-        self.keys = {**former, **sweep.keys()}
-        storage.write_json(SWEEP, {"sweep": space.name, "space": space.model_dump(mode="json"), "configurations": self.keys})
+        former_keys = former.get("configurations", {})
+        self.keys = {**former_keys, **sweep.keys()}
+        self.sweep_id = str(former.get("id") or uuid4().hex)  # by which a pointer to this storage is known to mean this sweep
+        content = {"sweep": space.name, "id": self.sweep_id, "space": space.model_dump(mode="json"), "configurations": self.keys}
+        storage.write_json(SWEEP, content)
         views.mkdir(parents=True, exist_ok=True)
         self.priors = FrozenPriors(storage, self.keys)
-        self.studies = Studies(space, f"sqlite:///{views / 'optuna.db'}", self.priors)
-        self.studies.forget(former.keys() - self.studies.configurations.keys())
+        self.studies = Studies(space, sqlite_url(views / "optuna.db"), self.priors)
+        self.studies.forget(former_keys.keys() - self.studies.configurations.keys())
         results, started = read_trials(storage, space, self.keys)
         self.adopted = self.studies.reconcile(results, started)
 
@@ -265,19 +270,29 @@ def measure_finals(one: Run) -> Iterator[tuple[Result, FinalMeasurement | None]]
     and the lock of the sweep.
     """
     summary, per_trial, budget = one.summary(), one.per_trial(), one.budget()
-    missing, n_samples = missing_finals(summary), summary.space.search.final_samples
+    waiting, n_samples = missing_finals(summary), summary.space.search.final_samples
     measure = ray.remote(num_cpus=per_trial["CPU"], num_gpus=per_trial["GPU"])(_measure_final)
-    shared = {name: ray.put(one.sweep.data_of(name)) for name in {result.spec.name for result in missing}}
-    running: dict[Any, Result] = {
-        measure.remote(result, shared[result.spec.name], one.storage, n_samples, per_trial["CPU"]): result for result in missing
-    }
-    while running and not one.has_ended(budget):
+    slots = _slots(per_trial, one.resources.workers)
+    shared: dict[str, Any] = {}  # what Ray calls the data, by data_key: each is put there once
+    running: dict[Any, tuple[Result, float]] = {}  # with the seconds that were charged to the budget so far
+    checked_at = time.monotonic()
+    while (waiting or running) and not one.has_ended(budget):
+        while waiting and len(running) < slots():
+            result = waiting.pop(0)
+            data = one.sweep.data_of(result.spec.name)
+            key = data_key(result.configuration.data)
+            shared[key] = shared.get(key) or ray.put(data)
+            task = measure.remote(result, shared[key], one.storage, n_samples, per_trial["CPU"])
+            running[task] = result, 0.0
         finished, _ = ray.wait(list(running), timeout=0.5)
+        elapsed, checked_at = time.monotonic() - checked_at, time.monotonic()
+        budget.spend(elapsed * len(running))  # those that are cancelled have cost it as well
+        running = {task: (result, charged + elapsed) for task, (result, charged) in running.items()}
         for done in finished:
-            result, outcome = running.pop(done), None
+            (result, charged), outcome = running.pop(done), None
             try:
                 outcome, seconds = ray.get(done)
-                budget.spend(seconds)
+                budget.spend(seconds - charged)  # it may have waited for its process
                 kept = one.storage.read_json(FINAL) or {}
                 one.storage.write_json(FINAL, {**kept, result.training_key: outcome.model_dump()})
             except (ray.exceptions.RayError, TrialFailed) as error:  # the others are still wanted

@@ -10,8 +10,9 @@ import optuna
 import pytest
 from mlflow import MlflowClient
 
+from sweep.cli import main
 from sweep.driver import Resources, Run, Sweep, check_local_resources, check_sweep
-from sweep.lock import LOCK
+from sweep.lock import LOCK, Lock
 from sweep.pooling import PRIORS
 from sweep.posterior import base_prior
 from sweep.retry import reopen_failed
@@ -223,3 +224,22 @@ def test_more_than_the_machine_has_is_refused(resources, option):
     check_local_resources(Resources(cpus_per_trial=2, workers=1), cpus=2, gpus=0)
     with pytest.raises(UserError, match=option):
         check_local_resources(resources, cpus=2, gpus=0)
+
+
+def test_a_sweep_that_another_driver_began_meanwhile_is_not_overwritten(tmp_path, monkeypatch, capsys):
+    """Between the check and the lock, which may be waited for."""
+    storage, enter = Storage(str(tmp_path / "out")), Lock.__enter__
+    other = {"sweep": "other", "space": fake_space().model_dump(mode="json"), "configurations": {}}
+
+    def late(lock):
+        storage.write_json(SWEEP, other)
+        return enter(lock)
+
+    monkeypatch.setattr(Lock, "__enter__", late)
+    monkeypatch.setattr("sweep.cli_run._run", lambda *_: True)  # for whom it is too late
+    with pytest.raises(SystemExit) as ended:
+        main(["run", "digits-width", "--out", str(tmp_path / "out")])
+    assert ended.value.code == 2
+    assert "holds the sweep of other" in capsys.readouterr().err
+    assert storage.read_json(SWEEP) == other
+    assert not (tmp_path / "out" / "optuna.db").exists()

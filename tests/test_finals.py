@@ -9,15 +9,19 @@ import torch
 
 from search_spaces.recipes import DIGITS
 from search_spaces.space import Search, SearchSpace
+from sweep import driver
 from sweep.budget import Limits, hours_spent
 from sweep.driver import Resources, Run, Sweep, measure_finals, start_ray
 from sweep.finals import final_lines, missing_finals, nearest_trials
-from sweep.summary import summarize
+from sweep.summary import read_finals, summarize
+from tests.fakes import fake_space
+from tests.results import write_sweep
 from tests.test_trial import CPU, DATA, OPTIMUM, SPEC, finish, start
 from trainables.config import Arrays, Measurement, Optimum
+from trainables.datasets import load
 from trainables.errors import TrialFailed
 from trainables.final import measure_final
-from trainables.result import read_all
+from trainables.result import FinalMeasurement, read_all
 from trainables.storage import Storage
 from trainables.subset import Subset
 
@@ -111,3 +115,44 @@ def test_a_sweep_ends_with_it(twins):
         assert abs(last.r_mem - result.r_mem) < 5 * sd + 1e-9
     said = [trial["final"] for trial in after.as_json()["configurations"][0]["trials"] if trial["final"]]
     assert len(said) == len(near)
+
+
+@pytest.mark.timeout(120)
+def test_last_measurements_keep_to_the_workers_share_their_data_and_cost_until_they_are_cancelled(tmp_path, monkeypatch):
+    """On a real Ray, with a measurement that only says when it ran."""
+    space, storage = fake_space((8, 16), final_samples=50), Storage(str(tmp_path / "sweep"))
+    write_sweep(storage, space, load(space.base.data), 8)
+    one = Run(Sweep(space), storage, tmp_path / "sweep", Resources(workers=1))
+    missing = missing_finals(one.summary())
+    assert len({result.spec.name for result in missing}) == 2
+    assert len(missing) >= 3
+
+    def measure(result, data, storage, n_samples, cpus):
+        begin, name = time.time(), f"times/{result.training_key}"
+        time.sleep(60.0 if storage.exists("is slow") else 0.3)
+        storage.write_json(name, [begin, time.time()])
+        return FinalMeasurement(r_mem=0.5, n_samples=n_samples, n_memorized=n_samples // 2), 0.3
+
+    puts, put = [], ray.put
+    monkeypatch.setattr(driver, "_measure_final", measure)
+    monkeypatch.setattr(ray, "put", lambda value: (puts.append(value), put(value))[1])
+    start_ray(one.resources)
+    try:
+        assert len(list(measure_finals(one))) == len(missing)
+        assert hours_spent(storage) * 3600 == pytest.approx(0.3 * len(missing))
+        assert len(puts) == 1
+        storage.delete("final.json")
+        storage.write("is slow", b"")
+        one.limits = Limits(hours=hours_spent(storage) + 1.5 / 3600)
+        before = hours_spent(storage)
+        assert list(measure_finals(one)) == []
+        assert "budget" in one.ended
+        assert 1.5 <= (hours_spent(storage) - before) * 3600 < 10
+        storage.delete("is slow")
+        one.limits, one.ended = Limits(), None
+        list(measure_finals(one))
+    finally:
+        ray.shutdown()
+    times = sorted(storage.read_json(f"times/{name}") for name in storage.list("times"))
+    assert all(end <= begin for (_, end), (begin, _) in zip(times, times[1:], strict=False))
+    assert read_finals(storage).keys() == {result.training_key for result in missing}
