@@ -12,15 +12,15 @@ from typing import Any
 import pandas as pd
 
 from sweep.charts import figures_of as figures
+from sweep.places import place
 from sweep.summary import SweepSummary, summarize
-from trainables.storage import Storage
 
 __all__ = ["configurations", "contrasts", "figures", "read", "trials"]
 
 
 def read(directory: str) -> SweepSummary:
-    """What a sweep knows now. Raises UserError if there is none."""
-    return summarize(Storage(str(directory)))
+    """What the sweep of a DIR or URL knows now. Raises UserError if there is none."""
+    return summarize(place(str(directory)).storage)
 
 
 def configurations(sweep: SweepSummary) -> pd.DataFrame:

@@ -16,6 +16,7 @@ from sweep import cli_run
 from sweep.audit import audit
 from sweep.options import AsJson, Settings, SpaceName, Sweep_, console, destination, space_of
 from trainables.errors import TrialFailed, UserError
+from trainables.storage import RedactedFormatter, redacted
 
 # Typer carries a click of its own since 0.20; this finds the base of its errors in either
 UsageError: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
@@ -171,7 +172,7 @@ def report(
     """Prints the table of a sweep and writes its report."""
     from sweep.gallery import pictures_of
     from sweep.other_k import parse_k
-    from sweep.places import place
+    from sweep.places import check_writable, place
     from sweep.report import print_table, write_report
     from sweep.summary import summarize
 
@@ -184,6 +185,8 @@ def report(
     target = out or (here.views / name if here.views else Path(f"{summary.name}-{name}"))
     if target.exists() and not target.is_dir():
         raise UserError(f"--out {target}: this is a file; choose a directory")
+    if out is None:
+        check_writable(target)
     terminal = console()
     print_table(summary, terminal)
     page = write_report(summary, target, pictures_of(summary.space, here.storage))
@@ -213,24 +216,27 @@ def sync(
     """Rebuilds Optuna's database and MLflow's runs from the results."""
     from sweep.driver import Sweep
     from sweep.lock import holder_of
-    from sweep.places import place
+    from sweep.places import check_writable, place
     from sweep.pooling import FrozenPriors
     from sweep.studies import Studies
     from sweep.summary import read_keys, read_space, read_trials, summary_of
     from sweep.tracking import sync as sync_mlflow
+    from sweep.ui import sqlite_url
 
     here = place(directory)
     storage, views = here.storage, here.views
     space = read_space(storage)
     if views is None and tracking_uri is None:
         raise UserError("--tracking-uri: say which MLflow server, since the sweep has no local directory")
+    if views is not None:
+        check_writable(views, *(views / name for name in ("optuna.db", "mlflow.db", "artifacts")))
     keys = read_keys(storage)
     results, started = read_trials(storage, space, keys)
     priors = FrozenPriors(storage, keys)
     is_live = holder_of(storage) is not None  # then Optuna's database is the driver's
     is_rebuilt = views is not None and not is_live
-    if is_rebuilt:
-        Studies(space, f"sqlite:///{views}/optuna.db", priors).reconcile(results, started)
+    if views is not None and is_rebuilt:
+        Studies(space, sqlite_url(views / "optuna.db"), priors).reconcile(results, started)
     where = destination(space, views or Path.cwd(), tracking_uri, Sweep(space).data_of)
     sync_mlflow(summary_of(space, results, started, priors), storage, where, live=is_live)
     print(f"{len(results)} results are in MLflow" + (" and in Optuna's database" if is_rebuilt else ""))
@@ -239,13 +245,15 @@ def sync(
 @app.command()
 def purge(directory: Sweep_, yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False) -> None:
     """Removes a sweep: trials, results, databases, report. MLflow servers keep what they have."""
-    from sweep.places import place, purge as remove
+    from sweep.places import check_pointed, place, purge as remove
     from sweep.summary import read_space
     from trainables.result import read_all
 
     here = place(directory)
     name, (results, started) = read_space(here.storage).name, read_all(here.storage)
-    if not yes:
+    if yes:
+        check_pointed(here)
+    else:
         question = f"Remove {name} in {here.storage.shown}: {len(results)} results and {len(started)} unfinished trials?"
         typer.confirm(question, abort=True)
     left = remove(here)
@@ -264,11 +272,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Exit code 0: done; 2: the user's mistake, in one line; 1: ours, with a traceback in the log."""
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.append(here)  # code of the user's is found where they work, and Ray's local workers take over the path
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(RedactedFormatter())
     try:
         sys.exit(app(args=arguments, prog_name="emm", standalone_mode=False) or 0)
     except (UserError, UsageError) as error:
         text = str(error) if isinstance(error, UserError) else error.format_message()
-        print(f"emm: error: {text}", file=sys.stderr)
+        print(f"emm: error: {redacted(text)}", file=sys.stderr)
         sys.exit(2)
     except typer.Abort:
         sys.exit(130)
@@ -277,5 +287,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(1)
     except Exception:  # the outermost frame: nothing below may end without a trace
         logging.getLogger("emm").exception("emm failed")
-        traceback.print_exc()
+        print(redacted(traceback.format_exc()), file=sys.stderr)
         sys.exit(1)

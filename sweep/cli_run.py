@@ -26,6 +26,7 @@ from sweep.options import (
     space_of,
 )
 from trainables.errors import TrialFailed, UserError
+from trainables.storage import RedactedFormatter
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -74,7 +75,7 @@ def run(
 ) -> None:
     """Finds the EMM of every configuration of a space: starts, resumes or extends the sweep in DIR."""
     from sweep.budget import Limits, parse_deadline
-    from sweep.places import new_place, remember
+    from sweep.places import check_views, create_private, new_place, remember
 
     here = new_place(out, storage)
     given = {"search.precision": precision, "search.target": target, "search.guard": guard or None}
@@ -83,7 +84,7 @@ def run(
     limits = Limits(budget_hours, parse_deadline(deadline) if deadline else None)
     from sweep.bisection import accept_bound
     from sweep.driver import Resources, Run, Sweep, check_sweep, start_ray
-    from sweep.lock import LEASE_SECONDS, Lock
+    from sweep.lock import Lock
     from sweep.retry import reopen_failed
 
     if early_accept:
@@ -96,13 +97,16 @@ def run(
     sweep = Sweep(chosen)
     sweep.load_data()
     check_sweep(here.storage, sweep)
-    with Lock(here.storage, patience=LEASE_SECONDS if address else 0.0):  # the head of a former cluster may be gone
+    check_views(here)
+    create_private(here)
+    with Lock(here.storage):
+        check_sweep(here.storage, sweep)  # another driver may have begun one meanwhile
         views = here.views or Path(tempfile.mkdtemp(prefix="emm-"))
         _log_to(None if here.views is None else views / "emm.log")
-        remember(here)
         for result in reopen_failed(here.storage, chosen, sweep.keys()) if retry_failed else ():
             print(f"tried again: {result.spec.name} N={result.spec.n} seed={result.spec.seed}, which failed: {result.cause}")
         one = Run(sweep, here.storage, views, resources, limits=limits)
+        remember(here, one.sweep_id)
         in_mlflow = _run(one, destination(chosen, views, tracking_uri, sweep.data_of), quiet)
         if not in_mlflow:
             print(f"MLflow lacks some of this sweep: emm sync {here.storage.shown} writes it")
@@ -324,10 +328,15 @@ def _check_machine(resources: "Resources") -> None:
 
 def _log_to(path: Path | None) -> None:
     """A file, or, where no directory stays, the log of the job."""
-    # only what is wrong: at level INFO fontTools alone tells 100 lines about every figure
-    how: dict[str, Any] = {"format": "%(asctime)s %(name)s %(levelname)s %(message)s", "level": logging.WARNING, "force": True}
     if path is None:
-        logging.basicConfig(stream=sys.stderr, **how)
+        _log_by(logging.StreamHandler(sys.stderr))
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    logging.basicConfig(filename=path, **how)
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600))
+    _log_by(logging.FileHandler(path))
+
+
+def _log_by(handler: logging.Handler) -> None:
+    # only what is wrong: at level INFO fontTools alone tells 100 lines about every figure
+    handler.setFormatter(RedactedFormatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)

@@ -55,14 +55,28 @@ def prepare_environment() -> None:
         os.environ.setdefault(name, value)
 
 
+def sqlite_url(path: Path) -> str:
+    """SQLAlchemy's URL of a database in a file, whatever its name. Raises UserError for a name that this SQLAlchemy can't
+    express: before 2.1 one with a question mark."""
+    from sqlalchemy import URL, make_url
+
+    url = URL.create("sqlite", database=str(path.absolute())).render_as_string(hide_password=False)
+    if make_url(url).database != str(path.absolute()):
+        raise UserError(f"{path.parent}: a database can't be opened there; choose a directory without ? in its path")
+    # of what follows sqlite:/// MLflow makes the parents, without unquoting them
+    return url.replace("sqlite:", "sqlite+pysqlite:", 1) if "%" in url else url
+
+
 def local_tracking(directory: Path) -> tuple[str, str]:
     """Tracking URI and place of the artifacts of a local sweep."""
-    return f"sqlite:///{directory.absolute() / DATABASE}", str(directory.absolute() / ARTIFACTS)
+    artifacts = directory.absolute() / ARTIFACTS
+    # MLflow unquotes paths as well, so that one with a % must be a URI; others stay as earlier versions wrote them
+    return sqlite_url(directory / DATABASE), artifacts.as_uri() if "%" in str(artifacts) else str(artifacts)
 
 
 def sweep_key(space: SearchSpace, storage: Storage) -> str:
     """Identity of a sweep on an MLflow server; credentials in the URL of its storage are no part of it."""
-    return key_of({"space": space.name, "storage": storage.root if storage.is_local else storage.shown})
+    return key_of({"space": space.name, "storage": storage.identity})
 
 
 def views(space: SearchSpace, key: str) -> dict[str, str]:

@@ -95,6 +95,27 @@ def destination(sweep: Sweep, images: Any = "pairs") -> Destination:
     return Destination(*local_tracking(Path(sweep.storage.root)), images, lambda name: DIGITS)
 
 
+@pytest.mark.parametrize("name", ["what?", "a%20b", "a#b"])
+def test_a_local_mlflow_is_in_its_directory_whatever_that_is_called(tmp_path: Path, blank: Path, name: str) -> None:
+    directory = tmp_path / name
+    directory.mkdir()
+    (directory / DATABASE).write_bytes(blank.read_bytes())
+    sweep = new_sweep(directory)
+    view = View(SPACE, sweep.storage, destination(sweep))
+    view.client.log_text(view.runs[view._sweep()].info.run_id, "text", "file.txt")
+    assert [path.relative_to(directory).parts[0] for path in tmp_path.rglob("file.txt")] == ["artifacts"]
+    assert list(tmp_path.iterdir()) == [directory]
+
+
+def test_no_credentials_of_a_storage_are_in_a_tag(empty: Sweep, tmp_path: Path) -> None:
+    url = f"memory://AKIA:hush@bucket/{tmp_path.name}?token=hush"
+    where = destination(empty)
+    View(SPACE, Storage(url), where).sync(empty.summary, live=False)
+    tags = [run.data.tags for run in runs(where).values()]
+    assert {tag["emm.storage"] for tag in tags if "emm.storage" in tag} == {Storage(url).shown}
+    assert "hush" not in str(tags)
+
+
 def track(sweep: Sweep, where: Destination) -> Tracker:
     return Tracker(sweep.summary, lambda name: {s.name: s for s in sweep.summary.studies}[name].verdict, sweep.storage, where)
 
