@@ -25,6 +25,7 @@ from trainables.errors import TrialFailed, UserError
 from trainables.memorization import Neighbours
 from trainables.result import Result, read_all, read_result, trial_directory
 from trainables.storage import Storage
+from trainables.trainable import EmmTrainable, data_key
 from trainables.trainer import Trainer
 from trainables.trial import Trial
 
@@ -513,6 +514,28 @@ def test_a_network_that_cannot_be_built_is_a_failure(sweep, monkeypatch, quiet, 
     result = read_all(sweep)[0][0]
     assert cause in result.cause
     assert result.images_trained == 0
+
+
+def test_a_worker_is_told_that_a_trial_could_not_be_built(sweep, monkeypatch, quiet):
+    """Also where an earlier measurement of it is complete, which stays; and one that needs no building is not told so."""
+    finish(start(sweep))
+    (before,) = read_all(sweep)[0]
+    monkeypatch.setattr(trainer_module, "build_denoiser", None)
+    assert worker(sweep, SPEC)._advance()["state"] == "complete"
+    again = worker(sweep, with_fields(SPEC, {"measurement.n_samples": SPEC.measurement.n_samples + 1}))
+    with pytest.raises(TrialFailed, match="could not be built"):
+        again._advance()
+    assert not again.trial.is_built
+    assert not again.trial.result.complete
+    assert read_all(sweep)[0] == [before]
+
+
+def worker(sweep, spec):
+    """What Ray makes, without Ray."""
+    made = object.__new__(EmmTrainable)
+    made.data, made.storage, made.trial, made.note = {data_key(spec.configuration.data): DATA}, sweep, None, {}
+    made._begin({"spec": spec.model_dump_json()})
+    return made
 
 
 def test_more_images_than_there_are_is_the_users_mistake(sweep):

@@ -79,7 +79,7 @@ class EmmTrainable(tune.Trainable):
         try:
             if self.trial is None:
                 self.trial = Trial(self.spec, self.data[data_key(self.spec.configuration.data)], self.storage, choose_device())
-                if self.trial.result not in (None, self.trial.earlier):
+                if not self.trial.is_built:
                     raise TrialFailed("it could not be built")
             report = self.trial.step()
             self.failing_since, self.pause = None, 1.0

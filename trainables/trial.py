@@ -5,7 +5,7 @@ import os
 import platform
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -57,6 +57,7 @@ class Trial:
         self.earlier = earlier = read_result(self.storage)
         measured = earlier is not None and earlier.measurement_key == self.started.measurement_key
         self.result = earlier if measured else None
+        self.is_built = True  # False: it could not be, which `result` records
         self.curve: list[Snapshot] = []
         self.best: tuple[int, Any] | None = None  # snapshot number, what the trainer samples with
         self.measured: list[tuple[torch.Tensor, Neighbours]] = []  # images of the final measurement, by batch
@@ -71,11 +72,17 @@ class Trial:
         self.storage.delete_parts()
         self.storage.write(STARTED, self.started.model_dump_json(indent=1).encode())
         self.subset = Subset(self.spec, self.data, self.device)
-        with suppress(TrialFailed), self._recording_failure():
-            subset, spec = self.subset, self.spec
-            with _not_the_storage():
-                self.trainer = build_trainer(spec.configuration, subset.images, subset.label_tensor, spec.seed, self.device)
-            self._go_on(earlier)
+        try:
+            with self._recording_failure():
+                self._build(earlier)
+        except TrialFailed:
+            self.is_built = False
+
+    def _build(self, earlier: Result | None) -> None:
+        subset, spec = self.subset, self.spec
+        with _not_the_storage():
+            self.trainer = build_trainer(spec.configuration, subset.images, subset.label_tensor, spec.seed, self.device)
+        self._go_on(earlier)
 
     def _go_on(self, earlier: Result | None) -> None:
         """From a finished trial's weights if only the number of final samples differs, else from the newest checkpoint."""
