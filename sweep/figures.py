@@ -109,7 +109,8 @@ def sweep_figure(summary: SweepSummary) -> Figure:
     search = summary.space.search
     low, high = (min(known) / 1.3, max(known) * 1.3) if known else (search.n_low, search.n_high)
     if values:
-        axes.set(yscale="log", ylim=(low, high), ylabel="EMM", xlabel=short(next(iter(studies[0].factors))))
+        axes.set(yscale="log", ylim=(low, high), ylabel="EMM")
+        axes.set_xlabel(short(next(iter(studies[0].factors))), parse_math=False)
         margin = (max(values) - min(values)) * 0.1
         axes.set_xlim(min(values) - margin, max(values) + margin)
         if len(values) <= 8:

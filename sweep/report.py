@@ -23,6 +23,7 @@ from rich.text import Text
 
 from sweep.cautions import cautions, data_sets
 from sweep.charts import figures_of, name_of
+from sweep.escapes import cell
 from sweep.figures import as_pdf, as_png
 from sweep.finals import final_lines
 from sweep.gallery import Pictures, gallery_figure
@@ -268,7 +269,9 @@ def _csv(summary: SweepSummary) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, CSV, restval="", extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
-    writer.writerows({"configuration": name, **trial} for name, trial in _trials(summary))
+    for name, trial in _trials(summary):
+        texts = {"configuration": cell(name), "cause": cell(trial.get("cause") or "")}
+        writer.writerow({**trial, **texts})
     return text.getvalue()
 
 

@@ -465,3 +465,21 @@ def test_figures_leave_no_setting_behind(real: SweepSummary) -> None:
     assert as_png(figure) == as_png(figure)
     assert as_pdf(figure) == as_pdf(figure)
     assert dict(matplotlib.rcParams) == before
+
+
+def test_names_and_causes_are_no_formulas_of_a_spreadsheet(tmp_path: Path) -> None:
+    cause = "=HYPERLINK(1)"
+    options, verdict = Options(8, 256), Verdict("unresolved", 61.0, 30.0, 120.0, 0.4, "none", 2)
+    study = StudySummary("-2+3", {}, verdict, options, [failure("-2+3", 8, 0, cause), trial("-2+3", 16, 1)], [])
+    write_report(SweepSummary("s", SPACE, [study]), tmp_path)
+    rows = list(csv.DictReader((tmp_path / "trials.csv").read_text().splitlines()))
+    assert [(row["configuration"], row["cause"], row["n"]) for row in rows] == [
+        ("'-2+3", f"'{cause}", "8"),
+        ("'-2+3", "", "16"),
+    ]
+
+
+def test_a_factor_is_no_mathematics() -> None:
+    options, verdict = Options(8, 256), Verdict("unresolved", 61.0, 30.0, 120.0, 0.4, "none", 2)
+    studies = [StudySummary(f"{n}", {r"$\frac$": n}, verdict, options, [trial(f"{n}", 8, 0)], []) for n in (1, 2)]
+    assert as_png(sweep_figure(SweepSummary("s", SPACE, studies)))
