@@ -48,9 +48,9 @@ def destination(space: "SearchSpace", views: Path, uri: str | None, data_of: "Ca
 
 
 def console(quiet: bool = False) -> "Console":
-    from rich.console import Console
+    from sweep.terminal import VisibleConsole
 
-    return Console(quiet=quiet, width=None if sys.stdout.isatty() else 120)
+    return VisibleConsole(quiet=quiet, width=None if sys.stdout.isatty() else 120)
 
 
 def shown(path: Path) -> str:

@@ -2,16 +2,19 @@
 
 import time
 from collections import Counter
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Any
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
 from sweep.bisection import Options, Verdict
+from sweep.escapes import visible
 from sweep.studies import Studies
 from sweep.wording import belief_text, emm_text, interval_text
 from trainables.memorization import r_mem_interval
@@ -22,15 +25,26 @@ AROUND = 6  # lines of a live view beside those of studies and trials
 COLUMNS = ("configuration", "trials", "EMM", "95 % interval", "state")
 
 
+class VisibleConsole(Console):
+    """Shows control characters in texts, whoever wrote them; its own (colours, the cursor) are no texts."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for text, style, control in super().render(renderable, options):
+            yield Segment(text if control else visible(text), style, control)
+
+
 class Terminal:
-    """A listener of the searcher. On a terminal the view stays at the bottom; elsewhere lines come now and then."""
+    """A listener of the searcher. On a terminal the view stays at the bottom; elsewhere lines come now and then.
+
+    A thread of rich's draws while Tune's thread tells what happens: what it reads is replaced here, never changed.
+    """
 
     def __init__(self, studies: Studies, console: Console) -> None:
         self.studies, self.console = studies, console
         self.verdicts = {name: studies.verdict(name) for name in studies.configurations}
+        self.options = {name: studies.options(name) for name in studies.configurations}
         self.running: dict[str, tuple[TrialRecord, dict[str, Any]]] = {}  # by training key
         self.failed = 0
-        # a thread of rich draws: it sees what is kept here, and never asks the studies
         self.live = Live(console=console, get_renderable=self.view, refresh_per_second=2) if console.is_terminal else None
         self.printed_at = time.monotonic()
         self.notes: set[str] = set()  # that were printed
@@ -47,10 +61,10 @@ class Terminal:
     # ------------------------------------------------------------ what happens
 
     def trial_started(self, record: TrialRecord) -> None:
-        self.running[record.training_key] = record, {}
+        self.running = {**self.running, record.training_key: (record, {})}
 
     def trial_progress(self, record: TrialRecord, report: dict[str, Any]) -> None:
-        self.running[record.training_key] = record, report
+        self.running = {**self.running, record.training_key: (record, report)}
         if (note := report.get("note")) and note not in self.notes:
             self.notes.add(note)
             self._print(f"note: {note}")
@@ -60,13 +74,18 @@ class Terminal:
 
     def trial_finished(self, result: Result) -> None:
         name = result.spec.name
-        self.running.pop(result.training_key, None)
+        self._end(result)
         self.failed += not result.complete
-        self.verdicts[name] = self.studies.verdict(name)
-        self._print(finished_line(result, self.verdicts[name], self.studies.options(name)))
+        self.verdicts = {**self.verdicts, name: self.studies.verdict(name)}
+        self.options = {**self.options, name: self.studies.options(name)}
+        self._print(finished_line(result, self.verdicts[name], self.options[name]))
 
     def trial_stopped(self, record: TrialRecord) -> None:
-        self.running.pop(record.training_key, None)
+        self._end(record)
+
+    def _end(self, record: TrialRecord) -> None:
+        key = record.training_key
+        self.running = {other: trial for other, trial in self.running.items() if other != key}
 
     # ------------------------------------------------------------ how it is shown
 
@@ -95,7 +114,7 @@ class Terminal:
         return grid
 
     def _study(self, name: str) -> list[Text]:
-        verdict, options = self.verdicts[name], self.studies.options(name)
+        verdict, options = self.verdicts[name], self.options[name]
         words = name, str(verdict.n_trials), emm_text(verdict, options), interval_text(verdict), self._state(name)
         return [Text(word, overflow="ellipsis", style="" if verdict.state == "searching" else "dim") for word in words]
 
@@ -119,7 +138,7 @@ class Terminal:
         verdict = self.verdicts[name]
         running = [trial for trial in self.running.values() if trial[0].spec.name == name]
         doing = ", ".join(f"N={record.spec.n} {_progress(report)}" for record, report in running) or self._state(name)
-        return f"{name}  {verdict.n_trials} trials  {belief_text(verdict, self.studies.options(name))}  {doing}"
+        return f"{name}  {verdict.n_trials} trials  {belief_text(verdict, self.options[name])}  {doing}"
 
     def _print(self, *lines: str) -> None:
         for line in lines:

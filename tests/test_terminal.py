@@ -7,6 +7,7 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -101,6 +102,36 @@ def test_a_log_gets_lines_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
     assert head == "2 studies: 1 waiting, 1 searching"
     assert line == f"width=16  0 trials  EMM - [-]  N={record.spec.n} training 50%, 30 s left"
     assert "\x1b" not in screen.printed
+
+
+def test_a_thread_draws_while_trials_come_and_go() -> None:
+    screen = Screen()
+    records = [screen.start("width=8"), *(screen.start("width=16") for _ in range(20))]
+    broken, done = list[Exception](), threading.Event()
+
+    def draw() -> None:
+        try:
+            while not done.is_set():
+                screen.terminal.line("width=8")
+                screen.terminal.headline()
+        except RuntimeError as error:
+            broken.append(error)
+
+    interval, thread = sys.getswitchinterval(), threading.Thread(target=draw)
+    sys.setswitchinterval(1e-6)
+    thread.start()
+    try:
+        for _ in range(1000):
+            for record in records:
+                screen.terminal.trial_stopped(record)
+                screen.terminal.trial_started(record)
+            if broken:
+                break
+    finally:
+        done.set()
+        thread.join()
+        sys.setswitchinterval(interval)
+    assert broken == []
 
 
 @pytest.mark.slow
