@@ -14,6 +14,7 @@ import typer
 
 from sweep import cli_run
 from sweep.audit import audit
+from sweep.escapes import say, visible
 from sweep.options import AsJson, Settings, SpaceName, Sweep_, console, destination, space_of
 from trainables.errors import TrialFailed, UserError
 from trainables.storage import RedactedFormatter, redacted
@@ -219,10 +220,14 @@ def sync(
     from sweep.places import check_writable, place
     from sweep.pooling import FrozenPriors
     from sweep.studies import Studies
-    from sweep.summary import read_keys, read_space, read_trials, summary_of
+    from sweep.summary import read_finals, read_keys, read_space, read_trials, summary_of
     from sweep.tracking import sync as sync_mlflow
-    from sweep.ui import sqlite_url
+    from sweep.ui import check_tracking, sqlite_url, why_unreachable
 
+    if tracking_uri:
+        check_tracking(tracking_uri)
+        if reason := why_unreachable(tracking_uri):
+            raise UserError(f"--tracking-uri {redacted(tracking_uri)}: no MLflow can be reached there ({reason})")
     here = place(directory)
     storage, views = here.storage, here.views
     space = read_space(storage)
@@ -238,7 +243,8 @@ def sync(
     if views is not None and is_rebuilt:
         Studies(space, sqlite_url(views / "optuna.db"), priors).reconcile(results, started)
     where = destination(space, views or Path.cwd(), tracking_uri, Sweep(space).data_of)
-    sync_mlflow(summary_of(space, results, started, priors), storage, where, live=is_live)
+    summary = summary_of(space, results, started, priors, read_finals(storage))
+    sync_mlflow(summary, storage, where, live=is_live)
     print(f"{len(results)} results are in MLflow" + (" and in Optuna's database" if is_rebuilt else ""))
 
 
@@ -255,7 +261,7 @@ def purge(directory: Sweep_, yes: Annotated[bool, typer.Option("--yes", help="Do
         check_pointed(here)
     else:
         question = f"Remove {name} in {here.storage.shown}: {len(results)} results and {len(started)} unfinished trials?"
-        typer.confirm(question, abort=True)
+        typer.confirm(visible(question), abort=True)
     left = remove(here)
     print(f"removed: {here.storage.shown}" + (f"; not of the sweep, and kept: {', '.join(left)}" if left else ""))
 
@@ -278,14 +284,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(app(args=arguments, prog_name="emm", standalone_mode=False) or 0)
     except (UserError, UsageError) as error:
         text = str(error) if isinstance(error, UserError) else error.format_message()
-        print(f"emm: error: {redacted(text)}", file=sys.stderr)
+        say(f"emm: error: {redacted(' '.join(text.splitlines()))}", file=sys.stderr)
         sys.exit(2)
     except typer.Abort:
         sys.exit(130)
     except TrialFailed as error:
-        print(f"emm: the trial failed: {error}", file=sys.stderr)
+        say(f"emm: the trial failed: {error}", file=sys.stderr)
         sys.exit(1)
     except Exception:  # the outermost frame: nothing below may end without a trace
         logging.getLogger("emm").exception("emm failed")
-        print(redacted(traceback.format_exc()), file=sys.stderr)
+        say(redacted(traceback.format_exc()), end="", file=sys.stderr)
         sys.exit(1)

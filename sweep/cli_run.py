@@ -2,11 +2,15 @@
 
 import logging
 import os
+import shlex
 import signal
 import sys
 import tempfile
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
@@ -32,6 +36,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from sweep.driver import Resources, Run
+    from sweep.places import Place
     from sweep.tracking import Destination
 
 
@@ -76,12 +81,22 @@ def run(
     """Finds the EMM of every configuration of a space: starts, resumes or extends the sweep in DIR."""
     from sweep.budget import Limits, parse_deadline
     from sweep.places import check_views, create_private, new_place, remember
+    from sweep.ui import check_tracking, why_unreachable
+    from trainables.storage import redacted
 
+    if tracking_uri:
+        check_tracking(tracking_uri)
     here = new_place(out, storage)
     given = {"search.precision": precision, "search.target": target, "search.guard": guard or None}
     given |= {"search.replicates": replicates, "search.final_samples": final_samples}
     chosen = space_of(space, settings, **given)
     limits = Limits(budget_hours, parse_deadline(deadline) if deadline else None)
+    if tracking_uri and (reason := why_unreachable(tracking_uri)):
+        print(
+            f"warning: no MLflow can be reached at {redacted(tracking_uri)} ({reason}); the sweep goes on without it",
+            file=sys.stderr,
+            flush=True,
+        )
     from sweep.bisection import accept_bound
     from sweep.driver import Resources, Run, Sweep, check_sweep, start_ray
     from sweep.lock import Lock
@@ -99,18 +114,20 @@ def run(
     check_sweep(here.storage, sweep)
     check_views(here)
     create_private(here)
-    with Lock(here.storage):
+    with Lock(here.storage), _views(here) as views:
         check_sweep(here.storage, sweep)  # another driver may have begun one meanwhile
-        views = here.views or Path(tempfile.mkdtemp(prefix="emm-"))
         _log_to(None if here.views is None else views / "emm.log")
         for result in reopen_failed(here.storage, chosen, sweep.keys()) if retry_failed else ():
             print(f"tried again: {result.spec.name} N={result.spec.n} seed={result.spec.seed}, which failed: {result.cause}")
         one = Run(sweep, here.storage, views, resources, limits=limits)
         remember(here, one.sweep_id)
-        in_mlflow = _run(one, destination(chosen, views, tracking_uri, sweep.data_of), quiet)
+        is_tracked = here.views is not None or tracking_uri is not None
+        where = destination(chosen, views, tracking_uri, sweep.data_of) if is_tracked else None
+        in_mlflow = _run(one, where, quiet, None if here.views is None else views / "report")
         if not in_mlflow:
-            print(f"MLflow lacks some of this sweep: emm sync {here.storage.shown} writes it")
-        elif tracking_uri is None and here.views is not None:
+            lacks = "some of this sweep" if where else "this sweep"
+            print(f"MLflow lacks {lacks}: {_sync_command(here, tracking_uri)} writes it")
+        elif tracking_uri is None:
             print(f"compare in MLflow: emm ui {shown(views)}")
     if one.ended and _is_open(one):
         print(one.ended)
@@ -119,8 +136,32 @@ def run(
         raise typer.Exit(130)
 
 
-def _run(one: "Run", where: "Destination", quiet: bool) -> bool:
-    """Runs a sweep to its report; returns whether MLflow holds all of it."""
+@contextmanager
+def _views(here: "Place") -> Iterator[Path]:
+    """The directory of Optuna's database and Tune's files; if the sweep has none, a temporary one."""
+    if here.views is not None:
+        yield here.views
+        return
+    with tempfile.TemporaryDirectory(prefix="emm-", ignore_cleanup_errors=True) as directory:
+        yield Path(directory)
+
+
+def _sync_command(here: "Place", tracking_uri: str | None) -> str:
+    """The command that writes what this very MLflow lacks; credentials left out."""
+    from trainables.storage import redacted
+
+    kept = here.storage.shown if here.views is None else shown(here.views)
+    command = ["emm", "sync", kept]
+    if tracking_uri or here.views is None:
+        command += ["--tracking-uri", redacted(tracking_uri or "http://HOST:PORT")]
+    return shlex.join(command)
+
+
+def _run(one: "Run", where: "Destination | None", quiet: bool, report: Path | None) -> bool:
+    """Runs a sweep to its table, and to its report if there is a directory for it.
+
+    Returns whether MLflow holds all of it.
+    """
     from sweep.gallery import pictures_of
     from sweep.report import print_table, write_report
     from sweep.tracking import make_up
@@ -133,11 +174,17 @@ def _run(one: "Run", where: "Destination", quiet: bool) -> bool:
             )
     for note in dict.fromkeys(note for data in one.sweep.data.values() for note in data.notes):
         terminal.print(f"note: {note}", markup=False, highlight=False)
-    in_mlflow = _fit(one, where, console(quiet)) if _is_open(one) else make_up(one.summary(), one.storage, where)
+    if _is_open(one):
+        in_mlflow = _fit(one, where, console(quiet))
+    else:
+        in_mlflow = where is not None and make_up(one.summary(), one.storage, where)
     summary = one.summary()
     print_table(summary, terminal)
-    page = write_report(summary, one.views / "report", pictures_of(summary.space, one.storage))
-    terminal.print(f"report: {shown(page)}", soft_wrap=True, highlight=False)
+    if report is None:
+        page = f"emm report {shlex.quote(one.storage.shown)} writes it"
+    else:
+        page = shown(write_report(summary, report, pictures_of(summary.space, one.storage)))
+    terminal.print(f"report: {page}", soft_wrap=True, highlight=False)
     return in_mlflow
 
 
@@ -147,7 +194,7 @@ def _is_open(one: "Run") -> bool:
     return not one.is_decided or bool(missing_finals(one.summary()))
 
 
-def _fit(one: "Run", where: "Destination", console: "Console") -> bool:
+def _fit(one: "Run", where: "Destination | None", console: "Console") -> bool:
     """Until every study has a verdict, or the budget, the deadline or a signal ends it. After a SIGTERM there are seconds.
 
     Returns whether MLflow holds all of it.
@@ -171,18 +218,19 @@ def _fit(one: "Run", where: "Destination", console: "Console") -> bool:
 
     start_ray(one.resources)
     signal.signal(signal.SIGTERM, end)  # after Ray has set its own
-    tracker = Tracker(one.summary(), one.studies.verdict, one.storage, where)
+    tell = partial(console.print, markup=False, highlight=False, soft_wrap=True)
+    tracker = Tracker(one.summary(), one.studies.verdict, one.storage, where, tell) if where else None
     try:
         with Terminal(one.studies, console) as terminal:
             if not one.is_decided:
-                one.fit([terminal, tracker])
+                one.fit([terminal, tracker] if tracker else [terminal])
         if one.is_decided:
             for result, final in measure_finals(one):
                 console.print(final_line(result, final), highlight=False)
     finally:
         try:
             how: dict[str, Any] = {"timeout": 1.0} if one.ended == SIGTERM else {"final": one.summary()}
-            written = tracker.close(**how)
+            written = tracker is not None and tracker.close(**how)
         finally:
             ray.shutdown()
     if one.ended == SIGTERM:
@@ -258,6 +306,7 @@ def submit(
     """
     from sweep.budget import with_zone
     from sweep.cluster import Jobs
+    from sweep.ui import check_tracking
     from trainables.storage import redacted
 
     asked = _arguments_of_run([*context.args, "--storage", storage, "--address", "auto"])
@@ -267,6 +316,8 @@ def submit(
         raise UserError(f"--code {code}: no such directory")
     if (uri := asked["tracking_uri"]) and redacted(uri) != uri:
         raise UserError(f"--tracking-uri {redacted(uri)}: everybody may read a job's command; give the nodes the credentials")
+    if uri:
+        check_tracking(uri)
     arguments = [*context.args]
     if asked["deadline"] and (deadline := with_zone(asked["deadline"])) != asked["deadline"]:
         arguments += ["--deadline", deadline]  # the last one counts

@@ -5,13 +5,15 @@ is found by its tag `emm.key` before it is created, and only what differs is wri
 after a restart, after an error, into an empty database. `View` writes and raises; `Tracker` writes in a thread, best effort.
 """
 
+import json
 import logging
 import math
 import queue
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -22,6 +24,7 @@ from search_spaces.space import SearchSpace
 from sweep import ui
 from sweep.bisection import Verdict
 from sweep.charts import Figures, overview_figures, study_figures
+from sweep.escapes import cut, mlflow_key, visible
 from sweep.figures import as_pdf, as_png
 from sweep.gallery import Pictures, gallery_figure, measured
 from sweep.summary import StudySummary, SweepSummary, read_keys
@@ -29,7 +32,7 @@ from trainables.config import key_of
 from trainables.datasets import ImageData
 from trainables.errors import UserError
 from trainables.result import Result, Snapshot, TrialRecord
-from trainables.storage import Storage
+from trainables.storage import Storage, redacted
 
 if TYPE_CHECKING:  # importing mlflow takes seconds: only the thread that writes does it
     from mlflow.entities import Run
@@ -40,6 +43,9 @@ NOTE = "mlflow.note.content"  # the description on the page of a run, in Markdow
 MAX_FAILURES, PAUSE_SECONDS = 3, 60.0  # so many failures in a row, and nothing is tried for so long
 
 DPI = 120  # of the gallery: a wider one would push MLflow's columns aside
+# characters of the name of a run, of values of parameters and tags; entries of a batch
+MAX_NAME, MAX_PARAM, MAX_TAG, MAX_BATCH = 250, 6000, 8000, 100
+MAX_NAMED = 5  # of what MLflow has refused
 HARDWARE = ("device", "name", "threads", "host")  # tags of a trial: what it ran on
 
 NOTHING: Mapping[str, Any] = {}
@@ -62,7 +68,7 @@ class Destination:
 def sync(summary: SweepSummary, storage: Storage, destination: Destination, live: bool = False) -> None:
     """Makes MLflow agree with the results; doing it again changes nothing. `live`: whether a driver is at work meanwhile.
 
-    Raises UserError if MLflow can't be reached or refuses.
+    Raises UserError if MLflow can't be reached, or, when all the rest is written, if it has refused some of it.
     """
     ui.prepare_environment()
     from mlflow.exceptions import MlflowException
@@ -70,7 +76,8 @@ def sync(summary: SweepSummary, storage: Storage, destination: Destination, live
     try:
         View(summary.space, storage, destination).sync(summary, live)
     except MlflowException as error:
-        raise UserError(f"MLflow at {destination.uri}: {ui.one_line(error)}") from error
+        uri = destination.uri
+        raise UserError(f"MLflow at {redacted(uri)}: {ui.one_line(error, uri)}") from error
 
 
 def make_up(summary: SweepSummary, storage: Storage, destination: Destination) -> bool:
@@ -78,7 +85,7 @@ def make_up(summary: SweepSummary, storage: Storage, destination: Destination) -
     try:
         sync(summary, storage, destination)
     except Exception as error:  # noqa: BLE001  whatever it is, a sweep has its answer without MLflow
-        log.warning("MLflow: %s", ui.one_line(error))
+        log.warning("MLflow: %s", ui.one_line(error, destination.uri))
         return False
     return True
 
@@ -86,14 +93,20 @@ def make_up(summary: SweepSummary, storage: Storage, destination: Destination) -
 class Tracker:
     """Tells MLflow what happens in a sweep: a listener of the searcher. Nothing here blocks or raises.
 
-    `verdict` gives the live verdict of a study by its name. An error is logged once per kind; after some in a row nothing is
-    tried for a while. What was missed is made up for by `close`, by the next run, or by `emm sync`.
+    `verdict` gives the live verdict of a study by its name. An error is logged, and told to `tell`, once per kind; after
+    some in a row nothing is tried for a while. What was missed is made up for by `close`, by the next run, or by `emm sync`.
     """
 
     def __init__(
-        self, summary: SweepSummary, verdict: Callable[[str], Verdict], storage: Storage, destination: Destination
+        self,
+        summary: SweepSummary,
+        verdict: Callable[[str], Verdict],
+        storage: Storage,
+        destination: Destination,
+        tell: Callable[[str], None] | None = None,
     ) -> None:
         self.missed = 0
+        self._uri, self._tell = destination.uri, tell
         self._final: SweepSummary | None = None
         self._summary, self._verdict = summary, verdict
         self._studies = {study.name: study for study in summary.studies}
@@ -179,7 +192,10 @@ class Tracker:
                 self._paused_until = time.monotonic() + PAUSE_SECONDS
             if type(error) not in self._logged:
                 self._logged.add(type(error))
-                log.warning("MLflow: %s", ui.one_line(error))
+                reason = ui.one_line(error, self._uri)
+                log.warning("MLflow: %s", reason)
+                if self._tell:
+                    self._tell(f"note: MLflow: {reason}; the sweep goes on without it")
             return False
         self._failures = 0
         return True
@@ -212,14 +228,44 @@ class View:
         return str(found.experiment_id)
 
     def sync(self, summary: SweepSummary, live: bool) -> None:
-        """Everything that the storage holds. `live`: a driver is at work; without one, what is not finished is "killed"."""
-        unfinished = "RUNNING" if live else "KILLED"
+        """Everything that the storage holds. `live`: a driver is at work; without one, what is not finished is "killed".
+
+        What MLflow refuses, and what can't be read, is left out and named at the end, by a UserError.
+        """
+        refused: list[str] = []
         for study in summary.studies:
-            self.study_updated(study, live)
-            for result in study.results:
-                self.trial_finished(result)
-            for record in study.running:
-                self.trial_status(record, unfinished)
+            with self._apart(study.name, refused):
+                self.study_updated(study, live)
+            for record in (*study.results, *study.running):
+                with self._apart(f"{record.spec.name} N={record.spec.n} seed={record.spec.seed}", refused):
+                    self._sync_trial(record, study, live)
+        with self._apart(summary.name, refused):
+            self._sync_sweep(summary, live)
+        if refused:
+            more = f" and {len(refused) - MAX_NAMED} more" if len(refused) > MAX_NAMED else ""
+            raise UserError(f"MLflow lacks {'; '.join(refused[:MAX_NAMED])}{more}; all the rest is written")
+
+    @contextmanager
+    def _apart(self, name: str, refused: list[str]) -> Iterator[None]:
+        """What fails in the block costs only itself, while MLflow answers; else its error is raised."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001  MLflow's refusals, damaged files, figures that can't be drawn
+            self.client.get_experiment(self.experiment)
+            reason = ui.one_line(error, self.destination.uri)
+            log.warning("MLflow: %s: %s", visible(name), reason)
+            refused.append(f"{cut(name, 100)} ({reason})")
+
+    def _sync_trial(self, record: TrialRecord, study: StudySummary, live: bool) -> None:
+        if not isinstance(record, Result):
+            self.trial_status(record, "RUNNING" if live else "KILLED")
+            return
+        self.trial_finished(record)
+        if final := study.finals.get(record.training_key):
+            self._log(self._trial(record), ui.final_numbers(final))
+
+    def _sync_sweep(self, summary: SweepSummary, live: bool) -> None:
+        unfinished = "RUNNING" if live else "KILLED"
         key, decided = self._sweep(), sum(study.verdict.state != "searching" for study in summary.studies)
         images_trained = sum(study.images_trained for study in summary.studies)
         self._log(key, {"studies": len(summary.studies), "studies_decided": decided, "images_trained": images_trained})
@@ -336,11 +382,12 @@ class View:
 
     def _trial(self, record: TrialRecord, begin: float | None = None) -> str:
         spec = record.spec
-        title = f"{spec.name} N={spec.n} seed={spec.seed}"
         tags = {"emm.study": spec.name, "emm.training_key": record.training_key}
         key = key_of({"sweep": self.key, "trial": record.training_key})
-        self._open(key, "trial", title, tags, self._study(spec.name), begin)
-        self._log(key, params={**self.factors[spec.name], **ui.parameters(record)}, tags={**tags, "mlflow.runName": title})
+        end = f" N={spec.n} seed={spec.seed}"
+        name = f"{cut(spec.name, MAX_NAME - len(end))}{end}"
+        self._open(key, "trial", name, tags, self._study(spec.name), begin)
+        self._log(key, params={**self.factors[spec.name], **ui.parameters(record)}, tags={**tags, "mlflow.runName": name})
         if not (inputs := self.runs[key].inputs) or not inputs.dataset_inputs:
             self.client.log_inputs(self.runs[key].info.run_id, [ui.data_set(record)])
             self._reread(key)
@@ -350,12 +397,13 @@ class View:
         self, key: str, level: str, name: str, tags: Mapping[str, str], parent: str | None = None, begin: float | None = None
     ) -> str:
         if key not in self.runs:
-            tags = {"emm.level": level, "emm.key": key, "emm.sweep": self.key, **tags}
+            tags = {"emm.level": level, "emm.key": key, "emm.sweep": self.key, **_cut(tags, MAX_TAG)}
             if parent:
                 tags["mlflow.parentRunId"] = self.runs[parent].info.run_id
             found = self._find("emm.key", key)  # another process may have made it meanwhile
             start = round(1000 * (begin or time.time()))
-            self.runs[key] = found[0] if found else self.client.create_run(self.experiment, start, tags, name)
+            shown = cut(visible(name), MAX_NAME)
+            self.runs[key] = found[0] if found else self.client.create_run(self.experiment, start, tags, shown)
         return key
 
     def _find(self, tag: str, value: str) -> "list[Run]":
@@ -371,20 +419,27 @@ class View:
         at: float | None = None,
     ) -> None:
         """Writes what differs from what the run holds. A metric that is None now and was a number becomes NaN; parameters
-        can't be changed once they are written."""
+        can't be changed once they are written. All texts are made such that MLflow takes them; a parameter's own name, if it
+        does not, stands in a tag."""
+        keys = {name: mlflow_key(name) for name in params}
+        if renamed := {key: name for name, key in keys.items() if key != name}:
+            tags = {**tags, "emm.renamed": json.dumps(renamed, ensure_ascii=False)}
+        params = _cut({keys[name]: value for name, value in params.items()}, MAX_PARAM)
+        tags = _cut(tags, MAX_TAG)
         run, now = self.runs[key], round(1000 * (at or time.time()))
         old = run.data.metrics
         numbers = {name: math.nan if value is None else value for name, value in metrics.items()}
         # as text NaN equals NaN, and 1 is 1.0
         changed = {name: value for name, value in numbers.items() if str(float(value)) != str(old.get(name, math.nan))}
-        new_params = {name: value for name, value in params.items() if name not in run.data.params}
+        new_params = [self.entities.Param(*one) for one in params.items() if one[0] not in run.data.params]
         new_tags = {name: value for name, value in tags.items() if run.data.tags.get(name) != value}
         if changed or new_params or new_tags:
+            for start in range(0, len(new_params), MAX_BATCH):
+                self.client.log_batch(run.info.run_id, params=new_params[start : start + MAX_BATCH])
             self.client.log_batch(
                 run.info.run_id,
                 [self.entities.Metric(name, value, now, step) for name, value in changed.items()],
-                [self.entities.Param(name, value) for name, value in new_params.items()],
-                [self.entities.RunTag(name, value) for name, value in new_tags.items()],
+                tags=[self.entities.RunTag(name, value) for name, value in new_tags.items()],
             )
             self._reread(key)
 
@@ -400,3 +455,8 @@ class View:
 
     def _reread(self, key: str) -> None:
         self.runs[key] = self.client.get_run(self.runs[key].info.run_id)
+
+
+def _cut(texts: Mapping[str, str], most: int) -> dict[str, str]:
+    """As MLflow takes values: none longer than `most` characters, and none that its database can't hold."""
+    return {name: cut(visible(text), most) for name, text in texts.items()}

@@ -5,30 +5,34 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from http.client import HTTPException
+from importlib.metadata import entry_points
 from pathlib import Path
 from types import FrameType
 from typing import IO, Any
-from urllib.error import HTTPError
-from urllib.parse import quote
-from urllib.request import ProxyHandler, Request, build_opener
+from urllib.error import HTTPError, URLError
+from urllib.parse import quote, urlsplit
+from urllib.request import ProxyHandler, Request, build_opener, urlopen
 
 import numpy as np
 from numpy.typing import NDArray
 
 from search_spaces.space import SearchSpace
+from sweep.escapes import cut, markdown, mlflow_key, say, visible
 from sweep.summary import StudySummary, read_space
 from sweep.wording import belief_text
-from trainables.config import key_of
+from trainables.config import IGNORED, Data, key_of
 from trainables.errors import UserError
 from trainables.memorization import Neighbours, r_mem_interval
-from trainables.result import MEASURES, Result, Snapshot, TrialRecord
-from trainables.storage import Storage
+from trainables.result import MEASURES, FinalMeasurement, Result, Snapshot, TrialRecord
+from trainables.storage import Storage, redacted
 
 EXPERIMENT = "emm-sweep"
 DATABASE, ARTIFACTS = "mlflow.db", "artifacts"  # in the directory of a local sweep
@@ -45,6 +49,9 @@ VIEW = "mlflow.sharedViewState."  # and a key: the tag of an experiment in which
 STUDY_COLUMNS = ("emm", "emm_low", "emm_high", "slope", "images_trained", "seconds")
 TRIAL_COLUMNS = ("r_mem", "r_mem_low", "r_mem_high", "median_d1", "images_trained", "seconds")
 MAX_COMPARED = 100  # runs on a page, beyond which MLflow becomes slow
+MAX_VIEW = 5_000  # characters of a tag of an experiment; newer servers take more
+OTHER_STORES = ("postgresql", "mysql", "mssql", "databricks")  # and what MLflow's plugins add
+REACH_SECONDS = 3.0
 START_SECONDS, STOP_SECONDS = 120.0, 10.0
 TRIALS = "-trials"  # after the key of a sweep: the key of the view of its trials
 
@@ -74,14 +81,71 @@ def local_tracking(directory: Path) -> tuple[str, str]:
     return sqlite_url(directory / DATABASE), artifacts.as_uri() if "%" in str(artifacts) else str(artifacts)
 
 
+def check_tracking(uri: str) -> None:
+    """Raises UserError if MLflow can't know what a `--tracking-uri` means."""
+    scheme, _, rest = uri.partition("://")
+    kind = scheme.lower().partition("+")[0]  # mysql+pymysql
+    if kind in ("http", "https"):
+        is_whole = _names_a_host(uri)
+    elif kind == "sqlite":
+        is_whole = rest.startswith("/") and len(rest) > 1
+    else:
+        plugins = [one.name for one in entry_points(group="mlflow.tracking_store")]
+        is_whole = uri == "databricks" or (bool(rest) and kind in (*OTHER_STORES, *plugins))
+    if not is_whole:
+        raise UserError(f"--tracking-uri {redacted(uri)}: give http://HOST:PORT of a server, or sqlite:///FILE")
+
+
+def _names_a_host(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number, half an IPv6 address
+        return False
+
+
+def why_unreachable(uri: str) -> str | None:
+    """Asks a server whether it is there, for REACH_SECONDS; None if it answers, or can't be asked so.
+
+    Any answer will do: a server may want credentials that only MLflow's client knows.
+    """
+    parts = urlsplit(uri)
+    if parts.scheme == "sqlite":
+        directory = Path(parts.path[1:]).parent
+        return None if directory.is_dir() else f"there is no directory {directory}"
+    if parts.scheme not in ("http", "https"):
+        return None
+    address = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()
+    try:
+        urlopen(f"{address.rstrip('/')}/health", timeout=REACH_SECONDS).close()
+    except HTTPError as error:
+        return None if error.code < 500 else f"it answers {error.code} {error.reason}"
+    except (OSError, HTTPException) as error:
+        reason = error.reason if isinstance(error, URLError) else error
+        is_tls = isinstance(reason, ssl.SSLError)  # MLflow's client may be told to accept it
+        return None if is_tls else one_line(reason)
+    return None
+
+
 def sweep_key(space: SearchSpace, storage: Storage) -> str:
     """Identity of a sweep on an MLflow server; credentials in the URL of its storage are no part of it."""
     return key_of({"space": space.name, "storage": storage.identity})
 
 
 def views(space: SearchSpace, key: str) -> dict[str, str]:
-    """Tags of the experiment that keep two views of the sweep `key`: its studies and its trials, as tables and as charts."""
-    factors = list(space.factor_names.values())
+    """Tags of the experiment that keep two views of the sweep `key`: its studies and its trials, as tables and as charts.
+
+    Of many long names as many factors as one tag has room for.
+    """
+    factors = [mlflow_key(name) for name in space.factor_names.values()]
+    made = _views(factors, key)
+    while factors and max(map(len, made.values())) > MAX_VIEW:
+        factors.pop()
+        made = _views(factors, key)
+    return made
+
+
+def _views(factors: Sequence[str], key: str) -> dict[str, str]:
     bars = [_chart("BAR", metricKey=name) for name in ("emm", "slope", "images_trained", "seconds")]
     against = [_chart("SCATTER", xaxis=_axis("PARAM", factor), yaxis=_axis("METRIC", "emm")) for factor in factors]
     studies = _view(key, "study", [*_params(factors), "tags.`emm.verdict`", *_metrics(STUDY_COLUMNS)], [*against, *bars])
@@ -173,6 +237,12 @@ def result_numbers(result: Result) -> dict[str, float | None]:
     return {**numbers, "images_trained": result.images_trained, "seconds": result.seconds}
 
 
+def final_numbers(final: FinalMeasurement) -> dict[str, float | None]:
+    low, high = r_mem_interval(final.n_memorized, final.n_samples)
+    ends = {"r_mem_final_low": low, "r_mem_final_high": high}
+    return {"r_mem_final": final.r_mem, **ends, "n_samples_final": final.n_samples}
+
+
 def curve_numbers(snapshot: Snapshot, record: TrialRecord) -> dict[str, float]:
     numbers = {"r_mem_snapshot": snapshot.r_mem, "median_d1_snapshot": snapshot.median_d1}
     optional = {"loss": snapshot.loss, "loss_gap": snapshot.loss_gap}
@@ -184,11 +254,21 @@ def curve_numbers(snapshot: Snapshot, record: TrialRecord) -> dict[str, float]:
 
 
 def parameters(record: TrialRecord) -> dict[str, str]:
-    """All that describes a trial, by dotted path of the field."""
+    """All that describes a trial, by dotted path of the field, but where its data lie."""
     spec = record.spec
     tree = {**spec.configuration.model_dump(mode="json"), "measurement": spec.measurement.model_dump(mode="json")}
+    tree["data"] = without_places(spec.configuration.data)
     fields = {f"{section}.{name}": value for section, group in tree.items() for name, value in group.items()}
     return texts({"configuration": spec.name, "n": spec.n, "seed": spec.seed, **fields})
+
+
+def without_places(data: Data) -> dict[str, Any]:
+    """The fields of a source that say what is learned; directories of the user's are not among them."""
+    places = {name for name, field in type(data).model_fields.items() if field.json_schema_extra == IGNORED}
+    fields = data.model_dump(mode="json", exclude=places)
+    if data.mix is not None:
+        fields["mix"] = {"share": data.mix.share, "data": without_places(data.mix.data)}
+    return fields
 
 
 def texts(values: Mapping[str, Any]) -> dict[str, str]:
@@ -214,15 +294,24 @@ def distances_table(found: Neighbours, memorized: NDArray[np.bool_]) -> str:
     return text.getvalue()
 
 
-def one_line(error: Exception) -> str:
-    return (" ".join(str(error).split()) or type(error).__name__)[:300]
+def one_line(error: object, uri: str = "") -> str:
+    """What an error says, without the user and password that are part of `uri`."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    user, at, _ = urlsplit(uri).netloc.rpartition("@")
+    return visible(text.replace(f"{user}@", "…@") if at else text)[:300]
+
+
+def _said(text: str) -> str:
+    """A text of the user's in Markdown; what follows it must fit the description of a run as well."""
+    return markdown(cut(text, 300))
 
 
 def sweep_note(space: SearchSpace) -> str:
     """Markdown for the page of the sweep run."""
     search = space.search
     return (
-        f"**{space.question}**\n\nExpected: {space.expectation}. Source: {space.source}.\n\n"
+        f"**{_said(space.question)}**\n\n"
+        f"Expected: {_said(space.expectation)}. Source: {_said(space.source)}.\n\n"
         f"EMM is the largest N of which a configuration memorizes a share of {search.target:g}, sought from "
         f"{search.n_low:,} to {search.n_high:,}. Below this run are the *studies*, one of each configuration, and below these "
         "their *trials*. `emm.verdict`: found, below_range, above_range, unresolved or searching; emm_low and emm_high: 95 % "
@@ -235,7 +324,8 @@ def study_note(study: StudySummary) -> str:
     """Markdown for the page of a study run."""
     options, verdict = study.options, study.verdict
     return (
-        f"**{study.name}**: {verdict.state}, {belief_text(verdict, options)} ({verdict.reason}).\n\n"
+        f"**{_said(study.name)}**: {verdict.state}, "
+        f"{markdown(belief_text(verdict, options))} ({_said(verdict.reason)}).\n\n"
         f"EMM is the largest N of which it memorizes a share of {options.target:g}. Each point is a trial: one training at one "
         "N, with the sampling error of its R_mem; the band is where 95 % of further trials are expected."
     )
@@ -258,8 +348,8 @@ def serve(storage: Storage, directory: Path, port: int | None = None) -> None:
     signal.signal(signal.SIGTERM, _interrupt)  # so that the server never outlives us
     with suppress(KeyboardInterrupt), server(directory, port) as address:
         for what, url in urls(address, key).items():
-            print(f"{what:<8} {url}")
-        print("Ctrl-C ends it", flush=True)
+            say(f"{what:<8} {url}")
+        say("Ctrl-C ends it", flush=True)
         signal.pause()
 
 

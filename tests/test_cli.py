@@ -2,13 +2,22 @@
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
+import tempfile
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from search_spaces.find import find_space
+from search_spaces.space import parse_settings
 from sweep.cli import main
+from tests.results import write_sweep
+from trainables.config import Digits
+from trainables.datasets import load
+from trainables.storage import Storage
 
 ROOT = Path(__file__).parent.parent
 # trials of a second: too short to memorize anything, long enough to go through everything
@@ -115,9 +124,14 @@ def test_a_sweep_from_run_to_report(tmp_path, capsys):
     assert status["driver"] is None
     (out / "optuna.db").unlink()
     (out / "mlflow.db").unlink()
+    complete = next(trial for trial in trials if trial["state"] == "complete")
+    final = {"r_mem": 0.5, "n_samples": 1000, "n_memorized": 500}
+    (out / "final.json").write_text(json.dumps({complete["training_key"]: final}))
     assert emm("sync", out).returncode == 0  # MLflow keeps the database open in this process
     assert (out / "optuna.db").exists()
-    assert (out / "mlflow.db").exists()
+    with closing(sqlite3.connect(out / "mlflow.db")) as database:
+        found = database.execute("select value from latest_metrics where key = 'r_mem_final'").fetchall()
+    assert found == [(0.5,)], "last measurements as well"
 
 
 def test_one_trial_in_the_foreground(tmp_path, capsys):
@@ -133,3 +147,23 @@ def test_a_trial_that_fails_says_why(tmp_path, capsys):
     code, _, errors = here(capsys, "trial", "digits-width", "--config", "width=8", "--n", "20", "--out", tmp_path, *settings)
     assert code == 1
     assert "the loss is not finite" in errors
+
+
+def test_a_sweep_on_a_url_leaves_nothing_on_this_machine(tmp_path, capsys, monkeypatch):
+    """Its trials are all there, so nothing is trained; its report would have nowhere to stay."""
+    url = "memory://bucket/left"
+    settings = ["search.max_trials=2", "search.n_low=4", "search.n_high=64", "search.precision=0.01"]
+    space = find_space("digits-width").with_settings(parse_settings(settings))
+    write_sweep(Storage(url), space, load(Digits()), trials=2)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    options = [part for setting in settings for part in ("--set", setting)]
+    code, printed, errors = here(capsys, "run", "digits-width", "--storage", url, *options)
+    assert code == 0, errors
+    assert "unresolved" in printed
+    assert f"report: emm report {url} writes it" in printed
+    assert f"MLflow lacks this sweep: emm sync {url} --tracking-uri http://HOST:PORT writes it" in printed
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setattr("sweep.driver.Studies", None)  # an error on the way
+    assert here(capsys, "run", "digits-width", "--storage", url, *options)[0] == 1
+    assert list(tmp_path.iterdir()) == []

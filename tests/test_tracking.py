@@ -1,6 +1,7 @@
 """MLflow as people and `emm sync` see it: real trials, a real database, a real server."""
 
 import io
+import json
 import os
 import socket
 import subprocess
@@ -17,11 +18,40 @@ import pytest
 import torch
 
 from search_spaces.space import Search, SearchSpace
-from sweep.summary import SWEEP, SweepSummary, summarize
-from sweep.tracking import Destination, Tracker, View, sync
-from sweep.ui import DATABASE, local_tracking, server, sweep_key, urls, views
-from trainables.config import EDM, Configuration, DDPMpp, Digits, Measurement, Optimum, StandardTrainer, TrialSpec
-from trainables.datasets import load
+from sweep.cli import main
+from sweep.cli_run import _sync_command
+from sweep.escapes import mlflow_key
+from sweep.places import Place, new_place, place
+from sweep.summary import FINAL, SWEEP, SweepSummary, summarize
+from sweep.tracking import Destination, Tracker, View, make_up, sync
+from sweep.ui import (
+    DATABASE,
+    MAX_VIEW,
+    VIEW,
+    check_tracking,
+    local_tracking,
+    server,
+    study_note,
+    sweep_key,
+    sweep_note,
+    urls,
+    views,
+    why_unreachable,
+)
+from tests.results import write_trial
+from trainables.config import (
+    EDM,
+    Arrays,
+    Configuration,
+    DDPMpp,
+    Digits,
+    Measurement,
+    Mix,
+    Optimum,
+    StandardTrainer,
+    TrialSpec,
+)
+from trainables.datasets import ImageData, load
 from trainables.errors import UserError
 from trainables.memorization import r_mem_interval
 from trainables.result import MEASUREMENT, RESULT, Result, trial_directory
@@ -69,10 +99,22 @@ class Sweep:
         return trial.result
 
 
-def new_sweep(directory: Path) -> Sweep:
+def new_sweep(directory: Path, space: SearchSpace = SPACE) -> Sweep:
     storage = Storage(str(directory))
-    storage.write_json(SWEEP, {"space": SPACE.model_dump(mode="json")})
+    storage.write_json(SWEEP, {"space": space.model_dump(mode="json")})
     return Sweep(storage)
+
+
+def written(sweep: Sweep, space: SearchSpace = SPACE, data: ImageData = DIGITS, **more: object) -> list[Result]:
+    """A result of every configuration, without training."""
+    named = space.configurations
+    return [write_trial(sweep.storage, space, one, data, 8 + i, i, **more) for i, one in enumerate(named)]
+
+
+def everything(sweep: Sweep) -> bytes:
+    """What a reader of MLflow's database and artifacts can find."""
+    root = Path(sweep.storage.root)
+    return (root / DATABASE).read_bytes() + b"".join(p.read_bytes() for p in root.rglob("artifacts/**/*") if p.is_file())
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +131,14 @@ def blank(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def empty(tmp_path: Path, blank: Path) -> Sweep:
     (tmp_path / DATABASE).write_bytes(blank.read_bytes())
     return new_sweep(tmp_path)
+
+
+@pytest.fixture
+def dead() -> Iterator[str]:
+    """Where nobody listens."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        yield f"127.0.0.1:{unused.getsockname()[1]}"
 
 
 def destination(sweep: Sweep, images: Any = "pairs") -> Destination:
@@ -402,6 +452,212 @@ def test_a_dead_server_costs_the_driver_nothing(empty: Sweep, caplog: pytest.Log
     assert any("emm sync" in record.message for record in caplog.records)
 
 
+# ---------------------------------------------------------------- what MLflow refuses
+
+
+def test_mlflow_takes_every_name_of_a_user_s(tmp_path: Path, blank: Path) -> None:
+    """Factors and values of 300 characters, of signs that MLflow has no place for, of lines; and more than 100 of them."""
+    values = ["x" * 300, "x" * 300 + "y"]
+    others = {"..": "50% #1: 🙂\nb`'", "": "only", "long": "z" * 7000, **{f"option{i}": "a" for i in range(120)}}
+    factors = {"a%🙂\n" + "f" * 300: {name: {"network.width": 4 + 4 * i} for i, name in enumerate(values)}}
+    factors |= {factor: {value: {}} for factor, value in others.items()}
+    space = SPACE.model_copy(update={"vary": factors, "question": "Why? " * 3000})
+    (tmp_path / DATABASE).write_bytes(blank.read_bytes())
+    sweep = new_sweep(tmp_path, space)
+    results = written(sweep, space, cause="c" * 9000)
+    where = destination(sweep)
+    sync(sweep.summary, sweep.storage, where, live=True)  # without figures
+    from mlflow import MlflowClient
+
+    client = MlflowClient(where.uri)
+    experiment = client.get_experiment_by_name("emm-sweep")
+    found = {run.data.tags.get("emm.training_key"): run for run in client.search_runs([experiment.experiment_id])}
+    for result, value in zip(results, values, strict=True):
+        run = found[result.training_key]
+        renamed = json.loads(run.data.tags["emm.renamed"])
+        for factor, text in zip(factors, (value, *others.values()), strict=True):
+            assert renamed.get(mlflow_key(factor), factor) == factor
+            assert run.data.params[mlflow_key(factor)][:5990] == text[:5990]
+        assert run.data.metrics["r_mem"] == result.r_mem
+        assert len(run.info.run_name) <= 250
+        assert run.info.run_name.endswith(f" N={result.spec.n} seed={result.spec.seed}")
+    views = [value for name, value in experiment.tags.items() if name.startswith(VIEW)]
+    assert max(map(len, views)) <= MAX_VIEW
+    assert all(f"params.`{mlflow_key(next(iter(factors)))}`" in value for value in views)
+    before = (tmp_path / DATABASE).read_bytes()
+    sync(sweep.summary, sweep.storage, where, live=True)
+    assert (tmp_path / DATABASE).read_bytes() == before, "and again changes nothing"
+
+
+def test_what_is_refused_costs_only_itself(empty: Sweep) -> None:
+    """MLflow knows no time before 1970."""
+    refused, _ = written(empty)
+    old = refused.model_copy(update={"finished_at": "1960-01-01T00:00:00+00:00"})
+    trial_directory(empty.storage, old.training_key).write(RESULT, old.model_dump_json().encode())
+    where = destination(empty)
+    with pytest.raises(UserError, match=r"MLflow lacks width=4 N=8 seed=0 \(.*; all the rest is written"):
+        sync(empty.summary, empty.storage, where, live=True)
+    found = runs(where)
+    assert found["width=8 N=9 seed=1"].info.status == "FINISHED"
+    assert found["width=8"].data.metrics["n_trials"] == 1
+    assert found["tiny"].data.metrics["studies"] == 2
+
+
+def test_a_server_that_is_lost_meanwhile_is_not_asked_for_every_trial(
+    empty: Sweep, dead: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written(empty)
+    view = View(SPACE, empty.storage, destination(empty))
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    view.client = MlflowClient(f"http://{dead}")
+    with pytest.raises(MlflowException):
+        view.sync(empty.summary, live=True)
+
+
+# ---------------------------------------------------------------- what stays with the user
+
+
+def test_places_of_private_data_stay_here(tmp_path: Path, blank: Path) -> None:
+    (private := tmp_path / "of-patients").mkdir()
+    paths = [private / "ward7.npz", private / "second.npz"]
+    for i, path in enumerate(paths):
+        np.savez(path, images=np.random.default_rng(i).integers(0, 256, (80, 8, 8), np.uint8), labels=np.arange(80) % 2)
+    second = Arrays(path=str(paths[1]), resolution=8, channels=1)
+    source = Arrays(path=str(paths[0]), resolution=8, channels=1, mix=Mix(share=0.5, data=second))
+    base = SPACE.base.model_copy(update={"data": source})
+    space = SPACE.model_copy(update={"base": base, "vary": {"network.width": (4,)}})
+    (tmp_path / "sweep").mkdir()
+    (tmp_path / "sweep" / DATABASE).write_bytes(blank.read_bytes())
+    sweep = new_sweep(tmp_path / "sweep", space)
+    written(sweep, space, load(source))
+    assert space.images == "none"
+    sync(sweep.summary, sweep.storage, where := destination(sweep, space.images), live=True)
+    params = next(run.data.params for name, run in runs(where).items() if " N=" in name)
+    assert params["data.kind"] == "arrays"
+    assert json.loads(params["data.mix"])["data"]["kind"] == "arrays"
+    assert params["measurement.batch"] == str(SPACE.measurement.batch), "it is no place"
+    for word in (b"of-patients", b"ward7", b"second.npz"):
+        assert word not in everything(sweep)
+
+
+def test_credentials_of_the_storage_stay_here(empty: Sweep) -> None:
+    (result, *_) = written(empty)
+    private = Storage("s3://AKIAPUBLIC:topsecret@bucket/x?region=us-east-1")
+    View(SPACE, private, destination(empty)).trial_status(result, "RUNNING")
+    assert runs(destination(empty))["tiny"].data.tags["emm.storage"].startswith("s3://…@bucket/x")
+    for word in (b"AKIAPUBLIC", b"topsecret"):
+        assert word not in everything(empty)
+
+
+def test_descriptions_fetch_nothing(empty: Sweep) -> None:
+    texts = {"question": "![q](http://evil.example/q)", "source": "<img src=//evil.example>", "expectation": "[e](//evil)"}
+    note = sweep_note(SPACE.model_copy(update=texts))
+    study = empty.summary.studies[0]
+    verdict = replace(study.verdict, reason="![r](http://evil.example/r)")
+    note += study_note(replace(study, name="<script>x</script>", verdict=verdict))
+    for mark in ("![", "](", "<img", "<script", "http://"):
+        assert mark not in note
+    assert "&#33;&#91;q&#93;" in note
+
+
+# ---------------------------------------------------------------- last measurements
+
+
+def test_last_measurements_are_written_too(empty: Sweep) -> None:
+    key = written(empty)[0].training_key
+    empty.storage.write_json(FINAL, {key: {"r_mem": 0.9, "n_samples": 1000, "n_memorized": 900}})
+    sync(empty.summary, empty.storage, where := destination(empty), live=True)
+    metrics = runs(where)["width=4 N=8 seed=0"].data.metrics
+    low, high = r_mem_interval(900, 1000)
+    given = {"r_mem_final": 0.9, "n_samples_final": 1000, "r_mem_final_low": low, "r_mem_final_high": high}
+    assert {name: metrics[name] for name in given} == pytest.approx(given)
+
+
+# ---------------------------------------------------------------- which MLflow
+
+BAD = ["nonsense://x", "localhost:5000", "127.0.0.1:5000", "http://", "http://:5000", "http://host:port", "http://[::1",
+       "sqlite:x.db", "sqlite://x.db", "sqlite:///", "mlruns", "file:///tmp/x", "http//host"]  # fmt: skip
+GOOD = ["http://localhost:5000", "https://user:word@host/mlflow", "HTTP://host", "sqlite:///x.db", "sqlite:////tmp/x.db",
+        "postgresql+psycopg2://me@host/db", "mysql://host/db", "databricks", "databricks://profile"]  # fmt: skip
+
+
+@pytest.mark.parametrize("uri", BAD)
+@pytest.mark.parametrize("command", ["run", "submit", "sync"])
+def test_a_uri_that_says_nothing_is_refused_before_anything_is_made(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str, uri: str
+) -> None:
+    out = tmp_path / "out"
+    arguments = {
+        "run": ["digits-width", "--out", str(out)],
+        "submit": ["digits-width", "--address", "http://127.0.0.1:9", "--storage", str(out)],
+        "sync": [str(out)],
+    }
+    with pytest.raises(SystemExit) as ended:
+        main([command, *arguments[command], "--tracking-uri", uri])
+    assert ended.value.code == 2
+    expected = f"emm: error: --tracking-uri {uri}: give http://HOST:PORT of a server, or sqlite:///FILE\n"
+    assert capsys.readouterr().err == expected
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("uri", GOOD)
+def test_a_uri_that_mlflow_knows_is_taken(uri: str) -> None:
+    check_tracking(uri)
+
+
+def test_a_dead_server_is_said_before_the_sweep(tmp_path: Path, capsys: pytest.CaptureFixture[str], dead: str) -> None:
+    out = tmp_path / "out"
+    uri = f"http://me:topsecret@{dead}"
+    for command in (["run", "digits-width", "--out", str(out), "--cpus-per-trial", "4096"], ["sync", str(out)]):
+        begin = time.monotonic()
+        with pytest.raises(SystemExit) as ended:
+            main([*command, "--tracking-uri", uri])
+        assert time.monotonic() - begin < 15
+        assert ended.value.code == 2
+        said = capsys.readouterr().err.splitlines()
+        assert f"http://…@{dead}" in said[0]
+        assert "topsecret" not in said[0]
+        assert "no MLflow can be reached" in said[0]
+        assert said[0].startswith("warning: " if command[0] == "run" else "emm: error: ")
+    assert not out.exists()
+
+
+def test_a_server_that_does_not_answer_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("sweep.ui.REACH_SECONDS", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        assert "timed out" in (why_unreachable(f"http://127.0.0.1:{mute.getsockname()[1]}") or "")
+    assert why_unreachable(f"sqlite:///{tmp_path}/none/x.db") == f"there is no directory {tmp_path}/none"
+    assert why_unreachable(f"sqlite:///{tmp_path}/x.db") is None
+
+
+def test_passwords_of_a_server_are_not_shown(
+    empty: Sweep, dead: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    where, told = Destination(f"http://me:topsecret@{dead}"), list[str]()
+    with pytest.raises(UserError, match="MLflow at http://…@127") as error:
+        sync(empty.summary, empty.storage, where)
+    tracker = Tracker(empty.summary, lambda name: empty.summary.studies[0].verdict, empty.storage, where, told.append)
+    assert not tracker.close(30)
+    assert not make_up(empty.summary, empty.storage, where)
+    assert len(told) == 1, "on the terminal, once, while the sweep goes on"
+    assert told[0].startswith("note: MLflow: ")
+    assert "topsecret" not in " ".join([str(error.value), *told, *(one.getMessage() for one in caplog.records)])
+
+
+def test_the_command_that_mends_it_names_the_server_that_lacks_it(tmp_path: Path) -> None:
+    local, remote = new_place(tmp_path / "a b", None), place("memory://bucket/x")
+    both = Place(remote.storage, tmp_path / "views")
+    assert _sync_command(local, None) == f"emm sync '{tmp_path}/a b'"
+    assert _sync_command(local, "http://h:1") == f"emm sync '{tmp_path}/a b' --tracking-uri http://h:1"
+    assert _sync_command(both, "http://h:1") == f"emm sync {tmp_path}/views --tracking-uri http://h:1"
+    assert _sync_command(remote, "http://me:word@h:1") == "emm sync memory://bucket/x --tracking-uri 'http://…@h:1'"
+    assert _sync_command(remote, None) == "emm sync memory://bucket/x --tracking-uri http://HOST:PORT"
+
+
 def test_importing_it_does_not_import_mlflow() -> None:
     code = "import sys, sweep.tracking, sweep.ui; sys.exit('mlflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
@@ -445,6 +701,22 @@ def test_a_server_shows_and_takes_the_same_runs(served: tuple[Sweep, str]) -> No
         name: run.info.run_id for name, run in before.items()
     }
     assert set(artifacts(after["width=8 N=16 seed=0"])) == {"distances.csv", "samples.png"}
+
+
+@pytest.mark.timeout(120)
+def test_a_server_is_there_for_this_machine_alone(served: tuple[Sweep, str]) -> None:
+    sweep, address = served
+    assert why_unreachable(address) is None
+    listening = [
+        (process.info["cmdline"], one.laddr.ip)
+        for process in psutil.process_iter(["cmdline"])
+        for parent in [process, *process.parents()]
+        if sweep.storage.root in " ".join(parent.cmdline())
+        for one in process.net_connections("inet")
+        if one.status == psutil.CONN_LISTEN
+    ]
+    assert listening
+    assert {ip for _, ip in listening} == {"127.0.0.1"}, listening
 
 
 @pytest.mark.timeout(120)
