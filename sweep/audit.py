@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from sweep.escapes import say
 from trainables.errors import UserError
 
 SHOWN = 10  # copied images that are printed
@@ -42,7 +43,7 @@ def audit(
         write_page(found, out)
     content = found.as_json()
     if as_json:
-        print(json.dumps(content, indent=1))
+        say(json.dumps(content, indent=1))
         return
-    print("\n".join([*lines(content), *(f"  {one['image']}: {one['copies']} copies" for one in content["copied"][:SHOWN])]))
-    print(f"page: {out}" if out else "--out FILE.html shows the copies; --json lists them all")
+    say("\n".join([*lines(content), *(f"  {one['image']}: {one['copies']} copies" for one in content["copied"][:SHOWN])]))
+    say(f"page: {out}" if out else "--out FILE.html shows the copies; --json lists them all")

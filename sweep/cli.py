@@ -52,14 +52,14 @@ def spaces(
     fields = ("name", "question", "source", "expectation", "cost")
     rows = [{**{name: getattr(s, name) for name in fields}, "configurations": len(s.configurations)} for s in chosen]
     if as_json:
-        print(json.dumps(rows, indent=1))
+        say(json.dumps(rows, indent=1))
     elif space is not None:
-        print("\n".join(f"{name:<14}  {value}" for name, value in rows[0].items()))
-        print("\n".join(f"{'':<14}  {named.name}" for named in chosen[0].configurations))
+        say("\n".join(f"{name:<14}  {value}" for name, value in rows[0].items()))
+        say("\n".join(f"{'':<14}  {named.name}" for named in chosen[0].configurations))
     else:
         width = max(len(str(row["name"])) for row in rows)
         for row in rows:
-            print(f"{row['name']:<{width}}  {row['configurations']:>2} x  {row['cost']:<22}  {row['question']}")
+            say(f"{row['name']:<{width}}  {row['configurations']:>2} x  {row['cost']:<22}  {row['question']}")
 
 
 @app.command()
@@ -80,23 +80,23 @@ def plan(
     device = choose_device() if measure else None
     rows = planned(chosen, tflops, device)
     if as_json:
-        print(json.dumps({"space": chosen.name, "configurations": [asdict(row) for row in rows]}, indent=1))
+        say(json.dumps({"space": chosen.name, "configurations": [asdict(row) for row in rows]}, indent=1))
         return
     search, speed = chosen.search, f"as measured on this {device.type}" if device else f"at {tflops:g} TFLOP/s"
-    print(f"{chosen.name}: {chosen.question}")
-    print(f"N from {search.n_low} to {search.n_high}, until sd(ln EMM) <= {search.precision} at R_mem = {search.target}")
-    print(f"steps, images trained and device hours of one trial at these ends; of a whole search; {speed}\n")
+    say(f"{chosen.name}: {chosen.question}")
+    say(f"N from {search.n_low} to {search.n_high}, until sd(ln EMM) <= {search.precision} at R_mem = {search.target}")
+    say(f"steps, images trained and device hours of one trial at these ends; of a whole search; {speed}\n")
     width = max(20, *(len(row.name) for row in rows))
     titles = f"{'parameters':>11} {'GFLOPs/image':>13} {'steps':>21} {'images':>15} {'hours':>17} {'search':>9}"
-    print(f"{'configuration':<{width}} {titles}")
+    say(f"{'configuration':<{width}} {titles}")
     for row in rows:
         steps, images = f"{row.steps_low:,} - {row.steps_high:,}", f"{row.images_low:.2g} - {row.images_high:.2g}"
         hours = f"{_hours(row.hours_low)} - {_hours(row.hours_high)}"
         size = f"{_millions(row.parameters):>11} {row.flops_per_image / 1e9:>13.3g}"
-        print(f"{row.name:<{width}} {size} {steps:>21} {images:>15} {hours:>17} {_hours(row.hours_search):>9}")
+        say(f"{row.name:<{width}} {size} {steps:>21} {images:>15} {hours:>17} {_hours(row.hours_search):>9}")
     if all(row.hours_search is not None for row in rows):
         total = sum(row.hours_search or 0 for row in rows)
-        print(f"\nall searches: {_hours(total)} device hours, if each EMM is the geometric middle of the range of N")
+        say(f"\nall searches: {_hours(total)} device hours, if each EMM is the geometric middle of the range of N")
 
 
 @app.command()
@@ -123,18 +123,18 @@ def fit(
     table = read_table(points)
     fits = fit_table(table, lambda trials: fit_points(trials, target, precision, n_low, n_high))
     for note in table.notes:
-        print(f"note: {note}", file=sys.stderr)
+        say(f"note: {note}", file=sys.stderr)
     if as_json:
         rows = [{**asdict(fitted.verdict), "next_n": fitted.next_n} for fitted in fits.values()]
         named = [{"name": name, **row} for name, row in zip(fits, rows, strict=True)]
-        print(json.dumps({"configurations": named} if table.is_split else rows[0], indent=1))
+        say(json.dumps({"configurations": named} if table.is_split else rows[0], indent=1))
         return
     for name, fitted in fits.items():
         whose, verdict = f"{name}: " if table.is_split else "", fitted.verdict
-        print(f"{whose}{verdict.state}: {belief_text(verdict, fitted.options)}, from {verdict.n_trials} trials")
-        print(verdict.reason)
+        say(f"{whose}{verdict.state}: {belief_text(verdict, fitted.options)}, from {verdict.n_trials} trials")
+        say(verdict.reason)
         if fitted.next_n is not None:
-            print(f"next: train at N = {fitted.next_n}")
+            say(f"next: train at N = {fitted.next_n}")
 
 
 @app.command()
@@ -151,14 +151,14 @@ def status(directory: Sweep_, as_json: AsJson = False) -> None:
     holder = holder_of(storage)
     if as_json:
         driver = None if holder is None else {key: holder[key] for key in ("host", "pid", "renewed")}
-        print(json.dumps({**summary.as_json(), "driver": driver, "device_hours": hours}, indent=1))
+        say(json.dumps({**summary.as_json(), "driver": driver, "device_hours": hours}, indent=1))
         return
     running = f"driver {holder['pid']} on {holder['host']}" if holder else "no driver is running"
-    print(f"{summary.name}: {running}, {hours:.3g} device hours")
+    say(f"{summary.name}: {running}, {hours:.3g} device hours")
     for study in summary.studies:
         trials = f"{len(study.complete)} trials, {len(study.running)} started"
         started = ", ".join(f"N={record.spec.n} seed={record.spec.seed}" for record in study.running)
-        print(f"{study.name}  {study.verdict.state}  {belief_text(study.verdict, study.options)}  {trials}  {started}".rstrip())
+        say(f"{study.name}  {study.verdict.state}  {belief_text(study.verdict, study.options)}  {trials}  {started}".rstrip())
 
 
 @app.command()
@@ -180,7 +180,7 @@ def report(
     here, chosen = place(directory), None if k is None else parse_k(k)
     summary = summarize(here.storage, chosen)
     if as_json:
-        print(json.dumps(summary.as_json(), indent=1))
+        say(json.dumps(summary.as_json(), indent=1))
         return
     name = "report" if chosen is None else f"report-k{chosen:.3g}"  # beside the report at the sweep's own k
     target = out or (here.views / name if here.views else Path(f"{summary.name}-{name}"))
@@ -245,7 +245,7 @@ def sync(
     where = destination(space, views or Path.cwd(), tracking_uri, Sweep(space).data_of)
     summary = summary_of(space, results, started, priors, read_finals(storage))
     sync_mlflow(summary, storage, where, live=is_live)
-    print(f"{len(results)} results are in MLflow" + (" and in Optuna's database" if is_rebuilt else ""))
+    say(f"{len(results)} results are in MLflow" + (" and in Optuna's database" if is_rebuilt else ""))
 
 
 @app.command()
@@ -263,7 +263,7 @@ def purge(directory: Sweep_, yes: Annotated[bool, typer.Option("--yes", help="Do
         question = f"Remove {name} in {here.storage.shown}: {len(results)} results and {len(started)} unfinished trials?"
         typer.confirm(visible(question), abort=True)
     left = remove(here)
-    print(f"removed: {here.storage.shown}" + (f"; not of the sweep, and kept: {', '.join(left)}" if left else ""))
+    say(f"removed: {here.storage.shown}" + (f"; not of the sweep, and kept: {', '.join(left)}" if left else ""))
 
 
 def _hours(hours: float | None) -> str:

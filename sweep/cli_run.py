@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sweep.escapes import say
 from sweep.options import (
     Dashboard,
     Precision,
@@ -92,7 +93,7 @@ def run(
     chosen = space_of(space, settings, **given)
     limits = Limits(budget_hours, parse_deadline(deadline) if deadline else None)
     if tracking_uri and (reason := why_unreachable(tracking_uri)):
-        print(
+        say(
             f"warning: no MLflow can be reached at {redacted(tracking_uri)} ({reason}); the sweep goes on without it",
             file=sys.stderr,
             flush=True,
@@ -118,7 +119,7 @@ def run(
         check_sweep(here.storage, sweep)  # another driver may have begun one meanwhile
         _log_to(None if here.views is None else views / "emm.log")
         for result in reopen_failed(here.storage, chosen, sweep.keys()) if retry_failed else ():
-            print(f"tried again: {result.spec.name} N={result.spec.n} seed={result.spec.seed}, which failed: {result.cause}")
+            say(f"tried again: {result.spec.name} N={result.spec.n} seed={result.spec.seed}, which failed: {result.cause}")
         one = Run(sweep, here.storage, views, resources, limits=limits)
         remember(here, one.sweep_id)
         is_tracked = here.views is not None or tracking_uri is not None
@@ -126,13 +127,13 @@ def run(
         in_mlflow = _run(one, where, quiet, None if here.views is None else views / "report")
         if not in_mlflow:
             lacks = "some of this sweep" if where else "this sweep"
-            print(f"MLflow lacks {lacks}: {_sync_command(here, tracking_uri)} writes it")
+            say(f"MLflow lacks {lacks}: {_sync_command(here, tracking_uri)} writes it")
         elif tracking_uri is None:
-            print(f"compare in MLflow: emm ui {shown(views)}")
+            say(f"compare in MLflow: emm ui {shown(views)}")
     if one.ended and _is_open(one):
-        print(one.ended)
+        say(one.ended)
     elif not one.is_decided:
-        print("interrupted; the same command goes on where it stopped")
+        say("interrupted; the same command goes on where it stopped")
         raise typer.Exit(130)
 
 
@@ -213,7 +214,7 @@ def _fit(one: "Run", where: "Destination | None", console: "Console") -> bool:
         timer.start()
 
     def leave() -> None:
-        print(SIGTERM, flush=True)
+        say(SIGTERM, flush=True)
         os._exit(128 + signal.SIGTERM)
 
     start_ray(one.resources)
@@ -234,7 +235,7 @@ def _fit(one: "Run", where: "Destination | None", console: "Console") -> bool:
         finally:
             ray.shutdown()
     if one.ended == SIGTERM:
-        print(SIGTERM, flush=True)
+        say(SIGTERM, flush=True)
         raise typer.Exit(128 + signal.SIGTERM)
     return written
 
@@ -271,24 +272,24 @@ def trial(
         raise UserError(f"--out {out}: a sweep is kept there; choose another directory for a single trial")
     one = Trial(spec, data, storage, choose_device())
     for note in data.notes:
-        print(f"note: {note}", flush=True)
+        say(f"note: {note}", flush=True)
     shown = 0
     while one.result is None:
         one.step()
         for snapshot in one.curve[shown:]:
             loss = "" if snapshot.loss is None else f"loss {snapshot.loss:8.4f}  "
-            print(f"{snapshot.images_trained:>12,} images  {loss}R_mem {snapshot.r_mem:.3f}", flush=True)
+            say(f"{snapshot.images_trained:>12,} images  {loss}R_mem {snapshot.r_mem:.3f}", flush=True)
         shown = len(one.curve)
     if not one.result.complete:
         raise TrialFailed(one.result.cause or "unknown cause")
     from trainables.memorization import r_mem_interval
 
     low, high = r_mem_interval(one.result.n_memorized, one.result.n_samples)
-    print(f"R_mem {one.result.r_mem:.4f} [{low:.4f}, {high:.4f}]  {one.result.n_samples} samples  {one.result.seconds:.0f} s")
+    say(f"R_mem {one.result.r_mem:.4f} [{low:.4f}, {high:.4f}]  {one.result.n_samples} samples  {one.result.seconds:.0f} s")
     if (band := chosen.expected) is not None and band.n == n:
         inside = "inside" if band.r_mem_low <= (one.result.r_mem or 0) <= band.r_mem_high else "OUTSIDE"
-        print(f"{inside} the band {band.r_mem_low:g} to {band.r_mem_high:g} in which it must fall ({chosen.expectation})")
-    print(f"files: {one.storage.shown}")
+        say(f"{inside} the band {band.r_mem_low:g} to {band.r_mem_high:g} in which it must fall ({chosen.expectation})")
+    say(f"files: {one.storage.shown}")
 
 
 def submit(
@@ -327,22 +328,22 @@ def submit(
     command = ["run", *arguments, "--storage", storage, "--address", "auto"]
     job = jobs.running()
     if job is not None:
-        print(f"running already: {job.submission_id}, as {job.entrypoint}", flush=True)
+        say(f"running already: {job.submission_id}, as {job.entrypoint}", flush=True)
         name = str(job.submission_id)
     else:
         name = jobs.submit(asked["space"], command, code)
-        print(f"submitted: {name}", flush=True)
+        say(f"submitted: {name}", flush=True)
     again = f"emm stop --address {address} --storage {storage} ends it, the same command shows its log again"
     if not wait:
-        print(again)
+        say(again)
         return
     try:
         exit_code = jobs.follow(name)
     except KeyboardInterrupt:
-        print(f"\n{name} goes on; {again}")
+        say(f"\n{name} goes on; {again}")
         raise typer.Exit(130) from None
     if exit_code is None:
-        print(
+        say(
             f"emm: {address} does not answer any more; the same command finds the job, or goes on with the sweep",
             file=sys.stderr,
         )
@@ -363,10 +364,10 @@ def stop(address: Dashboard, storage: StorageUrl) -> None:
 
     jobs = Jobs(address, storage)
     if (job := jobs.running()) is None:
-        print(f"no job runs the sweep in {storage}")
+        say(f"no job runs the sweep in {storage}")
         return
     jobs.stop(job.submission_id)
-    print(f"ended: {job.submission_id}; the same emm submit goes on where it stopped")
+    say(f"ended: {job.submission_id}; the same emm submit goes on where it stopped")
 
 
 def _check_machine(resources: "Resources") -> None:

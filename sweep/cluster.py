@@ -20,6 +20,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import sweep
+from sweep.escapes import say
 from trainables.errors import UserError
 from trainables.storage import redacted
 
@@ -167,7 +168,7 @@ class Jobs:
                 new = text[max(0, self.printed - sent) :]
                 sent += len(text)
                 self.printed = max(self.printed, sent)
-                print(new, end="", flush=True)
+                say(new, end="", flush=True)
 
         try:
             asyncio.run(tail())
@@ -191,6 +192,6 @@ def _first_line(error: Exception) -> str:
 def _exit_code(details: Any) -> int:
     """Of the driver; 1 if it never came to run, for a reason that is printed, and 0 where Ray says no more than success."""
     if details.status.value == "FAILED" and details.driver_exit_code is None:
-        print(details.message, flush=True)
+        say(details.message, flush=True)
         return 1
     return int(details.driver_exit_code or 0)

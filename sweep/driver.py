@@ -31,7 +31,7 @@ from sweep.lock import LOCK
 from sweep.pooling import FrozenPriors
 from sweep.searcher import EmmSearcher, Listener
 from sweep.studies import Studies
-from sweep.summary import FINAL, SWEEP, SweepSummary, read_finals, read_keys, read_trials, summary_of
+from sweep.summary import FINAL, SWEEP, SweepSummary, read_finals, read_trials, summary_of
 from sweep.ui import sqlite_url
 from trainables.config import Configuration, TrialSpec, configuration_key, identity
 from trainables.custom import check_custom

@@ -33,6 +33,7 @@ from uuid import uuid4
 
 import psutil
 
+from sweep.escapes import say
 from trainables.errors import UserError
 from trainables.storage import Storage
 
@@ -178,7 +179,7 @@ class Lock:
                     f"{self.storage.shown} is being run by {who}; wait for it, or end it and run this command again"
                 )
             if not is_told:
-                print(f"waiting, up to {LEASE_SECONDS:g} s, to see whether {who} still runs the sweep", file=sys.stderr)
+                say(f"waiting, up to {LEASE_SECONDS:g} s, to see whether {who} still runs the sweep", file=sys.stderr)
                 is_told = True
             yield LOOK_SECONDS
 
@@ -237,7 +238,7 @@ class Lock:
         """Looks and renews the lease; False if the sweep is somebody else's. A storage that fails is no reason to leave."""
         try:
             if (trouble := self.trouble()) is not None:
-                print(f"emm: {self.storage.shown} {trouble}; leaving it", file=sys.stderr, flush=True)
+                say(f"emm: {self.storage.shown} {trouble}; leaving it", file=sys.stderr, flush=True)
                 return False
             self._renew()
         except OSError as error:
