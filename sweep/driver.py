@@ -195,8 +195,10 @@ class Run:
         # those that are left out today too, and former names: their trials are still there
         former_keys = former.get("configurations", {})
         self.keys = {**former_keys, **sweep.keys()}
-        self.sweep_id = str(former.get("id") or uuid4().hex)  # by which a pointer to this storage is known to mean this sweep
-        content = {"sweep": space.name, "id": self.sweep_id, "space": space.model_dump(mode="json"), "configurations": self.keys}
+        # by which a pointer to this storage is known to mean this sweep
+        self.sweep_id = str(former.get("id") or uuid4().hex)
+        dumped = space.model_dump(mode="json")
+        content = {"sweep": space.name, "id": self.sweep_id, "space": dumped, "configurations": self.keys}
         storage.write_json(SWEEP, content)
         views.mkdir(parents=True, exist_ok=True)
         self.priors = FrozenPriors(storage, self.keys)
