@@ -9,15 +9,18 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from trainables.config import Arrays, Configuration, Folder, Frozen, Measurement, key_of, validated, with_fields
+from trainables.config import MOST_IMAGES, Arrays, Configuration, Folder, Frozen, Measurement, key_of, validated, with_fields
 from trainables.errors import UserError
+
+NAME = r"^[^./\\\x00-\x1f\x7f-\x9f][^/\\\x00-\x1f\x7f-\x9f]{0,99}$"  # a report, a job and runs are named by it
+MOST_CONFIGURATIONS = 10_000
 
 
 class Search(Frozen):
     """What is sought, between which sizes, how precisely."""
 
     n_low: int = Field(ge=2, description="smallest N that is tried")
-    n_high: int = Field(description="largest N that is tried")
+    n_high: int = Field(le=MOST_IMAGES, description="largest N that is tried")
     target: float = Field(0.9, gt=0, lt=1, description="the R_mem whose crossing is sought, 1 − ε")
     precision: float = Field(0.12, gt=0, le=1, description="standard deviation of ln EMM at which a study is decided")
     guard: bool = Field(False, description="also try N = 4 × the estimate, against curves that dip and rise again")
@@ -68,7 +71,7 @@ class Expected(Frozen):
 class SearchSpace(Frozen):
     """A base recipe and what varies: every combination of the values in `vary` is a configuration."""
 
-    name: str
+    name: str = Field(pattern=NAME, description="of files and runs: no path, no control characters")
     question: str = Field(description="what the space answers, one sentence")
     source: str = Field(description="where the recipe comes from")
     expectation: str = Field(description="what is known about the answer")
@@ -90,8 +93,12 @@ class SearchSpace(Frozen):
 
     @property
     def configurations(self) -> list[NamedConfiguration]:
-        """In the order of the table. Raises UserError if a value is not allowed, two factors set one field, or two
-        configurations are the same or have the same name."""
+        """In the order of the table. Raises UserError if a value is not allowed, two factors set one field, two
+        configurations are the same or have the same name, or there are more than MOST_CONFIGURATIONS."""
+        if (count := math.prod(len(values) for values in self.vary.values())) > MOST_CONFIGURATIONS:
+            raise UserError(
+                f"{self.name}: vary: {count:,} configurations, and at most {MOST_CONFIGURATIONS:,} are swept at once"
+            )
         self._check_fields()
         named = [self._named(choice) for choice in itertools.product(*map(_choices, self.vary.items()))]
         if not named:

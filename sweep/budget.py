@@ -8,8 +8,10 @@ from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
+from pydantic import Field
+
 from trainables.errors import UserError
-from trainables.result import Result, TrialRecord
+from trainables.result import Record, Result, TrialRecord, parsed
 from trainables.storage import Storage
 
 log = logging.getLogger(__name__)
@@ -47,10 +49,17 @@ def with_zone(text: str) -> str:
     return text if is_duration else datetime.fromtimestamp(deadline).astimezone().isoformat()
 
 
+class Spent(Record):
+    """What is in a file of `spent/`, one of each run of the driver."""
+
+    device_hours: float = Field(ge=0)
+
+
 def hours_spent(storage: Storage) -> float:
     """Device hours of all runs so far, as far as they were written: the last half minute of a killed one is missing."""
-    files = [(storage / SPENT).read_json(name) for name in storage.list(SPENT)]
-    return float(sum(content["device_hours"] for content in files if content is not None))
+    spent = storage / SPENT
+    found = {f"{spent.shown}/{name}": spent.read_json(name) for name in storage.list(SPENT)}
+    return sum(parsed(Spent, content, file).device_hours for file, content in found.items() if content is not None)
 
 
 class Budget:

@@ -13,8 +13,9 @@ COLLAPSED = 0.5  # share of the distinct copied images to be expected under whic
 
 
 def cautions(summary: SweepSummary) -> list[str]:
-    """A line for every trap that applies, those of the data first."""
-    lines = [
+    """A line for every file that could not be read and every trap that applies, those of the data first."""
+    lines = [f"passed over: {line}" for line in summary.damaged]
+    lines += [
         f"{data.source}: {data.duplicates:,} of {data.size:,} images equal another one; copies of them never count as memorized"
         for data in data_sets(summary)
         if data.duplicates

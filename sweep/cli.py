@@ -155,6 +155,8 @@ def status(directory: Sweep_, as_json: AsJson = False) -> None:
         return
     running = f"driver {holder['pid']} on {holder['host']}" if holder else "no driver is running"
     say(f"{summary.name}: {running}, {hours:.3g} device hours")
+    for line in summary.damaged:
+        say(f"passed over: {line}")
     for study in summary.studies:
         trials = f"{len(study.complete)} trials, {len(study.running)} started"
         started = ", ".join(f"N={record.spec.n} seed={record.spec.seed}" for record in study.running)
@@ -190,7 +192,7 @@ def report(
         check_writable(target)
     terminal = console()
     print_table(summary, terminal)
-    page = write_report(summary, target, pictures_of(summary.space, here.storage))
+    page = write_report(summary, target, pictures_of(summary.space, here.storage), say)
     terminal.print(f"report: {page}", soft_wrap=True, highlight=False)
 
 
@@ -236,15 +238,17 @@ def sync(
     if views is not None:
         check_writable(views, *(views / name for name in ("optuna.db", "mlflow.db", "artifacts")))
     keys = read_keys(storage)
-    results, started = read_trials(storage, space, keys)
+    results, started, damaged = read_trials(storage, space, keys)
     priors = FrozenPriors(storage, keys)
     is_live = holder_of(storage) is not None  # then Optuna's database is the driver's
     is_rebuilt = views is not None and not is_live
     if views is not None and is_rebuilt:
         Studies(space, sqlite_url(views / "optuna.db"), priors).reconcile(results, started)
     where = destination(space, views or Path.cwd(), tracking_uri, Sweep(space).data_of)
-    summary = summary_of(space, results, started, priors, read_finals(storage))
+    summary = summary_of(space, results, started, priors, read_finals(storage), damaged)
     sync_mlflow(summary, storage, where, live=is_live)
+    for line in damaged:
+        say(f"passed over: {line}")
     say(f"{len(results)} results are in MLflow" + (" and in Optuna's database" if is_rebuilt else ""))
 
 
@@ -256,7 +260,7 @@ def purge(directory: Sweep_, yes: Annotated[bool, typer.Option("--yes", help="Do
     from trainables.result import read_all
 
     here = place(directory)
-    name, (results, started) = read_space(here.storage).name, read_all(here.storage)
+    name, (results, started, _) = read_space(here.storage).name, read_all(here.storage)
     if yes:
         check_pointed(here)
     else:

@@ -184,7 +184,7 @@ def _run(one: "Run", where: "Destination | None", quiet: bool, report: Path | No
     if report is None:
         page = f"emm report {shlex.quote(one.storage.shown)} writes it"
     else:
-        page = shown(write_report(summary, report, pictures_of(summary.space, one.storage)))
+        page = shown(write_report(summary, report, pictures_of(summary.space, one.storage), say))
     terminal.print(f"report: {page}", soft_wrap=True, highlight=False)
     return in_mlflow
 

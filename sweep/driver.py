@@ -31,7 +31,7 @@ from sweep.lock import LOCK
 from sweep.pooling import FrozenPriors
 from sweep.searcher import EmmSearcher, Listener
 from sweep.studies import Studies
-from sweep.summary import FINAL, SWEEP, SweepSummary, read_finals, read_trials, summary_of
+from sweep.summary import FINAL, SWEEP, SweepSummary, read_finals, read_sweep, read_trials, summary_of
 from sweep.ui import sqlite_url
 from trainables.config import Configuration, TrialSpec, configuration_key, identity
 from trainables.custom import check_custom
@@ -39,7 +39,7 @@ from trainables.datasets import ImageData, load
 from trainables.errors import TrialFailed, UserError
 from trainables.final import measure_final
 from trainables.labels import check_subset, planned_label_dim
-from trainables.result import FinalMeasurement, Result, TrialRecord, parsed
+from trainables.result import FinalMeasurement, Result, TrialRecord
 from trainables.storage import Storage
 from trainables.trainable import EmmTrainable, data_key
 from trainables.trial import choose_device, start_record
@@ -118,27 +118,24 @@ class Sweep:
 def check_sweep(storage: Storage, sweep: Sweep) -> None:
     """Raises UserError, naming the field, if the storage holds another sweep that these trials can't be compared with."""
     try:
-        content = storage.read_json(SWEEP)
+        former = read_sweep(storage)
     except OSError as error:
         reason = str(error).partition("\n")[0]
         raise UserError(f"storage: {storage.shown} can't be read ({reason})") from error
-    if content is None:
+    if former is None:
         if any(not name.startswith(LOCK) and name != "emm.log" for name in storage.list()):
             raise UserError(f"{storage.shown} is not empty and holds no sweep; choose another --out")
         return
-    if content["sweep"] != sweep.space.name:
-        raise UserError(
-            f"{storage.shown} holds the sweep of {content['sweep']}, not of {sweep.space.name}; choose another --out"
-        )
-    former = parsed(SearchSpace, content["space"], SWEEP)
+    if former.sweep != sweep.space.name:
+        raise UserError(f"{storage.shown} holds the sweep of {former.sweep}, not of {sweep.space.name}; choose another --out")
     for name, key in sweep.keys().items():
-        if name in content["configurations"] and content["configurations"][name] != key:
-            raise UserError(_difference(former, sweep.space, name))
+        if former.configurations.get(name, key) != key:
+            raise UserError(_difference(former.space, sweep.space, name))
     for section, free in (
         ("search", {"precision", "max_trials", "guard", "replicates", "final_samples"}),
         ("measurement", {"batch"}),
     ):
-        old, new = getattr(former, section), getattr(sweep.space, section)
+        old, new = getattr(former.space, section), getattr(sweep.space, section)
         for name in type(new).model_fields:
             if name not in free and getattr(old, name) != getattr(new, name):
                 raise UserError(_changed(f"{section}.{name}", getattr(old, name), getattr(new, name)))
@@ -191,12 +188,12 @@ class Run:
         self.sweep, self.storage, self.views, self.resources, self.trainable = sweep, storage, views, resources, trainable
         self.limits = limits
         self.ended: str | None = None  # why it ended before every study had a verdict
-        space, former = sweep.space, storage.read_json(SWEEP) or {}
+        space, former = sweep.space, read_sweep(storage)
         # those that are left out today too, and former names: their trials are still there
-        former_keys = former.get("configurations", {})
+        former_keys = former.configurations if former else {}
         self.keys = {**former_keys, **sweep.keys()}
         # by which a pointer to this storage is known to mean this sweep
-        self.sweep_id = str(former.get("id") or uuid4().hex)
+        self.sweep_id = (former.id if former else None) or uuid4().hex
         dumped = space.model_dump(mode="json")
         content = {"sweep": space.name, "id": self.sweep_id, "space": dumped, "configurations": self.keys}
         storage.write_json(SWEEP, content)
@@ -204,7 +201,7 @@ class Run:
         self.priors = FrozenPriors(storage, self.keys)
         self.studies = Studies(space, sqlite_url(views / "optuna.db"), self.priors)
         self.studies.forget(former_keys.keys() - self.studies.configurations.keys())
-        results, started = read_trials(storage, space, self.keys)
+        results, started, _ = read_trials(storage, space, self.keys)
         self.adopted = self.studies.reconcile(results, started)
 
     @property
@@ -262,8 +259,8 @@ class Run:
         return self.ended
 
     def summary(self) -> SweepSummary:
-        trials = read_trials(self.storage, self.sweep.space, self.keys)
-        return summary_of(self.sweep.space, *trials, self.priors, read_finals(self.storage))
+        results, started, damaged = read_trials(self.storage, self.sweep.space, self.keys)
+        return summary_of(self.sweep.space, results, started, self.priors, read_finals(self.storage), damaged)
 
 
 def measure_finals(one: Run) -> Iterator[tuple[Result, FinalMeasurement | None]]:

@@ -3,7 +3,6 @@
 The one way of pixels out of a sweep's storage: `Pictures` gives none of them unless the search space allows it.
 """
 
-import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -19,7 +18,7 @@ from sweep.figures import ORANGE, STYLE, short
 from trainables.datasets import ImageData, load, resized
 from trainables.errors import UserError
 from trainables.memorization import Neighbours
-from trainables.result import MEASUREMENT, Result, trial_directory
+from trainables.result import Result, read_measurement
 from trainables.storage import Storage
 
 UInt8 = NDArray[np.uint8]
@@ -43,13 +42,11 @@ class Measured:
 
 
 def measured(storage: Storage, result: Result) -> Measured | None:
-    """None if the trial did not get so far."""
-    content = trial_directory(storage, result.training_key).read(MEASUREMENT)
-    if content is None:
+    """None if the trial did not get so far. Raises DamagedFile."""
+    if (kept := read_measurement(storage, result)) is None:
         return None
-    with np.load(io.BytesIO(content)) as kept:
-        found = Neighbours(kept["d1"], kept["d2"], kept["subset"][kept["i1"]], kept["subset"][kept["i2"]])
-        return Measured(kept["images"], found, found.memorized(result.measurement.k))
+    found = Neighbours(kept["d1"], kept["d2"], kept["subset"][kept["i1"]], kept["subset"][kept["i2"]])
+    return Measured(kept["images"], found, found.memorized(result.measurement.k))
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,14 @@
 """The results of a sweep as they would be at another k: from the distances that every trial keeps, nothing is trained."""
 
-import io
 from fractions import Fraction
 from typing import Any
 
-import numpy as np
-
 from search_spaces.space import SearchSpace
 from trainables.config import Measurement
-from trainables.errors import UserError
+from trainables.errors import DamagedFile, UserError
 from trainables.labels import by_label, label_dim
 from trainables.measures import Distances, measures
-from trainables.result import MEASUREMENT, Result, trial_directory
+from trainables.result import MEASUREMENT, Result, read_measurement
 from trainables.storage import Storage
 
 
@@ -35,16 +32,14 @@ def result_at(result: Result, storage: Storage, k: float, target: float) -> Resu
 
     Which snapshot is measured, how many images are enough, and whether the trial is accepted early was decided at the
     trial's own k. An R_mem that was a lower bound still is one; below the target it says nothing, and the trial counts as
-    failed. Raises UserError if the distances are lost.
+    failed. Raises DamagedFile if the distances are lost.
     """
     if not result.complete:
         return result
-    content = trial_directory(storage, result.training_key).read(MEASUREMENT)
-    if content is None:
-        raise UserError(f"--k: trials/{result.training_key} has no {MEASUREMENT}; without it only its own k is known")
-    with np.load(io.BytesIO(content)) as kept:
-        distances = Distances.of_arrays(kept)
-        subset, labels = kept["subset"], {name: kept[name] for name in ("labels", "subset_labels") if name in kept}
+    if (kept := read_measurement(storage, result)) is None:
+        raise DamagedFile(f"--k: trials/{result.training_key} has no {MEASUREMENT}; without it only its own k is known")
+    distances = Distances.of_arrays(kept)
+    subset, labels = kept["subset"], {name: kept[name] for name in ("labels", "subset_labels") if name in kept}
     unknown: dict[str, Any] = {"r_mem_last": None, "r_mem_half": None, "ceiling": None, "curve": ()}
     spec = result.spec.model_copy(update={"measurement": _how(result.measurement, k)})
     dim = label_dim(result.configuration.labels, labels.get("subset_labels"))

@@ -17,7 +17,7 @@ from pyarrow import fs
 from sweep.budget import SPENT
 from sweep.lock import LOCK, Lock
 from sweep.pooling import PRIORS
-from sweep.summary import FINAL, SWEEP, read_space
+from sweep.summary import FINAL, SWEEP, read_space, read_sweep
 from trainables.errors import UserError
 from trainables.storage import Storage, redacted
 
@@ -141,8 +141,8 @@ def check_pointed(here: Place) -> None:
     """Raises UserError if a pointer was not written for the very sweep that is in the storage now."""
     if not here.is_pointed:
         return
-    content = here.storage.read_json(SWEEP) or {}
-    if here.sweep_id is None or content.get("id") != here.sweep_id:
+    found = read_sweep(here.storage)
+    if here.sweep_id is None or found is None or found.id != here.sweep_id:
         raise UserError(
             f"{here.views}: its sweep is kept in {here.storage.shown}, and it can't be told whether that is still the same "
             f"one; give that URL to remove it, or leave --yes out and be asked"

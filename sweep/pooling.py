@@ -13,6 +13,7 @@ from types import MappingProxyType
 from search_spaces.space import NamedConfiguration
 from sweep.posterior import Array, Prior, base_prior, pool, pool_each
 from trainables.config import identity, key_of
+from trainables.errors import DamagedFile
 from trainables.storage import Storage
 
 PRIORS = "priors.json"
@@ -29,7 +30,11 @@ class FrozenPriors:
     def __init__(self, storage: Storage | None = None, keys: Mapping[str, str] = MappingProxyType({})) -> None:
         self.storage, self.keys = storage, keys
         content = (storage.read_json(PRIORS) if storage else None) or {}
-        self._priors = {keys.get(key, key): Prior(**values) for key, values in content.items()}
+        try:
+            self._priors = {keys.get(key, key): Prior(**values) for key, values in content.items()}
+        except (TypeError, ValueError, AttributeError) as error:  # of JSON that is no table of priors
+            assert storage is not None
+            raise DamagedFile(f"{storage.shown}/{PRIORS} is damaged ({error})") from None
 
     def get(self, name: str) -> Prior:
         return self._priors.get(self.keys.get(name, name)) or base_prior()

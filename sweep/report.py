@@ -6,10 +6,12 @@ Rows are made once, as text, and shown everywhere. Every number of them is one o
 import base64
 import csv
 import io
+import logging
 import math
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +34,11 @@ from sweep.scale import Scale
 from sweep.seeds import seed_lines
 from sweep.summary import StudySummary, SweepSummary
 from sweep.wording import amount, emm_text, ends_text, interval_text
+from trainables.errors import DamagedFile
 from trainables.result import Result
 from trainables.storage import Storage
+
+log = logging.getLogger(__name__)
 
 CONFIGURATIONS = ("configuration", "verdict", "EMM", "95 % interval", "own trials", "trials", "images trained")
 TRIALS = ("configuration", "N", "seed", "R_mem", "95 % interval", "images trained", "state")
@@ -212,9 +217,12 @@ def _heading(title: str) -> Text:
 # ---------------------------------------------------------------- files
 
 
-def write_report(summary: SweepSummary, directory: Path, pictures: Pictures | None = None) -> Path:
+def write_report(
+    summary: SweepSummary, directory: Path, pictures: Pictures | None = None, tell: Callable[[str], None] = log.warning
+) -> Path:
     """Writes index.html, report.json, trials.csv, LaTeX tables and the figures (PNG and PDF) into `directory`; returns the
-    page's path. `pictures`: where those of the galleries come from, one of each study, if they may be shown.
+    page's path. `pictures`: where those of the galleries come from, one of each study, if they may be shown. `tell`: is given
+    a line for each file that had to be passed over.
 
     A file appears under its name when it is complete, the page last. The same summary gives the same bytes. Raises OSError.
     """
@@ -223,7 +231,13 @@ def write_report(summary: SweepSummary, directory: Path, pictures: Pictures | No
     for name, make in figures_of(summary).items():
         images[name] = _write_figure(files, name, make())
     for number, study in enumerate(summary.studies, 1):
-        if pictures and (trial := _shown_trial(study)) and (shown := pictures.of(trial)):
+        try:
+            shown = pictures.of(trial) if pictures and (trial := _shown_trial(study)) else None
+        except DamagedFile as error:  # that costs a gallery, and no more
+            summary = replace(summary, damaged=[*summary.damaged, str(error)])
+            tell(f"passed over: {error}")
+            continue
+        if shown:
             name = name_of("gallery", number, study)
             images[name] = _write_figure(files, name, gallery_figure(shown))
     files.write_json("report.json", summary.as_json())

@@ -17,7 +17,8 @@ def reopen_failed(storage: Storage, space: SearchSpace, keys: Mapping[str, str] 
     The next driver adopts them: from the newest checkpoint if there is one. What a trial last failed of is kept beside it.
     """
     known = read_keys(storage) | dict(keys or {})
-    summary = summary_of(space, *read_trials(storage, space, known), FrozenPriors(storage, known))
+    results, started, _ = read_trials(storage, space, known)
+    summary = summary_of(space, results, started, FrozenPriors(storage, known))
     unanswered = [study for study in summary.studies if study.verdict.state in ("searching", "unresolved")]
     failed = [result for study in unanswered for result in study.results if not result.complete]
     for result in failed:

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeVar
 
+from pydantic import Field, RootModel
+
 from search_spaces.space import SearchSpace
 from sweep.bisection import Options, Verdict
 from sweep.other_k import result_at, space_at
@@ -15,9 +17,9 @@ from sweep.pooling import MIN_POOLED, FrozenPriors, recipe, report_priors
 from sweep.posterior import Belief, Observation, Prior, base_prior
 from sweep.scale import Scale, scale_of
 from sweep.studies import Studies
-from trainables.errors import UserError
+from trainables.errors import DamagedFile, UserError
 from trainables.memorization import r_mem_interval
-from trainables.result import MEASURES, FinalMeasurement, Result, TrialRecord, parsed, read_all
+from trainables.result import MEASURES, FinalMeasurement, Record, Result, TrialRecord, Trials, parsed, read_all
 from trainables.storage import Storage
 
 Kind = TypeVar("Kind", bound=TrialRecord)
@@ -105,9 +107,12 @@ class Contrast:
 
 @dataclass(frozen=True)
 class SweepSummary:
+    """`damaged`: a line for every file of the sweep that says nothing, and is passed over."""
+
     name: str
     space: SearchSpace
     studies: list[StudySummary]
+    damaged: Sequence[str] = ()
 
     def as_json(self) -> dict[str, Any]:
         """The format of `emm report --json`."""
@@ -116,6 +121,7 @@ class SweepSummary:
             "k": self.space.measurement.k,
             "configurations": [study.as_json() for study in self.studies],
             "contrasts": [asdict(contrast) for contrast in self.contrasts],
+            "passed_over": list(self.damaged),
         }
 
     @cached_property
@@ -148,31 +154,49 @@ def neighbours(studies: Sequence[StudySummary]) -> Iterable[tuple[StudySummary, 
             yield a, b
 
 
+class Finals(RootModel[dict[str, FinalMeasurement]]):
+    """What is in `final.json`: last measurements by training key."""
+
+
+class SweepFile(Record):
+    """What is in `sweep.json`."""
+
+    sweep: str = Field(description="name of the space")
+    id: str | None = Field(None, description="of this sweep, by which a pointer to its storage is known to mean it")
+    space: SearchSpace
+    configurations: dict[str, str] = Field({}, description="configuration name → configuration key")
+
+
+def read_sweep(storage: Storage) -> SweepFile | None:
+    """None if there is no sweep. Raises DamagedFile if the file is broken."""
+    content = storage.read_json(SWEEP)
+    return None if content is None else parsed(SweepFile, content, f"{storage.shown}/{SWEEP}")
+
+
 def read_space(storage: Storage) -> SearchSpace:
     """The search space that a sweep's storage was made for. Raises UserError if there is no sweep."""
-    content = storage.read_json(SWEEP)
-    if content is None:
+    if (found := read_sweep(storage)) is None:
         raise UserError(f"{storage.shown} holds no sweep; give the DIR or URL of one that `emm run` made")
-    return parsed(SearchSpace, content["space"], f"{storage.shown}/{SWEEP}")
+    return found.space
 
 
 def read_keys(storage: Storage) -> dict[str, str]:
     """Name → configuration key, of all configurations that a sweep has had, under every name that they have had."""
-    content = storage.read_json(SWEEP) or {}
-    return dict(content.get("configurations", {}))
+    found = read_sweep(storage)
+    return {} if found is None else found.configurations
 
 
-def read_trials(storage: Storage, space: SearchSpace, keys: Mapping[str, str]) -> tuple[list[Result], list[TrialRecord]]:
+def read_trials(storage: Storage, space: SearchSpace, keys: Mapping[str, str]) -> Trials:
     """The results of the configurations of `space`, and their trials that started and have none, by (name, seed).
 
     A trial belongs to the configuration whose key it has (`keys`: by name), and is given the name which that has in `space`:
     it may have been called otherwise when the trial was written. Where a name has no key, names must do.
     """
-    results, started = read_all(storage)
+    results, started, damaged = read_all(storage)
     names = {keys[named.name]: named.name for named in space.configurations if named.name in keys}
     unknown = {named.name for named in space.configurations} - set(names.values())
     by_time = sorted(results, key=lambda result: (result.finished_at, result.training_key))
-    return _renamed(by_time, names, unknown), _renamed(started, names, unknown)
+    return Trials(_renamed(by_time, names, unknown), _renamed(started, names, unknown), damaged)
 
 
 def _renamed(trials: Sequence[Kind], names: Mapping[str, str], unknown: Collection[str]) -> list[Kind]:
@@ -198,15 +222,20 @@ def summarize(storage: Storage, k: float | None = None) -> SweepSummary:
     no sweep.
     """
     space, keys = read_space(storage), read_keys(storage)
-    results, started = read_trials(storage, space, keys)
+    results, started, damaged = read_trials(storage, space, keys)
     if k is None or k == space.measurement.k:
-        return summary_of(space, results, started, FrozenPriors(storage, keys), read_finals(storage))
-    return summary_of(space_at(space, k), [result_at(r, storage, k, space.search.target) for r in results], started)
+        return summary_of(space, results, started, FrozenPriors(storage, keys), read_finals(storage), damaged)
+    judged = []
+    for result in results:
+        try:
+            judged.append(result_at(result, storage, k, space.search.target))
+        except DamagedFile as error:
+            damaged.append(str(error))
+    return summary_of(space_at(space, k), judged, started, damaged=damaged)
 
 
 def read_finals(storage: Storage) -> dict[str, FinalMeasurement]:
-    kept = storage.read_json(FINAL) or {}
-    return {key: FinalMeasurement.model_validate(values) for key, values in kept.items()}
+    return parsed(Finals, storage.read_json(FINAL) or {}, f"{storage.shown}/{FINAL}").root
 
 
 def summary_of(
@@ -215,6 +244,7 @@ def summary_of(
     started: list[TrialRecord],
     priors: FrozenPriors | None = None,
     finals: Mapping[str, FinalMeasurement] | None = None,
+    damaged: Sequence[str] = (),
 ) -> SweepSummary:
     studies = Studies(space, priors=priors)
     studies.reconcile(results, started)
@@ -235,7 +265,7 @@ def summary_of(
         )
         for named in space.configurations
     ]
-    return SweepSummary(space.name, space, summaries)
+    return SweepSummary(space.name, space, summaries, damaged)
 
 
 def _reported(studies: Studies, name: str, pooled: Prior | None) -> dict[str, Any]:

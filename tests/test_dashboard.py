@@ -34,7 +34,7 @@ def dashboard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     write_sweep(storage, space, load(space.base.data), 6)
     url = f"sqlite:///{Path(directory) / 'optuna.db'}"
     studies = Studies(space, url)
-    studies.reconcile(*read_all(storage))
+    studies.reconcile(*read_all(storage)[:2])
     assert {studies.verdict(name).state for name in studies.configurations} == {"found"}
     with make_server("127.0.0.1", 0, wsgi(url), handler_class=Silent) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()

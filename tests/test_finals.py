@@ -29,7 +29,7 @@ from trainables.subset import Subset
 def test_other_images_of_the_same_network(tmp_path, monkeypatch):
     sweep = Storage(str(tmp_path))
     finish(start(sweep))
-    (result,), _ = read_all(sweep)
+    (result,) = read_all(sweep).results
     seen, compare = [], Subset.nearest
     monkeypatch.setattr(Subset, "nearest", lambda subset, samples: (seen.append(samples), compare(subset, samples))[1])
     first, again = (measure_final(result, DATA, sweep, 10, CPU) for _ in range(2))
@@ -43,14 +43,14 @@ def test_other_images_of_the_same_network(tmp_path, monkeypatch):
 def test_the_optimum_still_copies(tmp_path):
     sweep = Storage(str(tmp_path))
     finish(start(sweep, OPTIMUM))
-    (result,), _ = read_all(sweep)
+    (result,) = read_all(sweep).results
     assert measure_final(result, DATA, sweep, 30, CPU).r_mem == 1.0
 
 
 def test_without_weights_it_says_so(tmp_path):
     sweep = Storage(str(tmp_path))
     finish(start(sweep))
-    (result,), _ = read_all(sweep)
+    (result,) = read_all(sweep).results
     sweep.delete(f"trials/{result.training_key}/weights.pt")
     with pytest.raises(TrialFailed, match=f"N={SPEC.n}, seed 0"):
         measure_final(result, DATA, sweep, 10, CPU)

@@ -47,7 +47,7 @@ def test_it_goes_on_from_the_newest_checkpoint_to_the_same_end(tmp_path, monkeyp
     monkeypatch.undo()
     assert len(checkpoint.names(failing.storage)) == min(1, snapshots_before), "but the newest, none is kept"
     (reopened,) = reopen_failed(sweep, SPACE)
-    assert read_all(sweep) == ([], [failing.started])
+    assert read_all(sweep) == ([], [failing.started], [])
     assert reopen_failed(sweep, SPACE) == [], "it did not fail any more"
     again = start(sweep, NAMED)
     assert len(again.curve) == snapshots_before
@@ -75,7 +75,7 @@ def test_only_studies_without_an_answer_and_with_the_same_numbers(tmp_path):
     assert [studies.verdict(name).state for name in studies.configurations] == ["found", "unresolved"]
     reopened = reopen_failed(storage, space)
     assert [(result.spec.name, result.spec.seed) for result in reopened] == [("width=16", seed) for seed in range(3)]
-    results, started = read_all(storage)
+    results, started, _ = read_all(storage)
     assert results == [result for result in before if result not in reopened]
     tickets = Studies(space, url).reconcile(results, started)
     assert [(ticket.study, ticket.number, ticket.n) for ticket in tickets] == [("width=16", i, 20 + i) for i in range(3)]

@@ -316,24 +316,22 @@ def test_a_result_that_cannot_be_taken_ends_the_asking(searcher):
 
 
 def test_a_result_that_cannot_be_read_just_now_is_taken_later(searcher):
-    """A directory in its place stands for a storage that fails."""
+    """A file in the place of its directory stands for a storage that fails."""
     searcher.suggest("a")
     record = searcher.live["a"]
-    directory = trial_directory(searcher.storage, record.training_key)
-    directory.filesystem.create_dir(directory.path(RESULT))
+    searcher.storage.write(f"trials/{record.training_key}", b"")
     searcher.on_trial_complete("a", result={})
     assert searcher.failure is None
     assert searcher.suggest("b") is not None
     assert searcher.live["b"].spec == record.spec
-    directory.filesystem.delete_dir(directory.path(RESULT))
+    searcher.storage.delete(f"trials/{record.training_key}")
     finish(searcher, "b")
     assert searcher.studies.verdict(record.spec.name).n_trials == 1
 
 
 def test_a_storage_that_outlasts_the_patience_of_a_trial_ends_the_asking(searcher):
     searcher.suggest("a")
-    directory = trial_directory(searcher.storage, searcher.live["a"].training_key)
-    directory.filesystem.create_dir(directory.path(RESULT))
+    searcher.storage.write(f"trials/{searcher.live['a'].training_key}", b"")
     searcher.on_trial_complete("a", error=True)
     assert isinstance(searcher.failure, OSError)
     assert searcher.suggest("b") == "FINISHED"

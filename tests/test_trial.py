@@ -140,7 +140,8 @@ def whole(tmp_path_factory):
 
 def test_result(whole):
     sweep, _, _ = whole
-    results, unfinished = read_all(sweep)
+    results, unfinished, damaged = read_all(sweep)
+    assert not damaged
     assert (len(results), unfinished) == (1, [])
     result = results[0]
     directory = trial_directory(sweep, result.training_key)
@@ -425,9 +426,9 @@ def test_a_result_of_a_configuration_that_is_not_known_here_is_refused_in_one_li
     section, field = path.split(".")
     content["spec"]["configuration"][section][field] = value
     storage = Storage(str(tmp_path))
-    storage.write_json("trials/x/result.json", content)
+    storage.write_json(f"trials/{content['training_key']}/result.json", content)
     with pytest.raises(
-        UserError, match=r"x/result.json was written by a newer emm-sweep \(spec\.configuration\.network.* is not"
+        UserError, match=r"result.json was written by a newer emm-sweep \(spec\.configuration\.network.* is not"
     ):
         read_all(storage)
 
@@ -437,10 +438,11 @@ def test_results_and_started_trials_are_listed(sweep):
     for spec in specs[1:]:
         finish(start(sweep, spec))
     start(sweep, specs[0])
-    results, unfinished = read_all(sweep)
+    results, unfinished, damaged = read_all(sweep)
+    assert not damaged
     assert [(result.spec.name, result.spec.seed) for result in results] == [("a", 0), ("a", 1)]
     assert [record.spec for record in unfinished] == specs[:1]
-    assert read_all(sweep / "elsewhere") == ([], [])
+    assert read_all(sweep / "elsewhere") == ([], [], [])
 
 
 # ---------------------------------------------------------------- failure

@@ -36,6 +36,7 @@ from trainables.data_config import (
 from trainables.errors import UserError
 
 NUMERICS = 1
+MOST_IMAGES = 10**9  # that a range of N may reach
 
 
 # ---------------------------------------------------------------- network
@@ -360,7 +361,7 @@ class TrialSpec(Frozen):
     name: str
     configuration: Configuration
     measurement: Measurement
-    n: int = Field(ge=2, description="number of training images N")
+    n: int = Field(ge=2, le=MOST_IMAGES, description="number of training images N")
     seed: int = Field(ge=0, description="0, 1, 2 … within a study; decides subset, initialization, noise, latents")
 
     def training_key(self, digest: str) -> str:

@@ -1,13 +1,18 @@
 """What is known of a trial: `result.json`, the only truth about a finished one."""
 
-import json
-from typing import Any, TypeVar
+import io
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from trainables.config import Configuration, Measurement, TrialSpec
-from trainables.errors import UserError
-from trainables.storage import Storage
+from trainables.config import Configuration, Measurement, TrialSpec, explain
+from trainables.errors import DamagedFile, UserError
+from trainables.images import ArrayArchive, check_memory
+from trainables.storage import MOST_JSON, Storage, parse_json, redacted
 
 RESULT, STARTED, MEASUREMENT, WEIGHTS = "result.json", "trial.json", "measurement.npz", "weights.pt"
 FAILED = "result-failed.json"  # the last failure of a trial that is tried again
@@ -17,6 +22,9 @@ MEASURES = (
     "ceiling", "median_d1", "nn_distance", "null_rate", "null_samples", "distinct_copied", "distinct_expected", "spurious",
     "generalized", "c_t", "own_label",
 )  # fmt: skip
+
+
+Kind = TypeVar("Kind", bound=BaseModel)
 
 
 class Record(BaseModel):
@@ -60,7 +68,7 @@ class Result(TrialRecord):
 
     complete: bool
     cause: str | None = None
-    r_mem: float | None = Field(None, description="at the best snapshot, with fresh latents")
+    r_mem: float | None = Field(None, ge=0, le=1, description="at the best snapshot, with fresh latents")
     n_samples: int = 0
     n_memorized: int = 0
     right_censored: bool = False
@@ -85,6 +93,12 @@ class Result(TrialRecord):
     hardware: dict[str, str] = {}
     finished_at: str = ""
 
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.complete and (self.r_mem is None or not 0 <= self.n_memorized <= self.n_samples or not self.n_samples):
+            raise ValueError("a finished trial needs R_mem, and n_memorized of n_samples")
+        return self
+
     @property
     def configuration(self) -> Configuration:
         return self.spec.configuration
@@ -92,6 +106,45 @@ class Result(TrialRecord):
     @property
     def measurement(self) -> Measurement:
         return self.spec.measurement
+
+
+def read_measurement(storage: Storage, result: Result) -> dict[str, NDArray[Any]] | None:
+    """The arrays of a trial's final measurement by name, None if there are none; `storage` is that of the sweep.
+
+    Raises DamagedFile if they can't be read, are more than the memory holds, or don't fit each other: `images` [n, C, R, R]
+    uint8, `d1`, `d2`, `i1`, `i2` [n], and `subset` [N], positions in the data, in which `i1` and `i2` are positions.
+    """
+    directory = trial_directory(storage, result.training_key)
+    if (content := directory.read(MEASUREMENT)) is None:
+        return None
+    file = directory.path(MEASUREMENT)
+    try:
+        archive = ArrayArchive(io.BytesIO(content))
+        check_memory(file, "", sum(archive.header(name).n_bytes for name in archive.names))
+        kept = {name: archive.read(name) for name in archive.names}
+        _check_measurement(kept, result)
+    except Exception as error:  # a damaged archive makes its readers raise whatever they stumble on
+        raise DamagedFile(f"{redacted(file)} is damaged ({str(error).partition(chr(10))[0][:200]})") from error
+    return kept
+
+
+def _check_measurement(kept: Mapping[str, NDArray[Any]], result: Result) -> None:
+    if missing := {"images", "d1", "d2", "i1", "i2", "subset"} - kept.keys():
+        raise ValueError(f"it has no {', '.join(sorted(missing))}")
+    n, subset = len(kept["d1"]), kept["subset"]
+    if not n or any(kept[name].shape != (n,) for name in ("d1", "d2", "i1", "i2")) or len(kept["images"]) != n:
+        raise ValueError("its arrays have different lengths")
+    if kept["images"].dtype != np.uint8 or kept["images"].ndim != 4 or subset.ndim != 1:
+        raise ValueError(f"images are {kept['images'].dtype} {list(kept['images'].shape)}")
+    for name, positions, most in (
+        ("i1", kept["i1"], len(subset)),
+        ("i2", kept["i2"], len(subset)),
+        ("subset", subset, result.data.size),
+    ):
+        if not np.issubdtype(positions.dtype, np.integer) or not ((positions >= 0) & (positions < most)).all():
+            raise ValueError(f"{name} are no positions in {most:,} images")
+    if not all(np.issubdtype(kept[name].dtype, np.floating) and np.isfinite(kept[name]).all() for name in ("d1", "d2")):
+        raise ValueError("a distance is no number")
 
 
 class FinalMeasurement(Record):
@@ -107,36 +160,76 @@ def trial_directory(storage: Storage, training_key: str) -> Storage:
 
 
 def read_result(storage: Storage) -> Result | None:
-    """The result in a trial's directory, or None."""
-    content = storage.read(RESULT)
-    return None if content is None else parsed(Result, json.loads(content), f"{storage.shown}/{RESULT}")
+    """The result in a trial's directory, or None. Raises as `parsed` does."""
+    return _read(Result, storage, RESULT)
 
 
-Kind = TypeVar("Kind", bound=BaseModel)
+def _read(kind: type[Kind], storage: Storage, name: str) -> Kind | None:
+    content, file = storage.read(name, MOST_JSON), f"{storage.shown}/{name}"
+    return None if content is None else parsed(kind, parse_json(content, file), file)
+
+
 NEWER = {"extra_forbidden", "union_tag_invalid", "literal_error"}  # what pydantic calls fields and values that are not known
 
 
 def parsed(kind: type[Kind], content: Any, file: str) -> Kind:
-    """What a file of a sweep says. Raises UserError if only a newer version of this program can have written it."""
+    """What a file of a sweep says. Raises DamagedFile, with the field, if it says nothing of the kind, and UserError if only a
+    newer version of this program can have written it.
+    """
     try:
         return kind.model_validate(content)
     except ValidationError as error:
         unknown = [".".join(map(str, one["loc"])) for one in error.errors() if one["type"] in NEWER]
         if not unknown:
-            raise
+            raise DamagedFile(f"{file} is damaged ({explain(error)[:200]})") from None
         raise UserError(f"{file} was written by a newer emm-sweep ({unknown[0]} is not known here); update this one") from None
 
 
-def read_all(storage: Storage) -> tuple[list[Result], list[TrialRecord]]:
-    """All results of a sweep's storage, and the trials that started and have none; both sorted by (name, seed)."""
-    results, open_trials = [], []
-    for key in storage.list("trials"):
+class Trials(NamedTuple):
+    """What a sweep's storage says of its trials. `damaged`: a line for every file that says nothing, which is passed over."""
+
+    results: list[Result]
+    started: list[TrialRecord]  # and have no result
+    damaged: list[str]
+
+
+Trial = TypeVar("Trial", bound=TrialRecord)
+KEY = re.compile(r"[0-9a-f]{32}")
+MOST_SEEDS = 10**6  # of a study: its seeds count its trials
+
+
+def read_all(storage: Storage) -> Trials:
+    """All trials of a sweep, sorted by (name, seed). What is not named by a key in `trials/` is not looked at."""
+    results: list[Result] = []
+    started: list[TrialRecord] = []
+    damaged: list[str] = []
+    for key in filter(KEY.fullmatch, storage.list("trials")):
         directory = trial_directory(storage, key)
-        if (result := read_result(directory)) is not None:
+        if (result := _read_or_tell(Result, directory, RESULT, key, damaged)) is not None:
             results.append(result)
-        elif (content := directory.read(STARTED)) is not None:
-            open_trials.append(parsed(TrialRecord, json.loads(content), f"{directory.shown}/{STARTED}"))
-    return sorted(results, key=_position), sorted(open_trials, key=_position)
+        elif (record := _read_or_tell(TrialRecord, directory, STARTED, key, damaged)) is not None:
+            started.append(record)
+    return Trials(sorted(results, key=_position), sorted(started, key=_position), damaged)
+
+
+def _read_or_tell(kind: type[Trial], directory: Storage, name: str, key: str, damaged: list[str]) -> Trial | None:
+    """The record in a trial's directory; None if there is none, or a damaged one, of which `damaged` then has a line.
+
+    A record must be of the trial in whose directory it is: whoever reads on takes its key for a path.
+    """
+    file = f"{directory.shown}/{name}"
+    try:
+        record = _read(kind, directory, name)
+        if record is not None and record.training_key != key:
+            raise DamagedFile(f"{file} is of another trial, {record.training_key[:40]!r}")
+        if record is not None and record.spec.seed > MOST_SEEDS:
+            raise DamagedFile(f"{file} is of seed {record.spec.seed}; a study has at most {MOST_SEEDS:,}")
+    except NotADirectoryError:  # it only has the name of a trial
+        return None
+    except DamagedFile as error:
+        damaged.append(str(error))
+        return None
+    return record
 
 
 def _position(trial: TrialRecord) -> tuple[str, int]:

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 from pyarrow import fs
 
-from trainables.errors import UserError
+from trainables.errors import DamagedFile, UserError
 
 SECRET = "key|secret|token|pass|pwd|sas|sig|credential|auth"  # in the name of a parameter
 PART = re.compile(r"\.[0-9a-f]{8}\.part$")  # ends the name of a file that is being written
@@ -32,6 +32,31 @@ class RedactedFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         return redacted(super().format(record))
+
+
+MOST_JSON = 2**26  # bytes of a file of JSON: far more than any that is written here
+MOST_DIGITS = 18  # of a whole number in it: what fits 64 bits
+
+
+def parse_json(content: bytes, file: str) -> Any:
+    """What a file of JSON says. Raises DamagedFile, naming `file`, for what this program does not write: broken JSON, numbers
+    that are none or that no 64 bits hold, nesting without end.
+    """
+    try:
+        return json.loads(content, parse_constant=_no_number, parse_int=_whole_number)
+    except (ValueError, RecursionError) as error:  # of json and of UTF-8
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
+        raise DamagedFile(f"{file} is damaged ({reason})") from None
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(f"{text} is no number")
+
+
+def _whole_number(text: str) -> int:
+    if len(text) > MOST_DIGITS:
+        raise ValueError(f"a number of {len(text)} digits")
+    return int(text)
 
 
 class Storage:
@@ -122,10 +147,18 @@ class Storage:
             return False
         return True
 
-    def read(self, name: str) -> bytes | None:
-        """The content of a file, or None if there is none."""
+    def read(self, name: str, most: int | None = None) -> bytes | None:
+        """The content of a file, or None if there is none.
+
+        Raises DamagedFile for what is no regular file (a pipe would be waited for) or has more than `most` bytes.
+        """
+        path = self.path(name)
+        if self.is_local and os.path.exists(path) and not os.path.isfile(path):
+            raise DamagedFile(f"{redacted(path)} is no regular file")
         try:
-            with self.filesystem.open_input_file(self.path(name)) as stream:
+            with self.filesystem.open_input_file(path) as stream:
+                if most is not None and (size := stream.size()) > most:
+                    raise DamagedFile(f"{redacted(path)} has {size:,} bytes, and at most {most:,} are expected there")
                 return bytes(stream.read())
         except FileNotFoundError:
             return None
@@ -134,9 +167,9 @@ class Storage:
         self.write(name, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode(), mode)
 
     def read_json(self, name: str) -> Any:
-        """The value in a JSON file, or None if there is no such file."""
-        content = self.read(name)
-        return None if content is None else json.loads(content)
+        """The value in a JSON file, or None if there is no such file. Raises DamagedFile as `parse_json` does."""
+        content = self.read(name, MOST_JSON)
+        return None if content is None else parse_json(content, redacted(self.path(name)))
 
     def exists(self, name: str = "") -> bool:
         return bool(self.filesystem.get_file_info(self.path(name)).type != fs.FileType.NotFound)

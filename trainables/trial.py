@@ -16,7 +16,7 @@ from trainables import checkpoint
 from trainables.config import Measurement, TrialSpec, configuration_key, identity, key_of
 from trainables.custom import build_trainer
 from trainables.datasets import ImageData
-from trainables.errors import TrialFailed
+from trainables.errors import DamagedFile, TrialFailed
 from trainables.labels import by_label, check_subset
 from trainables.measures import measures
 from trainables.memorization import Neighbours, n_sufficient, r_mem_interval
@@ -54,7 +54,7 @@ class Trial:
         self.spec, self.data, self.device = spec, data, device
         self.started = start_record(spec, data)
         self.storage = trial_directory(sweep, self.started.training_key)
-        self.earlier = earlier = read_result(self.storage)
+        self.earlier = earlier = _earlier(self.storage)
         measured = earlier is not None and earlier.measurement_key == self.started.measurement_key
         self.result = earlier if measured else None
         self.is_built = True  # False: it could not be, which `result` records
@@ -307,6 +307,15 @@ class Trial:
             **({"seconds_left": remaining} if remaining is not None else {}),
             **({"snapshot": last.model_dump()} if last else {}),
         }
+
+
+def _earlier(directory: Storage) -> Result | None:
+    """The result that is there; a damaged one is trained again."""
+    try:
+        return read_result(directory)
+    except DamagedFile as error:
+        log.warning("trained again: %s", error)
+        return None
 
 
 @contextmanager
