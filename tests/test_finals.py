@@ -117,7 +117,7 @@ def test_a_sweep_ends_with_it(twins):
     assert len(said) == len(near)
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 def test_last_measurements_keep_to_the_workers_share_their_data_and_cost_until_they_are_cancelled(tmp_path, monkeypatch):
     """On a real Ray, with a measurement that only says when it ran."""
     space, storage = fake_space((8, 16), final_samples=50), Storage(str(tmp_path / "sweep"))
