@@ -173,7 +173,8 @@ class SearchSpace(Frozen):
     def with_settings(self, settings: Mapping[str, Any]) -> "SearchSpace":
         """The space with fields set by path: `network.width`, `measurement.n_samples`, `search.n_high`, …
 
-        Raises UserError for an unknown path, a value that is not allowed, or a field that the space varies.
+        Raises UserError for an unknown path, a value that is not allowed, a field that the space varies, or an early accept
+        that could never happen. (Sweeps that were made with such a one can still be read.)
         """
         if varied := sorted(set(settings) & self._varied):
             raise UserError(f"{varied[0]}: {self.name} varies this field; choose a space that does not, or write one")
@@ -189,6 +190,12 @@ class SearchSpace(Frozen):
         }
         space = validated(SearchSpace, {**dict(self), **changed})
         assert space.configurations  # every combination is valid, or raises
+        how = space.measurement
+        if how.n_selection < how.n_selection_to_accept:
+            raise UserError(
+                f"measurement.n_selection: at least {how.n_selection_to_accept} images are needed to show R_mem above "
+                f"measurement.accept={how.accept:.4g}, not {how.n_selection}"
+            )
         return space
 
 

@@ -54,6 +54,7 @@ def here(capsys, *arguments):
         (["run", "digits-width", "--out", "OUT", "--set", "network"], "write it as path=value"),
         (["run", "digits-width", "--out", "OUT", "--set", "search.n_high=5000"], "1797"),
         (["run", "digits-width", "--out", "OUT", *FOLDER], "not a directory"),
+        (["run", "digits-width", "--out", "OUT", "--early-accept", "--target", "0.95"], "n_selection: at least 534 images"),
         (["run", "cifar10-width", "--out", "OUT"], "data.root"),
         (["run", "cifar10-width", "--out", "OUT", "--set", "data.root=/nowhere"], "no intact CIFAR-10"),
         (["run", "digits-width", "--out", "OUT", "--cpus-per-trial", "512"], "--cpus-per-trial 512"),

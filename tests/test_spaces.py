@@ -1,5 +1,6 @@
 """Every search space: built at full size, trained in small; spaces from files of the user's."""
 
+import itertools
 import json
 import os
 import subprocess
@@ -13,6 +14,7 @@ from search_spaces.find import find_space
 from search_spaces.recipes import DIGITS, DIGITS_MEASUREMENT
 from search_spaces.space import SearchSpace, parse_settings
 from search_spaces.table import SPACES
+from sweep.bisection import accept_bound
 from sweep.options import space_of
 from sweep.plan import measured_rates, plan
 from trainables.config import TrialSpec, with_fields
@@ -20,6 +22,7 @@ from trainables.datasets import load
 from trainables.diffusion import build_denoiser
 from trainables.errors import UserError
 from trainables.labels import planned_label_dim
+from trainables.memorization import r_mem_interval
 from trainables.storage import Storage
 from trainables.trial import Trial
 
@@ -367,3 +370,30 @@ def test_an_early_accept_below_the_target_is_refused():
     assert space.with_settings({"measurement.accept": 0.97}).measurement.accept == 0.97
     with pytest.raises(UserError, match=r"measurement\.accept: at least search\.target"):
         space.with_settings({"measurement.accept": 0.55})
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_early_accept_can_act(name):
+    """What `emm run --early-accept` sets: a snapshot of nothing but copies ends a trial."""
+    space = SPACES[name]
+    settings = {"measurement.accept": accept_bound(space.search.target)}
+    if space.measurement.protocol == "paper":
+        with pytest.raises(UserError, match="protocol=paper needs accept=null"):
+            space.with_settings(settings)
+    else:
+        how = space.with_settings(settings).measurement
+        assert r_mem_interval(how.n_selection, how.n_selection)[0] > how.accept
+
+
+@pytest.mark.parametrize("target", [0.01, 0.5, 0.9, 0.95, 0.99])
+def test_an_early_accept_that_can_never_act_is_refused(target):
+    """It says what is needed, to the image; and a sweep that was made with such a one is read all the same."""
+    space, accept = SPACES["digits-width"], accept_bound(target)
+    needed = next(n for n in itertools.count(1) if r_mem_interval(n, n)[0] > accept)
+    settings = {"search.target": target, "measurement.accept": accept}
+    enough = space.with_settings({**settings, "measurement.n_selection": needed})
+    short = {**settings, "measurement.n_selection": needed - 1}
+    with pytest.raises(UserError, match=rf"measurement\.n_selection: (at least {needed} images|.* greater than or equal to 1)"):
+        space.with_settings(short)
+    of_old = {**enough.model_dump(), "measurement": {**enough.measurement.model_dump(), "n_selection": max(needed - 1, 1)}}
+    assert SearchSpace.model_validate(of_old).measurement.accept == accept

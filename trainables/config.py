@@ -9,6 +9,7 @@ content digest enters. NUMERICS is raised when the same description would give o
 import difflib
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self, TypeVar
 
@@ -295,6 +296,8 @@ PAPER_PROTOCOL: dict[str, Any] = {
     "n_samples": 10_000, "n_selection": 10_000, "snapshots": None, "logit_se": 0.0, "accept": None
 }  # fmt: skip
 
+WILSON_Z2 = 3.841458820694124  # square of the normal quantile .975
+
 
 class Measurement(Frozen):
     """How R_mem of a trained network is measured."""
@@ -340,6 +343,14 @@ class Measurement(Frozen):
         if self.snapshots is None and self.protocol == "own":
             raise ValueError("snapshots must be a number unless protocol=paper")
         return self
+
+    @property
+    def n_selection_to_accept(self) -> int:
+        """Fewest images of a snapshot that can end a trial early: if all of `n` are copies, 97.5 % are sure of n / (n + z²).
+
+        That is Wilson's bound (see `trainables.memorization.r_mem_interval`), with z² = 3.84; 0 without `accept`.
+        """
+        return 0 if self.accept is None else math.floor(WILSON_Z2 * self.accept / (1 - self.accept)) + 1
 
     @property
     def network_calls(self) -> int:
