@@ -113,13 +113,14 @@ class Belief:
     """Belief about ln EMM on M cells, narrow where it is concentrated, and about the shape of the curve.
 
     `edges` [M + 1] of the cells, in ln N; `slopes` [S] the axis of s; `joint` [curves, S, noises, M] probabilities;
-    `target` the R_mem whose crossing EMM is.
+    `target` the R_mem whose crossing EMM is; `prior` of the shape, which is in `joint`.
     """
 
     edges: Array
     slopes: Array
     joint: Array
     target: float
+    prior: Prior
 
     @property
     def ln_emm(self) -> Array:
@@ -178,6 +179,18 @@ class Belief:
         """Geometric posterior mean of g."""
         return math.exp(float(self.joint.sum((0, 1, 3)) @ np.log(NOISES)))
 
+    def noise_quantile(self, q: float) -> float:
+        """The g below which its *likelihood* has the share `q`, over the log-spaced range of `NOISES`.
+
+        A handful of trials says little of g, so that its prior would make most of an interval, and too narrow a one: it is
+        divided out. The weight of each of `NOISES` is spread evenly, in ln g, half-way to its neighbours.
+        """
+        prior = np.array(self.prior.noise)
+        likelihood = np.where(prior > 0, self.joint.sum((0, 1, 3)) / np.maximum(prior, 1e-300), 0.0)
+        half = math.log(NOISES[1] / NOISES[0]) / 2
+        edges = np.append(np.log(NOISES) - half, math.log(NOISES[-1]) + half)
+        return math.exp(np.interp(q, np.append(0.0, np.cumsum(likelihood / likelihood.sum())), edges))
+
     def predict(self, n: Sequence[float] | Array) -> tuple[Array, Array, Array]:
         """Mean and 2.5 % / 97.5 % band of R_mem of one more trial at each of `n` [J], counting errors left out."""
         # 400 equally likely (curve, slope, noise, EMM) by systematic resampling × 9 equally likely seeds: no randomness
@@ -230,7 +243,7 @@ def _equal_mass(first: Belief) -> Array:
 
 def _on_cells(observations: Sequence[Observation], edges: Array, slopes: Array, target: float, prior: Prior) -> Belief:
     joint = np.diff(edges) * prior.on(slopes)[..., None] * _likelihood(observations, edges, slopes, target)
-    return Belief(edges, slopes, joint / joint.sum(), target)
+    return Belief(edges, slopes, joint / joint.sum(), target, prior)
 
 
 def _likelihood(observations: Sequence[Observation], edges: Array, slopes: Array, target: float) -> Array:
