@@ -30,7 +30,8 @@ from scipy.special import expit, logit, ndtr, ndtri
 
 Array = NDArray[np.float64]
 
-SLOPES: Array = np.geomspace(0.8, 32, 21)
+N_OLD_SLOPES = 21  # from 0.8 to 32: all that there were once, and older sweeps have weights on these alone
+SLOPES: Array = 0.8 * (32 / 0.8) ** (np.arange(-6, N_OLD_SLOPES) / (N_OLD_SLOPES - 1))  # from 0.26
 NOISES: Array = np.geomspace(0.06, 1.6, 9)
 CURVES = ("logistic", "roughly logistic", "saturating")
 SHAPE = (len(CURVES), len(SLOPES), len(NOISES))
@@ -70,7 +71,10 @@ class Observation:
 
 @dataclass(frozen=True)
 class Prior:
-    """Weights on `CURVES`, `SLOPES` and `NOISES`; each sums to 1. JSON: `dataclasses.asdict` and `Prior(**…)`."""
+    """Weights on `CURVES`, `SLOPES` and `NOISES`; each sums to 1. JSON: `dataclasses.asdict` and `Prior(**…)`.
+
+    The 21 slopes of an older sweep are read as the upper ones of `SLOPES`; those below have no weight then.
+    """
 
     curve: tuple[float, ...]
     slope: tuple[float, ...]
@@ -79,6 +83,8 @@ class Prior:
     def __post_init__(self) -> None:
         for name, size in zip(("curve", "slope", "noise"), SHAPE, strict=True):
             weights = tuple(float(w) for w in getattr(self, name))  # JSON gives lists
+            if name == "slope" and len(weights) == N_OLD_SLOPES:
+                weights = (0.0,) * (size - N_OLD_SLOPES) + weights
             if len(weights) != size or not all(w >= 0 for w in weights) or not math.isclose(sum(weights), 1):
                 raise ValueError(f"prior: {name} needs {size} weights that sum to 1, not {weights}")
             object.__setattr__(self, name, weights)
