@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import multiprocessing
 from collections import Counter
+from dataclasses import asdict, replace
 
 import numpy as np
 import optuna
@@ -14,8 +15,17 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 from scipy.special import expit, logit
 
-from sweep.bisection import EmmSampler, Options, accept_bound, judge, propose, stop_when_decided, study_verdict
-from sweep.posterior import Observation
+from sweep.bisection import (
+    OPTIONS_KEY,
+    EmmSampler,
+    Options,
+    accept_bound,
+    judge,
+    propose,
+    stop_when_decided,
+    study_verdict,
+)
+from sweep.posterior import Observation, base_prior, lognormal
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 LOW, HIGH = 100, 40_000
@@ -109,6 +119,19 @@ def test_small_integer_ranges_end(low, high):
             assert verdict.state != "searching"
             if verdict.emm is not None and verdict.state == "found":
                 assert low / 2 < verdict.emm < high * 2
+
+
+def test_a_trial_far_away_is_no_witness():
+    """Narrow as the belief is, EMM is not found before a trial close by has failed: that one is asked for."""
+    options = Options(LOW, HIGH)
+    passing = [Observation(n, r, 20_000) for n, r in ((1800, 0.92), (1850, 0.915), (1900, 0.91), (1950, 0.905))]
+    finished = [*passing, Observation(20_000, 0.0, 20_000)]
+    b = options.belief(finished)
+    assert b.sd < options.precision
+    assert judge(finished, options).state == "searching"
+    n = propose(finished, [], options)
+    assert 1.1 < n / b.median < 1.3
+    assert judge([*finished, Observation(n, 0.8, 20_000)], options).state == "found"
 
 
 def test_tighter_precision_asks_for_more():
@@ -443,6 +466,21 @@ def test_precision_and_cap_may_change():
     assert study_verdict(study).state == "searching"
     ask_and_tell(study, curve(2000))
     assert study_verdict(study).state == "unresolved"
+
+
+def test_the_prior_stays_as_it_was():
+    """Whatever prior a later sampler brings; and a study of old, with weights on slopes from 0.8 on alone, goes on."""
+    study = create()
+    ask_and_tell(study, curve(2000))
+    written = study.user_attrs[OPTIONS_KEY]
+    study.sampler = EmmSampler(LOW, HIGH, precision=0.1, prior=replace(base_prior(), curve=(1.0, 0.0, 0.0)))
+    ask_and_tell(study, curve(2000))
+    assert study.user_attrs[OPTIONS_KEY] == {**written, "precision": 0.1}
+    of_old = lognormal(np.geomspace(0.8, 32, 21), 5, 0.4)
+    study.set_user_attr(OPTIONS_KEY, {**written, "prior": {**asdict(base_prior()), "slope": list(of_old)}})
+    ask_and_tell(study, curve(2000))
+    assert study_verdict(study).n_trials == 3
+    np.testing.assert_array_equal(study.user_attrs[OPTIONS_KEY]["prior"]["slope"], [0] * 6 + list(of_old))
 
 
 @pytest.mark.parametrize(("name", "low", "high"), [("n", LOW, 30_000), ("n", 50, HIGH), ("m", LOW, HIGH)])

@@ -1,19 +1,24 @@
 """What studies of a sweep share: noise and shape, frozen when a study starts; never the EMM."""
 
 import math
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 
-from sweep.pooling import FrozenPriors
-from sweep.posterior import base_prior
+from sweep.pooling import PRIORS, FrozenPriors, recipe
+from sweep.posterior import Observation, base_prior, belief, lognormal
 from sweep.studies import Studies
-from sweep.summary import summary_of
+from sweep.summary import contrast, summary_of
 from tests.fakes import fake_space
 from tests.test_studies import result_of
+from trainables.config import with_fields
 from trainables.storage import Storage
 
 SPACE = fake_space((8, 12, 16, 20, 24))
+# (N, R_mem) of two studies
+A = [(8, 0.999), (20, 0.96), (26, 0.91), (32, 0.86), (60, 0.4)]
+B = [(8, 0.999), (20, 0.99), (40, 0.93), (44, 0.88), (50, 0.86), (90, 0.4)]
 
 
 def decided(storage, names):
@@ -54,10 +59,18 @@ def test_a_frozen_prior_outlives_the_database_and_the_process(swept):
 
 def test_a_prior_is_frozen_once(tmp_path):
     priors = FrozenPriors(Storage(str(tmp_path)))
-    priors.freeze("a", base_prior())
-    other = Studies(SPACE).priors.get("a")
+    first, other = (replace(base_prior(), curve=curve) for curve in ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0)))
+    priors.freeze("a", first)
     priors.freeze("a", other)
-    assert FrozenPriors(Storage(str(tmp_path))).get("a") == base_prior()
+    for opened in (priors, FrozenPriors(Storage(str(tmp_path)))):
+        opened.freeze("a", other)
+        assert opened.get("a") == first
+
+
+def test_priors_json_of_an_older_sweep_is_read(tmp_path):
+    storage, slope = Storage(str(tmp_path)), list(lognormal(np.geomspace(0.8, 32, 21), 5, 0.4))
+    storage.write_json(PRIORS, {"a": {**asdict(base_prior()), "slope": slope}})
+    assert FrozenPriors(storage).get("a").slope == (*[0.0] * 6, *slope)
 
 
 def test_the_report_pools_and_says_what_a_study_knows_alone(swept):
@@ -70,6 +83,27 @@ def test_the_report_pools_and_says_what_a_study_knows_alone(swept):
         assert (said["alone_low"], said["alone_high"]) == study.alone
         assert study.pooled is (said["alone_low"] != said["emm_low"])
     assert len(summary.contrasts) == 10
+
+
+def test_a_recipe_is_a_trainer_and_a_diffusion():
+    named = SPACE.configurations[0]
+
+    def changed(**fields):
+        return recipe(named.model_copy(update={"configuration": with_fields(named.configuration, fields)}))
+
+    assert changed(**{"network.width": 64, "data.kind": "mnist5k", "labels.kind": "true"}) == recipe(named)
+    others = [{"diffusion.P_mean": 0.0}, {"diffusion.kind": "vp"}, {"trainer.lr": 0.5}, {"trainer.length": 7}]
+    assert len({recipe(named), *(changed(**fields) for fields in others)}) == 5
+
+
+def test_the_interval_of_a_ratio_is_that_of_independent_beliefs():
+    rng = np.random.default_rng(0)
+    a, b = (belief([Observation(n, r, 2000) for n, r in trials], 4, 400) for trials in (A, B))
+    of_a, of_b = (rng.choice(one.ln_emm, 200_000, p=one.probabilities) for one in (a, b))
+    said, (low, middle, high) = contrast("a", a, "b", b), np.exp(np.quantile(of_b - of_a, [0.025, 0.5, 0.975]))
+    assert said.ratio == pytest.approx(middle, rel=0.03)
+    assert math.log(said.high / said.low) == pytest.approx(math.log(high / low), rel=0.05)
+    assert math.sqrt(said.low * said.high) == pytest.approx(said.ratio)
 
 
 def test_other_recipes_are_not_pooled():

@@ -700,6 +700,22 @@ def test_r_mem_of_a_trained_network_rises(sweep):
     assert result.curve[0].loss > result.curve[-1].loss
 
 
+def test_it_is_not_accepted_early_while_there_is_doubt(sweep, monkeypatch):
+    """8 copies of 20 are .40, with an interval of [.22, .61]: not for certain above .3."""
+    spec = SPEC.model_copy(update={"measurement": SPEC.measurement.model_copy(update={"accept": 0.3, "n_selection": 20})})
+    running = start(sweep, spec)
+
+    def two_in_five(images):
+        index = np.arange(len(images))
+        return Neighbours(np.where(index % 5 < 2, 0.0, 1.0), np.ones(len(images)), index, index)
+
+    monkeypatch.setattr(running.subset, "nearest", two_in_five)
+    finish(running)
+    assert running.result.curve[0].n_memorized == 8
+    assert len(running.result.curve) == spec.measurement.snapshots
+    assert not running.result.right_censored
+
+
 def test_it_is_accepted_early_when_a_snapshot_leaves_no_doubt(sweep, monkeypatch):
     """Recorded as a lower bound; and what was accepted early trains on when asked for without."""
     spec = SPEC.model_copy(update={"measurement": SPEC.measurement.model_copy(update={"accept": 0.3, "n_selection": 20})})
