@@ -29,6 +29,7 @@ from sweep.posterior import Belief, Observation, base_prior, pool, pool_each, sh
 
 LOW, HIGH = 100, 40_000
 SAMPLING = 2.9e-3  # cost of generating one image at each of 10 snapshots, in training images (35 network evaluations)
+SELECTION = 500  # images of a snapshot, which decide whether a trial is accepted early
 GROUP = 6  # configurations searched at the same time
 
 
@@ -63,6 +64,8 @@ class Truth:
         elif self.curve == "gompertz":  # R = exp(−e^−y)
             y = -math.log(-math.log(r)) + self.slope * (1 - r) * d / math.log(r)
             r = math.exp(-math.exp(min(-y, 30.0)))
+        elif self.curve == "root":  # logistic in sqrt(N)
+            r = float(expit(logit(r) - 2 * self.slope * math.expm1(d / 2)))
         else:
             r = self.plateau * float(expit(logit(r / self.plateau) - self.slope * d))
         r *= 1 - self.dip * math.exp(-0.5 * ((d + math.log(5)) / 0.35) ** 2)
@@ -74,8 +77,9 @@ class Truth:
         dead, growth = rng.random() < self.dead, rng.uniform(1, 4)
         if self.early and not dead:
             for t in np.arange(0.1, 1, 0.1):  # logit R_mem grows by `growth` per e-fold of training
-                r = rng.binomial(self.n_samples, expit(z + growth * math.log(t))) / self.n_samples
-                if wilson_low(r, self.n_samples) >= accept_bound(self.target):
+                now = expit(z + growth * math.log(t))
+                if wilson_low(rng.binomial(SELECTION, now) / SELECTION, SELECTION) > accept_bound(self.target):
+                    r = rng.binomial(self.n_samples, now) / self.n_samples
                     return Observation(n, r, self.n_samples, right_censored=True), t * (n + SAMPLING * self.n_samples)
         k = 0 if dead else rng.binomial(self.n_samples, expit(z))
         return Observation(n, k / self.n_samples, self.n_samples), n + SAMPLING * self.n_samples
@@ -123,8 +127,11 @@ ROWS: dict[str, Row] = {
     "gompertz": Row(fixed={"curve": "gompertz"}),
     "plateau": Row(plateau=(0.93, 0.995)),
     "shallow": Row(slope=(1, 1.5)),
+    "very shallow": Row(slope=(0.4, 0.8)),
     "steep": Row(slope=(15, 30)),
     "noisy": Row(noise=(0.5, 1)),
+    "very noisy": Row(noise=(1, 2), sizes=(8,)),
+    "root-N": Row(fixed={"curve": "root"}, sizes=(1, 8, 24)),
     "dead": Row(fixed={"dead": 0.05}),
     "lone noisy": Row(noise=(0.5, 1), lone=True, sizes=(8,)),
     "lone shallow": Row(slope=(1, 1.5), lone=True, sizes=(8,)),
@@ -153,6 +160,7 @@ class Outcome:
     sd: float
     cost: float
     n_trials: int
+    noise: tuple[float, float, float] = (math.nan,) * 3  # 2.5 %, 50 % and 97.5 % of the sd between seeds
 
 
 def search(truth: Truth, options: Options, rng: np.random.Generator) -> tuple[list[Observation], float, str]:
@@ -196,7 +204,8 @@ def sweep(job: tuple[str, int, int]) -> list[Outcome]:
 
 
 def outcome(truth: Truth, state: str, b: Belief, cost: float, n_trials: int) -> Outcome:
-    return Outcome(truth, state, b.median, *b.interval(), b.mean, b.sd, cost / truth.emm, n_trials)
+    low, middle, high = map(b.noise_quantile, (0.025, 0.5, 0.975))
+    return Outcome(truth, state, b.median, *b.interval(), b.mean, b.sd, cost / truth.emm, n_trials, (low, middle, high))
 
 
 HEADER = (
@@ -239,6 +248,25 @@ def contrasts(found: list[Outcome]) -> list[str]:
     difference = error[:half, 0] - error[half : 2 * half, 0]
     sd = np.hypot(error[:half, 1], error[half : 2 * half, 1])
     return [f"{100 * np.mean(abs(difference + shift) > 1.96 * sd):.0f}" for shift in (math.log(1.3), 0.0)]
+
+
+def spread_over_seeds(job: tuple[float, int]) -> list[tuple[float, float, float]]:
+    """2.5 %, 50 % and 97.5 % of the noise in the report of a sweep of 8 logistic ones: (true noise, seed)."""
+    noise, seed = job
+    name = f"noise {noise}"
+    ROWS[name] = Row(noise=(noise, noise))
+    return [o.noise for o in sweep((name, 8, seed)) if o.verdict == "found"]
+
+
+def spread_table(pool_of_processes: Any, n_configurations: int, seed: int) -> None:
+    print("\n| sd between seeds | found | median of the estimates | interval covers % | median interval |")
+    print("|---|---|---|---|---|", flush=True)
+    for noise in (0.1, 0.2, 0.35, 0.6, 0.9):
+        jobs = [(noise, seed * 100_000 + i) for i in range(math.ceil(n_configurations / 8))]
+        said = np.array([one for s in pool_of_processes.map(spread_over_seeds, jobs, chunksize=1) for one in s])
+        low, middle, high = np.median(said, axis=0)
+        covers = 100 * np.mean((said[:, 0] <= noise) & (noise <= said[:, 2]))
+        print(f"| {noise} | {len(said)} | {middle:.2f} | {covers:.1f} | {low:.2f} to {high:.2f} |", flush=True)
 
 
 # --- what a user would do otherwise -----------------------------------------------------------------------------------
@@ -362,10 +390,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--configurations", type=int, default=504, help="per row and size of sweep")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--rows", default="all", help='";"-separated names; "workers" for the table of workers')
+    parser.add_argument("--rows", default="all", help='";"-separated names; "seeds", "workers" for their tables')
     parser.add_argument("--processes", type=int, default=2)
     args = parser.parse_args()
-    rows = [*ROWS, *BASELINES, "workers"] if args.rows == "all" else args.rows.split(";")
+    rows = [*ROWS, *BASELINES, "seeds", "workers"] if args.rows == "all" else args.rows.split(";")
     first, start = args.seed * 100_000, time.perf_counter()
     print(HEADER, flush=True)
     with multiprocessing.get_context("spawn").Pool(args.processes) as processes:
@@ -377,6 +405,8 @@ def main() -> None:
             if name in BASELINES:
                 tries = [(name, first + i) for i in range(min(args.configurations, 120))]
                 print(report(name, 1, processes.map(baseline, tries)), flush=True)
+        if "seeds" in rows:
+            spread_table(processes, args.configurations, args.seed)
         if "workers" in rows:
             workers_table(processes, args.configurations, args.seed)
     print(f"\n{time.perf_counter() - start:.0f} s on {args.processes} processes, seed {args.seed}")
