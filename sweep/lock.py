@@ -13,7 +13,7 @@ is not dead. A claim that is seen to change is alive, whatever else speaks again
 
 What follows, where each step is seen by the next reader: never two at once, but for one who was suspended for a lease and
 replaced: it ends within RENEW_SECONDS of waking up, before it renews. Where listings and reads are late by up to half a lease
-(NFS, some object stores), two may enter, and then run side by side for at most that delay and three renewals: one of them
+(NFS, some object stores), two may enter, and then run side by side for at most that delay and four renewals: one of them
 stays. A missed renewal loses nothing. A driver that died elsewhere costs the next one a lease of waiting.
 """
 

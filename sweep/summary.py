@@ -161,7 +161,6 @@ class Finals(RootModel[dict[str, FinalMeasurement]]):
 class SweepFile(Record):
     """What is in `sweep.json`."""
 
-    sweep: str = Field(description="name of the space")
     id: str | None = Field(None, description="of this sweep, by which a pointer to its storage is known to mean it")
     space: SearchSpace
     configurations: dict[str, str] = Field({}, description="configuration name → configuration key")

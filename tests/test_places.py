@@ -257,7 +257,7 @@ def test_the_log_is_its_owner_s_and_holds_no_secret(tmp_path):
     try:
         root.handlers = []  # `_log_to` would close pytest's
         cli_run._log_to(tmp_path / "emm.log")
-        logging.getLogger("mlflow").warning("no answer: %s", "http://me:hush@host:5000")
+        logging.getLogger("somebody").warning("no answer: %s", "http://me:hush@host:5000")
         (handler,) = root.handlers
         handler.close()
     finally:

@@ -289,11 +289,11 @@ def test_storage_that_fails_at_every_file(whole, sweep, monkeypatch):
     running = start(sweep)
     write, tried = Storage.writing, []
 
-    def flaky(self, name):
+    def flaky(self, name, mode=0o666):
         tried.append(name)
         if tried.count(name) == 1:
             raise OSError("no space left on device")
-        return write(self, name)
+        return write(self, name, mode)
 
     monkeypatch.setattr(Storage, "writing", flaky)
     errors = 0
