@@ -1,5 +1,12 @@
 """`python -m sweep` is `emm`: for jobs, whose nodes have this code but not its command."""
 
-from sweep.cli import main
+import os
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # before a `trainables` of the user's
+from trainables.import_path import ours_first
+
+ours_first()
+from sweep.cli import main  # noqa: E402
 
 main()

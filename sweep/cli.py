@@ -1,6 +1,7 @@
 """The command line, `emm`: the commands that read, and the way in. Heavy imports stand inside the commands, so that
 `emm --help` is instant. What trains is in `sweep.cli_run`."""
 
+import io
 import json
 import logging
 import sys
@@ -17,6 +18,7 @@ from sweep.audit import audit
 from sweep.escapes import say, visible
 from sweep.options import AsJson, Settings, SpaceName, Sweep_, console, destination, space_of
 from trainables.errors import TrialFailed, UserError
+from trainables.import_path import ours_first
 from trainables.storage import RedactedFormatter, redacted
 
 # Typer carries a click of its own since 0.20; this finds the base of its errors in either
@@ -280,8 +282,10 @@ def _millions(count: int) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Exit code 0: done; 2: the user's mistake, in one line; 1: ours, with a traceback in the log."""
-    if (here := str(Path.cwd())) not in sys.path:
-        sys.path.append(here)  # code of the user's is found where they work, and Ray's local workers take over the path
+    ours_first()  # again, for those who come by another way than `emm`
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that knows no σ shows \\u03c3
+            stream.reconfigure(errors="backslashreplace")
     if logging.lastResort is not None:
         logging.lastResort.setFormatter(RedactedFormatter())
     try:

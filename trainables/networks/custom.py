@@ -9,17 +9,21 @@ from torch import Tensor, nn
 
 from trainables.config import CustomNetwork
 from trainables.errors import UserError
+from trainables.import_path import add_theirs
 
 
 def load_builder(path: str, field: str) -> Callable[..., Any]:
     """What "package.module:name" names. Raises UserError, naming the field of the configuration, if there is none."""
     module, _, name = path.partition(":")
+    add_theirs()
     try:
-        builder = getattr(importlib.import_module(module), name, None)
+        imported = importlib.import_module(module)
     except Exception as error:  # the user's module may raise whatever it likes
         raise UserError(f"{field}={path}: {module} can't be imported ({_line(error)}); is it in PYTHONPATH?") from error
+    builder = getattr(imported, name, None)
     if not callable(builder):
-        raise UserError(f"{field}={path}: {module} has no function or class {name!r}")
+        where = getattr(imported, "__file__", None) or "built in"  # a library's, where theirs has the same name
+        raise UserError(f"{field}={path}: {module} has no function or class {name!r} ({where})")
     return builder  # type: ignore[no-any-return]
 
 
