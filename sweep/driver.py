@@ -7,7 +7,6 @@ was finished is in `trials/`, what was running goes on from its own checkpoint, 
 import logging
 import math
 import os
-import secrets
 import signal
 import threading
 import time
@@ -16,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from uuid import uuid4
 
 import ray
@@ -25,9 +24,9 @@ from ray import tune
 
 from search_spaces.space import SearchSpace
 from sweep.budget import Budget, Limits
-from sweep.cluster import TOKEN, check_address, this_code
 from sweep.finals import missing_finals
 from sweep.lock import LOCK
+from sweep.machines import Resources
 from sweep.pooling import FrozenPriors
 from sweep.searcher import EmmSearcher, Listener
 from sweep.studies import Studies
@@ -50,17 +49,6 @@ MOST_PER_STUDY = {"cost": 2, "wall": 8}  # trials at once; more would be of smal
 SIGTERM = "ended by SIGTERM; the same command goes on where it stopped"
 LEAVE_SECONDS = 4.0  # for trials to end by themselves after a SIGTERM; Tune then gives them 5 more
 END_SECONDS = 60.0  # the same, at the end of a budget: they may be drawing samples
-
-
-@dataclass(frozen=True)
-class Resources:
-    """What a trial is given, and where the trials run. `address` None: a Ray of its own on this machine, on loopback."""
-
-    cpus_per_trial: float = 1
-    gpus_per_trial: float | None = None  # None: 1 if there are GPUs, else 0
-    workers: int | None = None  # trials at once; None: as many as fit
-    address: str | None = None
-    objective: Literal["cost", "wall"] = "wall"  # cost: at most two trials of a study at once, though workers idle; wall: eight
 
 
 @dataclass
@@ -156,18 +144,6 @@ def _difference(former: SearchSpace, space: SearchSpace, name: str) -> str:
 
 def _changed(path: str, old: Any, new: Any) -> str:
     return f"{path}: this sweep was made with {old}, not {new}, and its trials could not be compared; choose another --out"
-
-
-def check_local_resources(resources: Resources, cpus: int, gpus: int) -> None:
-    """Raises UserError for more than this machine has: locally, waiting for it would be for ever."""
-    per_trial = {"cpus": resources.cpus_per_trial, "gpus": resources.gpus_per_trial or 0}
-    for what, there_are in (("cpus", cpus), ("gpus", gpus)):
-        if per_trial[what] < 0 or (what == "cpus" and not per_trial[what]) or per_trial[what] > there_are:
-            raise UserError(f"--{what}-per-trial {per_trial[what]:g}: this machine has {there_are} {what[:-1].upper()}s")
-    if resources.workers is not None and resources.workers * resources.cpus_per_trial > cpus:
-        raise UserError(f"--workers {resources.workers}: {resources.cpus_per_trial:g} CPUs each, and this machine has {cpus}")
-    if resources.workers is not None and resources.workers * (resources.gpus_per_trial or 0) > gpus:
-        raise UserError(f"--workers {resources.workers}: {resources.gpus_per_trial:g} GPUs each, and this machine has {gpus}")
 
 
 class Run:
@@ -332,32 +308,6 @@ def _ending_in_time(ended: Callable[[], str | None]) -> Iterator[None]:
         thread.join()
 
 
-def start_ray(resources: Resources) -> None:
-    """Connects to the cluster, or starts a Ray for this process alone, on loopback and with a token that nobody else knows.
-
-    Raises UserError if there is no cluster at the address, or it does not let us in. Does nothing if it was called before.
-    """
-    if ray.is_initialized():
-        return
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
-    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # Tune is not to print beside the lines of the sweep
-    common: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
-    if resources.address:
-        check_address(resources.address)
-        try:
-            is_job = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ  # it has brought this code along
-            ray.init(resources.address, runtime_env=None if is_job else this_code(), **common)
-        except (ConnectionError, ray.exceptions.AuthenticationError, RuntimeError) as error:
-            reason = str(error).strip().partition("\n")[0]
-            raise UserError(
-                f"--address {resources.address}: the cluster does not take us in ({reason}); if it has a token, {TOKEN}"
-            ) from error
-    else:
-        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # token mode is the default of a new local Ray
-        ray.init("local", num_cpus=usable_cpus(), include_dashboard=False, _node_ip_address="127.0.0.1", **common)
-
-
 def _gpus_per_trial(resources: Resources) -> float:
     if resources.gpus_per_trial is not None:
         return resources.gpus_per_trial
@@ -382,15 +332,3 @@ def _slots(per_trial: dict[str, float], workers: int | None) -> Callable[[], int
         return looked_up[1]
 
     return slots
-
-
-def usable_cpus(cgroups: Path = Path("/sys/fs/cgroup")) -> int:
-    """CPUs that this process may use: those it may run on, or the quota of its container where that is less."""
-    there_are = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = ""
-    if (v2 := cgroups / "cpu.max").is_file():
-        quota = v2.read_text()
-    elif (v1 := cgroups / "cpu" / "cpu.cfs_quota_us").is_file():
-        quota = f"{v1.read_text()} {v1.with_name('cpu.cfs_period_us').read_text()}"
-    limit, period = quota.split() if quota and not quota.startswith(("max", "-1")) else ("0", "1")
-    return max(1, min(there_are, int(limit) // int(period))) if int(limit) else there_are

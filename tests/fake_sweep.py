@@ -12,8 +12,9 @@ from pathlib import Path
 
 import optuna
 
-from sweep.driver import Resources, Run, Sweep, check_sweep, start_ray
+from sweep.driver import Run, Sweep, check_sweep
 from sweep.lock import Lock
+from sweep.machines import Resources, start_ray
 from sweep.places import place
 from sweep.searcher import EmmSearcher
 from sweep.studies import Studies

@@ -1,13 +1,16 @@
 """The house: which package may import which, and where each vendor lives."""
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts): path
     for package in ("trainables", "search_spaces", "sweep")
@@ -17,7 +20,7 @@ RANK = {"trainables": 0, "search_spaces": 1, "sweep": 2}
 ROOMS = {
     "optuna": {"sweep.bisection", "sweep.studies"},
     "mlflow": {"sweep.tracking", "sweep.ui"},
-    "ray": {"trainables.trainable", "sweep.searcher", "sweep.driver", "sweep.cluster", "sweep.cli_run"},
+    "ray": {"trainables.trainable", "sweep.searcher", "sweep.driver", "sweep.cluster", "sweep.machines"},
 }
 NO_TORCH = {name for name in MODULES if name.startswith("search_spaces")} | {
     "sweep.posterior",
@@ -60,6 +63,14 @@ def lines_of_code(path: Path) -> int:
 def test_imports_go_one_way(name):
     inner = {module.split(".")[0] for module in imports(MODULES[name])} & RANK.keys()
     assert all(RANK[package] <= RANK[name.split(".")[0]] for package in inner)
+
+
+def test_what_is_imported_is_declared():
+    """Not left to come along with something else."""
+    declared = {re.match(r"[\w-]+", line)[0] for line in PROJECT["dependencies"] + PROJECT["optional-dependencies"]["photos"]}
+    names = {"sklearn": "scikit-learn", "skimage": "scikit-image", "PIL": "pillow", "yaml": "pyyaml", "grpc": "grpcio"}
+    used = {module.split(".")[0] for path in MODULES.values() for module in imports(path)} - RANK.keys()
+    assert {names.get(module, module) for module in used - sys.stdlib_module_names} <= declared
 
 
 def test_there_is_no_cycle():

@@ -11,8 +11,9 @@ import pytest
 from mlflow import MlflowClient
 
 from sweep.cli import main
-from sweep.driver import Resources, Run, Sweep, check_local_resources, check_sweep
+from sweep.driver import Run, Sweep, check_sweep
 from sweep.lock import LOCK, Lock
+from sweep.machines import Resources, check_local_resources
 from sweep.pooling import PRIORS
 from sweep.posterior import base_prior
 from sweep.retry import reopen_failed

@@ -11,8 +11,9 @@ from search_spaces.recipes import DIGITS
 from search_spaces.space import Search, SearchSpace
 from sweep import driver
 from sweep.budget import Limits, hours_spent
-from sweep.driver import Resources, Run, Sweep, measure_finals, start_ray
+from sweep.driver import Run, Sweep, measure_finals
 from sweep.finals import final_lines, missing_finals, nearest_trials
+from sweep.machines import Resources, start_ray
 from sweep.summary import read_finals, summarize
 from tests.fakes import fake_space
 from tests.results import write_sweep
