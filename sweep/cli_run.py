@@ -36,7 +36,8 @@ from trainables.storage import RedactedFormatter
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from sweep.driver import Resources, Run
+    from sweep.driver import Run
+    from sweep.machines import Resources
     from sweep.places import Place
     from sweep.tracking import Destination
 
@@ -81,10 +82,12 @@ def run(
 ) -> None:
     """Finds the EMM of every configuration of a space: starts, resumes or extends the sweep in DIR."""
     from sweep.budget import Limits, parse_deadline
+    from sweep.cluster import check_per_trial
     from sweep.places import check_views, create_private, new_place, remember
     from sweep.ui import check_tracking, why_unreachable
     from trainables.storage import redacted
 
+    check_per_trial(cpus_per_trial, gpus_per_trial)
     if tracking_uri:
         check_tracking(tracking_uri)
     here = new_place(out, storage)
@@ -99,8 +102,9 @@ def run(
             flush=True,
         )
     from sweep.bisection import accept_bound
-    from sweep.driver import Resources, Run, Sweep, check_sweep, start_ray
+    from sweep.driver import Run, Sweep, check_sweep
     from sweep.lock import Lock
+    from sweep.machines import Resources, start_ray
     from sweep.retry import reopen_failed
 
     if early_accept:
@@ -200,10 +204,9 @@ def _fit(one: "Run", where: "Destination | None", console: "Console") -> bool:
 
     Returns whether MLflow holds all of it.
     """
-    import ray
-
-    from sweep.driver import SIGTERM, measure_finals, start_ray
+    from sweep.driver import SIGTERM, measure_finals
     from sweep.finals import final_line
+    from sweep.machines import remove_session, start_ray, stop_ray
     from sweep.terminal import Terminal
     from sweep.tracking import Tracker
 
@@ -215,8 +218,10 @@ def _fit(one: "Run", where: "Destination | None", console: "Console") -> bool:
 
     def leave() -> None:
         say(SIGTERM, flush=True)
+        remove_session()
         os._exit(128 + signal.SIGTERM)
 
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # while Ray starts, so that its files go
     start_ray(one.resources)
     signal.signal(signal.SIGTERM, end)  # after Ray has set its own
     tell = partial(console.print, markup=False, highlight=False, soft_wrap=True)
@@ -233,7 +238,7 @@ def _fit(one: "Run", where: "Destination | None", console: "Console") -> bool:
             how: dict[str, Any] = {"timeout": 1.0} if one.ended == SIGTERM else {"final": one.summary()}
             written = tracker is not None and tracker.close(**how)
         finally:
-            ray.shutdown()
+            stop_ray()
     if one.ended == SIGTERM:
         say(SIGTERM, flush=True)
         raise typer.Exit(128 + signal.SIGTERM)
@@ -306,24 +311,32 @@ def submit(
     The terminal may be closed. The same command follows the job's log again, or goes on with what a dead job left.
     """
     from sweep.budget import with_zone
-    from sweep.cluster import Jobs
+    from sweep.cluster import Jobs, check_code, check_data_elsewhere, check_elsewhere, check_per_trial, space_in_job
     from sweep.ui import check_tracking
     from trainables.storage import redacted
 
+    check_elsewhere("--storage", storage)
     asked = _arguments_of_run([*context.args, "--storage", storage, "--address", "auto"])
+    check_per_trial(asked["cpus_per_trial"], asked["gpus_per_trial"])
     if asked["out"] is not None:
         raise UserError("--out: a job has no directory of yours; results go to --storage")
-    if code is not None and not code.is_dir():
-        raise UserError(f"--code {code}: no such directory")
-    if (uri := asked["tracking_uri"]) and redacted(uri) != uri:
-        raise UserError(f"--tracking-uri {redacted(uri)}: everybody may read a job's command; give the nodes the credentials")
-    if uri:
+    if code is not None:
+        check_code(code)
+    if uri := asked["tracking_uri"]:
+        check_elsewhere("--tracking-uri", uri)
+        if redacted(uri) != uri:
+            raise UserError(
+                f"--tracking-uri {redacted(uri)}: everybody may read a job's command; give the nodes the credentials"
+            )
         check_tracking(uri)
-    arguments = [*context.args]
+    space = space_in_job(asked["space"], code)
+    arguments = [space if argument == asked["space"] else argument for argument in context.args]
     if asked["deadline"] and (deadline := with_zone(asked["deadline"])) != asked["deadline"]:
         arguments += ["--deadline", deadline]  # the last one counts
-    if code is None:
-        space_of(asked["space"], asked["settings"])
+    if not space.endswith(".py"):  # code of the user's may need what only the cluster has
+        local = space if code is None else str(code / space)
+        chosen = space_of(local if Path(local).is_file() else space, asked["settings"])
+        check_data_elsewhere(chosen, code)
     jobs = Jobs(address, storage)
     command = ["run", *arguments, "--storage", storage, "--address", "auto"]
     job = jobs.running()
@@ -331,7 +344,7 @@ def submit(
         say(f"running already: {job.submission_id}, as {job.entrypoint}", flush=True)
         name = str(job.submission_id)
     else:
-        name = jobs.submit(asked["space"], command, code)
+        name = jobs.submit(space, command, code)
         say(f"submitted: {name}", flush=True)
     again = f"emm stop --address {address} --storage {storage} ends it, the same command shows its log again"
     if not wait:
@@ -360,8 +373,9 @@ def _arguments_of_run(arguments: list[str]) -> dict[str, Any]:
 
 def stop(address: Dashboard, storage: StorageUrl) -> None:
     """Ends the job that runs the sweep at a storage; its trials leave checkpoints."""
-    from sweep.cluster import Jobs
+    from sweep.cluster import Jobs, check_elsewhere
 
+    check_elsewhere("--storage", storage)
     jobs = Jobs(address, storage)
     if (job := jobs.running()) is None:
         say(f"no job runs the sweep in {storage}")
@@ -373,8 +387,9 @@ def stop(address: Dashboard, storage: StorageUrl) -> None:
 def _check_machine(resources: "Resources") -> None:
     import torch
 
-    from sweep.driver import check_local_resources, usable_cpus
+    from sweep.machines import check_local_resources, session_parent, usable_cpus
 
+    session_parent()
     check_local_resources(resources, usable_cpus(), torch.cuda.device_count())
 
 
@@ -385,7 +400,7 @@ def _log_to(path: Path | None) -> None:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600))
-    _log_by(logging.FileHandler(path))
+    _log_by(logging.FileHandler(path, encoding="utf-8", errors="backslashreplace"))
 
 
 def _log_by(handler: logging.Handler) -> None:

@@ -1,28 +1,37 @@
 """Submission of a sweep as a Ray job, which is the same `emm run` on the head node of the cluster.
 
 This code travels with the job as `py_modules`, so that driver and workers run what was submitted; a user's own modules travel
-as the working directory, if asked. Secrets do not travel: the token of the cluster, the credentials of storage and MLflow are
+as a directory inside the working directory, if asked: Ray puts the working directory itself before everything on the import
+path. Secrets do not travel: the token of the cluster, the credentials of storage and MLflow are
 read from environment or files where they are used.
 """
 
 import asyncio
 import hashlib
 import logging
+import math
 import os
 import re
 import shlex
 import socket
+import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import sweep
 from sweep.escapes import say
 from trainables.errors import UserError
+from trainables.import_path import CODE, OURS
 from trainables.storage import redacted
+
+if TYPE_CHECKING:
+    from search_spaces.space import SearchSpace
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +39,10 @@ CONNECT_SECONDS = 8.0
 READY_SECONDS = 60.0  # for a head that has just started to take jobs
 LOST_SECONDS = 60.0  # without an answer of the cluster until the log is no longer followed
 PORTS = {"http": 80, "https": 443}
+MOST_CODE = 100 * 1024**2  # bytes that Ray's dashboard takes in one upload
+SPACE_FILES = (".py", ".yaml", ".yml")
+UNSENT = ["__pycache__", ".git"]
+SMALLEST_SHARE = 0.001  # of a CPU or GPU; Ray counts in ten-thousandths
 TOKEN = "export RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH=FILE"
 ENVIRONMENT = {
     "PYTHONUNBUFFERED": "1",
@@ -39,22 +52,56 @@ ENVIRONMENT = {
 
 
 def check_address(address: str) -> None:
-    """Raises UserError within seconds if nothing listens at HOST:PORT or http(s)://HOST:PORT; other forms are left to Ray."""
+    """Raises UserError within seconds if nothing listens at HOST:PORT, http(s)://HOST:PORT or what `auto` stands for."""
     if address.startswith("ray://"):
         raise UserError(f"--address {address}: a driver does not run through Ray's client; use HOST:PORT, or emm submit")
-    parts = urlsplit(address if "://" in address else f"//{address}")
+    if address == "local":
+        raise UserError("--address local: leave it out, and this run has a Ray of its own")
+    where = _found_by_ray() if address == "auto" else address
+    parts = urlsplit(where if "://" in where else f"//{where}")
     try:
         host, port = parts.hostname, parts.port or PORTS.get(parts.scheme)
     except ValueError as error:
         raise UserError(f"--address {address}: {error}") from None
     if host is None or port is None:
-        return
+        raise UserError(f"--address {address}: it has no port; give HOST:PORT, of Ray's head 6379 unless it was told another")
     try:
         socket.create_connection((host, port), timeout=CONNECT_SECONDS).close()
         if not parts.scheme and os.environ.get("RAY_USE_TLS") != "1":
             _check_grpc(f"{host}:{port}")
     except (OSError, TimeoutError) as error:
-        raise UserError(f"--address {address}: nothing answers there ({error}); is this the address of the cluster?") from None
+        found = "" if where == address else f", which is {where} here"
+        raise UserError(
+            f"--address {address}{found}: nothing answers there ({error}); is this the address of the cluster?"
+        ) from None
+
+
+def _found_by_ray() -> str:
+    """HOST:PORT of the cluster that Ray takes for `auto`: RAY_ADDRESS, or the one that was started last on this machine."""
+    from ray._private import services
+
+    try:
+        found = services.canonicalize_bootstrap_address("auto")
+    except AttributeError:  # a Ray without this private name: it is asked for what the user exported alone
+        found = os.environ.get("RAY_ADDRESS")
+    except (ConnectionError, ValueError, OSError) as error:
+        raise UserError(f"--address auto: no Ray runs on this machine ({_first_line(error)}); give HOST:PORT") from None
+    if not found:
+        raise UserError("--address auto: no Ray was started on this machine; give HOST:PORT")
+    return str(found)
+
+
+def check_per_trial(cpus: float, gpus: float | None) -> None:
+    """Raises UserError for a share of CPUs or GPUs that Ray can give to no trial, on whatever machine."""
+    for what, share, least in (("cpus", cpus, SMALLEST_SHARE), ("gpus", gpus or 0, 0)):
+        if not math.isfinite(share) or share < least or 0 < share < SMALLEST_SHARE:
+            raise UserError(
+                f"--{what}-per-trial {share:g}: give a number from {SMALLEST_SHARE} up" + ("" if least else ", or 0")
+            )
+    if gpus and gpus > 1 and gpus != int(gpus):
+        raise UserError(
+            f"--gpus-per-trial {gpus:g}: a trial gets a share of one GPU, or whole ones; give {int(gpus)} or less than 1"
+        )
 
 
 def _check_grpc(address: str) -> None:
@@ -71,12 +118,104 @@ def _check_grpc(address: str) -> None:
 def this_code() -> dict[str, Any]:
     """Runtime environment by which every node runs this very code, whatever is installed there."""
     root = Path(sweep.__path__[0]).parent
-    packages = [str(root / package) for package in ("trainables", "search_spaces", "sweep")]
-    return {"py_modules": packages, "excludes": ["__pycache__"]}
+    return {"py_modules": [str(root / package) for package in OURS], "excludes": UNSENT}
 
 
 def sweep_id(storage: str) -> str:
-    return hashlib.sha256(storage.rstrip("/").encode()).hexdigest()[:8]
+    same = storage.rstrip("/") if "://" in storage else os.path.normpath(storage)
+    return hashlib.sha256(same.encode()).hexdigest()[:8]
+
+
+def job_name(space: str) -> str:
+    """Of a space, by name or file: what may stand in a job's id, [a-zA-Z0-9-], 40 characters at most."""
+    return re.sub("[^a-zA-Z0-9]+", "-", Path(space).stem).strip("-")[:40] or "space"
+
+
+def check_code(code: Path) -> None:
+    """Raises UserError if a directory of the user's is more than Ray's dashboard takes.
+
+    Where an ignore file stands, only Ray can tell what it sends: it is then found out when it is sent.
+    """
+    if not code.is_dir():
+        raise UserError(f"--code {code}: no such directory")
+    size = 0
+    for directory, folders, files in os.walk(code):
+        if {".gitignore", ".rayignore"} & set(files):
+            return
+        folders[:] = [folder for folder in folders if folder not in UNSENT]
+        size += sum(os.lstat(os.path.join(directory, file)).st_size for file in files)
+    if size > MOST_CODE:
+        raise UserError(_too_much(code, f"{size / 1024**2:.0f} MiB"))
+
+
+def space_in_job(space: str, code: Path | None) -> str:
+    """What a job calls the space: its name, or the path of its file inside `code`. UserError if the file does not travel."""
+    if Path(space).suffix not in SPACE_FILES:
+        return space
+    if code is not None and not Path(space).is_absolute() and (code / space).is_file():
+        return space
+    if not Path(space).is_file():
+        raise UserError(f"{space}: no such file" + ("" if code is None else f", neither here nor in {code}"))
+    if code is None or not Path(space).resolve().is_relative_to(code.resolve()):
+        raise UserError(f"{space}: a job does not see this file; add --code DIR, a directory that holds it")
+    return Path(space).resolve().relative_to(code.resolve()).as_posix()
+
+
+def check_elsewhere(option: str, place: str) -> None:
+    """Raises UserError for a path that a job would look up in a directory of its own, which ends with it."""
+    path = place.removeprefix("sqlite:///").removeprefix("file:")
+    if "://" not in path and not path.startswith("/") and not path.startswith("databricks"):
+        raise UserError(
+            f"{option} {place}: a job works in another directory; give a URL, or a path from / on that its nodes see"
+        )
+
+
+def check_data_elsewhere(space: "SearchSpace", code: Path | None) -> None:
+    """The same for the data of a space, unless it travels with `code`."""
+    for named in space.configurations:
+        for field, path in _paths("data", named.configuration.data.model_dump()):
+            if not Path(path).is_absolute() and not (code is not None and (code / path).exists()):
+                where = "" if code is None else f", and {code} does not hold it"
+                raise UserError(
+                    f"{field}={path}: a job works in another directory{where}; give a path from / on that its head sees"
+                )
+
+
+def _paths(name: str, tree: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from _paths(f"{name}.{key}", value)
+        elif key in ("root", "path") and value:
+            yield f"{name}.{key}", str(value)
+
+
+def _too_much(code: Path, size: str) -> str:
+    return (
+        f"--code {code}: {size}, and Ray's dashboard takes {MOST_CODE // 1024**2} MiB; "
+        "keep data and results elsewhere, or name them in a .gitignore there"
+    )
+
+
+@contextmanager
+def packed(code: Path) -> Iterator[str]:
+    """A directory to be sent as the working directory, in which `code` is called `emm_code`."""
+    with tempfile.TemporaryDirectory(prefix="emm-") as directory:
+        (Path(directory) / CODE).symlink_to(code.resolve(), target_is_directory=True)
+        yield directory
+
+
+def not_through_a_proxy(address: str) -> None:
+    """What is exported for the outside world is not to be asked for this machine, or for a tunnel that ends on it."""
+    host = urlsplit(address).hostname or ""
+    try:
+        is_loopback = host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        is_loopback = False
+    if is_loopback:
+        for name in ("no_proxy", "NO_PROXY"):
+            former = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+            if host not in former.split(","):
+                os.environ[name] = f"{former},{host}".lstrip(",")
 
 
 class Jobs:
@@ -99,6 +238,7 @@ class Jobs:
         for name in ("ray", "ray.dashboard.modules.job.sdk", "ray.dashboard.modules.dashboard_sdk"):  # they set their own level
             logging.getLogger(name).setLevel(logging.ERROR)
         self.address, self.storage = address, storage
+        not_through_a_proxy(address)
         try:
             self.client = JobSubmissionClient(address)
             self._by_attempt()
@@ -119,19 +259,25 @@ class Jobs:
 
     def submit(self, space: str, command: Sequence[str], code: Path | None) -> str:
         """Starts the next attempt and returns its id. `command`: arguments of `emm`; `code`: the user's modules."""
+        if code is None:
+            return self._submit(space, "exec python -P -m sweep " + shlex.join(command), this_code(), code)
+        with packed(code) as directory:
+            entrypoint = f"cd {CODE} && exec python -P -m sweep " + shlex.join(command)
+            return self._submit(space, entrypoint, {**this_code(), "working_dir": directory}, code)
+
+    def _submit(self, space: str, entrypoint: str, environment: dict[str, Any], code: Path | None) -> str:
         attempts = self._by_attempt()
-        name = f"emm-{space}-{sweep_id(self.storage)}-{attempts[-1][0] + 1 if attempts else 1}"
-        environment = {**this_code(), "env_vars": ENVIRONMENT}
-        if code is not None:
-            environment["working_dir"] = str(code)
-        entrypoint = "exec python -m sweep " + shlex.join(command)
+        name = f"emm-{job_name(space)}-{sweep_id(self.storage)}-{attempts[-1][0] + 1 if attempts else 1}"
+        environment = {**environment, "env_vars": ENVIRONMENT}
         deadline = time.monotonic() + READY_SECONDS
         while True:
             try:
                 return str(self.client.submit_job(entrypoint=entrypoint, submission_id=name, runtime_env=environment))
-            except RuntimeError as error:
+            except (RuntimeError, ValueError) as error:
                 if "already exists" in str(error):  # somebody was faster with the same command
                     return name
+                if code is not None and re.search(r"\b413\b|exceeds the maximum size", str(error)):
+                    raise UserError(_too_much(code, "too much")) from error
                 if "try again later" not in str(error) or time.monotonic() > deadline:  # a head that has just started
                     raise UserError(f"--address {self.address}: the job is not taken ({_first_line(error)})") from error
             time.sleep(1)
@@ -139,7 +285,7 @@ class Jobs:
     def follow(self, name: str) -> int | None:
         """Prints the log of a job until it has ended; its exit code, or None if the cluster no longer answers.
 
-        The log comes in a thread, so that Ctrl-C ends the waiting at once.
+        The log comes in a thread, so that Ctrl-C ends the waiting at once. UserError if the cluster does not know the job.
         """
         self.printed, answered = 0, time.monotonic()
         while time.monotonic() - answered < LOST_SECONDS:
@@ -149,7 +295,11 @@ class Jobs:
                 thread.join(0.5)
             try:
                 details = self.client.get_job_info(name)
-            except (RuntimeError, OSError):
+            except (RuntimeError, OSError) as error:
+                if _is_gone(error):
+                    raise UserError(
+                        f"{name}: the cluster does not know it any more (was its head restarted?); the same command goes on"
+                    ) from error
                 time.sleep(1)
                 continue
             answered = time.monotonic()
@@ -176,13 +326,23 @@ class Jobs:
             log.info("the log of %s broke off: %s", name, error)
 
     def stop(self, name: str, timeout: float = 40.0) -> None:
-        """SIGTERM: the driver leaves with checkpoints. Returns when it has ended; UserError if not within `timeout` seconds."""
-        self.client.stop_job(name)
+        """SIGTERM: the driver leaves with checkpoints. Returns when it has ended, or is gone; UserError if it still runs after
+        `timeout` seconds, or the cluster no longer answers."""
         deadline = time.monotonic() + timeout
-        while not self.client.get_job_info(name).status.is_terminal():
-            if time.monotonic() > deadline:
-                raise UserError(f"{name} was asked to end and still runs after {timeout:g} s; run emm stop again")
-            time.sleep(0.5)
+        try:
+            self.client.stop_job(name)
+            while not self.client.get_job_info(name).status.is_terminal():
+                if time.monotonic() > deadline:
+                    raise UserError(f"{name} was asked to end and still runs after {timeout:g} s; run emm stop again")
+                time.sleep(0.5)
+        except (RuntimeError, OSError) as error:
+            if not _is_gone(error):
+                raise UserError(f"--address {self.address}: {name} could not be ended ({_first_line(error)})") from error
+
+
+def _is_gone(error: Exception) -> bool:
+    """Whether the cluster says that it has no such job: somebody deleted it, or the head is a new one."""
+    return re.search(r"status code 404|does not exist", str(error)) is not None
 
 
 def _first_line(error: Exception) -> str:

@@ -115,7 +115,9 @@ def check_sweep(storage: Storage, sweep: Sweep) -> None:
             raise UserError(f"{storage.shown} is not empty and holds no sweep; choose another --out")
         return
     if former.space.name != sweep.space.name:
-        raise UserError(f"{storage.shown} holds the sweep of {former.space.name}, not of {sweep.space.name}; choose another --out")
+        raise UserError(
+            f"{storage.shown} holds the sweep of {former.space.name}, not of {sweep.space.name}; choose another --out"
+        )
     for name, key in sweep.keys().items():
         if former.configurations.get(name, key) != key:
             raise UserError(_difference(former.space, sweep.space, name))

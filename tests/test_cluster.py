@@ -8,22 +8,25 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 import psutil
 import pytest
+from requests.utils import get_environ_proxies
 
 from sweep.budget import hours_spent
 from sweep.cli import main
-from sweep.cluster import check_address
-from sweep.driver import usable_cpus
+from sweep.cluster import check_address, job_name, not_through_a_proxy, space_in_job, sweep_id
 from sweep.lock import LOCK
+from sweep.machines import session_parent, usable_cpus
 from tests.clusters import cluster
 from trainables.errors import UserError
 from trainables.storage import Storage
 
 ROOT = Path(__file__).parent.parent
+IMAGES = ["--set", "data.kind=folder", "--set", "data.path=my/images", "--set", "data.resolution=8"]
 SHORT = [
     *("--set", "measurement.n_samples=40", "--set", "measurement.n_selection=20", "--set", "measurement.snapshots=2"),
     *("--set", "search.max_trials=1", "--set", "search.n_high=64"),
@@ -74,7 +77,7 @@ def test_a_server_that_is_not_ray_is_found_out_within_seconds():
     ("arguments", "text"),
     [
         (["run", "digits-width", "--storage", "OUT", "--address", "127.0.0.1:PORT"], "nothing answers there"),
-        (["run", "digits-width", "--storage", "OUT", "--address", "ray://127.0.0.1:PORT"], "use HOST:PORT, or emm submit"),
+        (["run", "digits-width", "--storage", "OUT", "--address", "ray://127.0.0.1:PORT"], "or emm submit"),
         (["submit", "digits-width", "--storage", "OUT", "--address", "http://127.0.0.1:PORT"], "nothing answers there"),
         (["submit", "digits-width", "--storage", "OUT", "--address", "127.0.0.1:PORT"], "as http://HOST:8265"),
         (["submit", "digits-width", "--storage", "s3://me:hush@b/x", "--address", "http://h:1"], "everybody may read"),
@@ -87,12 +90,34 @@ def test_a_server_that_is_not_ray_is_found_out_within_seconds():
         (["submit", "digits-width", "--storage", "OUT", "--address", "http://h:1", "--out", "x"], "--out"),
         (["submit", "digits-width", "--storage", "OUT", "--address", "http://h:1", "--code", "/nowhere"], "no such directory"),
         (["stop", "--storage", "OUT", "--address", "http://127.0.0.1:PORT"], "nothing answers there"),
+        (["run", "digits-width", "--out", "OUT", "--address", "somewhere"], "--address somewhere: it has no port"),
+        (["run", "digits-width", "--out", "OUT", "--address", "auto"], "which is 127.0.0.2:PORT here: nothing answers there"),
+        (["run", "digits-width", "--out", "OUT", "--address", "local"], "--address local: leave it out"),
+        (["run", "digits-width", "--out", "OUT", "--gpus-per-trial", "1.5"], "give 1 or less than 1"),
+        (["run", "digits-width", "--out", "OUT", "--gpus-per-trial", "nan"], "--gpus-per-trial nan: give a number"),
+        (["run", "digits-width", "--out", "OUT", "--cpus-per-trial", "nan"], "--cpus-per-trial nan: give a number"),
+        (["run", "digits-width", "--out", "OUT", "--cpus-per-trial", "0"], "--cpus-per-trial 0: give a number"),
+        (["run", "digits-width", "--out", "OUT", "--cpus-per-trial", "inf", "--address", "h:1"], "--cpus-per-trial inf"),
+        (["submit", "digits-width", "--storage", "OUT", "--address", "http://h:1", "--gpus-per-trial", "-1"], "-1: give a"),
+        (["submit", "digits-width", "--storage", "rel/ative", "--address", "http://h:1"], "works in another directory"),
+        (["stop", "--storage", "rel/ative", "--address", "http://h:1"], "works in another directory"),
+        (["submit", "SPACE", "--storage", "OUT", "--address", "http://h:1"], "add --code DIR, a directory that holds it"),
+        (["submit", "SPACE", "--storage", "OUT", "--address", "http://h:1", "--code", "BIG"], "BIG: 130 MiB"),
+        (["submit", "no.yaml", "--storage", "OUT", "--address", "http://h:1"], "no.yaml: no such file"),
+        (["submit", "digits", "--storage", "OUT", "--address", "http://h:1", *IMAGES], "data.path=my/images: a job works in"),
+        (["submit", "digits", "--storage", "OUT", "--address", "http://h:1", "--tracking-uri", "sqlite:///m.db"], "--track"),
     ],
 )  # fmt: skip
-def test_a_mistake_is_one_line_within_seconds(tmp_path, capsys, arguments, text, silent_port):
-    out, begin = tmp_path / "out", time.monotonic()
+def test_a_mistake_is_one_line_within_seconds(tmp_path, capsys, monkeypatch, arguments, text, silent_port):
+    out, begin, big, space = tmp_path / "out", time.monotonic(), tmp_path / "BIG", tmp_path / "mine.yaml"
+    monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.2:{silent_port}")  # what `auto` stands for
+    big.mkdir()
+    with (big / "data.bin").open("wb") as sparse:
+        sparse.truncate(130 * 1024**2)
+    space.write_text("base: digits\nvary: {}\nsearch: {n_low: 8, n_high: 64}\n")
+    paths, text = {"OUT": out, "BIG": big, "SPACE": space}, text.replace("PORT", str(silent_port))
     with pytest.raises(SystemExit) as ended:
-        main([str(out) if argument == "OUT" else argument.replace("PORT", str(silent_port)) for argument in arguments])
+        main([str(paths.get(argument, argument.replace("PORT", str(silent_port)))) for argument in arguments])
     printed = capsys.readouterr()
     assert ended.value.code == 2
     assert printed.err.startswith("emm: error: ")
@@ -101,6 +126,62 @@ def test_a_mistake_is_one_line_within_seconds(tmp_path, capsys, arguments, text,
     assert "hush" not in printed.err
     assert not out.exists()
     assert time.monotonic() - begin < 15
+
+
+def test_rays_directory_is_short_or_the_run_does_not_begin(tmp_path, monkeypatch, capsys):
+    """Paths of Unix sockets have 107 bytes at most."""
+    long = tmp_path / ("a" * 60)
+    long.mkdir()
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+    assert session_parent() == "/tmp"
+    monkeypatch.setenv("RAY_TMPDIR", str(long))
+    with pytest.raises(SystemExit):
+        main(["run", "digits-width", "--out", str(tmp_path / "out")])
+    assert f"RAY_TMPDIR={long}: Ray needs a directory" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("space", "name"),
+    [
+        ("digits-width", "digits-width"),
+        ("a/b c/Breite σ_2.yaml", "Breite-2"),
+        ("σ.py", "space"),
+        ("x" * 99 + ".yaml", "x" * 40),
+    ],
+)
+def test_a_job_is_named_by_what_a_job_may_be_named(space, name):
+    assert job_name(space) == name
+
+
+def test_a_file_of_a_space_is_found_where_the_job_will_be(tmp_path, monkeypatch):
+    (tmp_path / "code" / "configs").mkdir(parents=True)
+    (tmp_path / "code" / "configs" / "a.yaml").write_text("")
+    (tmp_path / "b.yaml").write_text("")
+    monkeypatch.chdir(tmp_path)
+    code = Path("code")
+    assert space_in_job("configs/a.yaml", code) == "configs/a.yaml"
+    assert space_in_job("code/configs/a.yaml", code) == "configs/a.yaml"
+    assert space_in_job(str(tmp_path / "code" / "configs" / "a.yaml"), code) == "configs/a.yaml"
+    with pytest.raises(UserError, match="a job does not see this file"):
+        space_in_job("b.yaml", code)
+
+
+def test_the_same_directory_is_the_same_sweep():
+    assert sweep_id("/data/emm/") == sweep_id("/data/emm") == sweep_id("/data/./x/../emm")
+    assert sweep_id("s3://b/emm/") == sweep_id("s3://b/emm") != sweep_id("s3://b/emm2")
+
+
+def test_a_proxy_is_not_asked_for_this_machine(monkeypatch):
+    monkeypatch.setenv("http_proxy", "http://proxy:3128")
+    monkeypatch.setenv("no_proxy", "intranet")
+    monkeypatch.setenv("NO_PROXY", "intranet")
+    for host in ("127.0.0.1", "localhost", "head"):
+        assert get_environ_proxies(f"http://{host}:8265") != {}
+        not_through_a_proxy(f"http://{host}:8265")
+        assert (get_environ_proxies(f"http://{host}:8265") == {}) == (host != "head")
+    assert get_environ_proxies("http://intranet:8265") == {}
 
 
 @pytest.mark.parametrize(
@@ -197,6 +278,37 @@ def test_nodes_that_come_late_are_used_and_a_gpu_without_cuda_is_said_once(short
     results = [json.loads(Path(path).read_text()) for path in files(out, "result.json")]
     assert {result["hardware"]["device"] for result in results} == {"cpu"}
     assert {result["hardware"]["threads"] for result in results} == {"1"}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_a_job_runs_ours_finds_the_users_modules_and_one_that_is_gone_is_said(short_path):
+    """--code holds modules with our names and one of the standard library's, a network and a space."""
+    out, code = short_path / "sweep", short_path / "mine"
+    code.mkdir()
+    for name in ("sweep", "trainables", "statistics"):
+        (code / f"{name}.py").write_text(f"print('the {name} of the user'); raise SystemExit(0)")
+    (code / "my_network.py").write_text((ROOT / "docs" / "examples" / "my_network.py").read_text())
+    settings = "{network.kind: custom, network.builder: 'my_network:conv_net', network.options.width: 8, trainer.length: 10}"
+    (code / "own.yaml").write_text(f"base: digits\nsettings: {settings}\nvary: {{}}\nsearch: {{n_low: 8, n_high: 64}}\n")
+    with cluster(short_path, cpus=1) as one:
+        sent = ["--address", one.dashboard, "--storage", out, "--code", code]
+        with one.emm("submit", code / "own.yaml", *sent, *SHORT) as process:
+            output, _ = process.communicate(timeout=300)
+        assert process.returncode == 0, output
+        assert "of the user" not in output
+        name = re.search(r"submitted: (emm-own-\w+-1)", output)[1]
+        (path,) = files(out, "result.json")
+        assert json.loads(Path(path).read_text())["complete"]
+
+        code = (
+            "import sys; from sweep.cluster import Jobs\njobs = Jobs(*sys.argv[1:3]); jobs.client.delete_job(sys.argv[3])\n"
+            "jobs.stop(sys.argv[3])\ntry: jobs.follow(sys.argv[3])\nexcept ValueError as error: print(error)"
+        )
+        environment = {**one.environment, "PYTHONPATH": str(ROOT), "http_proxy": "http://127.0.0.1:1"}
+        command = [sys.executable, "-c", code, one.dashboard, str(out), name]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+        assert "the cluster does not know it any more" in done.stdout, done.stderr
 
 
 # ---------------------------------------------------------------- signals
