@@ -24,10 +24,12 @@ lint: setup
 
 setup: $(STAMP)
 
-# torch and torchvision are asked for together, so that pip chooses a pair that match
-$(STAMP): pyproject.toml
+# torch and torchvision are asked for together, so that pip chooses a pair that match;
+# CONSTRAINTS=constraints.txt takes the versions that were tested together
+PIP_INSTALL := $(VENV)/bin/python -m pip install --quiet $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS))
+$(STAMP): pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --upgrade pip
-	$(VENV)/bin/python -m pip install --quiet "torch>=2.9" "torchvision>=0.24"
-	$(VENV)/bin/python -m pip install --quiet --editable ".[dev]"
+	$(PIP_INSTALL) "torch>=2.9" "torchvision>=0.24"
+	$(PIP_INSTALL) --editable ".[dev]"
 	touch $(STAMP)
