@@ -17,6 +17,7 @@ from typing import Any, Literal
 import ray
 
 from sweep.cluster import TOKEN, check_address, check_per_trial, this_code
+from sweep.escapes import say
 from trainables.errors import UserError
 from trainables.import_path import OURS, THEIRS, ours_first
 
@@ -129,7 +130,7 @@ def _start_local(common: dict[str, Any]) -> None:
         stop_ray()
         raise UserError(f"Ray {ray.__version__} starts without a token, open to everybody; install ray>=2.59")
     if any(node["NodeManagerAddress"] != "127.0.0.1" for node in ray.nodes()):
-        print(f"note: Ray {ray.__version__} listens on all interfaces, behind a token", file=sys.stderr)
+        say(f"note: Ray {ray.__version__} listens on all interfaces, behind a token", file=sys.stderr)
 
 
 @contextmanager
