@@ -323,12 +323,12 @@ def submit(
     if code is not None:
         check_code(code)
     if uri := asked["tracking_uri"]:
+        check_tracking(uri)
         check_elsewhere("--tracking-uri", uri)
         if redacted(uri) != uri:
             raise UserError(
                 f"--tracking-uri {redacted(uri)}: everybody may read a job's command; give the nodes the credentials"
             )
-        check_tracking(uri)
     space = space_in_job(asked["space"], code)
     arguments = [space if argument == asked["space"] else argument for argument in context.args]
     if asked["deadline"] and (deadline := with_zone(asked["deadline"])) != asked["deadline"]:

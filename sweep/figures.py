@@ -6,6 +6,7 @@ colour alone. Names are users' text: never read as mathematics.
 
 import math
 import textwrap
+import warnings
 from io import BytesIO
 from typing import Any
 
@@ -184,6 +185,10 @@ def short(name: str, width: int = 58) -> str:
         if len(name) <= width
         else name[: width - 1] + "…"
     )
+
+
+# a name in letters that the font lacks: they are drawn as boxes
+warnings.filterwarnings("ignore", message="Glyph .* missing from font")
 
 
 def as_png(figure: Figure, dpi: int = 220) -> bytes:

@@ -230,7 +230,7 @@ def test_more_than_the_machine_has_is_refused(resources, option):
 def test_a_sweep_that_another_driver_began_meanwhile_is_not_overwritten(tmp_path, monkeypatch, capsys):
     """Between the check and the lock, which may be waited for."""
     storage, enter = Storage(str(tmp_path / "out")), Lock.__enter__
-    other = {"sweep": "other", "space": fake_space().model_dump(mode="json"), "configurations": {}}
+    other = {"sweep": "fake", "space": fake_space().model_dump(mode="json"), "configurations": {}}
 
     def late(lock):
         storage.write_json(SWEEP, other)
@@ -241,6 +241,6 @@ def test_a_sweep_that_another_driver_began_meanwhile_is_not_overwritten(tmp_path
     with pytest.raises(SystemExit) as ended:
         main(["run", "digits-width", "--out", str(tmp_path / "out")])
     assert ended.value.code == 2
-    assert "holds the sweep of other" in capsys.readouterr().err
+    assert "holds the sweep of fake" in capsys.readouterr().err
     assert storage.read_json(SWEEP) == other
     assert not (tmp_path / "out" / "optuna.db").exists()

@@ -105,7 +105,9 @@ def test_lost_distances_are_the_users_to_know(sweep):
     result = finished(sweep, 60, 20)
     trial_directory(sweep, result.training_key).delete(MEASUREMENT)
     with pytest.raises(UserError, match=r"has no measurement\.npz"):
-        summarize(sweep, 0.5)
+        result_at(result, sweep, 0.5, 0.9)
+    (line,) = summarize(sweep, 0.5).damaged
+    assert "has no measurement.npz" in line
 
 
 @pytest.mark.parametrize("text", ["0", "1", "-1/3", "3/2", "third", "1/0", "", "nan", "1e999"])

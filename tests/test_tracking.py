@@ -545,7 +545,8 @@ def test_places_of_private_data_stay_here(tmp_path: Path, blank: Path) -> None:
 
 def test_credentials_of_the_storage_stay_here(empty: Sweep) -> None:
     (result, *_) = written(empty)
-    private = Storage("s3://AKIAPUBLIC:topsecret@bucket/x?region=us-east-1")
+    private = Storage(empty.storage.url)
+    private.url = "s3://AKIAPUBLIC:topsecret@bucket/x?region=us-east-1"  # of which nothing but the URL is used
     View(SPACE, private, destination(empty)).trial_status(result, "RUNNING")
     assert runs(destination(empty))["tiny"].data.tags["emm.storage"].startswith("s3://…@bucket/x")
     for word in (b"AKIAPUBLIC", b"topsecret"):
