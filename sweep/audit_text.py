@@ -19,17 +19,21 @@ def lines(found: dict[str, Any]) -> list[str]:
         f"between neighbours of the training set {found['nn_distance']:.1f} (pixel values 0-255, L2)"
     )
     if found["spurious"] is not None:
-        texts.append(f"no copies, but made repeatedly: {found['spurious']:.2%}; new: {found['generalized']:.2%}")
+        null = f" ({found['spurious_null']:.2%} of held-out images)" if found["spurious_null"] is not None else ""
+        texts.append(f"no copies, but made repeatedly: {found['spurious']:.2%}{null}; new: {found['generalized']:.2%}")
     return texts + _control(found) + _duplicates(found) + [f"note: {note}" for note in found["notes"]]
 
 
 def _control(found: dict[str, Any]) -> list[str]:
+    left_out = found["null_in_training"]
+    if found["null_rate"] is None and left_out:
+        return [f"warning: all {left_out:,} held-out images are training images: there is no control"]
     if found["null_rate"] is None:
         return ["no --holdout given: how many copies would be counted by chance is not known"]
     text = f"control: {found['null_rate']:.2%} of {found['null_samples']:,} held-out images would count as copies"
     texts = [f"{text}; C_T {found['c_t']:.1f} (far below 0: generated images lie nearer to training images than they do)"]
-    if found["null_in_training"]:
-        texts.append(f"warning: {found['null_in_training']:,} held-out images are training images: they are no control")
+    if left_out:
+        texts.append(f"note: {left_out:,} held-out images are training images: they are no control, and were left out of it")
     return texts
 
 

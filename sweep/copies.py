@@ -20,7 +20,7 @@ from torch import Tensor
 
 from sweep.image_sets import ImageSet, frame_of
 from trainables.errors import UserError
-from trainables.measures import N_SPACING, Distances, measures
+from trainables.measures import N_OTHERS, N_SPACING, Distances, measures, nearest_other
 from trainables.memorization import Ints, Neighbours, chunk_size, nearest_two_of
 
 MEMORY = 2**28  # bytes for a block of generated images, and for a chunk of comparisons
@@ -30,7 +30,10 @@ SELF_COMPARISON = 2 * 10**11  # multiplications that a look for near-duplicates 
 
 @dataclass(frozen=True)
 class Audit:
-    """What was found. `distances.found` treats exact duplicates as one image; i1, i2 are positions in `training`."""
+    """What was found. `distances.found` treats exact duplicates as one image; i1, i2 are positions in `training`.
+
+    `null_in_training`: held-out images that equal a training image, and are left out of `distances.null`.
+    """
 
     training: ImageSet
     generated: ImageSet
@@ -41,10 +44,14 @@ class Audit:
     looked_at: Ints  # training images that were compared with all others, at the distances `distances.spacing`
     nearest_other: Ints  # of these, the nearest different image
     notes: list[str]
+    null_in_training: int
 
     @property
     def measures(self) -> dict[str, Any]:
-        return measures(self.distances, len(self.training), self.k)
+        """Those that need nothing of a model but its images."""
+        of_trials = {"noisy_copier", "r_mem_without_flips", "r_mem_with_flips"}
+        found = measures(self.distances, len(self.training), self.k)
+        return {name: value for name, value in found.items() if name not in of_trials}
 
     @property
     def copied(self) -> list[tuple[int, int]]:
@@ -80,7 +87,7 @@ class Audit:
             "bounds": "Clopper-Pearson; each end by itself holds with 95 %",
             "r_mem_plain": float((memorized & ~doubled).mean()),
             "holdout_ratio": None if null_d1 is None else _ratio(np.median(found.d1), np.median(null_d1)),
-            "null_in_training": 0 if null_d1 is None else int((null_d1 == 0).sum()),
+            "null_in_training": self.null_in_training,
             "k": self.k,
             "n_training": len(self.training),
             "copied": [{"image": self.training.name(i), "copies": copies} for i, copies in self.copied],
@@ -120,22 +127,31 @@ def audit(
         control = held_out.take(spread(len(held_out), min(most, MOST_HELD_OUT)))
 
     asked = torch.cat([control, training.take(looked_at)])  # beside the first block, so that they cost no reading
-    parts, others = [], []
+    among = spread(len(generated), N_OTHERS)
+    others, start = generated.take(among), 0
+    parts, repeats = [], []
     for block in generated.chunks(max(2, memory // frame.pixels)):
         parts.append(nearest_two_of(torch.cat([block, asked]), training.chunks(size), device, groups, flips, memory))
-        if len(generated) > 1:
-            others.append(nearest_two_of(block, generated.chunks(size), device, flips=flips, max_bytes=memory).d2)
-        asked = asked[:0]
+        if len(generated) >= N_OTHERS:
+            is_among = np.isin(np.arange(start, start + len(block)), among)
+            repeats.append(nearest_other(block, others, is_among, device, flips))
+        asked, start = asked[:0], start + len(block)
     cuts = np.cumsum([len(parts[0].d1) - len(control) - len(looked_at), len(control)])
     first, null, own = (parts[0].at(slice(*ends)) for ends in itertools.pairwise([0, *cuts, None]))
+    untrained = null.d1 > 0  # what equals a training image is no control
+    null, control = null.at(untrained), control[torch.from_numpy(untrained)]
+    among = spread(len(control), N_OTHERS)
+    is_among = np.isin(np.arange(len(control)), among)
     distances = Distances(
         found=Neighbours.joined([first, *parts[1:]]),
         null=null if len(control) else None,
-        others=np.concatenate(others) if others else None,
+        repeats=np.concatenate(repeats) if repeats else None,
+        null_repeats=nearest_other(control, control[among], is_among, device, flips) if len(control) >= N_OTHERS else None,
         spacing=own.d2,
         groups=groups,
     )
-    return Audit(training, generated, held_out, k, distances, groups, looked_at, own.i2, _notes(sets, len(control)))
+    notes = _notes(sets, len(untrained))
+    return Audit(training, generated, held_out, k, distances, groups, looked_at, own.i2, notes, int((~untrained).sum()))
 
 
 def _notes(sets: list[ImageSet], n_control: int) -> list[str]:

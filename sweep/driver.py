@@ -67,7 +67,8 @@ class Sweep:
                 raise UserError(
                     f"search.n_high: {search.n_high} is more than the {size} images there are; --set search.n_high={size}"
                 )
-            check_subset(configuration.labels, data, search.n_low)
+            seeds = range(search.max_trials * search.replicates)
+            check_subset(configuration.labels, data, search.n_low, seeds, self.space.measurement.protocol == "paper")
             check_custom(configuration, planned_label_dim(configuration, search.n_low, data))
         self._check_keys()
 

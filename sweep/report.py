@@ -42,7 +42,11 @@ log = logging.getLogger(__name__)
 
 CONFIGURATIONS = ("configuration", "verdict", "EMM", "95 % interval", "own trials", "trials", "images trained")
 TRIALS = ("configuration", "N", "seed", "R_mem", "95 % interval", "images trained", "state")
-SCALE = ("configuration", "median d1", "NN distance", "null rate", "ceiling", "N/|D|", "EMM at T/2", "its 95 % interval")
+SCALE = (
+    "configuration", "median d1", "NN distance", "null rate", "ceiling", "noisy copier", "N/|D|", "EMM at T/2",
+    "its 95 % interval",
+)  # fmt: skip
+TWO_LINES = {"images trained", *SCALE[1:-1]}  # heads of columns that are broken at their first space
 CONTRASTS = ("EMM ratio of", "to", "ratio", "95 % interval", "told apart", "data")
 # columns of text, and how the page sets them
 LEFT = dict.fromkeys(("verdict", "state", "finished", "EMM ratio of", "to"), "")
@@ -50,7 +54,8 @@ LEFT |= dict.fromkeys(("digest", "training key"), "key")
 LEFT |= dict.fromkeys(("configuration", "reason", "data", "ran on"), "text")
 CSV = (
     "configuration", "n", "seed", "state", "r_mem", "r_mem_low", "r_mem_high", "r_mem_last", "r_mem_half", "ceiling",
-    "n_samples", "right_censored", "images_trained", "cause", "training_key",
+    "noisy_copier", "r_mem_without_flips", "r_mem_with_flips", "n_samples", "right_censored", "images_trained", "cause",
+    "training_key",
 )  # fmt: skip
 OVERVIEWS = {
     "emm": "EMM of every configuration, with its 95 % interval",
@@ -136,7 +141,8 @@ def scale_rows(summary: SweepSummary) -> Rows:
 def _scale_texts(scale: Scale, study: StudySummary) -> tuple[str, ...]:
     """A distance is in pixel values; an EMM that the halves of the trainings do not reach is outside the range of N."""
     distances = ("-" if value is None else amount(value) for value in (scale.median_d1, scale.nn_distance))
-    shares = ("-" if value is None else f"{value:.3f}" for value in (scale.null_rate, scale.ceiling, scale.share))
+    known = scale.null_rate, scale.ceiling, scale.noisy_copier, scale.share
+    shares = ("-" if value is None else f"{value:.3f}" for value in known)
     if scale.half_emm is not None:
         half = amount(scale.half_emm)
     elif scale.half_high is not None:
@@ -144,6 +150,19 @@ def _scale_texts(scale: Scale, study: StudySummary) -> tuple[str, ...]:
     else:
         half = "-" if scale.half_low is None else f"> {study.options.high:,}"
     return *distances, *shares, half, ends_text(scale.half_low, scale.half_high)
+
+
+def half_lines(summary: SweepSummary) -> list[str]:
+    """Why there is no EMM at half of the training, a line for each reason."""
+    names: dict[str, list[str]] = {}
+    complete = [study for study in summary.studies if study.complete]
+    for study in complete:
+        names.setdefault(study.scale.why_no_half, []).append(study.name)
+    return [
+        f"EMM at T/2{'' if len(of) == len(complete) else ' of ' + ', '.join(of)}: not shown, since {why}"
+        for why, of in names.items()
+        if why
+    ]
 
 
 def contrast_rows(summary: SweepSummary) -> Rows:
@@ -179,6 +198,7 @@ def table(summary: SweepSummary) -> RenderableType:
         _heading(target),
         _grid(CONFIGURATIONS, configuration_rows(summary)),
         *_table("Beside each EMM", SCALE, scale_rows(summary)),
+        *_indented(half_lines(summary)),
         *_lines("Not decided", undecided(summary)),
         *_lines("Contrasts", contrast_lines(summary)),
         *_lines("Seeds", seed_lines(summary)),
@@ -195,7 +215,7 @@ def _grid(columns: Sequence[str], rows: Rows) -> Table:
     grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for column in columns:
         folds = column == "configuration"  # the rest is never cut
-        head = Text(column.replace("images trained", "images\ntrained"))
+        head = Text(column.replace(" ", "\n", 1) if column in TWO_LINES else column)
         grid.add_column(head, justify="left" if column in LEFT else "right", no_wrap=not folds, overflow="fold")
     for row in rows:
         grid.add_row(*map(Text, row))
@@ -207,7 +227,11 @@ def _table(title: str, columns: Sequence[str], rows: Rows) -> list[RenderableTyp
 
 
 def _lines(title: str, lines: list[str]) -> list[RenderableType]:
-    return [_heading(title), *(Padding(Text(line), (0, 0, 0, 2), expand=False) for line in lines)] if lines else []
+    return [_heading(title), *_indented(lines)] if lines else []
+
+
+def _indented(lines: list[str]) -> list[RenderableType]:
+    return [Padding(Text(line), (0, 0, 0, 2), expand=False) for line in lines]
 
 
 def _heading(title: str) -> Text:
@@ -310,6 +334,7 @@ def _page(summary: SweepSummary, images: Mapping[str, bytes], pictures: Pictures
         configuration_columns=(*CONFIGURATIONS, "reason"),
         scale=scale_rows(summary),
         scale_columns=SCALE,
+        halves=half_lines(summary),
         trials=trial_rows(summary),
         trial_columns=TRIALS,
         contrasts=contrast_rows(summary),

@@ -1,7 +1,8 @@
 """What an EMM must be read beside: how far copies lie, how dense the data are, what half of the training would have given.
 
 The ⅓ rule compares two distances, so the same EMM means another thing on denser data, with a blunter ceiling, or where the
-training was cut short. Figures are of the trials near the EMM; before there is one, of all complete trials.
+training was cut short. What half of the training would have given is known where its first half is a training of half the
+length (`TrialSpec.why_no_half`). Figures are of the trials near the EMM; before there is one, of all complete trials.
 """
 
 import math
@@ -13,6 +14,7 @@ from sweep.posterior import Observation
 from trainables.result import Result
 
 MEANS = ("median_d1", "nn_distance", "null_rate", "ceiling")
+COPYING = 0.5  # R_mem above which the median distance is that of a copy, so that it says how blurred copies are
 
 
 @dataclass(frozen=True)
@@ -21,9 +23,11 @@ class Scale:
 
     `median_d1`: median distance of generated images to their nearest training image; `nn_distance`: median distance of a
     training image to its nearest other one (both L2, pixel values 0–255); `null_rate`: share of held-out images that the rule
-    calls memorized; `ceiling`: R_mem of the closed-form optimum; `share`: N / |D| at the EMM. `half_emm` and its interval: the
-    EMM had the training ended halfway, an approximation, since it follows from the few images of one snapshot; an end is None
-    where the trials do not bound it.
+    calls memorized; `ceiling`: R_mem of the closed-form optimum; `noisy_copier`: of copies of the training images with so much
+    noise that they lie at median d1, of those trials that mostly copy; `share`: N / |D| at the EMM. `half_emm` and its
+    interval: the EMM had the training ended halfway, an approximation, since it follows from the few images of one snapshot;
+    an end is None where the trials do not bound it. `why_no_half`: why all three are None, in words, if the training can't
+    tell; else "".
     """
 
     n_trials: int
@@ -31,10 +35,12 @@ class Scale:
     nn_distance: float | None
     null_rate: float | None
     ceiling: float | None
+    noisy_copier: float | None
     share: float | None
     half_emm: float | None
     half_low: float | None
     half_high: float | None
+    why_no_half: str = ""
 
 
 def near(trials: Sequence[Result], emm: float | None) -> list[Result]:
@@ -45,10 +51,13 @@ def near(trials: Sequence[Result], emm: float | None) -> list[Result]:
 def scale_of(complete: Sequence[Result], emm: float | None, options: Options) -> Scale:
     trials = near(complete, emm) or list(complete)
     means = {name: _mean([getattr(trial, name) for trial in trials]) for name in MEANS}
+    copier = _mean([t.noisy_copier for t in trials if t.r_mem is not None and t.r_mem > COPYING])
     size = min((trial.data.size for trial in complete), default=None)
-    half_emm, low, high = _half(complete, options)
+    why = next((trial.spec.why_no_half for trial in complete), "")  # of one configuration
+    half_emm, low, high = (None, None, None) if why else _half(complete, options)
     share = emm / size if emm and size else None
-    return Scale(len(trials), **means, share=share, half_emm=half_emm, half_low=low, half_high=high)
+    half = {"half_emm": half_emm, "half_low": low, "half_high": high, "why_no_half": why}
+    return Scale(len(trials), **means, noisy_copier=copier, share=share, **half)
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

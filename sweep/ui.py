@@ -220,6 +220,7 @@ def study_numbers(study: StudySummary) -> dict[str, float | None]:
     known = {name: getattr(study.verdict, name) for name in ("emm", "emm_low", "emm_high", "sd")}
     return {
         **{name: None if value is None else float(f"{value:.5g}") for name, value in known.items()},
+        "noisy_copier": study.scale.noisy_copier,
         "slope": None if study.belief is None else float(f"{study.belief.slope:.3g}"),
         "n_trials": study.verdict.n_trials,
         "images_trained": study.images_trained,

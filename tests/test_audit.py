@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sweep import copies as copies_module
 from sweep.cli import main
 from sweep.copies import audit, equal_groups, exact_bounds, spread
 from sweep.image_sets import open_set
@@ -105,8 +106,9 @@ def test_which_images_were_copied(tmp_path, capsys):
     assert "00007.png: 5 copies" in run(capsys, "--train", train, "--generated", made)
 
 
-def test_forms_and_pieces_do_not_matter(tmp_path):
+def test_forms_and_pieces_do_not_matter(tmp_path, monkeypatch):
     """Folders, subfolders, .npy, .npz, channels first; in pieces of two images or all at once."""
+    monkeypatch.setattr(copies_module, "N_OTHERS", 30)
     training = TRAINING[:50]
     generated, _ = generator(0.4, 40, 2, training)
     (tmp_path / "deep").mkdir()
@@ -126,11 +128,19 @@ def test_forms_and_pieces_do_not_matter(tmp_path):
     ):
         np.testing.assert_array_equal(other.distances.found.d1, one.distances.found.d1)
         np.testing.assert_array_equal(other.distances.found.i1, one.distances.found.i1)
-        np.testing.assert_array_equal(other.distances.others, one.distances.others)
+        np.testing.assert_array_equal(other.distances.repeats, one.distances.repeats)
         content = other.as_json()
         contents.append({name: content[name] for name in ("r_mem", "spurious", "median_d1", "n_memorized")})
     assert contents == contents[:1] * 4
     assert one.as_json()["n_memorized"] > 5
+    looked_at = set(spread(40, 30).tolist())
+    for found, images, among in (
+        (one.distances.repeats, generated, looked_at),
+        (one.distances.null_repeats, HELD_OUT[:30], range(30)),
+    ):
+        x = images.astype(float)
+        by_hand = [min(np.linalg.norm(x[i] - x[j]) for j in among if j != i) for i in range(len(x))]
+        np.testing.assert_allclose(found, by_hand)
 
 
 def test_duplicates_are_one_image_and_reported(tmp_path):
@@ -149,12 +159,13 @@ def test_duplicates_are_one_image_and_reported(tmp_path):
     assert found["distinct_expected"] == pytest.approx(57 * (1 - (1 - 1 / 57) ** found["n_memorized"])), "57 different images"
 
 
-def test_mirrored_copies(tmp_path):
+def test_mirrored_copies(tmp_path, monkeypatch):
     paths = saved(tmp_path / "t.npy", TRAINING), saved(tmp_path / "g.npy", TRAINING[:50, :, ::-1])
     plain, mirrored = compared(*paths).as_json(), compared(*paths, flips=True).as_json()
     assert mirrored["r_mem"] == 1
     assert plain["r_mem"] < 0.5
     twice = saved(tmp_path / "twice.npy", np.concatenate([FRESH[:20], FRESH[:20, :, ::-1]]))
+    monkeypatch.setattr(copies_module, "N_OTHERS", 40)
     found = compared(paths[0], twice, flips=True).as_json()
     assert found["generalized"] == 0, "each image is made again, mirrored"
 
@@ -242,11 +253,23 @@ def test_a_name_cannot_move_the_cursor(tmp_path, capsys):
     assert shown.replace("\n", "").isprintable()
 
 
-def test_held_out_images_that_were_trained_on_are_no_control(tmp_path, capsys):
-    paths = [saved(tmp_path / name, x) for name, x in (("t.npy", TRAINING), ("g.npy", FRESH[:50]), ("h.npy", DIGITS[290:320]))]
-    assert "10 held-out images are training images" in run(
-        capsys, "--train", paths[0], "--generated", paths[1], "--holdout", paths[2]
-    )
+@pytest.mark.parametrize("flips", [False, True])
+def test_held_out_images_that_were_trained_on_are_no_control(tmp_path, capsys, flips):
+    """Mirrored ones neither, where mirrored copies count: the control is the same as without them."""
+    trained = TRAINING[290:, :, ::-1] if flips else TRAINING[290:]
+    held_out = {"h.npy": np.concatenate([trained, DIGITS[300:420]]), "only.npy": DIGITS[300:420], "none.npy": trained}
+    paths = {name: saved(tmp_path / name, x) for name, x in {"t.npy": TRAINING, "g.npy": FRESH[:50], **held_out}.items()}
+    sets = ["--train", paths["t.npy"], "--generated", paths["g.npy"], *(["--flips"] if flips else [])]
+
+    def found(name):
+        return json.loads(run(capsys, *sets, "--holdout", paths[name], "--k", "0.6", "--json"))
+
+    mixed, only, none = map(found, held_out)
+    assert (mixed["null_in_training"], only["null_in_training"], none["null_in_training"]) == (10, 0, 10)
+    assert (mixed["null_samples"], mixed["null_rate"], mixed["c_t"]) == (120, only["null_rate"], only["c_t"])
+    assert (none["null_samples"], none["null_rate"], none["holdout_ratio"]) == (0, None, None)
+    assert "10 held-out images are training images" in run(capsys, *sets, "--holdout", paths["h.npy"])
+    assert "all 10 held-out images are training images" in run(capsys, *sets, "--holdout", paths["none.npy"])
 
 
 def test_many_held_out_images_are_thinned_evenly():

@@ -6,10 +6,12 @@ import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
 import optuna
 import pytest
 from mlflow import MlflowClient
 
+from search_spaces.table import SPACES
 from sweep.cli import main
 from sweep.driver import Run, Sweep, check_sweep
 from sweep.lock import LOCK, Lock
@@ -244,3 +246,21 @@ def test_a_sweep_that_another_driver_began_meanwhile_is_not_overwritten(tmp_path
     assert "holds the sweep of fake" in capsys.readouterr().err
     assert storage.read_json(SWEEP) == other
     assert not (tmp_path / "out" / "optuna.db").exists()
+
+
+def test_a_sweep_is_refused_before_it_starts_if_a_seed_may_find_one_group(tmp_path):
+    rng = np.random.default_rng(0)
+    np.savez(
+        tmp_path / "data.npz",
+        images=rng.integers(0, 256, (60, 8, 8)).astype(np.uint8),
+        groups=np.maximum(np.arange(60) - 44, 0),
+    )
+    settings = {"data.kind": "arrays", "data.path": str(tmp_path / "data.npz"), "data.resolution": 8, "data.channels": 1}
+    space = SPACES["digits-width"].with_settings({**settings, "search.n_low": 4, "search.n_high": 60, "search.max_trials": 1})
+    Sweep(space).load_data()
+    with pytest.raises(UserError, match=r"^N=4: with seed [1-9][0-9]* these are all of one group") as refused:
+        Sweep(space.with_settings({"search.max_trials": 20})).load_data()
+    seed = int(str(refused.value).split("seed ")[1].split()[0])
+    Sweep(space.with_settings({"search.replicates": seed})).load_data()
+    with pytest.raises(UserError, match=f"with seed {seed} "):
+        Sweep(space.with_settings({"search.replicates": seed + 1})).load_data()

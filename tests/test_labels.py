@@ -8,11 +8,12 @@ import torch
 
 from search_spaces.recipes import DIGITS
 from trainables import config
-from trainables.config import Measurement, NoLabels, RandomLabels, TrialSpec, TrueLabels, UniqueLabels, with_fields
-from trainables.datasets import ImageData, subset_order
+from trainables.config import Digits, Measurement, NoLabels, RandomLabels, TrialSpec, TrueLabels, UniqueLabels, with_fields
+from trainables.datasets import ImageData, load, subset_order
 from trainables.errors import UserError
 from trainables.factors import Rule
 from trainables.labels import by_label, check_subset, draw_labels, label_dim, planned_label_dim, subset_labels
+from trainables.measures import measures
 from trainables.networks.optimum import OptimalDenoiser
 from trainables.sampling import from_uint8, sample
 from trainables.storage import Storage
@@ -86,18 +87,21 @@ def test_random_labels_belong_to_the_images():
         (NoLabels(), DATA, 61, "N=61 is more than the 60 images of test"),
         (TrueLabels(), data(labels=False), 10, r"labels\.kind=true: the images of test have no labels"),
         (TrueLabels(), DATA, 2, r"N=2 is less than the 3 classes; .*data\.classes=2"),
-        (NoLabels(), data(rule=Rule(repeated=1, multiplicity=5)), 5, r"data\.duplicates\.multiplicity=5 must be less than N=5"),
+        (
+            *(NoLabels(), data(labels=False, rule=Rule(repeated=1, multiplicity=5)), 5),
+            r"N=5: with seed 0 these are all of one group \(data\.duplicates\.multiplicity=5\)",
+        ),
     ],
 )
 def test_what_cannot_be_trained_on(labels, dataset, n, message):
     with pytest.raises(UserError, match=message):
-        check_subset(labels, dataset, n)
+        check_subset(labels, dataset, n, [0])
 
 
 def test_fewer_images_than_classes_are_fine_without_true_labels():
     for labels in (NoLabels(), RandomLabels(classes=1000), UniqueLabels()):
-        check_subset(labels, DATA, 2)
-    check_subset(TrueLabels(), DATA, 3)
+        check_subset(labels, DATA, 2, [0])
+    check_subset(TrueLabels(), DATA, 3, [0])
 
 
 def test_label_dim_of_a_plan():
@@ -269,6 +273,8 @@ def test_protocol_of_the_paper(tmp_path, monkeypatch, small_protocol):
         result, kept = finished(tmp_path / str(seed), DATA, configuration, small_protocol, n=6, seed=seed)
         np.testing.assert_array_equal(np.sort(kept["subset"]), np.arange(6), "the first 2 of each of 3 classes")
         np.testing.assert_array_equal(kept["labels"], draw_labels(np.zeros(1, int), range(20), uniform_over=10))
+        there = set(kept["subset_labels"].tolist())
+        assert result.unseen_labels == np.mean([label not in there for label in kept["labels"].tolist()])
         results.append(result)
     for result in results:
         trained = [snapshot.images_trained for snapshot in result.curve]
@@ -276,6 +282,7 @@ def test_protocol_of_the_paper(tmp_path, monkeypatch, small_protocol):
         assert result.r_mem == max(snapshot.r_mem for snapshot in result.curve)
         assert result.r_mem > result.curve[0].r_mem
         assert result.n_samples == 20
+    assert any(result.unseen_labels > 0.2 for result in results), "6 images have at most 6 of the 10 labels"
     assert results[0].curve != results[1].curve, "initialization and noise still depend on the seed"
     assert {tuple(s) for s in seeds} == {tuple(range(20)), *(tuple(range(start, start + 10)) for start in (0, 10))}
 
@@ -300,8 +307,42 @@ def test_copies_of_a_group_are_copies_of_one_image(tmp_path):
     assert one.result.distinct_copied <= len(set(data.groups[one.subset.indices]))
 
 
-def test_a_subset_that_may_be_one_group_is_refused():
-    data = ImageData.of(DATA.images, DATA.labels, "test", groups=np.arange(len(DATA)) // 6)
-    check_subset(NoLabels(), data, 7)
-    with pytest.raises(UserError, match="N=6: these could all be of one group"):
-        check_subset(NoLabels(), data, 6)
+def test_held_out_images_equal_none_that_is_trained_on(tmp_path):
+    """Doubled digits: half of the images are doubles of others, some of them mirrored; seen in the null rate."""
+    digits = load(Digits())
+    plain, mirrored = digits.images[:200], digits.images[200:300, ..., ::-1]
+    doubled = ImageData.of(np.concatenate([digits.images[:300], plain, mirrored]), None, "test")
+    how = HOW.model_copy(update={"n_samples": 500})
+    for augment in ("none", "flip"):
+        spec = TrialSpec(name="x", configuration=optimum(**{"trainer.augment": augment}), measurement=how, n=150, seed=0)
+        subset = Subset(spec, doubled, CPU)
+        rest = doubled.images[subset_order(doubled, 0)[150:]]
+        flips = augment == "flip"
+        known = {x.tobytes() for image in subset.images.numpy() for x in (image, image[..., ::-1])[: 1 + flips]}
+        expected = np.stack([image for image in rest if image.tobytes() not in known])
+        assert len(rest) - len(expected) > 20, "the case occurs"
+        np.testing.assert_array_equal(subset.held_out.numpy(), expected)
+        images = subset.images.numpy().astype(float)
+        orbit = np.stack([images, images[..., ::-1]])[: 1 + flips].reshape(1 + flips, 1, 150, -1)
+        distances = np.sort(np.linalg.norm(expected.reshape(-1, 1, 64) - orbit, axis=3).min(0), axis=1)
+        taken = subset.distances(subset.nearest(subset.images), subset.images)
+        assert measures(taken, 150, 0.5)["null_rate"] == (distances[:, 0] < 0.5 * distances[:, 1]).mean()
+
+
+@pytest.mark.parametrize("in_file_order", [False, True])
+def test_each_subset_of_a_sweep_holds_two_groups(in_file_order):
+    """Exactly those seeds are refused whose subset has but one; three of four images are of one group."""
+    data = ImageData.of(DATA.images, None, "test", groups=np.maximum(np.arange(len(DATA)) - 44, 0))
+    alone = [len(np.unique(data.groups[subset_order(data, seed, in_file_order)[:3]])) < 2 for seed in range(40)]
+    assert any(alone)
+    assert all(alone) == in_file_order
+    for seed, refused in enumerate(alone):
+        if refused:
+            with pytest.raises(UserError, match=f"^N=3: with seed {seed} these are all of one group; raise it"):
+                check_subset(NoLabels(), data, 3, [seed], in_file_order)
+        else:
+            check_subset(NoLabels(), data, 3, [seed], in_file_order)
+    with pytest.raises(UserError, match=f"with seed {alone.index(True)} "):
+        check_subset(NoLabels(), data, 3, range(40), in_file_order)
+    check_subset(NoLabels(), data, 46, range(40), in_file_order)
+    check_subset(NoLabels(), ImageData.of(DATA.images, DATA.labels, "test", rule=Rule(repeated=1, multiplicity=5)), 5, [0])

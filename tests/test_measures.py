@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from trainables import measures as module
 from trainables.config import EDM, Configuration, DDPMpp, Digits, Optimum, StandardTrainer
 from trainables.datasets import load, subset_order
 from trainables.measures import (
@@ -17,6 +18,7 @@ from trainables.measures import (
     expected_distinct,
     loss_gap,
     measures,
+    noisy_copies,
     take_distances,
 )
 from trainables.memorization import Neighbours, nearest_two
@@ -40,12 +42,13 @@ def neighbours(d1, d2):
 
 
 @pytest.mark.parametrize("k", [0.25, 1 / 3, 0.6, 0.9])
-def test_every_measure_by_hand(k):
+def test_every_measure_by_hand(k, monkeypatch):
     """Samples: noisy copies of three training images, two doubles of something else, and strangers."""
     training, held_out = pictures(9, 0), pictures(7, 1)
     noise = np.random.default_rng(3).integers(-20, 20, (6, 1, 4, 4))
     copies = torch.from_numpy((training[[0, 0, 1, 2, 2, 2]].numpy() + noise).clip(0, 255).astype(np.uint8))
     samples = torch.cat([copies, pictures(1, 5).repeat(2, 1, 1, 1), pictures(4, 6)])
+    monkeypatch.setattr(module, "N_OTHERS", 7)  # so that some of the samples are among them, and some are not
     taken = take_distances(nearest_two(samples, training), samples, held_out, training)
     found = measures(taken, len(training), k)
 
@@ -55,10 +58,14 @@ def test_every_measure_by_hand(k):
 
     judged = [rule(x) for x in samples]
     copied = [judgement[1][1] for judgement in judged if judgement[0]]
-    spurious = [
-        not judgement[0] and min(distance(x, z) for j, z in enumerate(samples) if j != i) < k * judgement[1][0]
-        for i, (x, judgement) in enumerate(zip(samples, judged, strict=True))
-    ]
+
+    def made_again(images):
+        return [
+            not rule(x)[0] and min(distance(x, z) for j, z in enumerate(images[:7]) if j != i) < k * rule(x)[1][0]
+            for i, x in enumerate(images)
+        ]
+
+    spurious = made_again(samples)
     nearest_other = [min(distance(y, z) for j, z in enumerate(training) if j != i) for i, y in enumerate(training)]
     assert found["r_mem"] == len(copied) / len(samples)
     assert (found["n_memorized"], found["n_samples"]) == (len(copied), 12)
@@ -68,12 +75,21 @@ def test_every_measure_by_hand(k):
     assert found["null_samples"] == 7
     assert found["distinct_copied"] == len(set(copied))
     assert found["spurious"] == sum(spurious) / 12
+    assert found["spurious_null"] == sum(made_again(held_out)) / 7
+    orbits = [sorted(min(distance(x, y), distance(x, y.flip(-1))) for y in training)[:2] for x in samples]
+    assert (found["r_mem_without_flips"], found["r_mem_with_flips"]) == (
+        found["r_mem"], sum(one < k * two for one, two in orbits) / 12
+    )  # fmt: skip
+    flipped = take_distances(nearest_two(samples, training, flips=True), samples, held_out, training, flips=True)
+    both = measures(flipped, len(training), k)
+    assert both["r_mem"] == both["r_mem_with_flips"] == found["r_mem_with_flips"]
+    assert both["r_mem_without_flips"] == found["r_mem"]
     assert found["generalized"] == pytest.approx(1 - found["r_mem"] - found["spurious"])
     farther = [a[1][0] > rule(b)[1][0] for a in judged for b in held_out]
     assert found["c_t"] == pytest.approx((sum(farther) - 42) / math.sqrt(12 * 7 * 20 / 12))
     if k == 1 / 3:
         assert found["distinct_copied"] == 3
-        assert found["spurious"] == 2 / 12, "the doubles"
+        assert found["spurious"] == 1 / 12, "the second of the doubles: the first alone is among the seven"
 
 
 def test_without_held_out_images():
@@ -87,18 +103,25 @@ def test_what_an_older_version_kept_still_gives_r_mem():
     kept = {"d1": np.array([1.0, 2]), "d2": np.array([9.0, 3]), "i1": np.array([0, 1]), "i2": np.array([1, 0]), "images": None}
     found = measures(Distances.of_arrays(kept), 2, 1 / 3)
     assert (found["r_mem"], found["median_d1"], found["distinct_copied"]) == (0.5, 1.5, 1)
-    assert [found[name] for name in ("nn_distance", "null_rate", "spurious", "generalized", "c_t")] == [None] * 5
+    unknown = "nn_distance", "null_rate", "spurious", "spurious_null", "generalized", "c_t", "noisy_copier"
+    assert {found[name] for name in (*unknown, "r_mem_without_flips", "r_mem_with_flips")} == {None}
+    kept["others"] = np.zeros(2)  # among all samples, however many there were
+    assert measures(Distances.of_arrays(kept), 2, 1 / 3)["spurious"] is None
 
 
 @pytest.mark.parametrize("n_held_out", [0, 3])
-def test_distances_are_kept_whole(tmp_path, n_held_out):
+def test_distances_are_kept_whole(tmp_path, n_held_out, monkeypatch):
+    monkeypatch.setattr(module, "N_OTHERS", 3)
     samples, training = pictures(5, 0), pictures(6, 1)
-    taken = take_distances(nearest_two(samples, training), samples, pictures(n_held_out, 2), training)
+    held_out = pictures(n_held_out, 2)
+    taken = take_distances(nearest_two(samples, training), samples, held_out, training, seeds=range(9))
     np.savez(tmp_path / "kept.npz", **taken.as_arrays())
     with np.load(tmp_path / "kept.npz") as kept:
         again = Distances.of_arrays(kept)
     assert measures(again, 6, 0.8) == measures(taken, 6, 0.8)
-    np.testing.assert_array_equal(again.others, taken.others)
+    np.testing.assert_array_equal(again.repeats, taken.repeats)
+    np.testing.assert_array_equal(again.copies.d2, taken.copies.d2)
+    assert measures(again, 6, 0.8)["noisy_copier"] is not None
 
 
 def test_doubles_in_the_training_set_are_each_others_neighbours():
@@ -108,7 +131,8 @@ def test_doubles_in_the_training_set_are_each_others_neighbours():
     assert np.flatnonzero(spacing == 0).tolist() == [2, 5]
 
 
-def test_groups_and_mirror_images_count_in_the_controls():
+def test_groups_and_mirror_images_count_in_the_controls(monkeypatch):
+    monkeypatch.setattr(module, "N_OTHERS", 16)
     training = pictures(8, 1)
     training[5] = training[2]
     mirrored, groups = training.flip(-1), np.array([0, 1, 2, 3, 4, 2, 6, 7])
@@ -121,7 +145,7 @@ def test_groups_and_mirror_images_count_in_the_controls():
     assert (
         take_distances(
             nearest_two(mirrored, training), torch.cat([training, mirrored]), none, training, flips=True
-        ).others.max()
+        ).repeats.max()
         == 0
     )
 
@@ -147,8 +171,77 @@ def test_expected_distinct_of_large_sets():
 def test_a_collapsed_model_is_spurious_not_general():
     """A hundred times the same strange image: their nearest and second nearest doubles are at one distance, and it shows."""
     found = neighbours([100.0] * 100 + [1.0, 100.0], [120.0] * 102)
-    others = np.array([0.0] * 100 + [0.0, 90.0])
-    assert are_spurious(found, others, 1 / 3).tolist() == [True] * 100 + [False, False]
+    repeats = np.array([0.0] * 100 + [0.0, 90.0])
+    assert are_spurious(found, repeats, 1 / 3).tolist() == [True] * 100 + [False, False]
+    assert not are_spurious(neighbours([100.0], [200.0]), np.array([50.0]), 1 / 3)[0], "the scale is d1"
+    assert are_spurious(neighbours([100.0], [200.0]), np.array([33.0]), 1 / 3)[0]
+
+
+def test_spurious_does_not_grow_with_the_number_of_images():
+    """Real digits in place of generated ones: none is made again, and the more there are the nearer is another one."""
+    digits = torch.from_numpy(load(Digits()).images[subset_order(load(Digits()), 0)])
+    training, real = digits[:50], digits[50:]
+    few, many = (
+        measures(take_distances(nearest_two(x, training), x, real[:600], training), 50, 0.5) for x in (real[:500], real)
+    )
+    assert few["spurious"] == pytest.approx(many["spurious"], abs=0.03)
+    among_all = nearest_two(real, real).d2
+    assert are_spurious(nearest_two(real, training), among_all, 0.5).mean() > 1.5 * many["spurious"]
+    assert few["spurious_null"] == pytest.approx(few["spurious"], abs=0.03)
+    fewer = measures(take_distances(nearest_two(real[:499], training), real[:499], real[:499], training), 50, 0.5)
+    assert (fewer["spurious"], fewer["spurious_null"], fewer["generalized"]) == (None, None, None)
+
+
+# ---------------------------------------------------------------- the noisy copier
+
+
+def test_the_noisy_copier_of_the_digits():
+    """Pixel noise of sd 16, clipped and rounded, at its median distance: what the rule leaves of a faithful copier falls
+    with density, from nearly all copies to a quarter of them. 4 standard errors of counting, and what subsets differ by."""
+    digits = load(Digits())
+    order, noise = subset_order(digits, 0), np.random.default_rng(0)
+    for n, expected in ((32, 0.996), (256, 0.616), (1600, 0.252)):
+        training = torch.from_numpy(digits.images[order[:n]])
+        plain = training[noise.integers(0, n, 1000)].numpy()
+        noisy = torch.from_numpy((plain + noise.normal(0, 16, plain.shape)).round().clip(0, 255).astype(np.uint8))
+        found = nearest_two(noisy, training)
+        copies = noisy_copies(training, float(np.median(found.d1)), range(1000))
+        share, error = nearest_two(copies, training).r_mem(), math.sqrt(expected * (1 - expected) / 1000)
+        assert share == pytest.approx(expected, abs=4 * error + 0.02)
+        assert share == pytest.approx(found.r_mem(), abs=4 * math.sqrt(2) * error + 0.02)
+
+
+def test_the_noisy_copier_is_judged_by_the_trials_own_rule():
+    """Its groups, its mirror images, its median distance."""
+    training, samples = pictures(8, 1), pictures(21, 2)
+    training[5] = training[2]
+    groups, seeds = np.array([0, 1, 2, 3, 4, 2, 6, 7]), range(50)
+    found = nearest_two(samples, training, groups=groups, flips=True)
+    taken = take_distances(found, samples, training[:0], training, groups=groups, flips=True, seeds=seeds)
+    copies = noisy_copies(training, float(np.median(found.d1)), seeds)
+    by_hand = nearest_two(copies, training, groups=groups, flips=True)
+    np.testing.assert_array_equal(taken.copies.d1, by_hand.d1)
+    np.testing.assert_array_equal(taken.copies.d2, by_hand.d2)
+    for other in ({"groups": groups}, {"flips": True}):
+        assert (nearest_two(copies, training, **other).d2 != by_hand.d2).any(), "the rule matters here"
+
+
+@pytest.mark.parametrize("aim", [0.0, 2.5, 40.0, 300.0])
+def test_noisy_copies_lie_where_they_should(aim):
+    """Rounding and clipping included; each source alike; a copy depends on its seed alone."""
+    images = torch.cat([pictures(3, 0, (1, 8, 8)), torch.zeros(1, 1, 8, 8, dtype=torch.uint8)])
+    copies = noisy_copies(images, aim, range(400))
+    found = nearest_two(copies, images)
+    assert (found.d1 <= aim).all()
+    assert found.d1**2 == pytest.approx(aim**2, abs=max(3.0, 0.03 * aim**2)), "the next grey value of a pixel is too far"
+    counts = np.bincount(found.i1, minlength=4)
+    assert ((counts - 100) ** 2 / 100).sum() < 16, "chi-square of 3, p ~ 1e-3"
+    assert torch.equal(noisy_copies(images, aim, range(370, 390)), copies[370:390])
+
+
+def test_no_copy_is_farther_than_pixels_go():
+    black = torch.zeros(2, 1, 4, 4, dtype=torch.uint8)
+    assert noisy_copies(black, 1e5, range(20)).unique().tolist() == [0, 255]
 
 
 # ---------------------------------------------------------------- C_T

@@ -78,10 +78,12 @@ def test_every_emm_is_that_of_its_k(sweep, capsys, tmp_path):
 
 
 def test_what_is_not_kept_is_not_claimed(sweep):
-    result = finished(sweep, 60, 20, r_mem_last=0.7, r_mem_half=0.6, right_censored=True)
+    old = {"spurious": 0.1, "noisy_copier": 0.9, "r_mem_with_flips": 0.6}
+    result = finished(sweep, 60, 20, r_mem_last=0.7, r_mem_half=0.6, right_censored=True, **old)
     high, low = result_at(result, sweep, 0.5, 0.9), result_at(result, sweep, 0.25, 0.9)
     assert (high.complete, high.right_censored) == (True, True)
     assert (high.ceiling, high.r_mem_last, high.r_mem_half, high.curve) == (None, None, None, ())
+    assert (high.noisy_copier, high.spurious, high.r_mem_with_flips) == (None, None, None)
     assert (high.null_rate, high.nn_distance) == (None, None), "this trial is of a version that kept no controls"
     assert low.complete is False
     assert "accepted early" in low.cause

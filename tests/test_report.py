@@ -343,7 +343,7 @@ def test_warnings_where_a_trap_applies() -> None:
     near = VERDICTS["found"]
     assert said(near, trial("a", 35, 0)) == ""
     rising = [trial("a", n, i, r_mem_half=0.6, r_mem_last=0.9) for i, n in enumerate((30, 40))]
-    assert "R_mem still rises: 0.60 at half of the training, 0.90 at its end (mean of 2 trials)" in said(near, *rising)
+    assert "R_mem rises late: 0.60 at half of the training, 0.90 at its end (mean of 2 trials)" in said(near, *rising)
     assert said(near, trial("a", 200, 0, r_mem_half=0.1, r_mem_last=0.9)) == ""  # far from the EMM
     assert said(near, trial("a", 35, 0, r_mem_half=0.84, r_mem_last=0.9)) == ""  # within the counting error of 200 images
     assert "reaches only R_mem 0.80 at N = 40, below the target 0.9" in said(near, trial("a", 40, 0, ceiling=0.8))

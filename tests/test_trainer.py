@@ -169,6 +169,18 @@ def test_ema_of_the_paper():
     assert ema_decay(StandardTrainer(ema_decay=0), 512) == 0
 
 
+def test_the_average_ramps_up_with_the_images_seen_at_its_step():
+    """By hand, in every step: after s steps of 4 images the half-life is half of the 4 s images seen, 1/2^(2/s) is kept."""
+    trainer = tiny(10, batch=4, length=4, ema_decay=0.99, ema_rampup=0.5)
+    expected = weights(trainer)
+    for step in range(1, 6):
+        trainer.train_until(4 * step / 40)
+        kept = 0.5 ** (2 / step)
+        expected = [kept * old + (1 - kept) * new for old, new in zip(expected, weights(trainer), strict=True)]
+        for average, by_hand in zip(trainer.ema, expected, strict=True):
+            torch.testing.assert_close(average, by_hand)
+
+
 def test_without_ema_the_weights_themselves_are_sampled():
     trainer = tiny(ema_decay=0.0)
     trainer.train_until(0.5)

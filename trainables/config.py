@@ -215,6 +215,11 @@ class AnyTrainer(Frozen):
         """Optimizer steps of the whole training of N = `n` images."""
         return -(-self.train_images(n) // self.batch)
 
+    @property
+    def why_no_half(self) -> str:
+        """Why the first half of a training is no training of half the length; "" if it is one, to a step."""
+        raise NotImplementedError
+
 
 class StandardTrainer(AnyTrainer):
     """Adam on the denoising loss, with warm-up and an exponential moving average (EMA) of the weights."""
@@ -251,6 +256,13 @@ class StandardTrainer(AnyTrainer):
     def warmup_images(self, n: int) -> int:
         return self.warmup * (n if self.clock == "epochs" else self.batch)
 
+    @property
+    def why_no_half(self) -> str:
+        """Warm-up, order and averaging depend on what was trained so far alone; the decay on what is still to come."""
+        if self.decay == 0:
+            return ""
+        return f"the learning rate decays over the last {self.decay:.0%} of the training"
+
 
 class CustomTrainer(AnyTrainer):
     """A trainer of your own: `builder` is called as trainables.custom.YourTrainer says; see docs/custom.md."""
@@ -259,6 +271,10 @@ class CustomTrainer(AnyTrainer):
     builder: Builder
     options: dict[str, JsonValue] = Field({}, description="keyword arguments of the builder")
     version: str = Field("", description="change it when your code changes: of the code only names and options are compared")
+
+    @property
+    def why_no_half(self) -> str:
+        return "what a trainer of your own changes on the way is not known"
 
 
 Trainer = Annotated[StandardTrainer | CustomTrainer, Field(discriminator="kind")]
@@ -304,7 +320,8 @@ class Measurement(Frozen):
 
     protocol: Literal["own", "paper"] = Field(
         "own",
-        description="paper: the first images of every class for every seed, latents 0 … 9,999 for all, maximum over snapshots",
+        description="paper: the first images of every class for every seed, latents 0 … 9,999 for all, maximum over snapshots, "
+        "labels drawn from all C alike, also from those that no training image has",
     )
     n_samples: int = Field(2000, ge=1, le=1_000_000, description="images generated for R_mem, with fresh latents, at most")
     logit_se: float = Field(
@@ -365,6 +382,11 @@ class Measurement(Frozen):
         """Share of such a training after which snapshot `number` (1, 2 …) is taken."""
         return min(1.0, number / self.snapshots if self.snapshots else number * PAPER_SNAPSHOT_IMAGES / max(images, 1))
 
+    def half(self, images: int) -> int | None:
+        """Number of the snapshot after exactly half of such a training; None if there is none."""
+        number = self.snapshots_of(images) // 2
+        return number if self.due(number, images) == 0.5 else None
+
 
 class TrialSpec(Frozen):
     """One trial: a configuration at one N and one seed, and how it is measured. `name` is for people only."""
@@ -374,6 +396,13 @@ class TrialSpec(Frozen):
     measurement: Measurement
     n: int = Field(ge=2, le=MOST_IMAGES, description="number of training images N")
     seed: int = Field(ge=0, description="0, 1, 2 … within a study; decides subset, initialization, noise, latents")
+
+    @property
+    def why_no_half(self) -> str:
+        """Why no snapshot shows what a training of half the length would have given; "" if one does."""
+        if self.measurement.protocol == "paper":
+            return "protocol=paper takes its snapshots by images, not at half of a training"
+        return self.configuration.trainer.why_no_half
 
     def training_key(self, digest: str) -> str:
         """Identity of the weights, given the content digest of the whole data set."""

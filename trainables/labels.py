@@ -4,14 +4,14 @@ Labels are 0 … label_dim − 1, int64. Which image has which depends on the da
 the subset), so configurations agree on them as they agree on the images.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trainables.config import Configuration, Labels, RandomLabels, derive_seed
-from trainables.datasets import ImageData
+from trainables.datasets import ImageData, subset_order
 from trainables.errors import UserError
 from trainables.factors import Ints
 
@@ -53,14 +53,14 @@ def planned_label_dim(configuration: Configuration, n: int, of_data: ImageData |
     return label_dim(labels, None)
 
 
-def check_subset(labels: Labels, data: ImageData, n: int) -> None:
-    """Raises UserError if N = `n` of these images can't be trained on, or not with these labels."""
+def check_subset(labels: Labels, data: ImageData, n: int, seeds: Iterable[int], in_file_order: bool = False) -> None:
+    """Raises UserError if a subset of N = `n` of these images can't be trained on, or not with these labels.
+
+    `seeds`, `in_file_order`: of the subsets, see `subset_order`. Subsets are nested: what holds for N holds for larger ones.
+    """
     if n > len(data):
         raise UserError(f"N={n} is more than the {len(data)} images of {data.source}")
-    if n <= data.rule.multiplicity and data.rule.repeated:
-        raise UserError(f"data.duplicates.multiplicity={data.rule.multiplicity} must be less than N={n}")
-    if data.groups is not None and n <= (largest := int(np.unique(data.groups, return_counts=True)[1].max())):
-        raise UserError(f"N={n}: these could all be of one group, the largest has {largest} images; take more")
+    _check_groups(data, n, seeds, in_file_order)
     if labels.kind != "true":
         return
     if data.labels is None:
@@ -69,6 +69,19 @@ def check_subset(labels: Labels, data: ImageData, n: int) -> None:
         raise UserError(
             f"labels.kind=true: N={n} is less than the {classes} classes; raise it (search.n_low) or --set data.classes={n}"
         )
+
+
+def _check_groups(data: ImageData, n: int, seeds: Iterable[int], in_file_order: bool) -> None:
+    """Each subset needs images of two groups, copies of an image being a group: else there is no second neighbour."""
+    if data.groups is None:
+        return
+    copies = data.rule.multiplicity if data.rule.repeated else 1
+    if n > copies * int(np.unique(data.groups, return_counts=True)[1].max()):
+        return  # no group has so many
+    for seed in seeds:
+        if len(np.unique(data.groups[subset_order(data, seed, in_file_order)[:n]])) < 2:
+            repeated = f" (data.duplicates.multiplicity={copies})" if data.rule.repeated else ""
+            raise UserError(f"N={n}: with seed {seed} these are all of one group{repeated}; raise it (search.n_low)")
 
 
 def draw_labels(of_subset: Ints, seeds: Sequence[int], uniform_over: int | None = None) -> Ints:
@@ -93,7 +106,7 @@ def by_label(
     memorized: [n] bool; nearest: [n], positions in the subset; dim: number of labels; subset: [N], indices of the images, the
     same for copies of one; labels: [n]; subset_labels: [N]. `own_label`: share of the memorized samples that copy an image with
     their label, None if nothing is memorized; `r_mem_per_label`: of the labels that were drawn, None
-    for more than PER_LABEL of them.
+    for more than PER_LABEL of them; `unseen_labels`: share of the samples whose label no training image has.
     """
     if labels is None or subset_labels is None:
         return {}
@@ -102,4 +115,5 @@ def by_label(
     return {
         "own_label": float(own.mean()) if len(own) else None,
         "r_mem_per_label": per_label if dim <= PER_LABEL else None,
+        "unseen_labels": float((~np.isin(labels, subset_labels)).mean()),
     }

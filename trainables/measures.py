@@ -4,7 +4,7 @@ All distances of a trial are taken once (`take_distances`) and kept; `measures` 
 docs/measures.md says in a sentence what each number means, and where it comes from.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,41 +14,72 @@ from numpy.typing import NDArray
 from scipy.stats import mannwhitneyu
 from torch import Tensor
 
+from trainables.config import derive_seed
 from trainables.memorization import Floats, Ints, Neighbours, nearest_two
+from trainables.sampling import draw_latents
 
-NULL = "null_"  # prefix of the held-out images' distances where all are kept together
+# prefixes of the other distances where all are kept together: of held-out images, of noisy copies, and of the generated images
+# were a mirrored copy none (of a trial where it is one), or one
+NULL, COPIES, WITHOUT_FLIPS, WITH_FLIPS = "null_", "copies_", "without_flips_", "with_flips_"
 LEAST_IN_CELL = 20  # generated images that a cell needs to count in C_T
 N_LOSS, LOSS_SIGMA = 256, 0.2  # images at most, and noise level (pixels in [−1, 1]), of the loss gap
 N_SPACING = 2000  # training images at most whose nearest other one is looked for: a median needs no more
+N_OTHERS = 500  # images among which one made again is looked for: a fixed number, since the more there are, the nearer is one
+N_COPIES = 1000  # noisy copies of training images: R_mem of .9 is then known to .01
+BISECTIONS, MOST_NOISE = 20, 2**12  # steps to the noise of a copy, and the factor by which clipping may raise it
 
 
 @dataclass(frozen=True)
 class Distances:
     """All distances behind the measures of n generated images; None where they were not taken. Pixel values 0–255, L2.
 
-    found: the generated images' nearest training images; null: the same of the held-out images, [any]; others: [n], distance
-    of each generated image to the nearest other one; spacing: [any], of training images to the nearest other one.
+    found: the generated images' nearest training images; null: the same of the held-out images, [any]; copies: of noisy
+    copies of training images, [any]; without_flips, with_flips: of the generated images, were a mirrored copy none, or one:
+    of the two that which `found` is not. repeats: [n], distance of each generated image to the nearest other one among
+    N_OTHERS of them; null_repeats: the same of the held-out images; spacing: [any], of training images to the nearest other.
     """
 
     found: Neighbours
     null: Neighbours | None = None
-    others: Floats | None = None
+    repeats: Floats | None = None
     spacing: Floats | None = None
     groups: Ints | None = None  # [N], of the training images: those of a group count as one
+    null_repeats: Floats | None = None
+    copies: Neighbours | None = None
+    without_flips: Neighbours | None = None
+    with_flips: Neighbours | None = None
 
     def as_arrays(self) -> dict[str, NDArray[Any]]:
         """By the names under which they are kept."""
-        kept = {"others": self.others, "spacing": self.spacing, "groups": self.groups, **vars(self.found)}
-        kept |= {} if self.null is None else {NULL + name: value for name, value in vars(self.null).items()}
-        return {name: value for name, value in kept.items() if value is not None}
+        arrays = {name: getattr(self, name) for name in ("repeats", "null_repeats", "spacing", "groups")}
+        kept = {name: value for name, value in arrays.items() if value is not None} | vars(self.found)
+        for prefix, of in (
+            (NULL, self.null), (COPIES, self.copies), (WITHOUT_FLIPS, self.without_flips), (WITH_FLIPS, self.with_flips)
+        ):  # fmt: skip
+            kept |= {} if of is None else {prefix + name: value for name, value in vars(of).items()}
+        return kept
 
     @classmethod
     def of_arrays(cls, kept: Mapping[str, NDArray[Any]]) -> "Distances":
-        """The inverse of `as_arrays`; what an older version did not keep is None."""
-        parts = ("d1", "d2", "i1", "i2")
-        null = Neighbours(*(kept[NULL + part] for part in parts)) if NULL + "d1" in kept else None
-        others, spacing, groups = (kept.get(name) for name in ("others", "spacing", "groups"))
-        return cls(Neighbours(*(kept[part] for part in parts)), null, others, spacing, groups)
+        """The inverse of `as_arrays`; what an older version did not keep is None.
+
+        That one kept distances among all the samples, as `others`: they grow smaller with their number, and are not read.
+        """
+
+        def neighbours(prefix: str) -> Neighbours | None:
+            parts = [prefix + part for part in ("d1", "d2", "i1", "i2")]
+            return Neighbours(*(kept[part] for part in parts)) if parts[0] in kept else None
+
+        found = neighbours("")
+        assert found is not None
+        return cls(
+            found,
+            null=neighbours(NULL),
+            copies=neighbours(COPIES),
+            without_flips=neighbours(WITHOUT_FLIPS),
+            with_flips=neighbours(WITH_FLIPS),
+            **{name: kept.get(name) for name in ("repeats", "null_repeats", "spacing", "groups")},
+        )
 
 
 def take_distances(
@@ -59,27 +90,93 @@ def take_distances(
     device: torch.device | None = None,
     groups: Ints | None = None,
     flips: bool = False,
+    seeds: Sequence[int] = (),
 ) -> Distances:
     """The distances that go with those already `found` for `samples`: [n, C, R, R] uint8, as the other images are.
 
-    groups, flips: as in `nearest_two`, and as `found` was made with.
+    groups, flips: as in `nearest_two`, and as `found` was made with; seeds: of the noisy copies, one of each.
     """
-    null = nearest_two(held_out, training, device, groups, flips) if len(held_out) else None
-    spacing = nearest_two(training[:N_SPACING], training, device, groups, flips).d2  # the first is itself, or its double
-    others = nearest_two(samples, samples, device, flips=flips).d2 if len(samples) > 1 else None
-    return Distances(found, null, others, spacing, groups)
+
+    def nearest(images: Tensor, flips: bool = flips) -> Neighbours:
+        return nearest_two(images, training, device, groups, flips)
+
+    other_rule = nearest(samples, flips=not flips)
+    return Distances(
+        found,
+        null=nearest(held_out) if len(held_out) else None,
+        repeats=_repeats(samples, device, flips),
+        spacing=nearest(training[:N_SPACING]).d2,  # the first is itself, or its double
+        groups=groups,
+        null_repeats=_repeats(held_out, device, flips),
+        copies=nearest(noisy_copies(training, float(np.median(found.d1)), seeds)) if len(seeds) else None,
+        without_flips=other_rule if flips else None,
+        with_flips=None if flips else other_rule,
+    )
+
+
+def _repeats(images: Tensor, device: torch.device | None, flips: bool) -> Floats | None:
+    """[n], distance of each image to the nearest other one of the first N_OTHERS; None if there are not so many."""
+    if len(images) < N_OTHERS:
+        return None
+    return nearest_other(images, images[:N_OTHERS], np.arange(len(images)) < N_OTHERS, device, flips)
+
+
+def nearest_other(
+    images: Tensor, others: Tensor, is_among: NDArray[np.bool_], device: torch.device | None, flips: bool
+) -> Floats:
+    """[n], distance of each of `images` to the nearest of `others` that is not itself; both [any, C, R, R] uint8.
+
+    is_among: [n], whether the image is one of `others`. Two others or more.
+    """
+    found = nearest_two(images, others, device, flips=flips)
+    return np.where(is_among, found.d2, found.d1)  # the first is itself, or its double
+
+
+def noisy_copies(images: Tensor, distance: float, seeds: Sequence[int]) -> Tensor:
+    """For each seed a copy of one of `images`, moved in a random direction: [len(seeds), C, R, R] uint8.
+
+    images [N, C, R, R] uint8. The image is drawn uniformly and the direction is Gaussian, both by the seed. Its length is such
+    that the copy, rounded and clipped to 0 … 255, is `distance` from its image (L2), or as near under it as whole pixel values
+    come; where even black and white pixels are not so far, it is as far as they are.
+    """
+    copies = [_moved(images, distance, seeds[start : start + 50]) for start in range(0, len(seeds), 50)]
+    return torch.cat(copies)
+
+
+def _moved(images: Tensor, distance: float, seeds: Sequence[int]) -> Tensor:
+    """Bisects the logarithm of the noise: every pixel, and so the distance, moves one way only as it grows."""
+    chosen = [derive_seed("copied image", seed) % len(images) for seed in seeds]
+    sources = images[chosen].flatten(1).double()
+    noise = draw_latents(seeds, images.shape[1:], torch.device("cpu")).flatten(1)
+    low = distance / noise.norm(dim=1, keepdim=True) / 2  # rounding at most doubles a distance
+    high = low * MOST_NOISE
+    for _ in range(BISECTIONS):
+        middle = (low * high).sqrt()
+        is_too_far = ((sources + middle * noise).round().clip(0, 255) - sources).norm(dim=1, keepdim=True) > distance
+        low, high = torch.where(is_too_far, low, middle), torch.where(is_too_far, middle, high)
+    moved: Tensor = (sources + low * noise).round().clip(0, 255).to(torch.uint8)
+    return moved.reshape(-1, *images.shape[1:])
 
 
 def measures(distances: Distances, n_training: int, k: float) -> dict[str, Any]:
     """Every measure by its name in a result; None where the distances it needs were not taken."""
     found, null = distances.found, distances.null
     memorized = found.memorized(k)
+    r_mem = float(memorized.mean())
     copied, n_distinct = found.i1[memorized], n_training
     if distances.groups is not None:
         copied, n_distinct = distances.groups[copied], len(np.unique(distances.groups))
-    spurious = None if distances.others is None else are_spurious(found, distances.others, k)
+    spurious, spurious_null = (
+        None if of is None or repeats is None else are_spurious(of, repeats, k)
+        for of, repeats in ((found, distances.repeats), (null, distances.null_repeats))
+    )
+    without_flips, with_flips = (None if of is None else of.r_mem(k) for of in (distances.without_flips, distances.with_flips))
     return {
-        "r_mem": float(memorized.mean()),
+        "r_mem": r_mem,
+        # what is kept of one rule only was found by the other; an older version kept neither
+        "r_mem_without_flips": r_mem if with_flips is not None else without_flips,
+        "r_mem_with_flips": r_mem if without_flips is not None else with_flips,
+        "noisy_copier": None if distances.copies is None else distances.copies.r_mem(k),
         "n_samples": len(memorized),
         "n_memorized": int(memorized.sum()),
         "median_d1": float(np.median(found.d1)),
@@ -89,6 +186,7 @@ def measures(distances: Distances, n_training: int, k: float) -> dict[str, Any]:
         "distinct_copied": len(np.unique(copied)),
         "distinct_expected": expected_distinct(int(memorized.sum()), n_distinct),
         "spurious": None if spurious is None else float(spurious.mean()),
+        "spurious_null": None if spurious_null is None else float(spurious_null.mean()),
         "generalized": None if spurious is None else float((~spurious & ~memorized).mean()),
         "c_t": None if null is None else c_t(found.d1, null.d1),
     }
@@ -99,14 +197,14 @@ def expected_distinct(n_copies: int, n_training: int) -> float:
     return float(-n_training * np.expm1(n_copies * np.log1p(-1 / n_training)))
 
 
-def are_spurious(found: Neighbours, others: Floats, k: float) -> NDArray[np.bool_]:
-    """[n] bool: not memorized, but nearer to another generated image than k times to any training image.
+def are_spurious(found: Neighbours, repeats: Floats, k: float) -> NDArray[np.bool_]:
+    """[n] bool: not memorized, but nearer to another generated image (`repeats`, [n]) than k times to any training image.
 
     Memorized, spurious, generalized after Pham et al. 2025 (arXiv 2505.21777): a spurious sample is no copy of the training
     set and yet the model makes it again and again. They compare both distances with constants; here the distance to
     the training set itself is the scale, as in the ratio rule, so that nothing depends on resolution and data.
     """
-    return ~found.memorized(k) & (others < k * found.d1)
+    return ~found.memorized(k) & (repeats < k * found.d1)
 
 
 def c_t(generated: Floats, held_out: Floats, cells: tuple[Ints, Ints] | None = None) -> float | None:

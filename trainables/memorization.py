@@ -39,7 +39,7 @@ class Neighbours:
     def joined(cls, parts: Sequence["Neighbours"]) -> "Neighbours":
         return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("d1", "d2", "i1", "i2")))
 
-    def at(self, index: slice) -> "Neighbours":
+    def at(self, index: slice | NDArray[np.bool_]) -> "Neighbours":
         return Neighbours(self.d1[index], self.d2[index], self.i1[index], self.i2[index])
 
     def r_mem(self, k: float = 1 / 3) -> float:

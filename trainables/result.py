@@ -19,8 +19,8 @@ FAILED = "result-failed.json"  # the last failure of a trial that is tried again
 
 # what a result says beside R_mem
 MEASURES = (
-    "ceiling", "median_d1", "nn_distance", "null_rate", "null_samples", "distinct_copied", "distinct_expected", "spurious",
-    "generalized", "c_t", "own_label",
+    "ceiling", "noisy_copier", "median_d1", "nn_distance", "null_rate", "null_samples", "distinct_copied", "distinct_expected",
+    "spurious", "spurious_null", "generalized", "c_t", "r_mem_without_flips", "r_mem_with_flips", "own_label", "unseen_labels",
 )  # fmt: skip
 
 
@@ -75,17 +75,32 @@ class Result(TrialRecord):
     images_trained: int = 0
     best_images_trained: int = Field(0, description="where the best snapshot was")
     r_mem_last: float | None = Field(None, description="at the end of the training, with the selection latents")
-    r_mem_half: float | None = Field(None, description="at half of the training, with the selection latents")
+    r_mem_half: float | None = Field(
+        None, description="at exactly half of the training, with the selection latents; see TrialSpec.why_no_half"
+    )
     ceiling: float | None = Field(None, description="R_mem of the closed-form optimum on the same subset")
+    noisy_copier: float | None = Field(
+        None, description="R_mem of noisy copies of the training images, at distance median_d1 from them"
+    )
     median_d1: float | None = Field(None, description="median distance of the samples to the nearest training image")
     nn_distance: float | None = Field(None, description="median distance of training images to the nearest other one")
-    null_rate: float | None = Field(None, description="R_mem of held-out images put in place of generated ones")
+    null_rate: float | None = Field(
+        None, description="R_mem of held-out images, none equal to a training image, put in place of generated ones"
+    )
     null_samples: int = Field(0, description="number of those held-out images")
     distinct_copied: int = Field(0, description="number of distinct training images among the memorized samples")
     r_mem_per_label: dict[int, float] | None = Field(None, description="of conditional samples, for at most 100 labels")
     own_label: float | None = Field(None, description="share of the memorized samples that copy an image of their own label")
+    unseen_labels: float | None = Field(
+        None, description="share of conditional samples whose label no training image has; protocol=paper alone draws such"
+    )
     distinct_expected: float | None = Field(None, description="the same, if each copy were of any training image alike")
-    spurious: float | None = Field(None, description="share of samples not memorized, but made again by the model")
+    r_mem_without_flips: float | None = Field(None, description="were a mirrored copy none; r_mem if augment=none")
+    r_mem_with_flips: float | None = Field(None, description="were a mirrored copy one; r_mem if augment=flip")
+    spurious: float | None = Field(
+        None, description="share of samples not memorized, but made again among 500 by the model; None if there are fewer"
+    )
+    spurious_null: float | None = Field(None, description="the same of held-out images, among 500 of them")
     generalized: float | None = Field(None, description="share of samples neither memorized nor spurious")
     c_t: float | None = Field(None, description="data-copying statistic against held-out images; far below 0: copies")
     curve: tuple[Snapshot, ...] = ()

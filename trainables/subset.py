@@ -1,18 +1,20 @@
 """What a trial trains on, and what its samples are conditioned on and compared with: all that follows from data, N and seed."""
 
+import hashlib
 import math
+from collections.abc import Iterator
+from itertools import islice
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from trainables.config import TrialSpec, derive_seed
 from trainables.datasets import ImageData, subset_order
 from trainables.errors import TrialFailed
-from trainables.factors import Ints
+from trainables.factors import Ints, UInt8
 from trainables.labels import draw_labels, label_dim, subset_labels
-from trainables.measures import N_LOSS, Distances, loss_gap, take_distances
+from trainables.measures import N_COPIES, N_LOSS, Distances, loss_gap, take_distances
 from trainables.memorization import Neighbours, nearest_two
 from trainables.networks.optimum import OptimalDenoiser
 from trainables.sampling import from_uint8, sample
@@ -25,7 +27,7 @@ class Subset:
     """The training subset of a trial.
 
     indices: [N] int64, in the data; images: [N, C, R, R] uint8; labels: [N] int64, or None without conditioning;
-    groups: [N] int64, or None; held_out: images outside of it, [any, C, R, R] uint8.
+    groups: [N] int64, or None; held_out: images outside of it, [any, C, R, R] uint8, none of them equal to one of its images.
     """
 
     def __init__(self, spec: TrialSpec, data: ImageData, device: torch.device) -> None:
@@ -33,9 +35,10 @@ class Subset:
         configuration, how, seed = spec.configuration, spec.measurement, spec.seed
         order = subset_order(data, seed, in_file_order=how.protocol == "paper")
         self.indices = order[: spec.n]
-        others = order[spec.n :][~_trained(data, order, spec.n)][: max(how.n_samples, N_LOSS)]
-        self.images, self.held_out = (torch.from_numpy(data.images[part]) for part in (self.indices, others))
         self.flips = configuration.trainer.augment == "flip"  # a mirrored copy is a copy of what was trained on
+        untrained = _untrained(data, order, spec.n, self.flips)
+        others = np.fromiter(islice(untrained, max(how.n_samples, N_LOSS)), dtype=np.int64)
+        self.images, self.held_out = (torch.from_numpy(data.images[part]) for part in (self.indices, others))
         self.groups = None if data.groups is None else data.groups[self.indices]
         self.labels = subset_labels(configuration.labels, data, self.indices, seed)
         self.label_dim = label_dim(configuration.labels, self.labels)
@@ -72,7 +75,8 @@ class Subset:
     def distances(self, found: Neighbours, samples: Tensor) -> Distances:
         """All that go with those already `found` for `samples`."""
         held_out = self.held_out[: self.spec.measurement.n_samples]
-        return take_distances(found, samples, held_out, self.images, self.device, self.groups, self.flips)
+        seeds = [derive_seed("noisy copy", self.digest, self.spec.seed, index) for index in range(N_COPIES)]
+        return take_distances(found, samples, held_out, self.images, self.device, self.groups, self.flips, seeds)
 
     def loss_gap(self, trainer: object) -> float | None:
         """See `measures.loss_gap`; None where it can't be had: a trainer of the user's, or labels that held-out images lack.
@@ -95,10 +99,21 @@ class Subset:
         return self.nearest(sample(denoiser, seeds, shape, how, self.device, self.sample_labels(seeds))).r_mem(how.k)
 
 
-def _trained(data: ImageData, order: Ints, n: int) -> NDArray[np.bool_]:
-    """Of the images in `order` after the first `n`: whether these first ones have one of the same group."""
+def _untrained(data: ImageData, order: Ints, n: int, flips: bool) -> Iterator[int]:
+    """Of the images in `order` after the first `n` those that none of these first ones equals, or shares its group with.
+
+    flips: nor equals when it is mirrored (left and right).
+    """
     groups = np.arange(len(data)) if data.groups is None else data.groups
-    return np.isin(groups[order[n:]], groups[order[:n]])
+    trained = {_content(image) for image in data.images[order[:n]]}
+    for index in order[n:][~np.isin(groups[order[n:]], groups[order[:n]])]:
+        image = data.images[index]
+        if _content(image) not in trained and not (flips and _content(image[..., ::-1]) in trained):
+            yield int(index)
+
+
+def _content(image: UInt8) -> bytes:
+    return hashlib.sha256(image.tobytes()).digest()
 
 
 def _tensor(labels: Ints | None) -> Tensor | None:

@@ -86,13 +86,14 @@ class Trial:
 
     def _go_on(self, earlier: Result | None) -> None:
         """From a finished trial's weights if only the number of final samples differs, else from the newest checkpoint."""
-        curve_key = key_of_curve(self.spec.measurement)
+        how = self.spec.measurement
+        curve_key, older_key = key_of_curve(how), key_of_curve(how, but=("n_samples",))  # older: a version that knew but one
         if earlier is not None and earlier.complete and key_of_curve(earlier.measurement) == curve_key:
             if (kept := checkpoint.load(self.storage, WEIGHTS)) is not None:
                 self.curve, self.seconds = list(earlier.curve), earlier.seconds
                 self.best = best_snapshot(self.curve), kept["ema"]
                 self.trainer.position = earlier.images_trained
-        elif (state := checkpoint.load_newest(self.storage)) is not None and state.get("curve_key") == curve_key:
+        elif (state := checkpoint.load_newest(self.storage)) is not None and state.get("curve_key") in (curve_key, older_key):
             self.trainer.load_state_dict(state["trainer"])
             self.curve = [Snapshot.model_validate(snapshot) for snapshot in state["curve"]]
             self.best, self.seconds = state["best"], state["seconds"]
@@ -233,8 +234,8 @@ class Trial:
         labels = self.subset.label_arrays(self.subset.latent_seeds("final", 0, n))
         with self.storage.writing(MEASUREMENT) as stream:
             np.savez_compressed(stream, **arrays, **labels)  # type: ignore[arg-type]
-        n_snapshots = how.snapshots_of(self._train_images)
-        half, whole = (self.curve[n - 1].r_mem if len(self.curve) >= n > 0 else None for n in (n_snapshots // 2, n_snapshots))
+        numbers = how.half(self._train_images), how.snapshots_of(self._train_images)
+        half, whole = (self.curve[n - 1].r_mem if n is not None and len(self.curve) >= n else None for n in numbers)
         self._take_time()
         self._record(
             complete=True,
@@ -332,14 +333,15 @@ def best_snapshot(curve: Sequence[Snapshot]) -> int:
     return max(range(len(curve)), key=lambda position: (curve[position].r_mem, position))
 
 
-def key_of_curve(measurement: Measurement) -> str:
-    """Identity of what decides the curve and the best snapshot: all of a measurement but the number of final samples."""
-    return key_of({name: value for name, value in identity(measurement).items() if name != "n_samples"})
+def key_of_curve(measurement: Measurement, but: Sequence[str] = ("n_samples", "logit_se")) -> str:
+    """Identity of what decides the curve and the best snapshot: all of a measurement but what decides how many final samples
+    are enough."""
+    return key_of({name: value for name, value in identity(measurement).items() if name not in but})
 
 
 def start_record(spec: TrialSpec, data: ImageData) -> TrialRecord:
     """Identity of a trial on these data. Raises UserError if they can't give a subset of N images, or not with labels."""
-    check_subset(spec.configuration.labels, data, spec.n)
+    check_subset(spec.configuration.labels, data, spec.n, [spec.seed], spec.measurement.protocol == "paper")
     return TrialRecord(
         spec=spec,
         training_key=spec.training_key(data.digest),
