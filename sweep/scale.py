@@ -55,9 +55,19 @@ def scale_of(complete: Sequence[Result], emm: float | None, options: Options) ->
     size = min((trial.data.size for trial in complete), default=None)
     why = next((trial.spec.why_no_half for trial in complete), "")  # of one configuration
     half_emm, low, high = (None, None, None) if why else _half(complete, options)
-    share = emm / size if emm and size else None
-    half = {"half_emm": half_emm, "half_low": low, "half_high": high, "why_no_half": why}
-    return Scale(len(trials), **means, noisy_copier=copier, share=share, **half)
+    return Scale(
+        n_trials=len(trials),
+        median_d1=means["median_d1"],
+        nn_distance=means["nn_distance"],
+        null_rate=means["null_rate"],
+        ceiling=means["ceiling"],
+        noisy_copier=copier,
+        share=emm / size if emm and size else None,
+        half_emm=half_emm,
+        half_low=low,
+        half_high=high,
+        why_no_half=why,
+    )
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
