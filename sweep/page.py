@@ -112,7 +112,8 @@ nearest training image, and <i>NN distance</i>: of a training image to its neare
 the closer training images lie, the stricter the rule. <i>null rate</i>: the share of images that were never trained on that
 the rule calls memorized. <i>ceiling</i>: R_mem of the closed-form optimum, which can only copy; below 1 only where training
 images equal each other. <i>noisy copier</i>: R_mem of copies of the training images with so much noise that they lie at median
-d1: what density leaves of a faithful model whose copies are that blurred. <i>N/|D|</i>: the EMM as a
+d1, in trials that mostly copy: what density leaves of a faithful model whose copies are that blurred. <i>N/|D|</i>: the EMM as
+a
 share of the data set. <i>EMM at T/2</i>: had the training ended halfway, the EMM would have been about that; an approximation,
 from the fewer images of the snapshot there, and only where the first half is a training of half the length.</p>
 <h2>Provenance</h2>

@@ -319,10 +319,10 @@ def test_checkpoints_stay_until_the_result_is_written(whole, sweep, monkeypatch,
     undisturbed, _, _ = whole
     write = Storage.writing
 
-    def full(self, name):
+    def full(self, name, mode=0o666):
         if name == lost:
             raise OSError("no space left on device")
-        return write(self, name)
+        return write(self, name, mode)
 
     with monkeypatch.context() as failing:
         failing.setattr(Storage, "writing", full)
