@@ -105,5 +105,5 @@ def test_help_imports_nothing_heavy():
 def test_the_product_stays_small():
     """Statements count, and what is written in them; docstrings, comments and blank lines do not."""
     lines = {name: lines_of_code(path) for name, path in MODULES.items()}
-    assert sum(lines.values()) < 8500
+    assert sum(lines.values()) < 9000
     assert max(lines.values()) <= 400, max(lines, key=lines.__getitem__)
