@@ -1,5 +1,6 @@
 """One thread per test process: small tensors are faster so, and resumed training is compared bit for bit."""
 
+import logging
 import os
 import tempfile
 from pathlib import Path
@@ -29,3 +30,14 @@ def pytest_terminal_summary(terminalreporter):
         terminalreporter.line("|---|---|---|---|---|---|")
         for *row, seconds in rows:
             terminalreporter.line(print_row(*row, f"{seconds:.1f}"))
+
+
+@pytest.fixture(autouse=True)
+def no_log_outlives_a_test():
+    """A command that ran in this process leaves its log's handler, on a stream of a test that has ended."""
+    root = logging.getLogger()
+    before = root.handlers[:]
+    yield
+    for handler in [one for one in root.handlers if type(one) in (logging.StreamHandler, logging.FileHandler)]:
+        if handler not in before:
+            root.removeHandler(handler)
