@@ -41,3 +41,4 @@ def no_log_outlives_a_test():
     for handler in [one for one in root.handlers if type(one) in (logging.StreamHandler, logging.FileHandler)]:
         if handler not in before:
             root.removeHandler(handler)
+            handler.close()
