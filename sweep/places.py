@@ -4,7 +4,6 @@ The *pointer* in that directory is believed only if nobody but this user can hav
 sent, and what `emm purge` removes.
 """
 
-import json
 import os
 import stat
 from collections.abc import Iterable
@@ -19,7 +18,7 @@ from sweep.lock import LOCK, Lock
 from sweep.pooling import PRIORS
 from sweep.summary import FINAL, SWEEP, read_space, read_sweep
 from trainables.errors import UserError
-from trainables.storage import Storage, redacted
+from trainables.storage import Storage, parse_json, redacted
 
 POINTER = "storage.json"  # in the directory of the views
 TRUTH = ("trials", SPENT, PRIORS, FINAL, SWEEP)  # the last one last: with it, it is a sweep
@@ -58,22 +57,14 @@ def _pointer(directory: Path) -> dict[str, Any] | None:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode) or status.st_size > MOST_BYTES:
             raise UserError(f"{path} is no pointer to a storage; {INSTEAD}")
-        content = _json_object(file.read())
-    if not isinstance(content.get("storage"), str):
+        content = parse_json(file.read(), str(path))
+    if not isinstance(content, dict) or not isinstance(content.get("storage"), str):
         raise UserError(f"{path} names no storage; {INSTEAD}")
     if status.st_uid != os.geteuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise UserError(
             f"{path} may be somebody else's, so that {redacted(content['storage'])}, which it names, is not opened; {INSTEAD}"
         )
     return content
-
-
-def _json_object(content: bytes) -> dict[str, Any]:
-    try:
-        found = json.loads(content)
-    except (ValueError, RecursionError):
-        found = None
-    return found if isinstance(found, dict) else {}
 
 
 def new_place(out: Path | None, url: str | None) -> Place:

@@ -204,8 +204,9 @@ def test_the_slurm_script_runs_on_two_nodes_and_asks_to_be_queued_again(tmp_path
     try:
         deadline = time.monotonic() + 150
         in_training = re.compile(r"width=4 .*training [1-9].*\nwidth=8 .*training [1-9]")
-        while not in_training.search((tmp_path / "log").read_text()) and time.monotonic() < deadline:
+        while not in_training.search((tmp_path / "log").read_text()):
             assert job.poll() is None, (tmp_path / "log").read_text()
+            assert time.monotonic() < deadline, (tmp_path / "log").read_text()
             time.sleep(0.5)
         job.send_signal(signal.SIGTERM)
         assert job.wait(timeout=60) == 143, (tmp_path / "log").read_text()
