@@ -174,9 +174,13 @@ def read_sweep(storage: Storage) -> SweepFile | None:
 
 def read_space(storage: Storage) -> SearchSpace:
     """The search space that a sweep's storage was made for. Raises UserError if there is no sweep."""
+    return _read_made_sweep(storage).space
+
+
+def _read_made_sweep(storage: Storage) -> SweepFile:
     if (found := read_sweep(storage)) is None:
         raise UserError(f"{storage.shown} holds no sweep; give the DIR or URL of one that `emm run` made")
-    return found.space
+    return found
 
 
 def read_keys(storage: Storage) -> dict[str, str]:
@@ -220,7 +224,8 @@ def summarize(storage: Storage, k: float | None = None) -> SweepSummary:
     The priors that the studies searched with, and last measurements, hold for their own k only. Raises UserError if there is
     no sweep.
     """
-    space, keys = read_space(storage), read_keys(storage)
+    sweep = _read_made_sweep(storage)
+    space, keys = sweep.space, sweep.configurations
     results, started, damaged = read_trials(storage, space, keys)
     if k is None or k == space.measurement.k:
         return summary_of(space, results, started, FrozenPriors(storage, keys), read_finals(storage), damaged)

@@ -17,7 +17,7 @@ from tests.results import write_sweep, write_trial
 from trainables.config import Digits
 from trainables.datasets import load
 from trainables.errors import DamagedFile, UserError
-from trainables.result import MEASUREMENT, RESULT, STARTED, read_all, trial_directory
+from trainables.result import MEASUREMENT, RESULT, STARTED, read_all, read_measurement, trial_directory
 from trainables.storage import Storage
 
 SPACE = fake_space((8,))
@@ -106,6 +106,13 @@ def test_a_huge_file_is_not_read(sweep):
     os.truncate(directory.path(RESULT), 2**40)  # a hole: it takes no room on the disk
     (line,) = read_all(sweep).damaged
     assert "1,099,511,627,776 bytes" in line
+
+
+def test_a_huge_measurement_is_not_read(sweep):
+    result = read_all(sweep).results[0]
+    os.truncate(trial_directory(sweep, result.training_key).path(MEASUREMENT), 2**40)
+    with pytest.raises(DamagedFile, match="1,099,511,627,776 bytes"):
+        read_measurement(sweep, result)
 
 
 def test_what_is_no_trial_is_not_looked_at(sweep):

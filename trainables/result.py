@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple, Self, TypeVar
 
 import numpy as np
+import psutil
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -130,7 +131,7 @@ def read_measurement(storage: Storage, result: Result) -> dict[str, NDArray[Any]
     uint8, `d1`, `d2`, `i1`, `i2` [n], and `subset` [N], positions in the data, in which `i1` and `i2` are positions.
     """
     directory = trial_directory(storage, result.training_key)
-    if (content := directory.read(MEASUREMENT)) is None:
+    if (content := directory.read(MEASUREMENT, psutil.virtual_memory().available)) is None:
         return None
     file = directory.path(MEASUREMENT)
     try:
@@ -208,7 +209,7 @@ class Trials(NamedTuple):
     damaged: list[str]
 
 
-Trial = TypeVar("Trial", bound=TrialRecord)
+SomeTrial = TypeVar("SomeTrial", bound=TrialRecord)
 KEY = re.compile(r"[0-9a-f]{32}")
 MOST_SEEDS = 10**6  # of a study: its seeds count its trials
 
@@ -227,7 +228,7 @@ def read_all(storage: Storage) -> Trials:
     return Trials(sorted(results, key=_position), sorted(started, key=_position), damaged)
 
 
-def _read_or_tell(kind: type[Trial], directory: Storage, name: str, key: str, damaged: list[str]) -> Trial | None:
+def _read_or_tell(kind: type[SomeTrial], directory: Storage, name: str, key: str, damaged: list[str]) -> SomeTrial | None:
     """The record in a trial's directory; None if there is none, or a damaged one, of which `damaged` then has a line.
 
     A record must be of the trial in whose directory it is: whoever reads on takes its key for a path.
