@@ -134,8 +134,8 @@ def test_learning_rate_with_decay():
 
 @pytest.mark.parametrize(("warmup", "expected"), [(0, 1.0), (8, 0.05)])
 def test_the_first_step_has_that_size(warmup, expected):
-    """Adam's first step moves every weight by the learning rate."""
-    trainer = tiny(10, lr=1e-3, warmup=warmup, eps=1e-30)
+    """Adam's first step moves every weight by the learning rate whose gradient is far above epsilon."""
+    trainer = tiny(10, lr=1e-3, warmup=warmup, eps=1e-12)
     before = weights(trainer)
     trainer.train_until(0.01)
     moved = torch.cat([(a - b).abs().flatten() for a, b in zip(weights(trainer), before, strict=True)])
