@@ -14,7 +14,7 @@ def main() -> None:
 
     sys.path.remove(here)
     ours_first()
-    from sweep.cli import main as emm
+    from sweep.cli.main import main as emm
 
     emm()
 

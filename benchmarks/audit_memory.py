@@ -2,9 +2,10 @@
 
     python benchmarks/audit_memory.py [--sizes 10000 40000 160000] [--png] [--generated 500]
 
-Writes random 32×32 colour images (an .npy file, or a folder of PNG files with --png) into a temporary directory, of which
-every tenth generated image is a copy, and audits them in a process of its own. Memory is the process's own: mapped
-pages of the .npy file, which the system takes back when it needs them, are not counted.
+Writes random 32×32 colour images (an .npy file, or a folder of PNG files with --png) into a
+temporary directory, of which every tenth generated image is a copy, and audits them in a process of
+its own. Memory is the process's own: mapped pages of the .npy file, which the system takes back
+when it needs them, are not counted.
 """
 
 import argparse
@@ -24,7 +25,9 @@ def write(directory: Path, n: int, n_generated: int, png: bool) -> Path:
     rng = np.random.default_rng(0)
     training = np.lib.format.open_memmap(directory / "train.npy", "w+", np.uint8, (n, 32, 32, 3))
     for start in range(0, n, 10_000):
-        training[start : start + 10_000] = rng.integers(0, 256, training[start : start + 10_000].shape, dtype=np.uint8)
+        training[start : start + 10_000] = rng.integers(
+            0, 256, training[start : start + 10_000].shape, dtype=np.uint8
+        )
     generated = rng.integers(0, 256, (n_generated, 32, 32, 3), dtype=np.uint8)
     generated[::10] = training[np.linspace(0, n - 1, len(generated[::10])).astype(int)]
     np.save(directory / "generated.npy", generated)
@@ -32,14 +35,16 @@ def write(directory: Path, n: int, n_generated: int, png: bool) -> Path:
         return directory / "train.npy"
     for i, image in enumerate(training):
         (directory / "train" / f"{i // 1000}").mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image).save(directory / "train" / f"{i // 1000}" / f"{i}.png", compress_level=1)
+        Image.fromarray(image).save(
+            directory / "train" / f"{i // 1000}" / f"{i}.png", compress_level=1
+        )
     return directory / "train"
 
 
 def measure(training: Path, generated: Path) -> None:
     """In a process of its own: prints copies, seconds and memory in MB, before and at the peak."""
-    from sweep.copies import audit
-    from sweep.image_sets import open_set
+    from sweep.audit.compare import audit
+    from sweep.audit.image_sets import open_set
 
     process, peak, done = psutil.Process(), [0], threading.Event()
 
@@ -54,7 +59,9 @@ def measure(training: Path, generated: Path) -> None:
     before, begin = own(), time.perf_counter()
     watcher = threading.Thread(target=watch)
     watcher.start()
-    found = audit(open_set("--train", training, least=2), open_set("--generated", generated), None, 1 / 3)
+    found = audit(
+        open_set("--train", training, least=2), open_set("--generated", generated), None, 1 / 3
+    )
     done.set()
     watcher.join()
     copies, seconds = found.measures["n_memorized"], time.perf_counter() - begin
@@ -70,12 +77,20 @@ def main() -> None:
     given = parser.parse_args()
     if given.measure:
         return measure(*given.measure)
-    print(f"{'images':>8} {'pixels MB':>10} {'copies':>7} {'seconds':>8} {'MB before':>10} {'MB at peak':>10}")
+    print(
+        f"{'images':>8} {'pixels MB':>10} {'copies':>7} {'seconds':>8} {'MB before':>10} {'MB at peak':>10}"
+    )
     for n in given.sizes:
         with tempfile.TemporaryDirectory() as directory:
             training = write(Path(directory), n, given.generated, given.png)
             print(f"{n:>8} {n * 3072 / 1e6:>10.0f}", end=" ", flush=True)
-            command = [sys.executable, __file__, "--measure", str(training), f"{directory}/generated.npy"]
+            command = [
+                sys.executable,
+                __file__,
+                "--measure",
+                str(training),
+                f"{directory}/generated.npy",
+            ]
             subprocess.run(command, check=True)
 
 

@@ -10,7 +10,7 @@ are the outermost loop, so that a bank that is stopped at any time is balanced.
 sweep, `versions` of packages, and `trials`, one a line:
   n, seed        N, and what decides initialization, order and noise of the training
   subset_seed    decides the images and the latents; it is `seed`, except in a crossed file
-  r_mem …        numbers of trainables.result.Result by their names; a failed trial has a `cause`
+  r_mem …        numbers of trainables.trial.result.Result by their names; a failed trial has a `cause`
   seconds        wall time; cpu_seconds: of the one core that it shared with whatever else ran
   curve          at each snapshot: images_trained, loss, r_mem, median_d1, loss_gap
 Distances are L2 in pixel values 0–255; floats have 5 significant digits.
@@ -34,9 +34,10 @@ from pathlib import Path
 from typing import Any
 
 from search_spaces.recipes import DIGITS, DIGITS_MEASUREMENT
-from trainables.config import Configuration, TrialSpec, with_fields
+from trainables.config.fields import with_fields
+from trainables.config.trial import Configuration, TrialSpec
 from trainables.errors import TrialFailed
-from trainables.result import Result
+from trainables.trial.result import Result
 
 BANK = Path(__file__).parent / "bank"
 FIRST_SEED = 5000
@@ -118,9 +119,9 @@ class Job:
         """What is kept of the trial; None if before its end the time is up or the parent killed."""
         import torch  # here, because the parent has no need of it
 
-        from trainables.custom import build_trainer
         from trainables.storage import Storage
-        from trainables.trial import Trial
+        from trainables.training.custom import build_trainer
+        from trainables.trial.trial import Trial
 
         torch.set_num_threads(1)
         parent = multiprocessing.parent_process()
@@ -154,7 +155,7 @@ def rounded(value: Any) -> Any:
 
 @functools.cache
 def data_of(name: str) -> Any:
-    from trainables.datasets import load
+    from trainables.data.sources import load
 
     return load(TABLE[name].configuration.data)
 

@@ -1,12 +1,14 @@
-"""What the search costs and whether its interval can be trusted, on synthetic configurations with a known EMM.
+"""What the search costs and whether its interval can be trusted, on synthetic configurations with a
+known EMM.
 
     python benchmarks/search_cost.py [--configurations 504] [--seed 1] [--rows "logistic;noisy"] [--processes 2]
 
-Drives the real `sweep.posterior` and `sweep.bisection` (no Optuna, no training). A configuration is a law of R_mem given
-N; its EMM is the N at which the mean over seeds crosses the target. Configurations are searched in sweeps of 1, 8 and
-24, six at a time: from the fourth that is found on, the next ones start with the prior pooled from those finished, and
-at the end each is reported with the prior pooled from the others, as `emm report` does. A trial costs N images plus
-sampling; costs are in units of EMM. The table is read in docs/search.md.
+Drives the real `sweep.search` (no Optuna, no training). A configuration is
+a law of R_mem given N; its EMM is the N at which the mean over seeds crosses the target.
+Configurations are searched in sweeps of 1, 8 and 24, six at a time: from the fourth that is found
+on, the next ones start with the prior pooled from those finished, and at the end each is reported
+with the prior pooled from the others, as `emm report` does. A trial costs N images plus sampling;
+costs are in units of EMM. The table is read in docs/search.md.
 """
 
 from __future__ import annotations
@@ -24,22 +26,25 @@ from typing import Any
 import numpy as np
 from scipy.special import expit, logit
 
-from sweep.bisection import Options, accept_bound, judge, propose
-from sweep.posterior import Belief, Observation, base_prior, pool, pool_each, shape_likelihood
+from sweep.search.belief import Belief, Observation, base_prior, pool, pool_each, shape_likelihood
+from sweep.search.rules import Options, accept_bound, judge, propose
 
 LOW, HIGH = 100, 40_000
-SAMPLING = 2.9e-3  # cost of generating one image at each of 10 snapshots, in training images (35 network evaluations)
+# cost of generating one image at each of 10 snapshots, in training images (35 network evaluations)
+SAMPLING = 2.9e-3
 SELECTION = 500  # images of a snapshot, which decide whether a trial is accepted early
 GROUP = 6  # configurations searched at the same time
 
 
 @dataclass(frozen=True)
 class Truth:
-    """A configuration: logit R_mem = curve(N) + noise · Normal(0, 1), its mean over seeds crossing `target` at `emm`.
+    """A configuration: logit R_mem = curve(N) + noise · Normal(0, 1), its mean over seeds crossing
+    `target` at `emm`.
 
-    `slope` of logit R_mem per e-fold of N at EMM (of the factor that falls, for a plateau); `plateau` the R_mem that
-    small N tend to; `dead` the share of runs with R_mem = 0; `dip` the depth of a dip at EMM/5; `early`: trials stop
-    at a tenth, two tenths, … of their length once R_mem is for certain what `accept_bound` asks.
+    `slope` of logit R_mem per e-fold of N at EMM (of the factor that falls, for a plateau);
+    `plateau` the R_mem that small N tend to; `dead` the share of runs with R_mem = 0; `dip` the
+    depth of a dip at EMM/5; `early`: trials stop at a tenth, two tenths, … of their length once
+    R_mem is for certain what `accept_bound` asks.
     """
 
     emm: float
@@ -78,9 +83,13 @@ class Truth:
         if self.early and not dead:
             for t in np.arange(0.1, 1, 0.1):  # logit R_mem grows by `growth` per e-fold of training
                 now = expit(z + growth * math.log(t))
-                if wilson_low(rng.binomial(SELECTION, now) / SELECTION, SELECTION) > accept_bound(self.target):
+                if wilson_low(rng.binomial(SELECTION, now) / SELECTION, SELECTION) > accept_bound(
+                    self.target
+                ):
                     r = rng.binomial(self.n_samples, now) / self.n_samples
-                    return Observation(n, r, self.n_samples, right_censored=True), t * (n + SAMPLING * self.n_samples)
+                    return Observation(n, r, self.n_samples, right_censored=True), t * (
+                        n + SAMPLING * self.n_samples
+                    )
         k = 0 if dead else rng.binomial(self.n_samples, expit(z))
         return Observation(n, k / self.n_samples, self.n_samples), n + SAMPLING * self.n_samples
 
@@ -102,7 +111,8 @@ def wilson_low(r: float, n: int, z: float = 1.96) -> float:
 
 @dataclass(frozen=True)
 class Row:
-    """How the configurations of a row are drawn (ranges are log-uniform), and how they are searched."""
+    """How the configurations of a row are drawn (ranges are log-uniform), and how they are
+    searched."""
 
     slope: tuple[float, float] = (2, 8)
     noise: tuple[float, float] = (0.1, 0.5)
@@ -115,7 +125,9 @@ class Row:
     verdict: str = "found"
 
     def draw(self, rng: np.random.Generator) -> Truth:
-        emm, slope, noise = (math.exp(rng.uniform(*np.log(ends))) for ends in (self.emm, self.slope, self.noise))
+        emm, slope, noise = (
+            math.exp(rng.uniform(*np.log(ends))) for ends in (self.emm, self.slope, self.noise)
+        )
         top = rng.uniform(*self.plateau) if self.plateau else 1.0
         return Truth(emm, slope, noise, self.options.get("target", 0.9), plateau=top, **self.fixed)
 
@@ -149,7 +161,8 @@ ROWS: dict[str, Row] = {
 
 @dataclass(frozen=True)
 class Outcome:
-    """One configuration searched to its verdict: the belief as reported (None by the methods that have none)."""
+    """One configuration searched to its verdict: the belief as reported (None by the methods that
+    have none)."""
 
     truth: Truth
     verdict: str
@@ -160,10 +173,14 @@ class Outcome:
     sd: float
     cost: float
     n_trials: int
-    noise: tuple[float, float, float] = (math.nan,) * 3  # 2.5 %, 50 % and 97.5 % of the sd between seeds
+    noise: tuple[float, float, float] = (
+        math.nan,
+    ) * 3  # 2.5 %, 50 % and 97.5 % of the sd between seeds
 
 
-def search(truth: Truth, options: Options, rng: np.random.Generator) -> tuple[list[Observation], float, str]:
+def search(
+    truth: Truth, options: Options, rng: np.random.Generator
+) -> tuple[list[Observation], float, str]:
     finished: list[Observation] = []
     cost = 0.0
     while True:
@@ -194,7 +211,9 @@ def sweep(job: tuple[str, int, int]) -> list[Outcome]:
             results[i] = search(truths[i], replace(options, prior=prior), rng)
         for i in order[start : start + GROUP]:
             if results[i][2] == "found":
-                tables[i] = shape_likelihood(options.heard(results[i][0]), LOW, HIGH, options.target)
+                tables[i] = shape_likelihood(
+                    options.heard(results[i][0]), LOW, HIGH, options.target
+                )
     priors = dict(zip(tables, pool_each(list(tables.values())), strict=True))
     outcomes = []
     for i, (finished, cost, state) in results.items():
@@ -205,7 +224,17 @@ def sweep(job: tuple[str, int, int]) -> list[Outcome]:
 
 def outcome(truth: Truth, state: str, b: Belief, cost: float, n_trials: int) -> Outcome:
     low, middle, high = map(b.noise_quantile, (0.025, 0.5, 0.975))
-    return Outcome(truth, state, b.median, *b.interval(), b.mean, b.sd, cost / truth.emm, n_trials, (low, middle, high))
+    return Outcome(
+        truth,
+        state,
+        b.median,
+        *b.interval(),
+        b.mean,
+        b.sd,
+        cost / truth.emm,
+        n_trials,
+        (low, middle, high),
+    )
 
 
 HEADER = (
@@ -215,12 +244,15 @@ HEADER = (
 
 
 def report(name: str, size: int, outcomes: list[Outcome], verdict: str = "found") -> str:
-    """A line of the table; error, coverage and width are of resolved configurations, cost and trials of all."""
+    """A line of the table; error, coverage and width are of resolved configurations, cost and
+    trials of all."""
     found = [o for o in outcomes if o.verdict == verdict]
     cells = [f"{100 * len(found) / len(outcomes):.1f}"]
     if verdict == "found" and found:
         emm = np.array([o.truth.emm for o in found])
-        median, low, high, mean, sd = np.array([(o.emm, o.low, o.high, o.mean, o.sd) for o in found]).T
+        median, low, high, mean, sd = np.array(
+            [(o.emm, o.low, o.high, o.mean, o.sd) for o in found]
+        ).T
         cells.append(f"{100 * np.median(abs(median / emm - 1)):.1f}")
         if np.isfinite(low).all():
             covered = (low < emm) & (emm < high)
@@ -228,7 +260,10 @@ def report(name: str, size: int, outcomes: list[Outcome], verdict: str = "found"
             z = (mean - np.log(emm)) / sd
             half = np.sqrt(high / low) - 1
             resampled = np.median(np.random.default_rng(0).choice(half, (400, len(half))), axis=1)
-            cells += [f"{100 * covered.mean():.1f} ± {se:.1f}", f"{100 * np.median(half):.1f} ± {100 * resampled.std():.1f}"]
+            cells += [
+                f"{100 * covered.mean():.1f} ± {se:.1f}",
+                f"{100 * np.median(half):.1f} ± {100 * resampled.std():.1f}",
+            ]
             cells += [f"{z.std():.2f}", f"{z.mean():+.2f}"]
         else:
             cells += [""] * 4
@@ -236,22 +271,30 @@ def report(name: str, size: int, outcomes: list[Outcome], verdict: str = "found"
         cells += [""] * 5
         found = []
     cost = np.array([o.cost for o in outcomes])
-    cells += [f"{cost.mean():.2f} ± {cost.std() / math.sqrt(len(cost)):.2f}", f"{np.mean([o.n_trials for o in outcomes]):.1f}"]
+    cells += [
+        f"{cost.mean():.2f} ± {cost.std() / math.sqrt(len(cost)):.2f}",
+        f"{np.mean([o.n_trials for o in outcomes]):.1f}",
+    ]
     cells += contrasts(found) if size > 1 and name.startswith("logistic") else ["", ""]
     return "| " + " | ".join([name, str(size), str(len(outcomes)), *cells]) + " |"
 
 
 def contrasts(found: list[Outcome]) -> list[str]:
-    """Share of pairs told apart at a ratio of 1.3, and at 1: |difference of means| > 1.96 · sqrt(sd² + sd²)."""
+    """Share of pairs told apart at a ratio of 1.3, and at 1: |difference of means| > 1.96 ·
+    sqrt(sd² + sd²)."""
     error = np.array([(o.mean - math.log(o.truth.emm), o.sd) for o in found])
     half = len(error) // 2
     difference = error[:half, 0] - error[half : 2 * half, 0]
     sd = np.hypot(error[:half, 1], error[half : 2 * half, 1])
-    return [f"{100 * np.mean(abs(difference + shift) > 1.96 * sd):.0f}" for shift in (math.log(1.3), 0.0)]
+    return [
+        f"{100 * np.mean(abs(difference + shift) > 1.96 * sd):.0f}"
+        for shift in (math.log(1.3), 0.0)
+    ]
 
 
 def spread_over_seeds(job: tuple[float, int]) -> list[tuple[float, float, float]]:
-    """2.5 %, 50 % and 97.5 % of the noise in the report of a sweep of 8 logistic ones: (true noise, seed)."""
+    """2.5 %, 50 % and 97.5 % of the noise in the report of a sweep of 8 logistic ones: (true noise,
+    seed)."""
     noise, seed = job
     name = f"noise {noise}"
     ROWS[name] = Row(noise=(noise, noise))
@@ -259,30 +302,43 @@ def spread_over_seeds(job: tuple[float, int]) -> list[tuple[float, float, float]
 
 
 def spread_table(pool_of_processes: Any, n_configurations: int, seed: int) -> None:
-    print("\n| sd between seeds | found | median of the estimates | interval covers % | median interval |")
+    print(
+        "\n| sd between seeds | found | median of the estimates | interval covers % | median interval |"
+    )
     print("|---|---|---|---|---|", flush=True)
     for noise in (0.1, 0.2, 0.35, 0.6, 0.9):
         jobs = [(noise, seed * 100_000 + i) for i in range(math.ceil(n_configurations / 8))]
-        said = np.array([one for s in pool_of_processes.map(spread_over_seeds, jobs, chunksize=1) for one in s])
+        said = np.array(
+            [one for s in pool_of_processes.map(spread_over_seeds, jobs, chunksize=1) for one in s]
+        )
         low, middle, high = np.median(said, axis=0)
         covers = 100 * np.mean((said[:, 0] <= noise) & (noise <= said[:, 2]))
-        print(f"| {noise} | {len(said)} | {middle:.2f} | {covers:.1f} | {low:.2f} to {high:.2f} |", flush=True)
+        print(
+            f"| {noise} | {len(said)} | {middle:.2f} | {covers:.1f} | {low:.2f} to {high:.2f} |",
+            flush=True,
+        )
 
 
-# --- what a user would do otherwise -----------------------------------------------------------------------------------
+# --- what a user would do otherwise
+# -----------------------------------------------------------------------------------
 
 Evaluate = Callable[[int], float]
 
 
-def interpolated(points: list[tuple[int, float]], scale: Callable[[float], float]) -> tuple[float, float, float]:
-    """EMM between the last passing and the first failing N, `scale`d linearly in R_mem; those two as the interval."""
+def interpolated(
+    points: list[tuple[int, float]], scale: Callable[[float], float]
+) -> tuple[float, float, float]:
+    """EMM between the last passing and the first failing N, `scale`d linearly in R_mem; those two
+    as the interval."""
     (a, ra), (b, rb) = points[-2:]
     za, zb, zt = (scale(min(max(r, 5e-4), 1 - 5e-4)) for r in (ra, rb, 0.9))
     share = (za - zt) / (za - zb)
     return a * (b / a) ** share if scale is not float else a + (b - a) * share, a, b
 
 
-def grid(step: Callable[[int], int], start: int, scale: Callable[[float], float], r_mem: Evaluate) -> Any:
+def grid(
+    step: Callable[[int], int], start: int, scale: Callable[[float], float], r_mem: Evaluate
+) -> Any:
     points = [(start, r_mem(start))]
     while points[-1][1] >= 0.9 and points[-1][0] < HIGH:
         n = step(points[-1][0])
@@ -316,7 +372,12 @@ def tpe(r_mem: Evaluate, n_trials: int = 16) -> Any:
     return study.best_params["n"], math.nan, math.nan
 
 
-BASELINES = {"linear grid, 1000": linear_grid, "log grid, ×1.5": log_grid, "plain bisection": plain_bisection, "TPE": tpe}
+BASELINES = {
+    "linear grid, 1000": linear_grid,
+    "log grid, ×1.5": log_grid,
+    "plain bisection": plain_bisection,
+    "TPE": tpe,
+}
 
 
 def baseline(job: tuple[str, int]) -> Outcome:
@@ -333,17 +394,21 @@ def baseline(job: tuple[str, int]) -> Outcome:
     answer = BASELINES[name](r_mem)
     emm, low, high = answer or (math.nan,) * 3
     state = "found" if answer else "unresolved"
-    return Outcome(truth, state, emm, low, high, math.log(emm), 1.0, sum(costs) / truth.emm, len(costs))
+    return Outcome(
+        truth, state, emm, low, high, math.log(emm), 1.0, sum(costs) / truth.emm, len(costs)
+    )
 
 
-# --- many workers -----------------------------------------------------------------------------------------------------
+# --- many workers
+# -----------------------------------------------------------------------------------------------------
 
 
 def workers(job: tuple[int, int, int, int]) -> tuple[float, float]:
-    """(cost per configuration in EMM, wall time in mean EMM) of a sweep: (configurations, workers, most at once, seed).
+    """(cost per configuration in EMM, wall time in mean EMM) of a sweep: (configurations, workers,
+    most at once, seed).
 
-    A free worker goes to the open study with the fewest running trials, unless all have `most` of them; trials still
-    running when their study ends are stopped. Time is images trained.
+    A free worker goes to the open study with the fewest running trials, unless all have `most` of
+    them; trials still running when their study ends are stopped. Time is images trained.
     """
     size, n_workers, most, seed = job
     rng = np.random.default_rng((seed, size))
@@ -351,7 +416,9 @@ def workers(job: tuple[int, int, int, int]) -> tuple[float, float]:
     options = Options(LOW, HIGH)
     finished: list[list[Observation]] = [[] for _ in truths]
     beliefs: list[Belief | None] = [None] * size
-    running: list[tuple[float, float, int, Observation]] = []  # end, start, study, what it will have seen
+    running: list[
+        tuple[float, float, int, Observation]
+    ] = []  # end, start, study, what it will have seen
     still_open, now, spent = set(range(size)), 0.0, np.zeros(size)
     while still_open:
         while len(running) < n_workers:
@@ -359,7 +426,9 @@ def workers(job: tuple[int, int, int, int]) -> tuple[float, float]:
             a = min(sorted(still_open), key=lambda a: len(in_flight[a]))
             if len(in_flight[a]) >= most:
                 break
-            observation, price = truths[a].trial(propose(finished[a], in_flight[a], options, beliefs[a]), rng)
+            observation, price = truths[a].trial(
+                propose(finished[a], in_flight[a], options, beliefs[a]), rng
+            )
             running.append((now + price, now, a, observation))
         running.sort(key=lambda r: r[0])
         now, start, a, observation = running.pop(0)
@@ -375,22 +444,32 @@ def workers(job: tuple[int, int, int, int]) -> tuple[float, float]:
 
 
 def workers_table(pool_of_processes: Any, n_configurations: int, seed: int) -> None:
-    print("\n| configurations | workers | at once in a study | cost, EMM per configuration | wall time, EMM |")
+    print(
+        "\n| configurations | workers | at once in a study | cost, EMM per configuration | wall time, EMM |"
+    )
     print("|---|---|---|---|---|", flush=True)
     for size in (1, 4, 16):
         for n_workers in (1, 8, 64):
             for most in (2, 8) if n_workers > size else (2,):
-                seeds = range(seed * 100_000, seed * 100_000 + math.ceil(n_configurations / 8 / size))
-                cells = pool_of_processes.map(workers, [(size, n_workers, most, s) for s in seeds], chunksize=1)
+                seeds = range(
+                    seed * 100_000, seed * 100_000 + math.ceil(n_configurations / 8 / size)
+                )
+                cells = pool_of_processes.map(
+                    workers, [(size, n_workers, most, s) for s in seeds], chunksize=1
+                )
                 cost, wall = np.mean(cells, axis=0)
                 print(f"| {size} | {n_workers} | {most} | {cost:.2f} | {wall:.2f} |", flush=True)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--configurations", type=int, default=504, help="per row and size of sweep")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--rows", default="all", help='";"-separated names; "seeds", "workers" for their tables')
+    parser.add_argument(
+        "--rows", default="all", help='";"-separated names; "seeds", "workers" for their tables'
+    )
     parser.add_argument("--processes", type=int, default=2)
     args = parser.parse_args()
     rows = [*ROWS, *BASELINES, "seeds", "workers"] if args.rows == "all" else args.rows.split(";")
@@ -399,7 +478,9 @@ def main() -> None:
     with multiprocessing.get_context("spawn").Pool(args.processes) as processes:
         for name in rows:
             for size in ROWS[name].sizes if name in ROWS else ():
-                jobs = [(name, size, first + i) for i in range(math.ceil(args.configurations / size))]
+                jobs = [
+                    (name, size, first + i) for i in range(math.ceil(args.configurations / size))
+                ]
                 outcomes = [o for s in processes.map(sweep, jobs, chunksize=1) for o in s]
                 print(report(name, size, outcomes, ROWS[name].verdict), flush=True)
             if name in BASELINES:

@@ -11,7 +11,9 @@ import yaml
 from search_spaces import recipes
 from search_spaces.space import SearchSpace
 from search_spaces.table import SPACES
-from trainables.config import Configuration, Measurement, validated, with_fields
+from trainables.config.fields import validated, with_fields
+from trainables.config.measurement import Measurement
+from trainables.config.trial import Configuration
 from trainables.errors import UserError
 
 RECIPES: dict[str, tuple[Configuration, Measurement]] = {
@@ -21,10 +23,12 @@ RECIPES: dict[str, tuple[Configuration, Measurement]] = {
 
 
 class _Yaml(yaml.SafeLoader):
-    """YAML 1.2 (its core schema, https://yaml.org/spec/1.2.2/#103-core-schema), as JSON reads what looks like JSON.
+    """YAML 1.2 (its core schema, https://yaml.org/spec/1.2.2/#103-core-schema), as JSON reads what
+    looks like JSON.
 
-    PyYAML reads YAML 1.1, where 1:30 is 90, 010 is 8, `no` is false, and 1e-2 is text. Of it the merge key `<<` is kept.
-    Raises YAMLError, with the line, for a key that is there twice and for a number that is not finite.
+    PyYAML reads YAML 1.1, where 1:30 is 90, 010 is 8, `no` is false, and 1e-2 is text. Of it the
+    merge key `<<` is kept. Raises YAMLError, with the line, for a key that is there twice and for a
+    number that is not finite.
     """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -32,7 +36,9 @@ class _Yaml(yaml.SafeLoader):
         for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
             name = (key.tag, key.value) if isinstance(key, yaml.ScalarNode) else None
             if name is not None and name in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"{key.value} is there twice", key.start_mark)
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"{key.value} is there twice", key.start_mark
+                )
             seen.add(name)
         return super().construct_mapping(node, deep)
 
@@ -41,7 +47,9 @@ class _Yaml(yaml.SafeLoader):
         try:
             return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
         except ValueError:  # !!int before something else, or thousands of digits
-            raise yaml.constructor.ConstructorError(None, None, f"{text[:40]} is no integer", node.start_mark) from None
+            raise yaml.constructor.ConstructorError(
+                None, None, f"{text[:40]} is no integer", node.start_mark
+            ) from None
 
     def finite_number(self, node: yaml.ScalarNode) -> float:
         text = self.construct_scalar(node)
@@ -50,7 +58,9 @@ class _Yaml(yaml.SafeLoader):
         except ValueError:  # .inf, .nan
             number = math.nan
         if not math.isfinite(number):
-            raise yaml.constructor.ConstructorError(None, None, f"{text} is no finite number", node.start_mark)
+            raise yaml.constructor.ConstructorError(
+                None, None, f"{text} is no finite number", node.start_mark
+            )
         return number
 
 
@@ -69,15 +79,19 @@ _Yaml.add_constructor("tag:yaml.org,2002:float", _Yaml.finite_number)
 
 
 def find_space(name: str) -> SearchSpace:
-    """The space of that name, or the one in a .py, .yaml or .yml file. Raises UserError, which lists those there are.
+    """The space of that name, or the one in a .py, .yaml or .yml file. Raises UserError, which
+    lists those there are.
 
-    A Python file sets SPACE to a SearchSpace. A YAML file has the fields of SearchSpace; `base` is a complete configuration
-    or the name of a recipe (paper, digits), which `settings` change by path.
+    A Python file sets SPACE to a SearchSpace. A YAML file has the fields of SearchSpace; `base` is
+    a complete configuration or the name of a recipe (paper, digits), which `settings` change by
+    path.
     """
     if Path(name).suffix in (".py", ".yaml", ".yml"):
         return _from_python(name) if name.endswith(".py") else _from_yaml(name)
     if name not in SPACES:
-        raise UserError(f"no search space {name!r}; there are {', '.join(SPACES)}; or give a .py or .yaml file")
+        raise UserError(
+            f"no search space {name!r}; there are {', '.join(SPACES)}; or give a .py or .yaml file"
+        )
     return SPACES[name]
 
 
@@ -89,7 +103,9 @@ def _from_python(path: str) -> SearchSpace:
     except UserError:
         raise
     except Exception as error:  # code of the user's: whatever it raises is told them in one line
-        raise UserError(f"{path}: {type(error).__name__}: {str(error).partition(chr(10))[0]}") from error
+        raise UserError(
+            f"{path}: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        ) from error
     if not isinstance(space, SearchSpace):
         raise UserError(f"{path}: set SPACE to a search_spaces.space.SearchSpace")
     return space
@@ -97,34 +113,51 @@ def _from_python(path: str) -> SearchSpace:
 
 def _from_yaml(path: str) -> SearchSpace:
     try:
-        content = _read_yaml(Path(path).read_text(encoding="utf-8-sig"))  # UTF-8 whatever the locale
+        # UTF-8 whatever the locale
+        content = _read_yaml(Path(path).read_text(encoding="utf-8-sig"))
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 ({error}); save it as UTF-8") from None
     except yaml.MarkedYAMLError as error:
         line = "" if error.problem_mark is None else f"line {error.problem_mark.line + 1}: "
-        raise UserError(f"{path}: {line}{' '.join((error.problem or str(error)).split())}") from None
+        raise UserError(
+            f"{path}: {line}{' '.join((error.problem or str(error)).split())}"
+        ) from None
     except (OSError, yaml.YAMLError) as error:
         raise UserError(f"{path}: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
-        raise UserError(f"{path}: the fields of a search space are needed: name, base, vary, search, …")
+        raise UserError(
+            f"{path}: the fields of a search space are needed: name, base, vary, search, …"
+        )
     tree: dict[str, Any] = {
         "name": Path(path).stem,
         **dict.fromkeys(("question", "source", "expectation", "cost"), ""),
         **content,
     }
     for name in ("settings", "measurement"):
-        if not isinstance(group := tree.get(name, {}), dict) or not all(isinstance(field, str) for field in group):
+        if not isinstance(group := tree.get(name, {}), dict) or not all(
+            isinstance(field, str) for field in group
+        ):
             raise UserError(f"{path}: {name}: fields and their values are needed, not {group!r}")
     settings = tree.pop("settings", {})
     if unknown := set(tree) - set(SearchSpace.model_fields):
-        raise UserError(f"{path}: {min(unknown)}: there is no such field; there are {', '.join(SearchSpace.model_fields)}")
+        raise UserError(
+            f"{path}: {min(unknown)}: there is no such field; there are {', '.join(SearchSpace.model_fields)}"
+        )
     if isinstance(base := tree.get("base"), str):
         if base not in RECIPES:
-            raise UserError(f"{path}: base: no recipe {base!r}; there are {', '.join(RECIPES)}, or give a whole configuration")
+            raise UserError(
+                f"{path}: base: no recipe {base!r}; there are {', '.join(RECIPES)}, or give a whole configuration"
+            )
         tree["base"], measurement = RECIPES[base]
-        tree["measurement"] = with_fields(measurement, tree.get("measurement", {}), prefix="measurement.")
+        tree["measurement"] = with_fields(
+            measurement, tree.get("measurement", {}), prefix="measurement."
+        )
     if "base" in tree and settings:
-        base = tree["base"] if isinstance(tree["base"], Configuration) else validated(Configuration, tree["base"], "base.")
+        base = (
+            tree["base"]
+            if isinstance(tree["base"], Configuration)
+            else validated(Configuration, tree["base"], "base.")
+        )
         tree["base"] = with_fields(base, settings)
     try:
         return validated(SearchSpace, tree)

@@ -1,4 +1,5 @@
-"""A search space: a named list of configurations, the range of N, and how each trial is measured. Data only, no torch."""
+"""A search space: a named list of configurations, the range of N, and how each trial is measured.
+Data only, no torch."""
 
 import itertools
 import json
@@ -9,11 +10,19 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from trainables.config import MOST_IMAGES, Arrays, Configuration, Folder, Frozen, Measurement, key_of, validated, with_fields
+from trainables.config.data import Arrays, Folder
+from trainables.config.fields import validated, with_fields
+from trainables.config.identity import Frozen, identity, key_of
+from trainables.config.measurement import Measurement
+from trainables.config.trial import MOST_IMAGES, Configuration
 from trainables.errors import UserError
 
-NAME = r"^[^./\\\x00-\x1f\x7f-\x9f][^/\\\x00-\x1f\x7f-\x9f]{0,99}$"  # a report, a job and runs are named by it
+# a report, a job and runs are named by it
+NAME = r"^[^./\\\x00-\x1f\x7f-\x9f][^/\\\x00-\x1f\x7f-\x9f]{0,99}$"
 MOST_CONFIGURATIONS = 10_000
+
+
+MAY_CHANGE: dict[str, Any] = {"may_change": True}  # in a sweep that has begun
 
 
 class Search(Frozen):
@@ -22,13 +31,39 @@ class Search(Frozen):
     n_low: int = Field(ge=2, description="smallest N that is tried")
     n_high: int = Field(le=MOST_IMAGES, description="largest N that is tried")
     target: float = Field(0.9, gt=0, lt=1, description="the R_mem whose crossing is sought, 1 − ε")
-    precision: float = Field(0.12, gt=0, le=1, description="standard deviation of ln EMM at which a study is decided")
-    guard: bool = Field(False, description="also try N = 4 × the estimate, against curves that dip and rise again")
-    replicates: int = Field(1, ge=1, le=100, description="trials at every N that is tried, each with a seed of its own")
-    final_samples: int = Field(
-        0, ge=0, le=1_000_000, description="images of a last measurement of the trials nearest the EMM; 0: none"
+    precision: float = Field(
+        0.12,
+        gt=0,
+        le=1,
+        description="standard deviation of ln EMM at which a study is decided",
+        json_schema_extra=MAY_CHANGE,
     )
-    max_trials: int = Field(24, ge=1, le=1000, description="trials per study (times replicates) before it is unresolved")
+    guard: bool = Field(
+        False,
+        description="also try N = 4 × the estimate, against curves that dip and rise again",
+        json_schema_extra=MAY_CHANGE,
+    )
+    replicates: int = Field(
+        1,
+        ge=1,
+        le=100,
+        description="trials at every N that is tried, each with a seed of its own",
+        json_schema_extra=MAY_CHANGE,
+    )
+    final_samples: int = Field(
+        0,
+        ge=0,
+        le=1_000_000,
+        description="images of a last measurement of the trials nearest the EMM; 0: none",
+        json_schema_extra=MAY_CHANGE,
+    )
+    max_trials: int = Field(
+        24,
+        ge=1,
+        le=1000,
+        description="trials per study (times replicates) before it is unresolved",
+        json_schema_extra=MAY_CHANGE,
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -46,18 +81,30 @@ class Tracking(Frozen):
     )
 
 
-OF_A_TRIAL = ("configuration", "n", "seed")  # stand beside the factors in tables and in MLflow, so no factor is called so
+OF_A_TRIAL = (
+    "configuration",
+    "n",
+    "seed",
+)  # stand beside the factors in tables and in MLflow, so no factor is called so
 
 
 class NamedConfiguration(Frozen):
     """A configuration of a space: `factors` are the fields that the space varies, and their values.
 
-    The name is for people; what a result belongs to is decided by `trainables.config.configuration_key`.
+    The name is for people; what a result belongs to is decided by
+    `trainables.config.trial.configuration_key`.
     """
 
     name: str
     factors: dict[str, Any]
     configuration: Configuration
+
+    @property
+    def recipe(self) -> str:
+        """Configurations of one recipe, the same trainer and diffusion, are expected to have like
+        noise and shape."""
+        parts = {"trainer": self.configuration.trainer, "diffusion": self.configuration.diffusion}
+        return key_of({name: identity(part) for name, part in parts.items()})
 
 
 class Expected(Frozen):
@@ -69,7 +116,8 @@ class Expected(Frozen):
 
 
 class SearchSpace(Frozen):
-    """A base recipe and what varies: every combination of the values in `vary` is a configuration."""
+    """A base recipe and what varies: every combination of the values in `vary` is a
+    configuration."""
 
     name: str = Field(pattern=NAME, description="of files and runs: no path, no control characters")
     question: str = Field(description="what the space answers, one sentence")
@@ -88,45 +136,64 @@ class SearchSpace(Frozen):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if (accept := self.measurement.accept) is not None and accept < self.search.target:
-            raise ValueError(f"measurement.accept: at least search.target ({self.search.target}) is needed, not {accept}")
+            raise ValueError(
+                f"measurement.accept: at least search.target ({self.search.target}) is needed, not {accept}"
+            )
         return self
 
     @property
     def configurations(self) -> list[NamedConfiguration]:
-        """In the order of the table. Raises UserError if a value is not allowed, two factors set one field, two
-        configurations are the same or have the same name, or there are more than MOST_CONFIGURATIONS."""
+        """In the order of the table. Raises UserError if a value is not allowed, two factors set
+        one field, two configurations are the same or have the same name, or there are more than
+        MOST_CONFIGURATIONS."""
         if (count := math.prod(len(values) for values in self.vary.values())) > MOST_CONFIGURATIONS:
             raise UserError(
                 f"{self.name}: vary: {count:,} configurations, and at most {MOST_CONFIGURATIONS:,} are swept at once"
             )
         self._check_fields()
-        named = [self._named(choice) for choice in itertools.product(*map(_choices, self.vary.items()))]
+        named = [
+            self._named(choice) for choice in itertools.product(*map(_choices, self.vary.items()))
+        ]
         if not named:
             raise UserError(f"{self.name}: vary: every factor needs a value or more")
         keys = [key_of(one.configuration.model_dump(mode="json")) for one in named]
         if len(set(keys)) < len(keys):
-            raise UserError(f"{self.name}: two configurations are the same; check the values of {', '.join(self.vary)}")
+            raise UserError(
+                f"{self.name}: two configurations are the same; check the values of {', '.join(self.vary)}"
+            )
         name, count = Counter(one.name for one in named).most_common(1)[0]
         if count > 1:
-            raise UserError(f"{self.name}: {count} configurations are called {name}; give the values of vary other names")
+            raise UserError(
+                f"{self.name}: {count} configurations are called {name}; give the values of vary other names"
+            )
         return named
 
     @property
     def factor_names(self) -> dict[str, str]:
         """Key of `vary` → name of the factor, in the order of `vary`.
 
-        That is the last word of a field's path, or so many of its last words that no two factors have the same name.
-        Raises UserError for a factor of named values that is called as something is that every trial has.
+        That is the last word of a field's path, or so many of its last words that no two factors
+        have the same name. Raises UserError for a factor of named values that is called as
+        something is that every trial has.
         """
         for key, values in self.vary.items():
             if key in OF_A_TRIAL and isinstance(values, dict):
-                raise UserError(f"{self.name}: vary.{key}: every trial has a {key}; call the factor something else")
-        words = {key: [key] if isinstance(values, dict) else key.split(".") for key, values in self.vary.items()}
+                raise UserError(
+                    f"{self.name}: vary.{key}: every trial has a {key}; call the factor something else"
+                )
+        words = {
+            key: [key] if isinstance(values, dict) else key.split(".")
+            for key, values in self.vary.items()
+        }
         taken = dict.fromkeys(words, 1)
         while True:
             names = {key: ".".join(words[key][-count:]) for key, count in taken.items()}
             uses = Counter([*names.values(), *OF_A_TRIAL])
-            short = [key for key, name in names.items() if uses[name] > 1 and taken[key] < len(words[key])]
+            short = [
+                key
+                for key, name in names.items()
+                if uses[name] > 1 and taken[key] < len(words[key])
+            ]
             if not short:
                 return names
             for key in short:
@@ -143,7 +210,8 @@ class SearchSpace(Frozen):
         return NamedConfiguration(name=name, factors=factors, configuration=configuration)
 
     def _check_fields(self) -> None:
-        """Raises UserError if two factors set one field, or one sets a field of a group that the other sets as a whole."""
+        """Raises UserError if two factors set one field, or one sets a field of a group that the
+        other sets as a whole."""
         paths = {key: self._paths(key) for key in self.vary}
         for (a, ours), (b, theirs) in itertools.combinations(paths.items(), 2):
             for one, other in itertools.product(sorted(ours), sorted(theirs)):
@@ -155,7 +223,11 @@ class SearchSpace(Frozen):
     def _paths(self, key: str) -> set[str]:
         """Of the fields that a factor sets."""
         values = self.vary[key]
-        return {path for settings in values.values() for path in settings} if isinstance(values, dict) else {key}
+        return (
+            {path for settings in values.values() for path in settings}
+            if isinstance(values, dict)
+            else {key}
+        )
 
     @property
     def _varied(self) -> set[str]:
@@ -164,27 +236,39 @@ class SearchSpace(Frozen):
 
     @property
     def images(self) -> Literal["none", "generated", "pairs"]:
-        """Which pictures leave the storage: what is asked for; without that, none of a user's own data."""
+        """Which pictures leave the storage: what is asked for; without that, none of a user's own
+        data."""
         data = [named.configuration.data for named in self.configurations]
         sources = [*data, *(one.mix.data for one in data if one.mix)]
         private = any(isinstance(source, Folder | Arrays) for source in sources)
         return self.tracking.images or ("none" if private else "pairs")
 
     def with_settings(self, settings: Mapping[str, Any]) -> "SearchSpace":
-        """The space with fields set by path: `network.width`, `measurement.n_samples`, `search.n_high`, …
+        """The space with fields set by path: `network.width`, `measurement.n_samples`,
+        `search.n_high`, …
 
-        Raises UserError for an unknown path, a value that is not allowed, a field that the space varies, or an early accept
-        that could never happen. (Sweeps that were made with such a one can still be read.)
+        Raises UserError for an unknown path, a value that is not allowed, a field that the space
+        varies, or an early accept that could never happen. (Sweeps that were made with such a one
+        can still be read.)
         """
         if varied := sorted(set(settings) & self._varied):
-            raise UserError(f"{varied[0]}: {self.name} varies this field; choose a space that does not, or write one")
-        parts: dict[str, dict[str, Any]] = {"measurement": {}, "search": {}, "tracking": {}, "base": {}}
+            raise UserError(
+                f"{varied[0]}: {self.name} varies this field; choose a space that does not, or write one"
+            )
+        parts: dict[str, dict[str, Any]] = {
+            "measurement": {},
+            "search": {},
+            "tracking": {},
+            "base": {},
+        }
         for path, value in settings.items():
             section, _, rest = path.partition(".")
             inside = bool(section in parts and rest)
             parts[section if inside else "base"][rest if inside else path] = value
         changed = {
-            section: with_fields(getattr(self, section), changes, prefix="" if section == "base" else f"{section}.")
+            section: with_fields(
+                getattr(self, section), changes, prefix="" if section == "base" else f"{section}."
+            )
             for section, changes in parts.items()
             if changes
         }
@@ -200,10 +284,14 @@ class SearchSpace(Frozen):
 
 
 def _choices(varied: tuple[str, Any]) -> list[tuple[str, Any, Mapping[str, Any]]]:
-    """(key of `vary`, value, fields by path) of each value; the name of a group is a number where it is written as one."""
+    """(key of `vary`, value, fields by path) of each value; the name of a group is a number where
+    it is written as one."""
     key, values = varied
     if isinstance(values, dict):
-        return [(key, int(name) if _is_count(name) else name, settings) for name, settings in values.items()]
+        return [
+            (key, int(name) if _is_count(name) else name, settings)
+            for name, settings in values.items()
+        ]
     return [(key, value, {key: value}) for value in values]
 
 
@@ -212,27 +300,38 @@ def _is_count(name: str) -> bool:
 
 
 def _field(configuration: Configuration, path: str) -> Any:
-    """A field's value by its dotted path, and 1 for 1.0: a field of real numbers may be given either."""
+    """A field's value by its dotted path, and 1 for 1.0: a field of real numbers may be given
+    either."""
     value: Any = configuration.model_dump()
     for name in path.split("."):
         value = value[name]
-    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 1e15 else value
+    return (
+        int(value)
+        if isinstance(value, float) and value.is_integer() and abs(value) < 1e15
+        else value
+    )
 
 
 def parse_settings(settings: list[str]) -> dict[str, Any]:
-    """`["network.width=32", …]` → {"network.width": 32, …}; a value is JSON if it can be read so, else text.
+    """`["network.width=32", …]` → {"network.width": 32, …}; a value is JSON if it can be read so,
+    else text.
 
-    Raises UserError for a path that is given two values, a key that an object has twice, and a number that is not finite.
+    Raises UserError for a path that is given two values, a key that an object has twice, and a
+    number that is not finite.
     """
     parsed: dict[str, Any] = {}
     for setting in settings:
         path, equals, text = setting.partition("=")
         if not equals or not path:
-            raise UserError(f"--set {setting}: write it as path=value, as in --set network.width=32")
+            raise UserError(
+                f"--set {setting}: write it as path=value, as in --set network.width=32"
+            )
         path = path.strip()
         value = _json_or_text(path, text)
         if path in parsed and parsed[path] != value:
-            raise UserError(f"--set {path}: it is set twice, to {_text(parsed[path])} and to {_text(value)}; say it once")
+            raise UserError(
+                f"--set {path}: it is set twice, to {_text(parsed[path])} and to {_text(value)}; say it once"
+            )
         parsed[path] = value
     return parsed
 

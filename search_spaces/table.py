@@ -1,6 +1,8 @@
-"""The search spaces that `emm` knows by name: one row a question, asked of CIFAR-10 as the paper did, and of small digits.
+"""The search spaces that `emm` knows by name: one row a question, asked of CIFAR-10 as the paper
+did, and of small digits.
 
-What a row varies is either a field and its values, or a factor and its named values, each a group of fields.
+What a row varies is either a field and its values, or a factor and its named values, each a group
+of fields.
 """
 
 from collections.abc import Mapping
@@ -9,7 +11,8 @@ from typing import Any
 
 from search_spaces.recipes import DIGITS, DIGITS_MEASUREMENT, PAPER, PAPER_MEASUREMENT
 from search_spaces.space import Expected, Search, SearchSpace
-from trainables.config import Measurement, with_fields
+from trainables.config.fields import with_fields
+from trainables.config.measurement import Measurement
 
 GU = "Gu et al. 2023 (arXiv 2310.02664)"
 OPEN = "open: no published EMM is known to us"
@@ -26,7 +29,8 @@ class Asked:
 
 @dataclass(frozen=True)
 class Row:
-    """A question, `<name>` of `cifar10-<name>` and `digits-<name>`, and how each recipe is asked."""
+    """A question, `<name>` of `cifar10-<name>` and `digits-<name>`, and how each recipe is
+    asked."""
 
     name: str
     question: str
@@ -43,7 +47,9 @@ def kept(*flags: int) -> tuple[bool, ...]:
 
 def first_kept(counts: tuple[int, ...], of: int) -> dict[str, Any]:
     """So many skip connections kept, from the input on."""
-    return {str(count): {"network.skips": (True,) * count + (False,) * (of - count)} for count in counts}
+    return {
+        str(count): {"network.skips": (True,) * count + (False,) * (of - count)} for count in counts
+    }
 
 
 def numbers_of_labels(*classes: int) -> dict[str, Any]:
@@ -269,7 +275,9 @@ def _digits(row: Row) -> SearchSpace:
         cost="minutes on 2 CPU cores",
         base=with_fields(DIGITS, asked.settings),
         vary=asked.vary,
-        search=Search(**{"n_low": 8, "n_high": 256, "precision": 0.2, "max_trials": 12, **asked.search}),
+        search=Search(
+            **{"n_low": 8, "n_high": 256, "precision": 0.2, "max_trials": 12, **asked.search}
+        ),
         measurement=DIGITS_MEASUREMENT,
     )
 
@@ -286,9 +294,9 @@ YOURS = SearchSpace(
     measurement=DIGITS_MEASUREMENT,
 )
 
-# Published: 92.0 %, from a figure (digitised to ±0.7 points) and of one seed. Where it was measured, on small networks and
-# digits, seeds differ by about 0.3 on the logit: 2.2 points here; 10,000 samples add 0.3. Two standard deviations on the
-# logit and the digitisation: 86 to 96 %.
+# Published: 92.0 %, from a figure (digitised to ±0.7 points) and of one seed. Where it was
+# measured, on small networks and digits, seeds differ by about 0.3 on the logit: 2.2 points here;
+# 10,000 samples add 0.3. Two standard deviations on the logit and the digitisation: 86 to 96 %.
 PAPER_1K = SearchSpace(
     name="paper-1k",
     question="Does this code memorize what the paper's did, at N = 1,000?",
@@ -302,4 +310,6 @@ PAPER_1K = SearchSpace(
     expected=Expected(n=1000, r_mem_low=0.86, r_mem_high=0.96),
 )
 
-SPACES: dict[str, SearchSpace] = {space.name: space for space in [*map(_digits, ROWS), YOURS, *map(_cifar10, ROWS), PAPER_1K]}
+SPACES: dict[str, SearchSpace] = {
+    space.name: space for space in [*map(_digits, ROWS), YOURS, *map(_cifar10, ROWS), PAPER_1K]
+}

@@ -3,10 +3,12 @@
 import os
 import sys
 
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # before a `trainables` of the user's
+sys.path.insert(
+    0, os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+)  # before a `trainables` of the user's
 from trainables.import_path import ours_first
 
 ours_first()
-from sweep.cli import main  # noqa: E402
+from sweep.cli.main import main  # noqa: E402
 
 main()

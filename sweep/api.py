@@ -1,19 +1,19 @@
 """A sweep in a notebook: its results as pandas tables, its figures as matplotlib objects.
 
 from sweep import api
-sweep = api.read("results/digits-width")          # the --out directory or the storage URL of a sweep
-api.configurations(sweep)                         # a row for every configuration: verdict, EMM, interval, …
+sweep = api.read("results/digits-width")    # the --out directory or storage URL of a sweep
+api.configurations(sweep)                   # a row each: verdict, EMM, interval, …
 api.trials(sweep).plot.scatter("n", "r_mem", logx=True)
-api.figures(sweep)["emm"]()                       # names: "emm", "contrasts", "cost", "study-01-width-4", …
+api.figures(sweep)["emm"]()                 # "emm", "contrasts", "cost", "study-01-width-4", …
 """
 
 from typing import Any
 
 import pandas as pd
 
-from sweep.charts import figures_of as figures
-from sweep.places import place
-from sweep.summary import SweepSummary, summarize
+from sweep.analysis.summary import SweepSummary, summarize
+from sweep.report.figures import figures_of as figures
+from sweep.store.places import place
 
 __all__ = ["configurations", "contrasts", "figures", "read", "trials"]
 
@@ -24,12 +24,16 @@ def read(directory: str) -> SweepSummary:
 
 
 def configurations(sweep: SweepSummary) -> pd.DataFrame:
-    """A row for every configuration: its factors and what `emm report --json` says of it, `scale_…` included."""
-    return pd.DataFrame([_flat(study.factors, study.as_json()) for study in sweep.studies]).set_index("name")
+    """A row for every configuration: its factors and what `emm report --json` says of it, `scale_…`
+    included."""
+    return pd.DataFrame(
+        [_flat(study.factors, study.as_json()) for study in sweep.studies]
+    ).set_index("name")
 
 
 def trials(sweep: SweepSummary) -> pd.DataFrame:
-    """A row for every trial: its configuration's factors and what `emm report --json` says of it."""
+    """A row for every trial: its configuration's factors and what `emm report --json` says of
+    it."""
     rows = [
         {"configuration": study.name, **study.factors, **trial}
         for study in sweep.studies
@@ -40,11 +44,17 @@ def trials(sweep: SweepSummary) -> pd.DataFrame:
 
 def contrasts(sweep: SweepSummary) -> pd.DataFrame:
     """A row for the ratio of the EMMs of every pair of configurations that were found."""
-    return pd.DataFrame(sweep.as_json()["contrasts"], columns=["a", "b", "ratio", "low", "high", "same_data"])
+    return pd.DataFrame(
+        sweep.as_json()["contrasts"], columns=["a", "b", "ratio", "low", "high", "same_data"]
+    )
 
 
 def _flat(factors: dict[str, Any], content: dict[str, Any]) -> dict[str, Any]:
     """The trials are counted; the figures beside the EMM stand in columns of their own."""
-    rest = {name: value for name, value in content.items() if name not in ("name", "factors", "trials", "scale")}
+    rest = {
+        name: value
+        for name, value in content.items()
+        if name not in ("name", "factors", "trials", "scale")
+    }
     scale = {f"scale_{name}": value for name, value in content["scale"].items()}
     return {"name": content["name"], **factors, **rest, "n_trials": len(content["trials"]), **scale}

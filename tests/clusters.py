@@ -1,6 +1,8 @@
-"""Ray clusters on loopback, as `ray start` makes them: a token, fake GPUs, processes that end with the test.
+"""Ray clusters on loopback, as `ray start` makes them: a token, fake GPUs, processes that end with
+the test.
 
-127.0.0.2 and up: Ray rewrites 127.0.0.1 to the address of the machine where nodes have to find each other.
+127.0.0.2 and up: Ray rewrites 127.0.0.1 to the address of the machine where nodes have to find each
+other.
 """
 
 import os
@@ -28,7 +30,8 @@ def free_port():
 
 
 class Cluster:
-    """A head without CPUs for trials unless asked; `add` starts another node. `environment`: what clients need."""
+    """A head without CPUs for trials unless asked; `add` starts another node. `environment`: what
+    clients need."""
 
     def __init__(self, directory, cpus=2, gpus=0):
         self.directory, self.nodes = Path(directory), []
@@ -47,7 +50,9 @@ class Cluster:
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "OMP_NUM_THREADS": "1",
         }
-        self._start("--head", f"--port={self.port}", f"--dashboard-port={dashboard}", cpus=cpus, gpus=gpus)
+        self._start(
+            "--head", f"--port={self.port}", f"--dashboard-port={dashboard}", cpus=cpus, gpus=gpus
+        )
         self._wait_for_dashboard()
 
     def add(self, cpus=1, gpus=0):
@@ -56,11 +61,18 @@ class Cluster:
     def _start(self, *options, cpus, gpus):
         command = [RAY, "start", *options, f"--node-ip-address=127.0.0.{len(self.nodes) + 2}"]
         command += ["--dashboard-host=127.0.0.1"] if "--head" in options else []
-        # by default every Ray on a machine wants the same port for the agent that takes jobs, and the second has none
+        # by default every Ray on a machine wants the same port for the agent that takes jobs, and
+        # the second has none
         command += [f"--dashboard-agent-listen-port={free_port()}"]
         command += [f"--num-cpus={cpus}", f"--num-gpus={gpus}", "--disable-usage-stats", "--block"]
         with open(self.directory / f"node{len(self.nodes)}.log", "wb") as log:
-            node = subprocess.Popen(command, env=self.environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+            node = subprocess.Popen(
+                command,
+                env=self.environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
         self.nodes.append(node)
         self._wait_for_start(node, self.directory / f"node{len(self.nodes) - 1}.log")
         return node
@@ -89,7 +101,10 @@ class Cluster:
     def kill(self, node):
         """Every process of a node, at once."""
         with suppress(psutil.NoSuchProcess):
-            processes = [psutil.Process(node.pid), *psutil.Process(node.pid).children(recursive=True)]
+            processes = [
+                psutil.Process(node.pid),
+                *psutil.Process(node.pid).children(recursive=True),
+            ]
             for process in processes:
                 with suppress(psutil.NoSuchProcess):
                     process.send_signal(signal.SIGKILL)

@@ -1,4 +1,5 @@
-"""One thread per test process: small tensors are faster so, and resumed training is compared bit for bit."""
+"""One thread per test process: small tensors are faster so, and resumed training is compared bit
+for bit."""
 
 import logging
 import os
@@ -19,13 +20,30 @@ def short_path():
 
 def pytest_terminal_summary(terminalreporter):
     """The table of what failed, of the tests of faults that ran."""
-    reports = [report for outcome in ("passed", "failed") for report in terminalreporter.stats.get(outcome, [])]
-    rows = [row for report in reports if report.when == "call" for name, row in report.user_properties if name == "fault"]
+    reports = [
+        report
+        for outcome in ("passed", "failed")
+        for report in terminalreporter.stats.get(outcome, [])
+    ]
+    rows = [
+        row
+        for report in reports
+        if report.when == "call"
+        for name, row in report.user_properties
+        if name == "fault"
+    ]
     if rows:
         terminalreporter.section("faults")
         print_row = "| {} | {} | {} | {} | {} | {} |".format
         terminalreporter.line(
-            print_row("fault", "moment", "finished trials lost", "trained twice", "verdicts", "seconds to recover")
+            print_row(
+                "fault",
+                "moment",
+                "finished trials lost",
+                "trained twice",
+                "verdicts",
+                "seconds to recover",
+            )
         )
         terminalreporter.line("|---|---|---|---|---|---|")
         for *row, seconds in rows:
@@ -34,11 +52,14 @@ def pytest_terminal_summary(terminalreporter):
 
 @pytest.fixture(autouse=True)
 def no_log_outlives_a_test():
-    """A command that ran in this process leaves its log's handler, on a stream of a test that has ended."""
+    """A command that ran in this process leaves its log's handler, on a stream of a test that has
+    ended."""
     root = logging.getLogger()
     before = root.handlers[:]
     yield
-    for handler in [one for one in root.handlers if type(one) in (logging.StreamHandler, logging.FileHandler)]:
+    for handler in [
+        one for one in root.handlers if type(one) in (logging.StreamHandler, logging.FileHandler)
+    ]:
         if handler not in before:
             root.removeHandler(handler)
             handler.close()

@@ -1,4 +1,5 @@
-"""A driver of a fake sweep in a process of its own, for tests to kill: `python -m tests.fake_sweep DIR WORKERS WIDTH …`.
+"""A driver of a fake sweep in a process of its own, for tests to kill: `python -m tests.fake_sweep
+DIR WORKERS WIDTH …`.
 
 `--kill MOMENT`: it kills itself at one of MOMENTS.
 """
@@ -12,14 +13,16 @@ from pathlib import Path
 
 import optuna
 
-from sweep.driver import Run, Sweep, check_sweep
-from sweep.lock import Lock
-from sweep.machines import Resources, start_ray
-from sweep.places import place
-from sweep.searcher import EmmSearcher
-from sweep.studies import Studies
-from sweep.tracking import Destination, Tracker, View, sync
-from sweep.ui import local_tracking
+from sweep.run.checks import Sweep, check_sweep
+from sweep.run.driver import Run
+from sweep.run.machines import Resources, start_ray
+from sweep.run.searcher import EmmSearcher
+from sweep.run.studies import Studies
+from sweep.store.lock import Lock
+from sweep.store.places import place
+from sweep.tracking.place import Destination, local_tracking
+from sweep.tracking.tracker import Tracker
+from sweep.tracking.view import View, sync
 from tests.fakes import FakeTrainable, fake_space
 
 MOMENTS = {  # of what, before or after which call of it in this process
@@ -70,9 +73,19 @@ def main() -> None:
     sweep.load_data()
     check_sweep(storage, sweep)
     with Lock(storage):
-        run = Run(sweep, storage, views, Resources(workers=options.workers, address=options.address), FakeTrainable)
+        run = Run(
+            sweep,
+            storage,
+            views,
+            Resources(workers=options.workers, address=options.address),
+            FakeTrainable,
+        )
         local, artifacts = local_tracking(views)
-        where = Destination(options.tracking_uri, None) if options.tracking_uri else Destination(local, artifacts)
+        where = (
+            Destination(options.tracking_uri, None)
+            if options.tracking_uri
+            else Destination(local, artifacts)
+        )
         if not run.is_decided:
             start_ray(run.resources)
             tracker = Tracker(run.summary(), run.studies.verdict, storage, where)

@@ -1,4 +1,5 @@
-"""A trial whose R_mem is a formula, so that driver, search and tracking can be run for real in seconds."""
+"""A trial whose R_mem is a formula, so that driver, search and tracking can be run for real in
+seconds."""
 
 import math
 import os
@@ -10,12 +11,20 @@ from ray import tune
 
 from search_spaces.recipes import DIGITS
 from search_spaces.space import Search, SearchSpace
-from trainables.config import Measurement, TrialSpec, derive_seed
-from trainables.datasets import ImageData
-from trainables.result import RESULT, STARTED, Result, read_result, trial_directory
+from trainables.config.identity import derive_seed
+from trainables.config.measurement import Measurement
+from trainables.config.trial import TrialSpec
+from trainables.data.images import ImageData
+from trainables.data.sources import data_key
 from trainables.storage import Storage
-from trainables.trainable import data_key
-from trainables.trial import start_record
+from trainables.trial.result import (
+    RESULT,
+    STARTED,
+    Result,
+    read_result,
+    start_record,
+    trial_directory,
+)
 
 SLOPE, NOISE = 4.0, 0.2  # of logit R_mem per ln N; standard deviation between seeds
 STEPS, STEP_SECONDS = 3, 0.05
@@ -49,7 +58,8 @@ def fake_r_mem(spec: TrialSpec) -> float:
 
 
 class FakeTrainable(tune.Trainable):
-    """Takes STEPS steps and writes what a real trial writes; each step leaves a line in `steps.log`.
+    """Takes STEPS steps and writes what a real trial writes; each step leaves a line in
+    `steps.log`.
 
     A step takes EMM_STEP_SECONDS, of the environment of Ray. The process of a trial is in `pid`.
     """
@@ -69,7 +79,9 @@ class FakeTrainable(tune.Trainable):
     def step(self) -> dict[str, Any]:
         if (result := read_result(self.directory)) is None:
             time.sleep(float(os.environ.get("EMM_STEP_SECONDS", STEP_SECONDS)))
-            self.directory.write("steps.log", (self.directory.read("steps.log") or b"") + f"{self.taken}\n".encode())
+            self.directory.write(
+                "steps.log", (self.directory.read("steps.log") or b"") + f"{self.taken}\n".encode()
+            )
             self.taken += 1
             if self.taken == STEPS:
                 result = self.finish()

@@ -1,20 +1,29 @@
-"""Writes the files of a sweep whose R_mem is a formula, pictures and curves included, without training anything."""
+"""Writes the files of a sweep whose R_mem is a formula, pictures and curves included, without
+training anything."""
 
 import numpy as np
 
 from search_spaces.space import NamedConfiguration, SearchSpace
-from sweep.summary import SWEEP
+from sweep.store.files import SWEEP
 from tests.fakes import fake_r_mem
-from trainables.config import TrialSpec
-from trainables.datasets import ImageData, subset_order
-from trainables.result import MEASUREMENT, RESULT, Result, Snapshot, trial_directory
+from trainables.config.trial import TrialSpec
+from trainables.data.images import ImageData, subset_order
 from trainables.storage import Storage
-from trainables.trial import start_record
+from trainables.trial.result import (
+    MEASUREMENT,
+    RESULT,
+    Result,
+    Snapshot,
+    start_record,
+    trial_directory,
+)
 
 
 def write_sweep(storage: Storage, space: SearchSpace, data: ImageData, trials: int) -> None:
     """`trials` of every configuration, at N around 2 × width."""
-    storage.write_json(SWEEP, {"sweep": space.name, "space": space.model_dump(mode="json"), "configurations": {}})
+    storage.write_json(
+        SWEEP, {"sweep": space.name, "space": space.model_dump(mode="json"), "configurations": {}}
+    )
     for named in space.configurations:
         emm = 2.0 * named.configuration.network.width
         for seed in range(trials):
@@ -23,20 +32,38 @@ def write_sweep(storage: Storage, space: SearchSpace, data: ImageData, trials: i
 
 
 def write_trial(
-    storage: Storage, space: SearchSpace, named: NamedConfiguration, data: ImageData, n: int, seed: int, **more: object
+    storage: Storage,
+    space: SearchSpace,
+    named: NamedConfiguration,
+    data: ImageData,
+    n: int,
+    seed: int,
+    **more: object,
 ) -> Result:
     how = space.measurement
-    spec = TrialSpec(name=named.name, configuration=named.configuration, measurement=how, n=n, seed=seed)
+    spec = TrialSpec(
+        name=named.name, configuration=named.configuration, measurement=how, n=n, seed=seed
+    )
     record, r_mem = start_record(spec, data), fake_r_mem(spec)
     directory, rng = trial_directory(storage, record.training_key), np.random.default_rng(seed)
     subset = subset_order(data, seed)[:n]
     memorized = np.arange(how.n_samples) < round(r_mem * how.n_samples)
     i1 = rng.integers(0, n, how.n_samples)
-    noise = np.where(memorized, 4.0, 60.0)[:, None, None, None] * rng.standard_normal((how.n_samples, *data.images.shape[1:]))
+    noise = np.where(memorized, 4.0, 60.0)[:, None, None, None] * rng.standard_normal(
+        (how.n_samples, *data.images.shape[1:])
+    )
     images = np.clip(data.images[subset[i1]] + noise, 0, 255).astype(np.uint8)
     with directory.writing(MEASUREMENT) as stream:
         d1 = np.where(memorized, 40.0, 400.0) + rng.random(how.n_samples)
-        np.savez_compressed(stream, images=images, d1=d1, d2=np.full_like(d1, 500), i1=i1, i2=(i1 + 1) % n, subset=subset)
+        np.savez_compressed(
+            stream,
+            images=images,
+            d1=d1,
+            d2=np.full_like(d1, 500),
+            i1=i1,
+            i2=(i1 + 1) % n,
+            subset=subset,
+        )
     total = spec.configuration.trainer.train_images(n)
     curve = [
         Snapshot(

@@ -1,4 +1,5 @@
-"""Object storage: a loopback S3 server of moto's, through pyarrow; and a file system that only fsspec knows."""
+"""Object storage: a loopback S3 server of moto's, through pyarrow; and a file system that only
+fsspec knows."""
 
 import os
 import signal
@@ -16,15 +17,15 @@ import pytest
 import torch
 from moto.server import ThreadedMotoServer
 
-from sweep.driver import Sweep, check_sweep
-from sweep.lock import Lock, holder_of
-from sweep.places import place, purge
-from sweep.summary import summarize
+from sweep.analysis.summary import summarize
+from sweep.run.checks import Sweep, check_sweep
+from sweep.store.lock import Lock, holder_of
+from sweep.store.places import place, purge
 from tests.fakes import fake_space
-from trainables import checkpoint
 from trainables.errors import UserError
-from trainables.result import read_all
 from trainables.storage import Storage, redacted
+from trainables.trial import checkpoint
+from trainables.trial.result import read_all
 
 ROOT = Path(__file__).parent.parent
 
@@ -32,7 +33,11 @@ ROOT = Path(__file__).parent.parent
 @pytest.fixture(scope="module")
 def bucket():
     """The address of a bucket, as (bucket URL, options of the URL)."""
-    secrets = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_EC2_METADATA_DISABLED": "true"}
+    secrets = {
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
     with pytest.MonkeyPatch.context() as patch:
         for name, value in secrets.items():
             patch.setenv(name, value)
@@ -41,7 +46,9 @@ def bucket():
         server = ThreadedMotoServer("127.0.0.1", port=0)
         server.start()
         host, port = server.get_host_and_port()
-        build_opener(ProxyHandler({})).open(Request(f"http://{host}:{port}/emm", method="PUT"), timeout=20)
+        build_opener(ProxyHandler({})).open(
+            Request(f"http://{host}:{port}/emm", method="PUT"), timeout=20
+        )
         yield "s3://emm", f"?scheme=http&region=us-east-1&endpoint_override={host}:{port}"
         server.stop()
 
@@ -87,7 +94,9 @@ def test_what_is_interrupted_leaves_the_old_content(storage):
 
 def test_a_truncated_or_flipped_checkpoint_is_passed_over_for_the_one_before(storage):
     def damage(content):
-        return content[: len(content) // 2], content[: len(content) // 2] + b"\x55" * 64 + content[len(content) // 2 + 64 :]
+        return content[: len(content) // 2], content[: len(content) // 2] + b"\x55" * 64 + content[
+            len(content) // 2 + 64 :
+        ]
 
     for position in (1, 2):
         checkpoint.save(storage, position, {"position": position, "weights": torch.arange(1000.0)})
@@ -111,7 +120,10 @@ def test_a_bucket_that_is_not_there_and_a_server_that_is_not_there(bucket):
     with pytest.raises(UserError, match="can't be"), Lock(Storage(f"s3://nosuch/x{bucket[1]}")):
         pass
     with pytest.raises(UserError, match="can't be read"):
-        check_sweep(Storage("s3://emm/x?scheme=http&region=us-east-1&endpoint_override=127.0.0.1:1"), Sweep(fake_space()))
+        check_sweep(
+            Storage("s3://emm/x?scheme=http&region=us-east-1&endpoint_override=127.0.0.1:1"),
+            Sweep(fake_space()),
+        )
 
 
 def test_credentials_are_not_shown():
@@ -127,7 +139,9 @@ def test_credentials_are_not_shown():
 
 def fake_sweep(url, *arguments):
     command = [sys.executable, "-m", "tests.fake_sweep", url, *arguments]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
 
 
 def outcome(url):
@@ -136,8 +150,11 @@ def outcome(url):
 
 @pytest.mark.timeout(280)
 @pytest.mark.slow
-def test_a_sweep_that_is_killed_with_its_disk_goes_on_from_the_bucket_to_the_same_end(bucket, tmp_path):
-    """Each driver has an Optuna database of its own, in a fresh temporary directory: nothing is left but the bucket."""
+def test_a_sweep_that_is_killed_with_its_disk_goes_on_from_the_bucket_to_the_same_end(
+    bucket, tmp_path
+):
+    """Each driver has an Optuna database of its own, in a fresh temporary directory: nothing is
+    left but the bucket."""
     url = f"{bucket[0]}/sweep{bucket[1]}"
     first = fake_sweep(url, "1", "8")
     while first.poll() is None and len(outcome(url)) < 2:
@@ -157,7 +174,8 @@ def test_a_sweep_that_is_killed_with_its_disk_goes_on_from_the_bucket_to_the_sam
 
 
 class Relay(socketserver.ThreadingTCPServer):
-    """Passes what comes to its port on to another one, unless it is cut: then connections break, also those that are open."""
+    """Passes what comes to its port on to another one, unless it is cut: then connections break,
+    also those that are open."""
 
     allow_reuse_address = daemon_threads = True
 
@@ -201,10 +219,12 @@ class Passing(socketserver.BaseRequestHandler):
 @pytest.mark.timeout(400)
 @pytest.mark.slow
 def test_a_sweep_waits_while_the_bucket_cannot_be_reached(bucket, tmp_path):
-    """For longer than a client tries by itself; trials keep what they have and the sweep ends as if nothing had been."""
+    """For longer than a client tries by itself; trials keep what they have and the sweep ends as if
+    nothing had been."""
     front, port = bucket[1].rsplit(":", 1)
     settings = (
-        "measurement.n_samples=40 measurement.n_selection=20 measurement.snapshots=4 search.max_trials=2 trainer.length=300"
+        "measurement.n_samples=40 measurement.n_selection=20 measurement.snapshots=4 "
+        "search.max_trials=2 trainer.length=300"
     )
 
     def run(storage, views):
@@ -212,7 +232,9 @@ def test_a_sweep_waits_while_the_bucket_cannot_be_reached(bucket, tmp_path):
         command = [sys.executable, "-m", "sweep", "run", "digits-width", "--workers", "1", *where]
         command += [part for setting in settings.split() for part in ("--set", setting)]
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        return subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
 
     here = Storage(f"s3://emm/waits{bucket[1]}")
     with Relay(int(port)) as relay:

@@ -11,10 +11,10 @@ import pytest
 import torch
 from pyarrow import fs
 
-from tests.test_trial import start
-from trainables import checkpoint
+from tests.trial.test_trial import start
 from trainables.errors import UserError
 from trainables.storage import RedactedFormatter, Storage, redacted
+from trainables.trial import checkpoint
 
 STATE = {
     "weights": [torch.arange(5.0)],
@@ -74,7 +74,9 @@ def test_a_broken_write_leaves_the_old_file(url, error, tmp_path):
     def write():
         with storage.writing("x/file") as stream:
             stream.write(b"half of the n")
-            assert storage.read("x/file") == b"old", "a reader sees the old one until the new one is whole"
+            assert storage.read("x/file") == b"old", (
+                "a reader sees the old one until the new one is whole"
+            )
             raise error
 
     with pytest.raises(error):
@@ -150,17 +152,32 @@ SIGNED = "https://host/x?X-Amz-Date=2026&X-Amz-Credential=hush/2&X-Amz-Security-
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
-        (SIGNED, "https://host/x?X-Amz-Date=2026&X-Amz-Credential=…&X-Amz-Security-Token=…&X-Amz-Signature=…"),
+        (
+            SIGNED,
+            "https://host/x?X-Amz-Date=2026&X-Amz-Credential=…&X-Amz-Security-Token=…&X-Amz-Signature=…",
+        ),
         ("abfs://c@host/x?sv=2024&sig=hush", "abfs://…@host/x?sv=2024&sig=…"),
-        ("gs://b/x?GoogleAccessId=me&Signature=hush&Expires=1", "gs://b/x?GoogleAccessId=me&Signature=…&Expires=1"),
-        ("ftp://h/x?pwd=hush&pass=hush;hush&credentials=hush", "ftp://h/x?pwd=…&pass=…&credentials=…"),
+        (
+            "gs://b/x?GoogleAccessId=me&Signature=hush&Expires=1",
+            "gs://b/x?GoogleAccessId=me&Signature=…&Expires=1",
+        ),
+        (
+            "ftp://h/x?pwd=hush&pass=hush;hush&credentials=hush",
+            "ftp://h/x?pwd=…&pass=…&credentials=…",
+        ),
         ("ftp://h/x?user=me;sas=hush&passwd=hush", "ftp://h/x?user=me;sas=…&passwd=…"),
         ("http://h/x#access_token=hush", "http://h/x#…"),
-        ("MLflow at http://me:hush@h:5000/x: no, http://me:hush@h:1 is", "MLflow at http://…@h:5000/x: no, http://…@h:1 is"),
+        (
+            "MLflow at http://me:hush@h:5000/x: no, http://me:hush@h:1 is",
+            "MLflow at http://…@h:5000/x: no, http://…@h:1 is",
+        ),
         ("mysql+pymysql://me:hu@sh@h/db", "mysql+pymysql://…@h/db"),
         ("'s3://AKIA:hu/sh+@bucket/x' can't", "'s3://…@bucket/x' can't"),
         ("--address me:hush@head:6379: no", "--address …@head:6379: no"),
-        ("with url: /api/2.0/mlflow?token=hush (Caused", "with url: /api/2.0/mlflow?token=… (Caused"),
+        (
+            "with url: /api/2.0/mlflow?token=hush (Caused",
+            "with url: /api/2.0/mlflow?token=… (Caused",
+        ),
     ],
 )
 def test_secrets_are_not_shown_in_a_url_or_a_text_with_urls(text, shown):
@@ -247,7 +264,9 @@ def same(a, b):
     if isinstance(a, torch.Tensor):
         return isinstance(b, torch.Tensor) and torch.equal(a, b)
     if isinstance(a, dict):
-        return isinstance(b, dict) and a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+        return (
+            isinstance(b, dict) and a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+        )
     if isinstance(a, list | tuple):
         return type(a) is type(b) and len(a) == len(b) and all(map(same, a, b))
     return a == b
@@ -273,7 +292,10 @@ def saved(tmp_path):
 
 def test_the_newest_is_loaded_and_two_are_kept(saved):
     assert same(checkpoint.load_newest(saved), state(1000))
-    assert checkpoint.names(saved) == ["checkpoint-00000000000090.pt", "checkpoint-00000000001000.pt"]
+    assert checkpoint.names(saved) == [
+        "checkpoint-00000000000090.pt",
+        "checkpoint-00000000001000.pt",
+    ]
     saved.write("weights.pt", b"")
     checkpoint.delete_all(saved)
     assert saved.list() == ["weights.pt"]
@@ -285,7 +307,15 @@ def test_a_damaged_newest_is_passed_over(saved, caplog):
     whole = saved.read(newest)
     middle = bytearray(whole)
     middle[whole.index(torch.arange(5.0).numpy().tobytes()) + 6] ^= 1  # one bit of one weight
-    for content in (b"", whole[:1], whole[: len(whole) // 2], whole[:-1], bytes(middle), b"\x00" * len(whole), b"text"):
+    for content in (
+        b"",
+        whole[:1],
+        whole[: len(whole) // 2],
+        whole[:-1],
+        bytes(middle),
+        b"\x00" * len(whole),
+        b"text",
+    ):
         saved.write(newest, content)
         caplog.clear()
         assert same(checkpoint.load_newest(saved), state(90))
@@ -336,7 +366,10 @@ def test_if_all_are_damaged_it_starts_anew_and_the_new_ones_are_kept(saved):
 def test_a_damaged_newest_is_dropped_by_the_next_save(saved):
     saved.write("checkpoint-00000000001000.pt", b"")
     checkpoint.save(saved, 95, state(95))
-    assert checkpoint.names(saved) == ["checkpoint-00000000000090.pt", "checkpoint-00000000000095.pt"]
+    assert checkpoint.names(saved) == [
+        "checkpoint-00000000000090.pt",
+        "checkpoint-00000000000095.pt",
+    ]
 
 
 class Code:
@@ -351,7 +384,10 @@ class Code:
 
 def test_a_checkpoint_with_code_is_refused(saved, tmp_path):
     marker = str(tmp_path / "executed")
-    for content in (as_bytes({**STATE, "x": Code(marker)}), pickle.dumps({**STATE, "x": Code(marker)})):
+    for content in (
+        as_bytes({**STATE, "x": Code(marker)}),
+        pickle.dumps({**STATE, "x": Code(marker)}),
+    ):
         saved.write("checkpoint-00000000002000.pt", content)
         assert same(checkpoint.load_newest(saved), state(1000))
         assert not os.path.exists(marker)

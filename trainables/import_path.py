@@ -23,11 +23,19 @@ def ours_first() -> None:
     """
     exported = _directories("PYTHONPATH")
     roots = _roots(exported)
-    candidates = [*(path for path in exported if not _is_library(path)), *_directories(THEIRS), *_working_directory()]
+    candidates = [
+        *(path for path in exported if not _is_library(path)),
+        *_directories(THEIRS),
+        *_working_directory(),
+    ]
     theirs = [path for path in dict.fromkeys(candidates) if path not in roots]
     # site-packages stays behind the standard library, as ever
     front = [path for path in roots if not _is_library(path)]
-    rest = [path for path in map(os.path.abspath, filter(None, sys.path)) if path not in theirs and path not in front]
+    rest = [
+        path
+        for path in map(os.path.abspath, filter(None, sys.path))
+        if path not in theirs and path not in front
+    ]
     sys.path[:] = [*front, *dict.fromkeys(rest), *theirs]
     os.environ[THEIRS] = os.pathsep.join(theirs)
     inherited = [*front, *(path for path in exported if path not in theirs and path not in front)]
@@ -35,13 +43,18 @@ def ours_first() -> None:
     os.environ["PYTHONSAFEPATH"] = "1"  # what starts from here ignores its working directory
     for name in OURS:
         if (found := _holder(name, sys.path)) not in roots:
-            print(f"emm: error: {found}/{name} stands in the way of this package's; rename or remove it", file=sys.stderr)
+            print(
+                f"emm: error: {found}/{name} stands in the way of this package's; rename or remove it",
+                file=sys.stderr,
+            )
             raise SystemExit(2)
 
 
 def add_theirs() -> None:
     """Makes the user's modules importable in a process of Ray's, by the end of `sys.path`."""
-    sent = [os.path.join(path, CODE) for path in sys.path if os.path.isdir(os.path.join(path, CODE))]
+    sent = [
+        os.path.join(path, CODE) for path in sys.path if os.path.isdir(os.path.join(path, CODE))
+    ]
     for path in [*sent, *_directories(THEIRS)]:
         if path not in sys.path:
             sys.path.append(path)
@@ -51,7 +64,11 @@ def _roots(exported: list[str]) -> list[str]:
     """The directories that hold our packages: one, or one for each where Ray unpacked them."""
     root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     elsewhere = [name for name in OURS if not os.path.isdir(os.path.join(root, name))]
-    return list(dict.fromkeys([root, *(holder for name in elsewhere if (holder := _holder(name, exported)))]))
+    return list(
+        dict.fromkeys(
+            [root, *(holder for name in elsewhere if (holder := _holder(name, exported)))]
+        )
+    )
 
 
 def _holder(name: str, path: list[str]) -> str | None:
@@ -75,7 +92,9 @@ def _is_library(directory: str) -> bool:
 
 
 def _directories(variable: str) -> list[str]:
-    return [os.path.abspath(path) for path in os.environ.get(variable, "").split(os.pathsep) if path]
+    return [
+        os.path.abspath(path) for path in os.environ.get(variable, "").split(os.pathsep) if path
+    ]
 
 
 def _working_directory() -> list[str]:

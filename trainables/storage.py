@@ -1,4 +1,5 @@
-"""Files on any storage that pyarrow or fsspec opens (a directory, NFS, s3://, gs://, abfs://), never half there."""
+"""Files on any storage that pyarrow or fsspec opens (a directory, NFS, s3://, gs://, abfs://),
+never half there."""
 
 import json
 import logging
@@ -18,11 +19,13 @@ PART = re.compile(r"\.[0-9a-f]{8}\.part$")  # ends the name of a file that is be
 
 
 def redacted(text: str) -> str:
-    """A URL, or a text with URLs in it, as it may be shown: without users and passwords, without fragments, and without the
-    values of parameters whose names speak of keys, signatures or the like."""
+    """A URL, or a text with URLs in it, as it may be shown: without users and passwords, without
+    fragments, and without the values of parameters whose names speak of keys, signatures or the
+    like."""
     # a secret key of S3 may hold a slash, and `user:` is no host where no port follows
     text = re.sub(r"://([^/\s]*|[^/:@\s]+:(?!\d{1,5}(?:/|\s|$))[^@?\s]*)@", "://…@", text)
-    text = re.sub(r"(?<![^\s'\"(])[^\s/:@'\"(]+:[^\s/@]+@(?=[\w.-]+:\d)", "…@", text)  # user:password@host:port
+    # user:password@host:port
+    text = re.sub(r"(?<![^\s'\"(])[^\s/:@'\"(]+:[^\s/@]+@(?=[\w.-]+:\d)", "…@", text)
     text = re.sub(r"(\w://[^\s#]*#)[^\s]+", r"\1…", text)
     return re.sub(rf"(?i)([?&;][^=&;#?\s]*(?:{SECRET})[^=&;#?\s]*=)[^&#\s]+", r"\1…", text)
 
@@ -39,8 +42,8 @@ MOST_DIGITS = 18  # of a whole number in it: what fits 64 bits
 
 
 def parse_json(content: bytes, file: str) -> Any:
-    """What a file of JSON says. Raises DamagedFile, naming `file`, for what this program does not write: broken JSON, numbers
-    that are none or that no 64 bits hold, nesting without end.
+    """What a file of JSON says. Raises DamagedFile, naming `file`, for what this program does not
+    write: broken JSON, numbers that are none or that no 64 bits hold, nesting without end.
     """
     try:
         return json.loads(content, parse_constant=_no_number, parse_int=_whole_number)
@@ -60,9 +63,11 @@ def _whole_number(text: str) -> int:
 
 
 class Storage:
-    """A directory, by path or URL; names inside it are relative, with `/`. Objects pickle, so that trials get one.
+    """A directory, by path or URL; names inside it are relative, with `/`. Objects pickle, so that
+    trials get one.
 
-    `url` may hold credentials; `shown` does not. `root` of a directory is its real path: a link to it is the same storage.
+    `url` may hold credentials; `shown` does not. `root` of a directory is its real path: a link to
+    it is the same storage.
     """
 
     def __init__(self, url: str) -> None:
@@ -108,10 +113,12 @@ class Storage:
 
     @contextmanager
     def writing(self, name: str, mode: int = 0o666) -> Iterator[IO[bytes]]:
-        """A binary stream whose content appears under `name` at once, when all of it is written and the block ended well.
+        """A binary stream whose content appears under `name` at once, when all of it is written and
+        the block ended well.
 
-        A local file gets `mode`, less the umask, from the start; it is synced and renamed. On object storage nothing appears
-        before the stream is closed; an upload that broke is put under a name that nobody reads.
+        A local file gets `mode`, less the umask, from the start; it is synced and renamed. On
+        object storage nothing appears before the stream is closed; an upload that broke is put
+        under a name that nobody reads.
         """
         path = self.path(name)
         part = f"{path}.{uuid4().hex[:8]}.part"
@@ -136,9 +143,11 @@ class Storage:
             stream.write(content)
 
     def reserve(self, name: str) -> bool:
-        """Takes a name that nobody has, by an empty file, and returns whether it was free: of several at once one gets it.
+        """Takes a name that nobody has, by an empty file, and returns whether it was free: of
+        several at once one gets it.
 
-        In directories only. Object stores have conditional writes (`If-None-Match`), but pyarrow's streams don't offer them.
+        In directories only. Object stores have conditional writes (`If-None-Match`), but pyarrow's
+        streams don't offer them.
         """
         self.filesystem.create_dir(self.root, recursive=True)
         try:
@@ -150,7 +159,8 @@ class Storage:
     def read(self, name: str, most: int | None = None) -> bytes | None:
         """The content of a file, or None if there is none.
 
-        Raises DamagedFile for what is no regular file (a pipe would be waited for) or has more than `most` bytes.
+        Raises DamagedFile for what is no regular file (a pipe would be waited for) or has more than
+        `most` bytes.
         """
         path = self.path(name)
         if self.is_local and os.path.exists(path) and not os.path.isfile(path):
@@ -158,7 +168,9 @@ class Storage:
         try:
             with self.filesystem.open_input_file(path) as stream:
                 if most is not None and (size := stream.size()) > most:
-                    raise DamagedFile(f"{redacted(path)} has {size:,} bytes, and at most {most:,} are expected there")
+                    raise DamagedFile(
+                        f"{redacted(path)} has {size:,} bytes, and at most {most:,} are expected there"
+                    )
                 return bytes(stream.read())
         except FileNotFoundError:
             return None
@@ -167,7 +179,8 @@ class Storage:
         self.write(name, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode(), mode)
 
     def read_json(self, name: str) -> Any:
-        """The value in a JSON file, or None if there is no such file. Raises DamagedFile as `parse_json` does."""
+        """The value in a JSON file, or None if there is no such file. Raises DamagedFile as
+        `parse_json` does."""
         content = self.read(name, MOST_JSON)
         return None if content is None else parse_json(content, redacted(self.path(name)))
 
@@ -175,15 +188,19 @@ class Storage:
         return bool(self.filesystem.get_file_info(self.path(name)).type != fs.FileType.NotFound)
 
     def list(self, directory: str = "") -> list[str]:
-        """Names of the files and directories in `directory`, sorted; parts of broken writes left out."""
+        """Names of the files and directories in `directory`, sorted; parts of broken writes left
+        out."""
         return [name for name in self._names(directory) if not name.endswith(".part")]
 
     def _names(self, directory: str = "") -> Sequence[str]:
-        found = self.filesystem.get_file_info(fs.FileSelector(self.path(directory), allow_not_found=True))
+        found = self.filesystem.get_file_info(
+            fs.FileSelector(self.path(directory), allow_not_found=True)
+        )
         return sorted(info.base_name for info in found)
 
     def delete_parts(self, of: str = "") -> None:
-        """Removes, in this directory alone, what killed writes have left of files whose names begin with `of`."""
+        """Removes, in this directory alone, what killed writes have left of files whose names begin
+        with `of`."""
         for name in self._names():
             if name.startswith(of) and PART.search(name):
                 self.delete(name)

@@ -1,8 +1,10 @@
-"""A trainer of your own for emm: latent diffusion in plain torch. docs/custom.md shows how to run it.
+"""A trainer of your own for emm: latent diffusion in plain torch. docs/custom.md shows how to run
+it.
 
-The latents are principal components of the training images, where another would load a variational autoencoder; on them
-trains a small DDPM (noise prediction, cosine schedule, 1,000 times), sampled by DDIM. A diffusers pipeline is wrapped the
-same way: build model, scheduler and optimizer, take steps, call the pipeline with one generator per seed.
+The latents are principal components of the training images, where another would load a variational
+autoencoder; on them trains a small DDPM (noise prediction, cosine schedule, 1,000 times), sampled
+by DDIM. A diffusers pipeline is wrapped the same way: build model, scheduler and optimizer, take
+steps, call the pipeline with one generator per seed.
 """
 
 import math
@@ -11,14 +13,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trainables.config import Configuration, derive_seed
-from trainables.sampling import draw_latents, to_uint8
+from trainables.config.identity import derive_seed
+from trainables.config.trial import Configuration
+from trainables.diffusion.sampling import draw_latents, to_uint8
 
 TIMES = 1000
 
 
 class LatentDiffusion:
-    """See trainables.custom.YourTrainer. width, components, lr and steps are `trainer.options`."""
+    """See trainables.training.custom.YourTrainer. width, components, lr and steps are `trainer.options`."""
 
     def __init__(
         self,
@@ -32,13 +35,27 @@ class LatentDiffusion:
         lr: float = 2e-3,
         steps: int = 50,
     ) -> None:
-        self.batch, self.total = configuration.trainer.batch, configuration.trainer.train_images(len(images))
-        self.seed, self.device, self.steps, self.lr, self.image_shape = seed, device, steps, lr, images.shape[1:]
+        self.batch, self.total = (
+            configuration.trainer.batch,
+            configuration.trainer.train_images(len(images)),
+        )
+        self.seed, self.device, self.steps, self.lr, self.image_shape = (
+            seed,
+            device,
+            steps,
+            lr,
+            images.shape[1:],
+        )
         self.codec = PrincipalComponents(images.to(device), components)
         self.latents = self.codec.encode(images.to(device))
         self.network = NoisePredictor(self.latents.shape[1], width).to(device)
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr)
-        self.alpha_bar = (torch.linspace(0, 1, TIMES + 1, device=device) * math.pi / 2).cos().square().clamp(min=1e-4)
+        self.alpha_bar = (
+            (torch.linspace(0, 1, TIMES + 1, device=device) * math.pi / 2)
+            .cos()
+            .square()
+            .clamp(min=1e-4)
+        )
         self.images_trained = 0
         self.losses: list[float] = []
 
@@ -51,9 +68,16 @@ class LatentDiffusion:
             derive_seed("latent diffusion", self.seed, self.images_trained)
         )  # so that a resumed trial is the same
         clean = self.latents[torch.randint(len(self.latents), (self.batch,), device=self.device)]
-        time, noise = torch.randint(1, TIMES + 1, (self.batch,), device=self.device), torch.randn_like(clean)
+        time, noise = (
+            torch.randint(1, TIMES + 1, (self.batch,), device=self.device),
+            torch.randn_like(clean),
+        )
         kept = self.alpha_bar[time][:, None]
-        loss = (self.network(kept.sqrt() * clean + (1 - kept).sqrt() * noise, time) - noise).square().mean()
+        loss = (
+            (self.network(kept.sqrt() * clean + (1 - kept).sqrt() * noise, time) - noise)
+            .square()
+            .mean()
+        )
         self.optimizer.param_groups[0]["lr"] = self.lr * (1 - self.images_trained / self.total)
         self.optimizer.zero_grad()
         loss.backward()
@@ -67,7 +91,9 @@ class LatentDiffusion:
 
     @torch.no_grad()
     def sample(self, seeds: list[int], labels: Tensor | None) -> Tensor:
-        x = draw_latents(seeds, self.latents.shape[1:], self.device).float()  # [len(seeds), components], each from its seed
+        x = draw_latents(
+            seeds, self.latents.shape[1:], self.device
+        ).float()  # [len(seeds), components], each from its seed
         times = torch.linspace(TIMES, 0, self.steps + 1).round().long().tolist()
         for time, following in zip(times[:-1], times[1:], strict=True):
             kept, kept_next = self.alpha_bar[time], self.alpha_bar[following]
@@ -77,7 +103,9 @@ class LatentDiffusion:
         return to_uint8(self.codec.decode(x)).reshape(-1, *self.image_shape)
 
     def state_dict(self) -> dict[str, Any]:
-        parts = {name: getattr(self, name).state_dict() for name in ("network", "codec", "optimizer")}
+        parts = {
+            name: getattr(self, name).state_dict() for name in ("network", "codec", "optimizer")
+        }
         return {**parts, "images_trained": self.images_trained, "losses": self.losses}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -87,7 +115,8 @@ class LatentDiffusion:
 
 
 class PrincipalComponents(nn.Module):
-    """A linear autoencoder: images [N, C, R, R] uint8 <-> latents [N, components] of standard deviation 1, as a whole."""
+    """A linear autoencoder: images [N, C, R, R] uint8 <-> latents [N, components] of standard
+    deviation 1, as a whole."""
 
     def __init__(self, images: Tensor, components: int) -> None:
         super().__init__()

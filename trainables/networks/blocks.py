@@ -1,4 +1,5 @@
-"""The parts a score network is made of: residual block with attention, time embeddings, resampling."""
+"""The parts a score network is made of: residual block with attention, time embeddings,
+resampling."""
 
 import math
 
@@ -24,7 +25,8 @@ def linear(in_features: int, out_features: int) -> nn.Linear:
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
-    """At most 32 groups, of at least 4 channels each (the largest such number that divides `channels`)."""
+    """At most 32 groups, of at least 4 channels each (the largest such number that divides
+    `channels`)."""
     groups = min(32, max(channels // 4, 1))
     while channels % groups:
         groups -= 1
@@ -32,14 +34,19 @@ def group_norm(channels: int) -> nn.GroupNorm:
 
 
 def resample(x: Tensor, mode: str | None, taps: tuple[int, ...] = (1, 1)) -> Tensor:
-    """Halves ("down") or doubles ("up") the resolution of [B, C, H, W] with the separable filter `taps`, of even length.
+    """Halves ("down") or doubles ("up") the resolution of [B, C, H, W] with the separable filter
+    `taps`, of even length.
 
     Outside the image is 0. [1, 1] is average pooling and nearest neighbour.
     """
     if mode is None:
         return x
     if taps == (1, 1):
-        return F.avg_pool2d(x, 2) if mode == "down" else F.interpolate(x, scale_factor=2.0, mode="nearest")
+        return (
+            F.avg_pool2d(x, 2)
+            if mode == "down"
+            else F.interpolate(x, scale_factor=2.0, mode="nearest")
+        )
     kernel, padding = _filter(x, taps), len(taps) // 2 - 1
     if mode == "down":
         return F.conv2d(x, kernel, stride=2, padding=padding, groups=x.shape[1])
@@ -47,15 +54,18 @@ def resample(x: Tensor, mode: str | None, taps: tuple[int, ...] = (1, 1)) -> Ten
 
 
 def _filter(x: Tensor, taps: tuple[int, ...]) -> Tensor:
-    """The two-dimensional filter of `taps`, of sum 1, one copy per channel of x: [C, 1, len(taps), len(taps)]."""
+    """The two-dimensional filter of `taps`, of sum 1, one copy per channel of x: [C, 1, len(taps),
+    len(taps)]."""
     row = torch.tensor(taps, dtype=x.dtype, device=x.device) / sum(taps)
     return row.outer(row).expand(x.shape[1], 1, -1, -1)
 
 
 class DownConv(nn.Conv2d):
-    """A 3×3 convolution whose output is halved by `taps`: [B, in_channels, H, W] -> [B, out_channels, H/2, W/2].
+    """A 3×3 convolution whose output is halved by `taps`: [B, in_channels, H, W] -> [B,
+    out_channels, H/2, W/2].
 
-    The convolution goes beyond the edge by as much as the filter takes, so that the filter needs no padding of its own.
+    The convolution goes beyond the edge by as much as the filter takes, so that the filter needs no
+    padding of its own.
     """
 
     def __init__(self, in_channels: int, out_channels: int, taps: tuple[int, ...]) -> None:
@@ -70,10 +80,11 @@ class DownConv(nn.Conv2d):
 
 
 class LabelEmbedding(nn.Module):
-    """The linear layer of Karras et al. 2022 on one-hot labels times √label_dim, as a table look-up.
+    """The linear layer of Karras et al. 2022 on one-hot labels times √label_dim, as a table
+    look-up.
 
-    Labels [B] int64 in 0 … label_dim − 1 -> [B, channels]; the same weights, gradients and initial distribution as the
-    product, at a cost that does not grow with label_dim.
+    Labels [B] int64 in 0 … label_dim − 1 -> [B, channels]; the same weights, gradients and initial
+    distribution as the product, at a cost that does not grow with label_dim.
     """
 
     def __init__(self, label_dim: int, channels: int) -> None:
@@ -88,7 +99,8 @@ class LabelEmbedding(nn.Module):
 
 
 class PositionalEmbedding(nn.Module):
-    """Sines and cosines of a noise level, [B] -> [B, channels]; frequencies 1 … 1e-4, geometric, both ends included."""
+    """Sines and cosines of a noise level, [B] -> [B, channels]; frequencies 1 … 1e-4, geometric,
+    both ends included."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -101,7 +113,8 @@ class PositionalEmbedding(nn.Module):
 
 
 class FourierEmbedding(nn.Module):
-    """Random Fourier features (Song et al. 2021) of a noise level, [B] -> [B, channels]; the frequencies are not trained."""
+    """Random Fourier features (Song et al. 2021) of a noise level, [B] -> [B, channels]; the
+    frequencies are not trained."""
 
     frequencies: Tensor
 
@@ -130,10 +143,12 @@ class Attention(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """The residual block of DDPM++: norm, SiLU, convolution, twice; the time embedding is added in between.
+    """The residual block of DDPM++: norm, SiLU, convolution, twice; the time embedding is added in
+    between.
 
-    x [B, in_channels, H, W], embedding [B, E] -> [B, out_channels, H', W']; both branches are resampled by `mode` with filter
-    `taps`, and every sum is scaled by √½, so that the variance stays (Song et al. 2021, appendix H).
+    x [B, in_channels, H, W], embedding [B, E] -> [B, out_channels, H', W']; both branches are
+    resampled by `mode` with filter `taps`, and every sum is scaled by √½, so that the variance
+    stays (Song et al. 2021, appendix H).
     """
 
     def __init__(

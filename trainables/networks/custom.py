@@ -7,34 +7,44 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trainables.config import CustomNetwork
+from trainables.config.network import CustomNetwork
 from trainables.errors import UserError
 from trainables.import_path import add_theirs
 
 
 def load_builder(path: str, field: str) -> Callable[..., Any]:
-    """What "package.module:name" names. Raises UserError, naming the field of the configuration, if there is none."""
+    """What "package.module:name" names. Raises UserError, naming the field of the configuration, if
+    there is none."""
     module, _, name = path.partition(":")
     add_theirs()
     try:
         imported = importlib.import_module(module)
     except Exception as error:  # the user's module may raise whatever it likes
-        raise UserError(f"{field}={path}: {module} can't be imported ({_line(error)}); is it in PYTHONPATH?") from error
+        raise UserError(
+            f"{field}={path}: {module} can't be imported ({_line(error)}); is it in PYTHONPATH?"
+        ) from error
     builder = getattr(imported, name, None)
     if not callable(builder):
-        where = getattr(imported, "__file__", None) or "built in"  # a library's, where theirs has the same name
+        where = (
+            getattr(imported, "__file__", None) or "built in"
+        )  # a library's, where theirs has the same name
         raise UserError(f"{field}={path}: {module} has no function or class {name!r} ({where})")
     return builder  # type: ignore[no-any-return]
 
 
-def build_custom(config: CustomNetwork, resolution: int, channels: int, label_dim: int = 0) -> nn.Module:
-    """What builder(resolution, channels, label_dim, **options) returns, on the CPU. Raises UserError if it is unusable."""
+def build_custom(
+    config: CustomNetwork, resolution: int, channels: int, label_dim: int = 0
+) -> nn.Module:
+    """What builder(resolution, channels, label_dim, **options) returns, on the CPU. Raises
+    UserError if it is unusable."""
     where = f"network.builder={config.builder}"
     builder = load_builder(config.builder, "network.builder")
     try:
         network = builder(resolution, channels, label_dim, **config.options)
     except Exception as error:
-        raise UserError(f"{where}: it raised {_line(error)} for {resolution=}, {channels=}, {label_dim=}") from error
+        raise UserError(
+            f"{where}: it raised {_line(error)} for {resolution=}, {channels=}, {label_dim=}"
+        ) from error
     if not isinstance(network, nn.Module):
         raise UserError(f"{where}: it must return a torch.nn.Module, not {type(network).__name__}")
     _check(network, (2, channels, resolution, resolution), label_dim, where)
@@ -42,8 +52,12 @@ def build_custom(config: CustomNetwork, resolution: int, channels: int, label_di
 
 
 def _check(network: nn.Module, shape: tuple[int, ...], label_dim: int, where: str) -> None:
-    """One forward pass, as in training. Raises UserError for an exception in it, and for what could not be trained."""
-    x, level = torch.randn(shape, generator=torch.Generator().manual_seed(0)), torch.tensor([0.1, 0.5])
+    """One forward pass, as in training. Raises UserError for an exception in it, and for what could
+    not be trained."""
+    x, level = (
+        torch.randn(shape, generator=torch.Generator().manual_seed(0)),
+        torch.tensor([0.1, 0.5]),
+    )
     labels = torch.tensor([0, label_dim - 1]) if label_dim else None
     buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
     call = f"forward(x {list(shape)}, noise_level [2], labels {'[2]' if label_dim else None})"
@@ -57,9 +71,15 @@ def _check(network: nn.Module, shape: tuple[int, ...], label_dim: int, where: st
         raise UserError(f"{where}: {call} must return floats of the shape of x, not {got}")
     if not bool(out.isfinite().all()):
         raise UserError(f"{where}: {call} returned values that are not finite")
-    changed = [name for name, buffer in network.named_buffers() if not torch.equal(buffer, buffers.get(name, buffer))]
+    changed = [
+        name
+        for name, buffer in network.named_buffers()
+        if not torch.equal(buffer, buffers.get(name, buffer))
+    ]
     if changed:
-        raise UserError(f"{where}: its buffer {changed[0]} changes in training, and only parameters are kept; no BatchNorm")
+        raise UserError(
+            f"{where}: its buffer {changed[0]} changes in training, and only parameters are kept; no BatchNorm"
+        )
 
 
 def _line(error: Exception) -> str:

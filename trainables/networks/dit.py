@@ -1,4 +1,5 @@
-"""The diffusion transformer with adaLN-Zero conditioning of Peebles & Xie 2022 (arXiv 2212.09748)."""
+"""The diffusion transformer with adaLN-Zero conditioning of Peebles & Xie 2022 (arXiv
+2212.09748)."""
 
 import math
 
@@ -6,22 +7,24 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainables import config
+from trainables.config.network import DiT as DiTShape
 from trainables.networks.blocks import LabelEmbedding, PositionalEmbedding, linear
 
 FREQUENCIES = 256  # of the noise embedding, as in the paper
 
 
 class DiT(nn.Module):
-    """Predicts F(x, noise_level): [B, channels, R, R] float, [B] float -> [B, channels, R, R] float.
+    """Predicts F(x, noise_level): [B, channels, R, R] float, [B] float -> [B, channels, R, R]
+    float.
 
-    Every patch of the image is a token with a fixed sine-cosine position; noise level and label [B] int64 (label_dim > 0)
-    scale, shift and gate every block. All blocks start as the identity, and the output as 0.
+    Every patch of the image is a token with a fixed sine-cosine position; noise level and label [B]
+    int64 (label_dim > 0) scale, shift and gate every block. All blocks start as the identity, and
+    the output as 0.
     """
 
     positions: Tensor
 
-    def __init__(self, shape: config.DiT, resolution: int, channels: int, label_dim: int = 0) -> None:
+    def __init__(self, shape: DiTShape, resolution: int, channels: int, label_dim: int = 0) -> None:
         super().__init__()
         width, depth, heads = shape.shape
         self.patch, self.side = shape.patch, resolution // shape.patch
@@ -41,7 +44,9 @@ class DiT(nn.Module):
         if self.label is not None:
             condition = condition + self.label(labels)
         condition = F.silu(condition)
-        tokens = self.stem(F.unfold(x, self.patch, stride=self.patch).transpose(1, 2)) + self.positions  # [B, T, width]
+        tokens = (
+            self.stem(F.unfold(x, self.patch, stride=self.patch).transpose(1, 2)) + self.positions
+        )  # [B, T, width]
         for block in self.blocks:
             tokens = block(tokens, condition)
         shift, scale = self.modulation(condition)[:, None].chunk(2, dim=-1)
@@ -50,7 +55,8 @@ class DiT(nn.Module):
 
 
 class DiTBlock(nn.Module):
-    """Self-attention and a two-layer MLP, each scaled, shifted and gated by the condition: [B, T, W], [B, W] -> [B, T, W]."""
+    """Self-attention and a two-layer MLP, each scaled, shifted and gated by the condition: [B, T,
+    W], [B, W] -> [B, T, W]."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -60,13 +66,17 @@ class DiTBlock(nn.Module):
         self.modulation = zero_linear(width, 6 * width)
 
     def forward(self, tokens: Tensor, condition: Tensor) -> Tensor:
-        shift0, scale0, gate0, shift1, scale1, gate1 = self.modulation(condition)[:, None].chunk(6, dim=-1)
+        shift0, scale0, gate0, shift1, scale1, gate1 = self.modulation(condition)[:, None].chunk(
+            6, dim=-1
+        )
         tokens = tokens + gate0 * self._attend(modulated(tokens, shift0, scale0))
         hidden = F.gelu(self.expand(modulated(tokens, shift1, scale1)), approximate="tanh")
         return tokens + gate1 * self.contract(hidden)  # type: ignore[no-any-return]
 
     def _attend(self, tokens: Tensor) -> Tensor:
-        q, k, v = self.qkv(tokens).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # each [B, heads, T, W / heads]
+        q, k, v = (
+            self.qkv(tokens).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        )  # each [B, heads, T, W / heads]
         attended = F.scaled_dot_product_attention(q, k, v)
         return self.proj(attended.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
 
@@ -83,7 +93,8 @@ def zero_linear(in_features: int, out_features: int) -> nn.Linear:
 
 
 def sine_cosine_positions(side: int, width: int) -> Tensor:
-    """Position of each of side² tokens, row by row: [side², width]; half of the channels for the row, half for the column."""
+    """Position of each of side² tokens, row by row: [side², width]; half of the channels for the
+    row, half for the column."""
     frequencies = torch.exp(-math.log(10_000) * torch.arange(width // 4) / (width // 4))
     angles = torch.arange(side)[:, None] * frequencies
     one = torch.cat([angles.sin(), angles.cos()], dim=1)  # [side, width / 2]

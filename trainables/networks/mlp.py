@@ -1,21 +1,23 @@
-"""A residual multilayer perceptron on the flattened image: the smallest network that can memorize small data."""
+"""A residual multilayer perceptron on the flattened image: the smallest network that can memorize
+small data."""
 
 import math
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainables import config
+from trainables.config.network import MLP as MLPShape
 from trainables.networks.blocks import LabelEmbedding, PositionalEmbedding, linear
 
 
 class MLP(nn.Module):
-    """Predicts F(x, noise_level): [B, channels, R, R] float, [B] float -> [B, channels, R, R] float.
+    """Predicts F(x, noise_level): [B, channels, R, R] float, [B] float -> [B, channels, R, R]
+    float.
 
     With label_dim > 0 it also takes labels [B] int64. The output starts near 0.
     """
 
-    def __init__(self, shape: config.MLP, resolution: int, channels: int, label_dim: int = 0) -> None:
+    def __init__(self, shape: MLPShape, resolution: int, channels: int, label_dim: int = 0) -> None:
         super().__init__()
         width, pixels = shape.width, channels * resolution**2
         self.embed = PositionalEmbedding(width)
@@ -39,7 +41,8 @@ class MLP(nn.Module):
 
 
 class MLPBlock(nn.Module):
-    """Two layers around a sum with the embedding, and a residual connection: [B, W], [B, W] -> [B, W]."""
+    """Two layers around a sum with the embedding, and a residual connection: [B, W], [B, W] -> [B,
+    W]."""
 
     def __init__(self, width: int, dropout: float) -> None:
         super().__init__()

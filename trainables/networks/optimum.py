@@ -1,15 +1,18 @@
-"""The closed-form minimizer of the denoising loss: what a network without any limits would learn."""
+"""The closed-form minimizer of the denoising loss: what a network without any limits would
+learn."""
 
 import torch
 from torch import Tensor, nn
 
 
 class OptimalDenoiser(nn.Module):
-    """D*(x; σ) = Σ_i softmax_i(−‖x − y_i‖² / 2σ²) y_i over the training images y_i (Karras et al. 2022, eq. 57).
+    """D*(x; σ) = Σ_i softmax_i(−‖x − y_i‖² / 2σ²) y_i over the training images y_i (Karras et al.
+    2022, eq. 57).
 
-    Images [N, C, R, R] in [−1, 1]; x [B, C, R, R] float, sigma [B] float -> [B, C, R, R] of x's dtype. Its samples are
-    copies of training images, which makes it the check of sampler and metric, and the ceiling of R_mem at its N.
-    With labels [N] int64, the softmax of a label is over its own images (over all, for a label that has none).
+    Images [N, C, R, R] in [−1, 1]; x [B, C, R, R] float, sigma [B] float -> [B, C, R, R] of x's
+    dtype. Its samples are copies of training images, which makes it the check of sampler and
+    metric, and the ceiling of R_mem at its N. With labels [N] int64, the softmax of a label is over
+    its own images (over all, for a label that has none).
     """
 
     images: Tensor

@@ -1,4 +1,5 @@
-"""DDPM++ and NCSN++: the U-Net of Song et al. 2021 (arXiv 2011.13456) as Karras et al. 2022 and Gu et al. 2023 train it."""
+"""DDPM++ and NCSN++: the U-Net of Song et al. 2021 (arXiv 2011.13456) as Karras et al. 2022 and Gu
+et al. 2023 train it."""
 
 import math
 
@@ -6,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainables.config import UNet
+from trainables.config.network import UNet
 from trainables.networks.blocks import (
     DownConv,
     FourierEmbedding,
@@ -20,14 +21,16 @@ from trainables.networks.blocks import (
 
 
 class SongUNet(nn.Module):
-    """Predicts F(x, noise_level): [B, channels, R, R] float, [B] float -> [B, channels, R, R] float.
+    """Predicts F(x, noise_level): [B, channels, R, R] float, [B] float -> [B, channels, R, R]
+    float.
 
-    The encoder keeps the output of its first convolution, of every block and of every downsampling; the decoder, one
-    block deeper per resolution, takes them back in reverse order. `config.skips` numbers them from the input on; a
-    removed one is replaced by zeros, so that no shape and no parameter count changes.
+    The encoder keeps the output of its first convolution, of every block and of every downsampling;
+    the decoder, one block deeper per resolution, takes them back in reverse order. `config.skips`
+    numbers them from the input on; a removed one is replaced by zeros, so that no shape and no
+    parameter count changes.
 
-    NCSN++ has a residual encoder: the image, halved by strided convolutions, is added at every lower resolution.
-    With label_dim > 0 it also takes labels [B] int64.
+    NCSN++ has a residual encoder: the image, halved by strided convolutions, is added at every
+    lower resolution. With label_dim > 0 it also takes labels [B] int64.
     """
 
     def __init__(self, config: UNet, resolution: int, channels: int, label_dim: int = 0) -> None:
@@ -36,11 +39,17 @@ class SongUNet(nn.Module):
         taps = (1, 3, 3, 1) if is_ncsnpp else (1, 1)
         width, embedding = config.width, 4 * config.width
         noise = 2 * width if is_ncsnpp else width
-        self.embed = PositionalEmbedding(noise) if config.time_embedding == "positional" else FourierEmbedding(noise)
+        self.embed = (
+            PositionalEmbedding(noise)
+            if config.time_embedding == "positional"
+            else FourierEmbedding(noise)
+        )
         self.label = LabelEmbedding(label_dim, noise) if label_dim else None
         self.map0, self.map1 = linear(noise, embedding), linear(embedding, embedding)
 
-        def block(c_in: int, c_out: int, attention: bool = False, mode: str | None = None) -> ResidualBlock:
+        def block(
+            c_in: int, c_out: int, attention: bool = False, mode: str | None = None
+        ) -> ResidualBlock:
             return ResidualBlock(c_in, c_out, embedding, config.dropout, attention, mode, taps)
 
         widths = [width * multiplier for multiplier in config.multipliers]
@@ -69,7 +78,9 @@ class SongUNet(nn.Module):
                 self.takes_skip.append(False)
             for index in range(config.depth + 1):
                 last = index == config.depth
-                self.decoder.append(block(c + kept.pop(), c_out, attention=last and r in config.attention))
+                self.decoder.append(
+                    block(c + kept.pop(), c_out, attention=last and r in config.attention)
+                )
                 self.takes_skip.append(True)
                 c = c_out
         self.norm = group_norm(c)
@@ -87,7 +98,10 @@ class SongUNet(nn.Module):
             if str(position) in self.pyramid:
                 x = image = (x + self.pyramid[str(position)](image)) * math.sqrt(0.5)
             skips.append(x)
-        skips = [skip if keep else skip.new_zeros(()).expand_as(skip) for skip, keep in zip(skips, self.keep, strict=True)]
+        skips = [
+            skip if keep else skip.new_zeros(()).expand_as(skip)
+            for skip, keep in zip(skips, self.keep, strict=True)
+        ]
         for block in self.middle:
             x = block(x, embedding)
         for block, takes_skip in zip(self.decoder, self.takes_skip, strict=True):

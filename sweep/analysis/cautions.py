@@ -1,0 +1,214 @@
+"""What may make an EMM mean something else than it seems, in one line each; and every cause of
+failure."""
+
+import math
+from collections import Counter, defaultdict
+
+from sweep.analysis.scale import near
+from sweep.analysis.study import StudySummary
+from sweep.analysis.summary import SweepSummary
+from sweep.search.words import amount
+from trainables.trial.result import DataSummary
+
+RISING = 0.05  # rise of R_mem from half to the end of the training that is worth a warning
+CHANCE = 0.01  # null rate that is worth a warning
+# share of the distinct copied images to be expected under which copying counts as uneven
+COLLAPSED = 0.5
+
+
+def cautions(summary: SweepSummary) -> list[str]:
+    """A line for every file that could not be read and every trap that applies, those of the data
+    first."""
+    lines = [f"passed over: {line}" for line in summary.damaged]
+    lines += [
+        f"{data.source}: {data.duplicates:,} of {data.size:,} images equal another one; copies of them never count as memorized"
+        for data in data_sets(summary)
+        if data.duplicates
+    ]
+    lines += [*_across_data(summary), *_two_rules(summary)]
+    for study in summary.studies:
+        checks = (
+            _alone,
+            _rising,
+            _low_ceiling,
+            _noisy,
+            _chance,
+            _unseen,
+            _large_share,
+            _uneven,
+            _accepted,
+        )
+        found = *(check(study) for check in checks), *_failures(study)
+        lines += [f"{study.name}: {line}" for line in found if line]
+    return lines
+
+
+def data_sets(summary: SweepSummary) -> list[DataSummary]:
+    """Every data set that trials were trained on."""
+    return list(
+        {t.data.digest: t.data for s in summary.studies for t in [*s.results, *s.running]}.values()
+    )
+
+
+def _across_data(summary: SweepSummary) -> list[str]:
+    """Named with the density of each, since that is what the rule depends on, and with what it
+    leaves of a noisy copier."""
+    by_data: dict[str, StudySummary] = {}
+    for study in summary.studies:
+        if study.verdict.state == "found" and (digest := study.digest):
+            by_data.setdefault(digest, study)
+    if len(by_data) < 2:
+        return []
+    scales = [(study.name, study.scale) for study in by_data.values()]
+    distances = [
+        f"{name}: {amount(scale.nn_distance)}"
+        for name, scale in scales
+        if scale.nn_distance is not None
+    ]
+    copiers = [
+        f"{name}: {scale.noisy_copier:.3f}"
+        for name, scale in scales
+        if scale.noisy_copier is not None
+    ]
+    known = (
+        [f"median distance of a training image to its nearest other one: {'; '.join(distances)}"]
+        if distances
+        else []
+    )
+    known += [f"noisy copier: {'; '.join(copiers)}"] if copiers else []
+    details = f" ({'. '.join(known)})" if known else ""
+    return [
+        f"contrasts across {len(by_data)} data sets: the rule d1 < k d2 is tighter on denser data{details}"
+    ]
+
+
+def _two_rules(summary: SweepSummary) -> list[str]:
+    """With flips a mirrored copy counts too: another rule than without, so both numbers of each are
+    needed."""
+    if len({named.configuration.trainer.augment for named in summary.space.configurations}) < 2:
+        return []
+    known = []
+    for study in summary.studies:
+        pairs = [
+            (r.r_mem_without_flips, r.r_mem_with_flips)
+            for r in near(study.complete, study.verdict.emm)
+            if r.r_mem_without_flips is not None and r.r_mem_with_flips is not None
+        ]
+        if pairs:
+            without, with_flips = (sum(values) / len(pairs) for values in zip(*pairs, strict=True))
+            known.append(f"{study.name}: {without:.3f} / {with_flips:.3f}")
+    details = (
+        f"; R_mem near the EMM without and with them, on the same images: {'; '.join(known)}"
+        if known
+        else ""
+    )
+    return [
+        f"trainer.augment differs: only where training mirrors images do mirrored copies count{details}"
+    ]
+
+
+def _alone(study: StudySummary) -> str | None:
+    if not study.contradicts:
+        return None
+    return "its trials contradict what the other configurations have in common; its interval is from its own trials only"
+
+
+def _rising(study: StudySummary) -> str | None:
+    trials = near(study.complete, study.verdict.emm)
+    trials = [
+        r for r in trials if r.measurement.half(r.configuration.trainer.train_images(r.spec.n))
+    ]
+    pairs = [
+        (r.r_mem_half, r.r_mem_last)
+        for r in trials
+        if r.r_mem_half is not None and r.r_mem_last is not None
+    ]
+    if not pairs:
+        return None
+    half, last = (sum(values) / len(pairs) for values in zip(*pairs, strict=True))
+    centre, n_samples = (half + last) / 2, len(pairs) * study.results[0].measurement.n_selection
+    if last - half <= max(RISING, 2 * math.sqrt(2 * centre * (1 - centre) / n_samples)):
+        return None
+    numbers = (
+        f"{half:.2f} at half of the training, {last:.2f} at its end (mean of {len(pairs)} trials)"
+    )
+    if why := trials[0].spec.why_no_half:
+        unknown = f"whether longer training gives a larger EMM can't be told, since {why}"
+        return f"near the EMM, R_mem rises late: {numbers}; {unknown}"
+    return f"near the EMM, R_mem still rises: {numbers}; longer training may give a larger EMM"
+
+
+def _low_ceiling(study: StudySummary) -> str | None:
+    ceilings = [(r.ceiling, r.spec.n) for r in study.complete if r.ceiling is not None]
+    low, n = min(ceilings, default=(1.0, 0))
+    if low >= study.options.target:
+        return None
+    return f"even the closed-form optimum reaches only R_mem {low:.2f} at N = {n}, below the target {study.options.target:g}"
+
+
+def _noisy(study: StudySummary) -> str | None:
+    copier, target = study.scale.noisy_copier, study.options.target
+    if copier is None or copier >= target or not near(study.complete, study.verdict.emm):
+        return None
+    return (
+        f"near the EMM, copies of training images with noise at median d1 would reach only R_mem {copier:.2f}, below the "
+        f"target {target:g} (noisy copier): the EMM may say how dense the data are"
+    )
+
+
+def _chance(study: StudySummary) -> str | None:
+    """The null rate falls with N, so it is looked at for every N."""
+    rates = defaultdict(list)
+    for result in study.complete:
+        if result.null_rate is not None:
+            rates[result.spec.n].append(result.null_rate)
+    rate, n = max(((sum(values) / len(values), n) for n, values in rates.items()), default=(0.0, 0))
+    if rate <= CHANCE:
+        return None
+    k = study.results[0].measurement.k
+    return f"chance alone counts at k = {k:.3g}: {rate:.1%} of held-out images would be copies at N = {n}"
+
+
+def _unseen(study: StudySummary) -> str | None:
+    shares = [(r.unseen_labels, r.spec.n) for r in study.complete if r.unseen_labels]
+    if not shares:
+        return None
+    share, n = max(shares)
+    return f"{share:.0%} of the samples at N = {n} are of labels that no training image has, as protocol=paper draws them"
+
+
+def _large_share(study: StudySummary) -> str | None:
+    size = min((r.data.size for r in study.results), default=0)
+    n = study.options.high if study.verdict.state == "above_range" else study.verdict.emm
+    if not n or n <= size / 2:
+        return None
+    share = f"N = {n:.0f} is {n / size:.0%} of the {size:,} images that there are"
+    return f"{share}; above half, the verdict is for this data set only"
+
+
+def _uneven(study: StudySummary) -> str | None:
+    """Mode collapse looks like memorization: a few training images, copied over and over."""
+    trials = [r for r in near(study.complete, study.verdict.emm) if r.distinct_expected]
+    bad = [r for r in trials if r.distinct_copied < COLLAPSED * (r.distinct_expected or 0)]
+    if not bad:
+        return None
+    worst = min(bad, key=lambda r: r.distinct_copied / (r.distinct_expected or 1))
+    return (
+        f"few training images are copied again and again: {worst.distinct_copied} distinct ones at N = {worst.spec.n}, where "
+        f"even copying would give {worst.distinct_expected:.0f} ({len(bad)} of {len(trials)} trials near the EMM)"
+    )
+
+
+def _accepted(study: StudySummary) -> str | None:
+    count = sum(r.right_censored for r in study.complete)
+    if not count:
+        return None
+    return f"{count} of {len(study.complete)} trials ended early since R_mem was high enough; theirs is a lower bound"
+
+
+def _failures(study: StudySummary) -> list[str]:
+    causes = Counter(r.cause or "unknown cause" for r in study.results if not r.complete)
+    return [
+        f"{count} {'trial' if count == 1 else 'trials'} failed: {cause}"
+        for cause, count in causes.items()
+    ]

@@ -1,0 +1,50 @@
+"""The results of a sweep as they would be at another k: from the distances that every trial keeps,
+nothing is trained."""
+
+from typing import Any
+
+from search_spaces.space import SearchSpace
+from trainables.config.measurement import Measurement
+from trainables.data.labels import by_label, label_dim
+from trainables.errors import DamagedFile
+from trainables.measure.measures import Distances, measures
+from trainables.storage import Storage
+from trainables.trial.result import MEASUREMENT, Result, read_measurement
+
+
+def space_at(space: SearchSpace, k: float) -> SearchSpace:
+    return space.model_copy(update={"measurement": _how(space.measurement, k)})
+
+
+def result_at(result: Result, storage: Storage, k: float, target: float) -> Result:
+    """A trial's result at another k; numbers of which no distances are kept (snapshots, ceiling)
+    are then not known.
+
+    Which snapshot is measured, how many images are enough, and whether the trial is accepted early
+    was decided at the trial's own k. An R_mem that was a lower bound still is one; below the target
+    it says nothing, and the trial counts as failed. Raises DamagedFile if the distances are lost.
+    """
+    if not result.complete:
+        return result
+    if (kept := read_measurement(storage, result)) is None:
+        raise DamagedFile(
+            f"--k: trials/{result.training_key} has no {MEASUREMENT}; without it only its own k is known"
+        )
+    distances = Distances.of_arrays(kept)
+    subset, labels = (
+        kept["subset"],
+        {name: kept[name] for name in ("labels", "subset_labels") if name in kept},
+    )
+    unknown: dict[str, Any] = {"r_mem_last": None, "r_mem_half": None, "ceiling": None, "curve": ()}
+    spec = result.spec.model_copy(update={"measurement": _how(result.measurement, k)})
+    dim = label_dim(result.configuration.labels, labels.get("subset_labels"))
+    of_labels = by_label(distances.found.memorized(k), distances.found.i1, dim, subset, **labels)
+    known = measures(distances, result.spec.n, k) | of_labels
+    if result.right_censored and known["r_mem"] < target:
+        cause = f"accepted early; at k = {k:.3g} its R_mem is only known to be above {known['r_mem']:.3f}"
+        unknown |= {"complete": False, "cause": cause}
+    return result.model_copy(update={**known, **unknown, "spec": spec})
+
+
+def _how(measurement: Measurement, k: float) -> Measurement:
+    return measurement.model_copy(update={"k": k})

@@ -1,0 +1,31 @@
+"""The spread over seeds: how much R_mem differs between trials at one N. A seed decides subset,
+initialization and latents."""
+
+from collections import defaultdict
+
+from sweep.analysis.study import StudySummary
+from sweep.analysis.summary import SweepSummary
+
+
+def seed_lines(summary: SweepSummary) -> list[str]:
+    """For people: every study's spread over seeds, with a 95 % interval, and trials at the same
+    N."""
+    lines = []
+    for study in summary.studies:
+        if study.belief is not None and study.verdict.state == "found":
+            low, middle, high = map(study.belief.noise_quantile, (0.025, 0.5, 0.975))
+            noise = f"{middle:.2f} [{low:.2f}, {high:.2f}]"
+            lines.append(f"{study.name}: sd of logit R_mem between seeds {noise}{_same_n(study)}")
+    return lines
+
+
+def _same_n(study: StudySummary) -> str:
+    repeated = defaultdict(list)
+    for result in study.complete:
+        if result.r_mem is not None:
+            repeated[result.spec.n].append(f"{result.r_mem:.3f}")
+    return "".join(
+        f"; N = {n}: R_mem " + " ".join(values)
+        for n, values in sorted(repeated.items())
+        if len(values) > 1
+    )

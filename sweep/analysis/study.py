@@ -1,0 +1,180 @@
+"""One configuration: its verdict, and the trials behind it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+from search_spaces.space import NamedConfiguration, Search
+from sweep.analysis.scale import Scale, scale_of
+from sweep.search.belief import Belief, Observation, Prior, base_prior
+from sweep.search.rules import Failed, Options, Verdict
+from sweep.store.files import by_seed
+from trainables.measure.r_mem import r_mem_interval
+from trainables.trial.result import MEASURES, FinalMeasurement, Result, TrialRecord
+
+
+def options_of(search: Search, named: NamedConfiguration, prior: Prior) -> Options:
+    """How the study of a configuration searches.
+
+    A trial costs ∝ N at fixed epochs, and the same for every N at fixed steps.
+    """
+    cost = "images" if named.configuration.trainer.clock == "epochs" else "constant"
+    return Options.of(search, cost=cost, prior=prior)
+
+
+def ended(results: Sequence[Result]) -> list[Observation | Failed]:
+    """What results say to the search, in the order of their seeds."""
+    found: list[Observation | Failed] = []
+    for _, result in sorted(by_seed(results).items()):
+        n = result.spec.n
+        if result.r_mem is None:
+            found.append(Failed(n, result.cause or "unknown"))
+        else:
+            found.append(Observation(n, result.r_mem, result.n_samples, result.right_censored))
+    return found
+
+
+@dataclass(frozen=True)
+class StudySummary:
+    """One configuration: its verdict, and the trials behind it (sorted by seed).
+
+    `options.prior` is the one to report it with: pooled from the other studies of its recipe if
+    `pooled`, else its own. Of a study that was found, the numbers of the verdict follow from it;
+    `alone_low`, `alone_high` from its own trials only.
+    """
+
+    name: str
+    factors: dict[str, Any]
+    verdict: Verdict
+    options: Options
+    results: list[Result]
+    running: list[TrialRecord]
+    pooled: bool = False
+    # its own trials speak against what the others have in common, so it stands alone
+    contradicts: bool = False
+    # last measurements, by training key
+    finals: Mapping[str, FinalMeasurement] = field(default_factory=dict)
+
+    @property
+    def complete(self) -> list[Result]:
+        return [result for result in self.results if result.complete]
+
+    @property
+    def observations(self) -> list[Observation]:
+        return [trial for trial in ended(self.results) if isinstance(trial, Observation)]
+
+    @cached_property
+    def belief(self) -> Belief | None:
+        """None before the first trial is complete."""
+        return self.options.belief(self.observations) if self.complete else None
+
+    @cached_property
+    def alone(self) -> tuple[float | None, float | None]:
+        """The interval of the EMM, open where the verdict's is, from the study's own trials
+        only."""
+        if not self.complete:
+            return None, None
+        low, high = replace(self.options, prior=base_prior()).belief(self.observations).interval()
+        return (
+            None if self.verdict.emm_low is None else low,
+            None if self.verdict.emm_high is None else high,
+        )
+
+    @cached_property
+    def scale(self) -> Scale:
+        """What an EMM must be read beside."""
+        return scale_of(self.complete, self.verdict.emm, self.options)
+
+    @property
+    def digest(self) -> str | None:
+        """Of the data that it was trained on; None before the first trial."""
+        return next((trial.data.digest for trial in [*self.results, *self.running]), None)
+
+    def under(self, prior: Prior | None, is_shared: bool) -> "StudySummary":
+        """A study that was found, as it is reported: with a prior from the others of its recipe, or
+        without one alone. `is_shared`: whether there are enough others to have one."""
+        options = replace(self.options, prior=prior or base_prior())
+        belief = options.belief(self.observations)
+        low, high = belief.interval()
+        return replace(
+            self,
+            verdict=replace(
+                self.verdict, emm=belief.median, emm_low=low, emm_high=high, sd=belief.sd
+            ),
+            options=options,
+            pooled=prior is not None,
+            contradicts=is_shared and prior is None,
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """Its part of `emm report --json`."""
+        return _configuration(self)
+
+    @property
+    def images_trained(self) -> int:
+        return sum(result.images_trained for result in self.results)
+
+
+def _configuration(study: StudySummary) -> dict[str, Any]:
+    verdict = study.verdict
+    complete = [_trial(result, study.finals.get(result.training_key)) for result in study.results]
+    trials = [*complete, *map(_running_trial, study.running)]
+    return {
+        "name": study.name,
+        "factors": study.factors,
+        "verdict": verdict.state,
+        "reason": verdict.reason,
+        "emm": verdict.emm,
+        "emm_low": verdict.emm_low,
+        "emm_high": verdict.emm_high,
+        "alone_low": study.alone[0],
+        "alone_high": study.alone[1],
+        "pooled": study.pooled,
+        "contradicts": study.contradicts,
+        "images_trained": study.images_trained,
+        "scale": asdict(study.scale),
+        "trials": sorted(trials, key=lambda trial: trial["seed"]),
+    }
+
+
+def _trial(result: Result, final: FinalMeasurement | None) -> dict[str, Any]:
+    low, high = (
+        r_mem_interval(result.n_memorized, result.n_samples) if result.complete else (None, None)
+    )
+    return {
+        "n": result.spec.n,
+        "seed": result.spec.seed,
+        "r_mem": result.r_mem,
+        "r_mem_low": low,
+        "r_mem_high": high,
+        "r_mem_last": result.r_mem_last,
+        "r_mem_half": result.r_mem_half,
+        **{
+            name: getattr(result, name) if result.complete else None
+            for name in (*MEASURES, "r_mem_per_label")
+        },
+        "final": final.model_dump() if final else None,
+        "n_samples": result.n_samples,
+        "right_censored": result.right_censored,
+        "images_trained": result.images_trained,
+        "state": "complete" if result.complete else "failed",
+        "cause": result.cause,
+        "training_key": result.training_key,
+    }
+
+
+def _running_trial(record: TrialRecord) -> dict[str, Any]:
+    """A trial that has started and has no result yet, whether or not anything is training it just
+    now."""
+    return {
+        "n": record.spec.n,
+        "seed": record.spec.seed,
+        "r_mem": None,
+        "final": None,
+        "n_samples": 0,
+        "right_censored": False,
+        "images_trained": 0,
+        "state": "running",
+        "training_key": record.training_key,
+    }

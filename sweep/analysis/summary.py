@@ -1,0 +1,129 @@
+"""What a sweep knows, from its storage alone: the one source of status, report and MLflow's study
+runs."""
+
+import itertools
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from search_spaces.space import SearchSpace
+from sweep.analysis.contrasts import Contrast, contrast, neighbours
+from sweep.analysis.other_k import result_at, space_at
+from sweep.analysis.study import StudySummary, ended, options_of
+from sweep.search.pooling import MIN_POOLED, report_priors
+from sweep.search.rules import NOT_JUDGED, judge
+from sweep.store.files import Kind, read_finals, read_made_sweep, read_trials
+from sweep.store.priors import FrozenPriors
+from trainables.errors import DamagedFile
+from trainables.storage import Storage
+from trainables.trial.result import FinalMeasurement, Result, TrialRecord
+
+
+@dataclass(frozen=True)
+class SweepSummary:
+    """`damaged`: a line for every file of the sweep that says nothing, and is passed over."""
+
+    name: str
+    space: SearchSpace
+    studies: list[StudySummary]
+    damaged: Sequence[str] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """The format of `emm report --json`."""
+        return {
+            "sweep": self.name,
+            "k": self.space.measurement.k,
+            "configurations": [study.as_json() for study in self.studies],
+            "contrasts": [asdict(contrast) for contrast in self.contrasts],
+            "passed_over": list(self.damaged),
+        }
+
+    @cached_property
+    def contrasts(self) -> list[Contrast]:
+        """The ratio of the EMMs of every pair of configurations that were found."""
+        found = [(study, study.belief) for study in self.studies if study.verdict.state == "found"]
+        pairs = itertools.combinations(
+            [(study, belief) for study, belief in found if belief is not None], 2
+        )
+        return [
+            replace(contrast(a.name, belief_a, b.name, belief_b), same_data=a.digest == b.digest)
+            for (a, belief_a), (b, belief_b) in pairs
+        ]
+
+    @property
+    def steps(self) -> list[Contrast]:
+        """The contrasts of configurations that differ by one step of one factor."""
+        adjacent = {(a.name, b.name) for a, b in neighbours(self.studies)}
+        return [one for one in self.contrasts if (one.a, one.b) in adjacent]
+
+
+def summarize(storage: Storage, k: float | None = None) -> SweepSummary:
+    """Reads all results of a sweep and judges every study by them, at another k if one is given.
+
+    The priors that the studies searched with, and last measurements, hold for their own k only.
+    Raises UserError if there is no sweep.
+    """
+    sweep = read_made_sweep(storage)
+    space, keys = sweep.space, sweep.configurations
+    results, started, damaged = read_trials(storage, space, keys)
+    if k is None or k == space.measurement.k:
+        return summary_of(
+            space, results, started, FrozenPriors(storage, keys), read_finals(storage), damaged
+        )
+    judged = []
+    for result in results:
+        try:
+            judged.append(result_at(result, storage, k, space.search.target))
+        except DamagedFile as error:
+            damaged.append(str(error))
+    return summary_of(space_at(space, k), judged, started, damaged=damaged)
+
+
+def summary_of(
+    space: SearchSpace,
+    results: Sequence[Result],
+    started: Sequence[TrialRecord],
+    priors: FrozenPriors | None = None,
+    finals: Mapping[str, FinalMeasurement] | None = None,
+    damaged: Sequence[str] = (),
+) -> SweepSummary:
+    """Judges every study by its own trials; those that were found are reported with what the others
+    of their recipe have in common."""
+    priors = priors or FrozenPriors()
+    studies = []
+    for named in space.configurations:
+        study = StudySummary(
+            name=named.name,
+            factors=named.factors,
+            verdict=NOT_JUDGED,
+            options=options_of(space.search, named, priors.get(named.name)),
+            results=_of(results, named.name),
+            running=_of(started, named.name),
+            finals=finals or {},
+        )
+        verdict = judge(ended(study.results), study.options)
+        studies.append(replace(study, verdict=verdict))
+    return SweepSummary(space.name, space, _reported(space, studies), damaged)
+
+
+def _of(trials: Sequence[Kind], name: str) -> list[Kind]:
+    mine = [trial for trial in trials if trial.spec.name == name]
+    return sorted(mine, key=lambda trial: trial.spec.seed)
+
+
+def _reported(space: SearchSpace, studies: Sequence[StudySummary]) -> list[StudySummary]:
+    """The studies, and those that were found under the prior to report them with."""
+    recipes = {named.name: named.recipe for named in space.configurations}
+    found = [study for study in studies if study.verdict.state == "found"]
+    shapes = {study.name: study.options.shape(study.observations) for study in found}
+    priors = report_priors(recipes, shapes)
+    sharing = Counter(recipes[name] for name in shapes)
+    reported = []
+    for study in studies:
+        if study.name in shapes:
+            is_shared = sharing[recipes[study.name]] >= MIN_POOLED
+            study = study.under(priors[study.name], is_shared)
+        reported.append(study)
+    return reported

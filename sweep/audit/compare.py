@@ -1,0 +1,240 @@
+"""How many of a set of generated images are copies of a training set, and of which images: without
+any model.
+
+All sets are read in chunks, so none has to fit into memory; the training set is read once to find
+exact duplicates, and once for every block of generated images.
+"""
+
+import hashlib
+import itertools
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from scipy.stats import binomtest
+from torch import Tensor
+
+from sweep.audit.image_sets import ImageSet, frame_of
+from trainables.errors import UserError
+from trainables.measure.distances import N_OTHERS, N_SPACING, nearest_other
+from trainables.measure.measures import Distances, measures
+from trainables.measure.neighbours import chunk_size, nearest_two_of
+from trainables.measure.r_mem import Ints, Neighbours
+
+MEMORY = 2**28  # bytes for a block of generated images, and for a chunk of comparisons
+MOST_HELD_OUT = 10_000  # held-out images at most: enough for any null rate that matters
+SELF_COMPARISON = 2 * 10**11  # multiplications that a look for near-duplicates may cost
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What was found. `distances.found` treats exact duplicates as one image; i1, i2 are positions
+    in `training`.
+
+    `null_in_training`: held-out images that equal a training image, and are left out of
+    `distances.null`.
+    """
+
+    training: ImageSet
+    generated: ImageSet
+    held_out: ImageSet | None
+    k: float
+    distances: Distances
+    groups: Ints  # [N] training images of one group are equal
+    # training images that were compared with all others, at the distances `distances.spacing`
+    looked_at: Ints
+    nearest_other: Ints  # of these, the nearest different image
+    notes: list[str]
+    null_in_training: int
+
+    @property
+    def measures(self) -> dict[str, Any]:
+        """Those that need nothing of a model but its images."""
+        of_trials = {"noisy_copier", "r_mem_without_flips", "r_mem_with_flips"}
+        found = measures(self.distances, len(self.training), self.k)
+        return {name: value for name, value in found.items() if name not in of_trials}
+
+    @property
+    def copied(self) -> list[tuple[int, int]]:
+        """(training image, number of its copies), the most copied first."""
+        sources = self.distances.found.i1[self.distances.found.memorized(self.k)]
+        return sorted(Counter(sources.tolist()).items(), key=lambda pair: (-pair[1], pair[0]))
+
+    @property
+    def duplicates(self) -> list[list[int]]:
+        """Groups of equal training images."""
+        return [members.tolist() for members in _members(self.groups)]
+
+    @property
+    def near_duplicates(self) -> list[list[int]]:
+        """Groups of training images that differ by less than k times the median distance of
+        neighbours."""
+        assert self.distances.spacing is not None
+        near, n = (
+            self.distances.spacing < self.k * np.median(self.distances.spacing),
+            len(self.groups),
+        )
+        pairs = coo_array(
+            (np.ones(near.sum()), (self.looked_at[near], self.nearest_other[near])), shape=(n, n)
+        )
+        components = connected_components(pairs, directed=False)[1].astype(np.int64)
+        return [members.tolist() for members in _members(components)]
+
+    def as_json(self) -> dict[str, Any]:
+        """The format of `emm audit --json`."""
+        found, all_measures = self.distances.found, self.measures
+        memorized = found.memorized(self.k)
+        doubled = np.bincount(self.groups)[self.groups[found.i1]] > 1
+        low, high = exact_bounds(int(memorized.sum()), len(memorized))
+        null_d1 = None if self.distances.null is None else self.distances.null.d1
+        return {
+            **all_measures,
+            "r_mem_low": low,
+            "r_mem_high": high,
+            "bounds": "Clopper-Pearson; each end by itself holds with 95 %",
+            "r_mem_plain": float((memorized & ~doubled).mean()),
+            "holdout_ratio": None
+            if null_d1 is None
+            else _ratio(np.median(found.d1), np.median(null_d1)),
+            "null_in_training": self.null_in_training,
+            "k": self.k,
+            "n_training": len(self.training),
+            "copied": [
+                {"image": self.training.name(i), "copies": copies} for i, copies in self.copied
+            ],
+            "duplicates": [self._names(members) for members in self.duplicates],
+            "near_duplicates": [self._names(members) for members in self.near_duplicates],
+            "looked_at": len(self.looked_at),
+            "notes": self.notes,
+        }
+
+    def _names(self, members: list[int]) -> list[str]:
+        return [self.training.name(index) for index in members]
+
+
+def audit(
+    training: ImageSet,
+    generated: ImageSet,
+    held_out: ImageSet | None,
+    k: float,
+    resolution: int | None = None,
+    flips: bool = False,
+    device: torch.device | None = None,
+    memory: int = MEMORY,
+) -> Audit:
+    """Compares the sets, within about twice `memory` bytes. Raises UserError for images that can't
+    be compared."""
+    sets = [one for one in (training, generated, held_out) if one is not None]
+    frame = frame_of(sets, resolution)
+    for one in sets:
+        one.frame = frame
+    size = chunk_size(frame.pixels, memory)
+    groups = equal_groups(training.chunks(size))
+    if groups.max() == 0:
+        raise UserError(
+            f"{training.option} {training.path}: all images are the same; a second nearest one is needed"
+        )
+    most = max(2, memory // (2 * frame.pixels))
+    looked_at = spread(
+        len(training), min(most, max(N_SPACING, SELF_COMPARISON // (len(training) * frame.pixels)))
+    )
+    control = torch.empty((0, frame.channels, *frame.size), dtype=torch.uint8)
+    if held_out is not None:
+        control = held_out.take(spread(len(held_out), min(most, MOST_HELD_OUT)))
+
+    # beside the first block, so that they cost no reading
+    asked = torch.cat([control, training.take(looked_at)])
+    among = spread(len(generated), N_OTHERS)
+    others, start = generated.take(among), 0
+    parts, repeats = [], []
+    for block in generated.chunks(max(2, memory // frame.pixels)):
+        parts.append(
+            nearest_two_of(
+                torch.cat([block, asked]), training.chunks(size), device, groups, flips, memory
+            )
+        )
+        if len(generated) >= N_OTHERS:
+            is_among = np.isin(np.arange(start, start + len(block)), among)
+            repeats.append(nearest_other(block, others, is_among, device, flips))
+        asked, start = asked[:0], start + len(block)
+    cuts = np.cumsum([len(parts[0].d1) - len(control) - len(looked_at), len(control)])
+    first, null, own = (parts[0].at(slice(*ends)) for ends in itertools.pairwise([0, *cuts, None]))
+    untrained = null.d1 > 0  # what equals a training image is no control
+    null, control = null.at(untrained), control[torch.from_numpy(untrained)]
+    among = spread(len(control), N_OTHERS)
+    is_among = np.isin(np.arange(len(control)), among)
+    distances = Distances(
+        found=Neighbours.joined([first, *parts[1:]]),
+        null=null if len(control) else None,
+        repeats=np.concatenate(repeats) if repeats else None,
+        null_repeats=nearest_other(control, control[among], is_among, device, flips)
+        if len(control) >= N_OTHERS
+        else None,
+        spacing=own.d2,
+        groups=groups,
+    )
+    notes = _notes(sets, len(untrained))
+    return Audit(
+        training,
+        generated,
+        held_out,
+        k,
+        distances,
+        groups,
+        looked_at,
+        own.i2,
+        notes,
+        int((~untrained).sum()),
+    )
+
+
+def _notes(sets: list[ImageSet], n_control: int) -> list[str]:
+    notes = [note for one in sets for note in one.notes]
+    if len(sets) == 3 and n_control < len(sets[2]):
+        notes.append(
+            f"{sets[2].option}: {n_control:,} of {len(sets[2]):,} images, evenly spread, were used"
+        )
+    return notes
+
+
+def equal_groups(chunks: Iterator[Tensor]) -> Ints:
+    """[N] int64, the same number for equal images: by 64 bits of a cryptographic hash of their
+    pixels."""
+    hashes = [
+        hashlib.blake2b(image.numpy().tobytes(), digest_size=8).digest()
+        for chunk in chunks
+        for image in chunk
+    ]
+    return np.unique(np.frombuffer(b"".join(hashes), dtype=np.int64), return_inverse=True)[
+        1
+    ].astype(np.int64)
+
+
+def spread(n: int, most: int) -> Ints:
+    """At most `most` positions of n, evenly spread: a folder may be sorted by class."""
+    return np.unique(np.linspace(0, n - 1, min(n, most)).round().astype(np.int64))
+
+
+def exact_bounds(n_memorized: int, n_samples: int) -> tuple[float, float]:
+    """Clopper–Pearson bounds of a ratio, each a one-sided 95 % bound: 0 of 2,000 excludes only what
+    is above 0.15 %."""
+    low, high = (
+        binomtest(n_memorized, n_samples, alternative=side).proportion_ci(0.95)
+        for side in ("greater", "less")
+    )
+    return float(low.low), float(high.high)
+
+
+def _members(names: Ints) -> list[Ints]:
+    order = np.argsort(names, kind="stable")
+    starts = np.flatnonzero(np.diff(names[order])) + 1
+    return [members for members in np.split(order, starts) if len(members) > 1]
+
+
+def _ratio(a: Any, b: Any) -> float | None:
+    return float(a / b) if b else None

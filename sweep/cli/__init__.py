@@ -1,0 +1,6 @@
+"""The door: arguments and words of `emm`, no policy and no Ray; heavy imports stand inside the
+commands.
+
+`main` is the way in, one module each command or group of them. Nothing imports from here but `emm`
+itself.
+"""

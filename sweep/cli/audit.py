@@ -1,0 +1,71 @@
+"""`emm audit`: the measurement alone, for a model trained anywhere. Heavy imports stand inside, as"""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from trainables.errors import UserError
+from trainables.text import say
+
+SHOWN = 10  # copied images that are printed
+
+
+def audit(
+    train: Annotated[
+        Path, typer.Option(help="Training images: a folder, an .npy or an .npz file.")
+    ],
+    generated: Annotated[Path, typer.Option(help="Images that the model generated.")],
+    holdout: Annotated[
+        Path | None, typer.Option(help="Images like the training images that were not trained on.")
+    ] = None,
+    k: Annotated[
+        str,
+        typer.Option("--k", metavar="K", help="A copy is nearer than k times the second nearest."),
+    ] = "1/3",
+    resolution: Annotated[
+        int | None,
+        typer.Option(
+            min=2, max=1024, help="Resize all images to R x R (bicubic, after a centre crop)."
+        ),
+    ] = None,
+    flips: Annotated[
+        bool, typer.Option(help="A mirrored copy is a copy: for models trained with flips.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE.html", help="Write a page with the copies shown.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Measures how many of a model's images are copies of its training images, and of which; trains
+    nothing."""
+    from sweep.audit.compare import audit as compare
+    from sweep.audit.image_sets import open_set
+    from sweep.audit.words import lines
+    from sweep.cli.options import parse_k
+    from trainables.trial.trial import choose_device
+
+    if out is not None and (out.suffix != ".html" or out.is_dir()):
+        raise UserError(f"--out {out}: a file name that ends in .html is needed")
+    chosen = parse_k(k)
+    held_out = None if holdout is None else open_set("--holdout", holdout)
+    sets = open_set("--train", train, least=2), open_set("--generated", generated), held_out
+    found = compare(*sets, chosen, resolution, flips, choose_device())
+    if out is not None:
+        from sweep.audit.page import write_page
+
+        write_page(found, out)
+    content = found.as_json()
+    if as_json:
+        say(json.dumps(content, indent=1))
+        return
+    say(
+        "\n".join(
+            [
+                *lines(content),
+                *(f"  {one['image']}: {one['copies']} copies" for one in content["copied"][:SHOWN]),
+            ]
+        )
+    )
+    say(f"page: {out}" if out else "--out FILE.html shows the copies; --json lists them all")

@@ -1,0 +1,83 @@
+"""The command line, `emm`. Heavy imports stand inside the commands, so that `emm --help` is
+instant."""
+
+import io
+import logging
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Any
+
+import typer
+
+from sweep.cli import audit, plan, read, run, submit, trial
+from trainables.errors import TrialFailed, UserError
+from trainables.import_path import ours_first
+from trainables.storage import RedactedFormatter, redacted
+from trainables.text import say
+
+# Typer carries a click of its own since 0.20; this finds the base of its errors in either
+UsageError: Any = next(
+    kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException"
+)
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+COMMANDS = (
+    plan.spaces,
+    plan.plan,
+    plan.fit,
+    run.run,
+    trial.trial,
+    submit.stop,
+    read.status,
+    read.report,
+    audit.audit,
+    read.ui,
+    read.sync,
+    read.purge,
+)
+for command in COMMANDS:
+    app.command()(command)
+app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    options_metavar="SPACE [OPTIONS OF RUN] [OPTIONS]",
+)(submit.submit)
+
+
+@app.callback()
+def emm() -> None:
+    """Finds the effective model memorization (EMM) of diffusion configurations: the largest number
+    of training images N at which at least 90 % of what a model generates are copies of its training
+    images."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Exit code 0: done; 2: the user's mistake, in one line; 1: ours, with a traceback in the
+    log."""
+    ours_first()  # again, for those who come by another way than `emm`
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that knows no σ shows \\u03c3
+            stream.reconfigure(errors="backslashreplace")
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(RedactedFormatter())
+    try:
+        sys.exit(app(args=arguments, prog_name="emm", standalone_mode=False) or 0)
+    except (UserError, UsageError) as error:
+        text = str(error) if isinstance(error, UserError) else error.format_message()
+        say(f"emm: error: {redacted(' '.join(text.splitlines()))}", file=sys.stderr)
+        sys.exit(2)
+    except typer.Abort:
+        sys.exit(130)
+    except TrialFailed as error:
+        say(f"emm: the trial failed: {error}", file=sys.stderr)
+        sys.exit(1)
+    except Exception:  # the outermost frame: nothing below may end without a trace
+        logging.getLogger("emm").exception("emm failed")
+        say(redacted(traceback.format_exc()), end="", file=sys.stderr)
+        sys.exit(1)

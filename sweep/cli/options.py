@@ -1,0 +1,117 @@
+"""What the commands share: options, the words of the command line, and how a space and a console
+come from them."""
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from trainables.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from search_spaces.space import SearchSpace
+import re
+import time
+from datetime import datetime
+from fractions import Fraction
+
+from search_spaces.space import SearchSpace
+
+SpaceName = Annotated[
+    str, typer.Argument(metavar="SPACE", help="A search space; `emm spaces` lists them.")
+]
+
+Settings = Annotated[
+    list[str],
+    typer.Option("--set", metavar="PATH=VALUE", help="Set any field, e.g. network.depth=2."),
+]
+
+Precision = Annotated[
+    float | None, typer.Option(help="Standard deviation of ln EMM at which a study is decided.")
+]
+
+Target = Annotated[float | None, typer.Option(help="The R_mem whose crossing is sought.")]
+
+Sweep_ = Annotated[
+    str, typer.Argument(metavar="DIR", help="The --out directory or --storage URL of a sweep.")
+]
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+Dashboard = Annotated[str, typer.Option(help="Ray's dashboard, as http://HOST:8265.")]
+
+StorageUrl = Annotated[
+    str,
+    typer.Option(
+        help="URL for trials and results that every node can open (s3://, gs://, NFS path)."
+    ),
+]
+
+
+def space_of(name: str, settings: Sequence[str], **more: float | None) -> "SearchSpace":
+    from search_spaces.find import find_space
+    from search_spaces.space import parse_settings
+
+    given: dict[str, Any] = {path: value for path, value in more.items() if value is not None}
+    parsed = parse_settings(list(settings))
+    for path in parsed.keys() & given.keys():
+        if parsed[path] != given[path]:
+            raise UserError(
+                f"--set {path}: it is set to {parsed[path]}, and by its own option to {given[path]}; say it once"
+            )
+    return find_space(name).with_settings({**parsed, **given})
+
+
+def console(quiet: bool = False) -> "Console":
+    from sweep.report.live import VisibleConsole
+
+    return VisibleConsole(quiet=quiet, width=None if sys.stdout.isatty() else 120)
+
+
+def shown(path: Path) -> str:
+    """As the user would type it."""
+    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+DURATION = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
+
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def parse_deadline(text: str) -> float:
+    """Seconds since the epoch of a duration from now (90m, 6h, 2d) or an ISO 8601 time (local
+    unless it says otherwise)."""
+    if duration := DURATION.fullmatch(text):
+        return time.time() + float(duration[1]) * UNITS[duration[2]]
+    try:
+        deadline = datetime.fromisoformat(text).timestamp()
+    except ValueError:
+        raise UserError(
+            f"--deadline {text}: write a duration as 90m, 6h or 2d, or a time as 2026-01-31T08:00"
+        ) from None
+    if deadline <= time.time():
+        raise UserError(f"--deadline {text}: this time has passed")
+    return deadline
+
+
+def with_zone(text: str) -> str:
+    """A deadline as another machine may read it: a time gets the time zone of this one. Raises
+    UserError as above."""
+    deadline, is_duration = parse_deadline(text), DURATION.fullmatch(text)
+    return text if is_duration else datetime.fromtimestamp(deadline).astimezone().isoformat()
+
+
+def parse_k(text: str) -> float:
+    """`1/3` or `0.5`. Raises UserError for what is no number between 0 and 1."""
+    try:
+        k = float(Fraction(text))
+    except (ValueError, ZeroDivisionError, OverflowError):
+        k = 0.0
+    if not 0 < k < 1:
+        raise UserError(f"--k {text}: a number between 0 and 1, for example 1/3 or 0.5")
+    return k

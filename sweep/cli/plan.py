@@ -1,0 +1,154 @@
+"""The commands that need no sweep: `spaces`, `plan`, `fit`."""
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sweep.cli.options import AsJson, Settings, SpaceName, space_of
+from trainables.text import say
+
+
+def spaces(
+    space: Annotated[
+        str | None, typer.Argument(metavar="[SPACE]", help="One of them, in full.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Lists the search spaces, with their question and cost class; of one, also where it comes from
+    and what is known."""
+    from search_spaces.find import find_space
+    from search_spaces.table import SPACES
+
+    chosen = list(SPACES.values()) if space is None else [find_space(space)]
+    fields = ("name", "question", "source", "expectation", "cost")
+    rows = [
+        {**{name: getattr(s, name) for name in fields}, "configurations": len(s.configurations)}
+        for s in chosen
+    ]
+    if as_json:
+        say(json.dumps(rows, indent=1))
+    elif space is not None:
+        say("\n".join(f"{name:<14}  {value}" for name, value in rows[0].items()))
+        say("\n".join(f"{'':<14}  {named.name}" for named in chosen[0].configurations))
+    else:
+        width = max(len(str(row["name"])) for row in rows)
+        for row in rows:
+            say(
+                f"{row['name']:<{width}}  {row['configurations']:>2} x  {row['cost']:<22}  {row['question']}"
+            )
+
+
+def plan(
+    space: SpaceName,
+    settings: Settings = [],  # noqa: B006
+    tflops: Annotated[
+        float,
+        typer.Option(
+            min=1e-6, help="TFLOP/s that your device sustains, for the estimate of hours."
+        ),
+    ] = 10.0,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Measure this machine's speed in a few steps instead.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Shows size and cost of every configuration; needs no data, and trains nothing but, with
+    --measure, a few steps."""
+    chosen = space_of(space, settings)
+    from sweep.run.plan import plan as planned
+    from trainables.trial.trial import choose_device
+
+    device = choose_device() if measure else None
+    rows = planned(chosen, tflops, device)
+    if as_json:
+        say(
+            json.dumps(
+                {"space": chosen.name, "configurations": [asdict(row) for row in rows]}, indent=1
+            )
+        )
+        return
+    search, speed = (
+        chosen.search,
+        f"as measured on this {device.type}" if device else f"at {tflops:g} TFLOP/s",
+    )
+    say(f"{chosen.name}: {chosen.question}")
+    say(
+        f"N from {search.n_low} to {search.n_high}, until sd(ln EMM) <= {search.precision} at R_mem = {search.target}"
+    )
+    say(
+        f"steps, images trained and device hours of one trial at these ends; of a whole search; {speed}\n"
+    )
+    width = max(20, *(len(row.name) for row in rows))
+    titles = f"{'parameters':>11} {'GFLOPs/image':>13} {'steps':>21} {'images':>15} {'hours':>17} {'search':>9}"
+    say(f"{'configuration':<{width}} {titles}")
+    for row in rows:
+        steps, images = (
+            f"{row.steps_low:,} - {row.steps_high:,}",
+            f"{row.images_low:.2g} - {row.images_high:.2g}",
+        )
+        hours = f"{_hours(row.hours_low)} - {_hours(row.hours_high)}"
+        size = f"{_millions(row.parameters):>11} {row.flops_per_image / 1e9:>13.3g}"
+        say(
+            f"{row.name:<{width}} {size} {steps:>21} {images:>15} {hours:>17} {_hours(row.hours_search):>9}"
+        )
+    if all(row.hours_search is not None for row in rows):
+        total = sum(row.hours_search or 0 for row in rows)
+        say(
+            f"\nall searches: {_hours(total)} device hours, if each EMM is the geometric middle of the range of N"
+        )
+
+
+def fit(
+    points: Annotated[
+        Path,
+        typer.Argument(
+            metavar="POINTS.csv",
+            help="Columns n, r_mem and, if known, n_samples, configuration, right_censored, state.",
+        ),
+    ],
+    target: Annotated[float, typer.Option(help="The R_mem whose crossing is sought.")] = 0.9,
+    precision: Annotated[
+        float, typer.Option(help="Standard deviation of ln EMM to be reached.")
+    ] = 0.12,
+    n_low: Annotated[int | None, typer.Option(help="Range of N; from half the smallest …")] = None,
+    n_high: Annotated[int | None, typer.Option(help="… to twice the largest N by default.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Belief and next N from trials that were done elsewhere: an old grid is not wasted. Trains
+    nothing.
+
+    Where there is a column of configurations, each is fitted alone; trials.csv of a report is such
+    a table.
+    """
+    from sweep.search.points import fit_points, fit_table, read_table
+    from sweep.search.words import belief_text
+
+    table = read_table(points)
+    fits = fit_table(table, lambda trials: fit_points(trials, target, precision, n_low, n_high))
+    for note in table.notes:
+        say(f"note: {note}", file=sys.stderr)
+    if as_json:
+        rows = [{**asdict(fitted.verdict), "next_n": fitted.next_n} for fitted in fits.values()]
+        named = [{"name": name, **row} for name, row in zip(fits, rows, strict=True)]
+        say(json.dumps({"configurations": named} if table.is_split else rows[0], indent=1))
+        return
+    for name, fitted in fits.items():
+        whose, verdict = f"{name}: " if table.is_split else "", fitted.verdict
+        say(
+            f"{whose}{verdict.state}: {belief_text(verdict, fitted.options)}, from {verdict.n_trials} trials"
+        )
+        say(verdict.reason)
+        if fitted.next_n is not None:
+            say(f"next: train at N = {fitted.next_n}")
+
+
+def _hours(hours: float | None) -> str:
+    return "?" if hours is None else f"{hours:,.0f}" if hours >= 10 else f"{hours:.2g}"
+
+
+def _millions(count: int) -> str:
+    return f"{count / 1e6:.1f} M" if count >= 1e6 else f"{count / 1e3:.1f} k"

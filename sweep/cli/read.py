@@ -1,0 +1,173 @@
+"""The commands that read a sweep: `status`, `report`, `ui`, `sync`, `purge`."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sweep.cli.options import AsJson, Sweep_, console
+from sweep.tracking.place import destination
+from trainables.errors import UserError
+from trainables.storage import redacted
+from trainables.text import say, visible
+
+
+def status(directory: Sweep_, as_json: AsJson = False) -> None:
+    """Shows what is known of every study now, and what is training."""
+    from sweep.analysis.summary import summarize
+    from sweep.search.words import belief_text
+    from sweep.store.budget import hours_spent
+    from sweep.store.lock import holder_of
+    from sweep.store.places import place
+
+    storage = place(directory).storage
+    summary, hours = summarize(storage), hours_spent(storage)
+    holder = holder_of(storage)
+    if as_json:
+        driver = (
+            None if holder is None else {key: holder[key] for key in ("host", "pid", "renewed")}
+        )
+        say(json.dumps({**summary.as_json(), "driver": driver, "device_hours": hours}, indent=1))
+        return
+    running = f"driver {holder['pid']} on {holder['host']}" if holder else "no driver is running"
+    say(f"{summary.name}: {running}, {hours:.3g} device hours")
+    for line in summary.damaged:
+        say(f"passed over: {line}")
+    for study in summary.studies:
+        trials = f"{len(study.complete)} trials, {len(study.running)} started"
+        started = ", ".join(
+            f"N={record.spec.n} seed={record.spec.seed}" for record in study.running
+        )
+        say(
+            f"{study.name}  {study.verdict.state}  {belief_text(study.verdict, study.options)}  {trials}  {started}".rstrip()
+        )
+
+
+def report(
+    directory: Sweep_,
+    out: Annotated[
+        Path | None, typer.Option(help="Where the report goes; DIR/report by default.")
+    ] = None,
+    k: Annotated[
+        str | None,
+        typer.Option(
+            "--k", metavar="K", help="Judge copies by another k, e.g. 1/2, from the kept distances."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Prints the table of a sweep and writes its report."""
+    from sweep.analysis.summary import summarize
+    from sweep.cli.options import parse_k
+    from sweep.report.files import write_report
+    from sweep.report.gallery import pictures_of
+    from sweep.report.table import print_table
+    from sweep.store.places import check_writable, place
+
+    here, chosen = place(directory), None if k is None else parse_k(k)
+    summary = summarize(here.storage, chosen)
+    if as_json:
+        say(json.dumps(summary.as_json(), indent=1))
+        return
+    name = (
+        "report" if chosen is None else f"report-k{chosen:.3g}"
+    )  # beside the report at the sweep's own k
+    target = out or (here.views / name if here.views else Path(f"{summary.name}-{name}"))
+    if target.exists() and not target.is_dir():
+        raise UserError(f"--out {target}: this is a file; choose a directory")
+    if out is None:
+        check_writable(target)
+    terminal = console()
+    print_table(summary, terminal)
+    page = write_report(summary, target, pictures_of(summary.space, here.storage), say)
+    terminal.print(f"report: {page}", soft_wrap=True, highlight=False)
+
+
+def ui(
+    directory: Sweep_,
+    port: Annotated[int | None, typer.Option(help="Port; a free one by default.")] = None,
+) -> None:
+    """Opens the sweep in the MLflow UI, on loopback."""
+    from sweep.store.places import place
+    from sweep.tracking.server import serve
+
+    here = place(directory)
+    if here.views is None:
+        raise UserError(
+            f"{here.storage.shown} has no local directory; look at the MLflow server that --tracking-uri named"
+        )
+    serve(here.storage, here.views, port)
+
+
+def sync(
+    directory: Sweep_,
+    tracking_uri: Annotated[
+        str | None, typer.Option(help="MLflow server; the database in DIR by default.")
+    ] = None,
+) -> None:
+    """Rebuilds Optuna's database and MLflow's runs from the results."""
+    from sweep.analysis.summary import summary_of
+    from sweep.run.checks import Sweep
+    from sweep.run.studies import Studies
+    from sweep.store.databases import sqlite_url
+    from sweep.store.files import read_finals, read_keys, read_space, read_trials
+    from sweep.store.lock import holder_of
+    from sweep.store.places import check_writable, place
+    from sweep.store.priors import FrozenPriors
+    from sweep.tracking.place import check_tracking, why_unreachable
+    from sweep.tracking.view import sync as sync_mlflow
+
+    if tracking_uri:
+        check_tracking(tracking_uri)
+        if reason := why_unreachable(tracking_uri):
+            raise UserError(
+                f"--tracking-uri {redacted(tracking_uri)}: no MLflow can be reached there ({reason})"
+            )
+    here = place(directory)
+    storage, views = here.storage, here.views
+    space = read_space(storage)
+    if views is None and tracking_uri is None:
+        raise UserError(
+            "--tracking-uri: say which MLflow server, since the sweep has no local directory"
+        )
+    if views is not None:
+        check_writable(views, *(views / name for name in ("optuna.db", "mlflow.db", "artifacts")))
+    keys = read_keys(storage)
+    results, started, damaged = read_trials(storage, space, keys)
+    priors = FrozenPriors(storage, keys)
+    is_live = holder_of(storage) is not None  # then Optuna's database is the driver's
+    is_rebuilt = views is not None and not is_live
+    if views is not None and is_rebuilt:
+        Studies(space, sqlite_url(views / "optuna.db"), priors).reconcile(results, started)
+    where = destination(space, views or Path.cwd(), tracking_uri, Sweep(space).data_of)
+    summary = summary_of(space, results, started, priors, read_finals(storage), damaged)
+    sync_mlflow(summary, storage, where, live=is_live)
+    for line in damaged:
+        say(f"passed over: {line}")
+    say(
+        f"{len(results)} results are in MLflow"
+        + (" and in Optuna's database" if is_rebuilt else "")
+    )
+
+
+def purge(
+    directory: Sweep_, yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False
+) -> None:
+    """Removes a sweep: trials, results, databases, report. MLflow servers keep what they have."""
+    from sweep.store.files import read_space
+    from sweep.store.places import check_pointed, place, purge as remove
+    from trainables.trial.result import read_all
+
+    here = place(directory)
+    name, (results, started, _) = read_space(here.storage).name, read_all(here.storage)
+    if yes:
+        check_pointed(here)
+    else:
+        question = f"Remove {name} in {here.storage.shown}: {len(results)} results and {len(started)} unfinished trials?"
+        typer.confirm(visible(question), abort=True)
+    left = remove(here)
+    say(
+        f"removed: {here.storage.shown}"
+        + (f"; not of the sweep, and kept: {', '.join(left)}" if left else "")
+    )

@@ -1,0 +1,112 @@
+"""`emm submit` and `emm stop`: a sweep as a job of a Ray cluster."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sweep.cli.options import Dashboard, StorageUrl, space_of
+from trainables.errors import UserError
+from trainables.text import say
+
+if TYPE_CHECKING:
+    pass
+
+
+from sweep.cli.run import run
+
+
+def submit(
+    context: typer.Context,
+    address: Dashboard,
+    storage: StorageUrl,
+    code: Annotated[
+        Path | None,
+        typer.Option(
+            help="Directory of your own modules, to travel with the job and be its working directory."
+        ),
+    ] = None,
+    wait: Annotated[
+        bool, typer.Option("--wait/--no-wait", help="Show its log until it ends.")
+    ] = True,
+) -> None:
+    """Runs SPACE as a job of a Ray cluster, or finds the job that runs it; takes SPACE and every
+    option of `emm run`.
+
+    The terminal may be closed. The same command follows the job's log again, or goes on with what a
+    dead job left.
+    """
+    from sweep.cli.options import with_zone
+    from sweep.run.cluster import check_per_trial
+    from sweep.run.jobs import Jobs, check_code, check_data_elsewhere, check_elsewhere, space_in_job
+    from sweep.tracking.place import check_tracking
+    from trainables.storage import redacted
+
+    check_elsewhere("--storage", storage)
+    asked = _arguments_of_run([*context.args, "--storage", storage, "--address", "auto"])
+    check_per_trial(asked["cpus_per_trial"], asked["gpus_per_trial"])
+    if asked["out"] is not None:
+        raise UserError("--out: a job has no directory of yours; results go to --storage")
+    if code is not None:
+        check_code(code)
+    if uri := asked["tracking_uri"]:
+        check_tracking(uri)
+        check_elsewhere("--tracking-uri", uri)
+        if redacted(uri) != uri:
+            raise UserError(
+                f"--tracking-uri {redacted(uri)}: everybody may read a job's command; give the nodes the credentials"
+            )
+    space = space_in_job(asked["space"], code)
+    arguments = [space if argument == asked["space"] else argument for argument in context.args]
+    if asked["deadline"] and (deadline := with_zone(asked["deadline"])) != asked["deadline"]:
+        arguments += ["--deadline", deadline]  # the last one counts
+    if not space.endswith(".py"):  # code of the user's may need what only the cluster has
+        local = space if code is None else str(code / space)
+        chosen = space_of(local if Path(local).is_file() else space, asked["settings"])
+        check_data_elsewhere(chosen, code)
+    jobs = Jobs(address, storage)
+    command = ["run", *arguments, "--storage", storage, "--address", "auto"]
+    job = jobs.running()
+    if job is not None:
+        say(f"running already: {job.submission_id}, as {job.entrypoint}", flush=True)
+        name = str(job.submission_id)
+    else:
+        name = jobs.submit(space, command, code)
+        say(f"submitted: {name}", flush=True)
+    again = f"emm stop --address {address} --storage {storage} ends it, the same command shows its log again"
+    if not wait:
+        say(again)
+        return
+    try:
+        exit_code = jobs.follow(name)
+    except KeyboardInterrupt:
+        say(f"\n{name} goes on; {again}")
+        raise typer.Exit(130) from None
+    if exit_code is None:
+        say(
+            f"emm: {address} does not answer any more; the same command finds the job, or goes on with the sweep",
+            file=sys.stderr,
+        )
+        raise typer.Exit(1)
+    raise typer.Exit(exit_code)
+
+
+def _arguments_of_run(arguments: list[str]) -> dict[str, Any]:
+    """As `emm run` would read them; raises what it would raise."""
+    alone = typer.Typer(add_completion=False)
+    alone.command("run")(run)
+    return typer.main.get_command(alone).make_context("submit", list(arguments)).params
+
+
+def stop(address: Dashboard, storage: StorageUrl) -> None:
+    """Ends the job that runs the sweep at a storage; its trials leave checkpoints."""
+    from sweep.run.jobs import Jobs, check_elsewhere
+
+    check_elsewhere("--storage", storage)
+    jobs = Jobs(address, storage)
+    if (job := jobs.running()) is None:
+        say(f"no job runs the sweep in {storage}")
+        return
+    jobs.stop(job.submission_id)
+    say(f"ended: {job.submission_id}; the same emm submit goes on where it stopped")

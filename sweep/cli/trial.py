@@ -1,0 +1,89 @@
+"""`emm trial`: one trial in the foreground."""
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sweep.cli.options import Settings, SpaceName, space_of
+from trainables.errors import TrialFailed, UserError
+from trainables.text import say
+
+if TYPE_CHECKING:
+    pass
+
+
+def trial(
+    space: SpaceName,
+    config: Annotated[str, typer.Option(help="Name of a configuration, e.g. width=16.")],
+    n: Annotated[int, typer.Option("--n", help="Number of training images N.")],
+    seed: Annotated[
+        int, typer.Option(min=0, help="Seed: subset, initialization, noise, latents.")
+    ] = 0,
+    out: Annotated[
+        Path | None, typer.Option(help="Directory for its files; a temporary one by default.")
+    ] = None,
+    settings: Settings = [],  # noqa: B006
+) -> None:
+    """Trains and measures one trial in the foreground, for looking closely."""
+    chosen = space_of(space, settings)
+    named = {one.name: one for one in chosen.configurations}
+    if config not in named:
+        raise UserError(f"--config {config}: {space} has {', '.join(named)}")
+    from sweep.store.files import SWEEP
+    from trainables.config.fields import validated
+    from trainables.config.trial import TrialSpec
+    from trainables.data.labels import planned_label_dim
+    from trainables.data.sources import load
+    from trainables.storage import Storage
+    from trainables.training.custom import check_custom
+    from trainables.trial.result import start_record
+    from trainables.trial.trial import Trial, choose_device
+
+    configuration = named[config].configuration
+    tree = {
+        "name": config,
+        "configuration": configuration,
+        "measurement": chosen.measurement,
+        "n": n,
+        "seed": seed,
+    }
+    spec = validated(TrialSpec, tree)
+    data = load(configuration.data, may_fetch=True)
+    start_record(spec, data)  # raises if N is more than there are, before anything is created
+    check_custom(configuration, planned_label_dim(configuration, n, data))
+    storage = Storage(str(out or tempfile.mkdtemp(prefix="emm-trial-")))
+    if storage.exists(SWEEP):
+        raise UserError(
+            f"--out {out}: a sweep is kept there; choose another directory for a single trial"
+        )
+    one = Trial(spec, data, storage, choose_device())
+    for note in data.notes:
+        say(f"note: {note}", flush=True)
+    shown = 0
+    while one.result is None:
+        one.step()
+        for snapshot in one.curve[shown:]:
+            loss = "" if snapshot.loss is None else f"loss {snapshot.loss:8.4f}  "
+            say(
+                f"{snapshot.images_trained:>12,} images  {loss}R_mem {snapshot.r_mem:.3f}",
+                flush=True,
+            )
+        shown = len(one.curve)
+    if not one.result.complete:
+        raise TrialFailed(one.result.cause or "unknown cause")
+    from trainables.measure.r_mem import r_mem_interval
+
+    low, high = r_mem_interval(one.result.n_memorized, one.result.n_samples)
+    say(
+        f"R_mem {one.result.r_mem:.4f} [{low:.4f}, {high:.4f}]  {one.result.n_samples} samples  {one.result.seconds:.0f} s"
+    )
+    if (band := chosen.expected) is not None and band.n == n:
+        inside = (
+            "inside" if band.r_mem_low <= (one.result.r_mem or 0) <= band.r_mem_high else "OUTSIDE"
+        )
+        say(
+            f"{inside} the band {band.r_mem_low:g} to {band.r_mem_high:g} in which it must fall ({chosen.expectation})"
+        )
+    say(f"files: {one.storage.shown}")

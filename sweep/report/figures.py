@@ -1,0 +1,56 @@
+"""All figures of a sweep, by the name of their file."""
+
+import re
+from collections.abc import Callable
+from functools import partial
+
+from matplotlib.figure import Figure
+
+from search_spaces.space import Search
+from sweep.analysis.study import StudySummary
+from sweep.analysis.summary import SweepSummary
+from sweep.report.study_figures import study_figure, training_figure
+from sweep.report.sweep_figures import contrast_figure, cost_figure, sweep_figure
+
+Figures = dict[str, Callable[[], Figure]]
+
+
+def figures_of(summary: SweepSummary) -> Figures:
+    """Name → what draws it: "emm", "contrasts", "cost"; of every study `name_of("study", …)` and
+    `name_of("training", …)`.
+
+    What there is nothing to show of is left out.
+    """
+    figures = overview_figures(summary)
+    for number, study in enumerate(summary.studies, 1):
+        figures |= {
+            name_of(kind, number, study): draw
+            for kind, draw in study_figures(study, summary.space.search).items()
+        }
+    return figures
+
+
+def overview_figures(summary: SweepSummary) -> Figures:
+    """Of the whole sweep."""
+    figures: Figures = {"emm": partial(sweep_figure, summary)}
+    if summary.steps:
+        figures["contrasts"] = partial(contrast_figure, summary)
+    if any(study.results for study in summary.studies):
+        figures["cost"] = partial(cost_figure, summary)
+    return figures
+
+
+def study_figures(study: StudySummary, search: Search) -> Figures:
+    """Of one study."""
+    figures: Figures = {
+        "study": partial(study_figure, study, search.target, search.n_low, search.n_high)
+    }
+    if any(result.curve for result in study.results):
+        figures["training"] = partial(training_figure, study)
+    return figures
+
+
+def name_of(kind: str, number: int, study: StudySummary) -> str:
+    """Name of a study's figure, its number from 1 in the order of the table: `study-01-width-4`."""
+    slug = re.sub(r"[^A-Za-z0-9.]+", "-", study.name)[:60].strip("-.")
+    return f"{kind}-{number:02d}-{slug}"

@@ -1,0 +1,196 @@
+"""What a trial generated, beside the training images that it is nearest to; and what of it may be
+shown.
+
+The one way of pixels out of a sweep's storage: `Pictures` gives none of them unless the search
+space allows it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from search_spaces.space import SearchSpace
+from sweep.report.style import ORANGE, STYLE, short
+from trainables.data.images import ImageData, resized
+from trainables.data.sources import load
+from trainables.errors import UserError
+from trainables.measure.r_mem import Neighbours
+from trainables.storage import Storage
+from trainables.trial.result import Result, read_measurement
+
+UInt8 = NDArray[np.uint8]
+Band = tuple[
+    tuple[str, ...], list[UInt8], NDArray[np.bool_], list[str]
+]  # names of rows, rows, which are framed, words below
+
+COLUMNS, ROWS = 12, 2  # generated images of a gallery
+WIDE = 6.9  # inches: both columns of a paper
+SMALLEST, LARGEST = 48, 96  # side of a picture, in pixels
+GAP, FRAME = 5, 4  # pixels around a picture; of them its frame
+TEXT = 22  # pixels, below a picture
+FRAMED = tuple(bytes.fromhex(ORANGE[1:]))
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The final measurement of a trial of n samples. `found`: positions in the whole data set;
+    `memorized` [n] bool."""
+
+    samples: UInt8
+    found: Neighbours
+    memorized: NDArray[np.bool_]
+
+
+def measured(storage: Storage, result: Result) -> Measured | None:
+    """None if the trial did not get so far. Raises DamagedFile."""
+    if (kept := read_measurement(storage, result)) is None:
+        return None
+    found = Neighbours(
+        kept["d1"], kept["d2"], kept["subset"][kept["i1"]], kept["subset"][kept["i2"]]
+    )
+    return Measured(kept["images"], found, found.memorized(result.measurement.k))
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """`training`: the images of the whole data set, if they may be shown."""
+
+    title: str
+    measured: Measured
+    training: UInt8 | None
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What may be shown of the trials of a sweep. `data`: for "pairs", the data of a configuration
+    by name."""
+
+    storage: Storage
+    images: Literal["none", "generated", "pairs"] = "none"
+    data: Callable[[str], ImageData] | None = None
+
+    def of(self, result: Result, found: Measured | None = None) -> Gallery | None:
+        """`found`: the measurement of `result`, if it was read already."""
+        if self.images == "none" or (found := found or measured(self.storage, result)) is None:
+            return None
+        title = f"{result.spec.name}  N={result.spec.n} seed={result.spec.seed}  R_mem {found.memorized.mean():.3f}"
+        return Gallery(title, found, self._training(result))
+
+    def _training(self, result: Result) -> UInt8 | None:
+        """The data of a trial, if they are still at hand."""
+        if self.images != "pairs" or self.data is None:
+            return None
+        try:
+            data = self.data(result.spec.name)
+        except UserError:
+            return None
+        return data.images if data.digest == result.data.digest else None
+
+
+def pictures_of(space: SearchSpace, storage: Storage) -> Pictures:
+    """The data are loaded when a picture of them is first asked for, each source once."""
+    sources = {named.name: named.configuration.data for named in space.configurations}
+    loaded = cache(load)
+    return Pictures(storage, space.images, lambda name: loaded(sources[name]))
+
+
+@matplotlib.rc_context(STYLE)
+def gallery_figure(gallery: Gallery) -> Figure:
+    """The first samples as drawn, in the order of d1 / d2, with nearest and second nearest training
+    image below each; memorized ones are framed. At the end the training images that were copied
+    most often among all samples.
+
+    Without training images, the generated ones alone.
+    """
+    found, training = gallery.measured.found, gallery.training
+    order = np.argsort(
+        found.d1[: COLUMNS * ROWS] / np.maximum(found.d2[: COLUMNS * ROWS], 1e-9), kind="stable"
+    )
+    bands: list[Band] = []
+    for chosen in np.split(order, range(COLUMNS, len(order), COLUMNS)):
+        rows = [gallery.measured.samples[chosen]]
+        if training is not None:
+            rows += [training[found.i1[chosen]], training[found.i2[chosen]]]
+        words = [f"{found.d1[i]:.0f} / {found.d2[i]:.0f}" for i in chosen]
+        bands.append(
+            (("generated", "nearest", "second"), rows, gallery.measured.memorized[chosen], words)
+        )
+    copied, times = _most_copied(gallery.measured)
+    if training is not None and len(copied):
+        bands.append(
+            (
+                ("most copied",),
+                [training[copied]],
+                np.zeros(len(copied), bool),
+                [f"{count} ×" for count in times],
+            )
+        )
+    return _drawn(gallery.title, bands)
+
+
+def _most_copied(shown: Measured) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Positions of up to a row of training images, and how many memorized samples copy each."""
+    copied, times = np.unique(shown.found.i1[shown.memorized], return_counts=True)
+    most = np.argsort(-times, kind="stable")[:COLUMNS]
+    return copied[most], times[most]
+
+
+def _drawn(title: str, bands: list[Band]) -> Figure:
+    strips = [_strip(rows, framed) for _, rows, framed, _ in bands]
+    canvas = np.concatenate(strips)
+    side = strips[0].shape[1] // COLUMNS
+    scale = WIDE * 0.91 / canvas.shape[1]
+    figure = Figure((WIDE, canvas.shape[0] * scale + 0.3))
+    height = figure.get_figheight()
+    axes = figure.add_axes((0.09, 0.0, 0.91, 1 - 0.3 / height))
+    axes.imshow(canvas, interpolation="none", aspect="auto")
+    axes.set_axis_off()
+    figure.text(
+        0.09,
+        1 - 0.2 / height,
+        f"{short(title, 90)};  below each image d1 / d2, framed: memorized",
+        parse_math=False,
+    )
+    top = 0
+    for (names, rows, _, words), strip in zip(bands, strips, strict=True):
+        for row, name in enumerate(names[: len(rows)]):
+            axes.text(-6, top + (row + 0.5) * side, name, ha="right", va="center", fontsize=6)
+        for column, word in enumerate(words):
+            axes.text(
+                (column + 0.5) * side,
+                top + strip.shape[0] - TEXT / 2,
+                word,
+                ha="center",
+                va="center",
+                fontsize=6,
+            )
+        top += strip.shape[0]
+    return figure
+
+
+def _strip(rows: list[UInt8], framed: NDArray[np.bool_]) -> UInt8:
+    """Rows of up to COLUMNS images [n, C, R, R] below each other, with room for text -> [height,
+    width, 3]"""
+    lines = [_line(rows[0], framed), *(_line(images, np.zeros_like(framed)) for images in rows[1:])]
+    return np.concatenate([*lines, np.full((TEXT, lines[0].shape[1], 3), 255, np.uint8)])
+
+
+def _line(images: UInt8, framed: NDArray[np.bool_]) -> UInt8:
+    if images.shape[-1] > LARGEST:
+        images = resized(images, LARGEST)
+    scale = max(1, -(-SMALLEST // images.shape[-1]))
+    pixels = (
+        images.repeat(scale, 2).repeat(scale, 3).transpose(0, 2, 3, 1)
+    )  # grey: one channel for all three
+    side = pixels.shape[1] + 2 * GAP
+    tiles = np.full((COLUMNS, side, side, 3), 255, np.uint8)
+    inner = GAP - FRAME
+    tiles[: len(images)][framed, inner:-inner, inner:-inner] = FRAMED
+    tiles[: len(images), GAP:-GAP, GAP:-GAP] = pixels
+    return tiles.swapaxes(0, 1).reshape(side, COLUMNS * side, 3)

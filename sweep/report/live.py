@@ -1,0 +1,217 @@
+"""What the terminal shows while a sweep runs: studies and running trials, and a line for every
+trial that ends."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console, ConsoleOptions, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.segment import Segment
+from rich.table import Table
+from rich.text import Text
+
+from sweep.search.rules import Options, Verdict
+from sweep.search.words import belief_text, emm_text, interval_text
+from trainables.measure.r_mem import r_mem_interval
+from trainables.text import visible
+from trainables.trial.result import Result, TrialRecord
+
+PLAIN_SECONDS = 20.0  # between lines on what is running, where the output is not a terminal
+AROUND = 6  # lines of a live view beside those of studies and trials
+COLUMNS = ("configuration", "trials", "EMM", "95 % interval", "state")
+
+
+class VisibleConsole(Console):
+    """Shows control characters in texts, whoever wrote them; its own (colours, the cursor) are no
+    texts."""
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        for text, style, control in super().render(renderable, options):
+            yield Segment(text if control else visible(text), style, control)
+
+
+class Terminal:
+    """A listener of the searcher. On a terminal the view stays at the bottom; elsewhere lines come
+    now and then.
+
+    `names`: of the studies; `verdict`, `options`: of a study now, by its name. A thread of rich's
+    draws while Tune's thread tells what happens: what it reads is replaced here, never changed.
+    """
+
+    def __init__(
+        self,
+        names: Iterable[str],
+        verdict: Callable[[str], Verdict],
+        options: Callable[[str], Options],
+        console: Console,
+    ) -> None:
+        self._verdict, self._options, self.console = verdict, options, console
+        names = list(names)
+        self.verdicts = {name: verdict(name) for name in names}
+        self.options = {name: options(name) for name in names}
+        self.running: dict[str, tuple[TrialRecord, dict[str, Any]]] = {}  # by training key
+        self.failed = 0
+        self.live = (
+            Live(console=console, get_renderable=self.view, refresh_per_second=2)
+            if console.is_terminal
+            else None
+        )
+        self.printed_at = time.monotonic()
+        self.notes: set[str] = set()  # that were printed
+
+    def __enter__(self) -> "Terminal":
+        if self.live:
+            self.live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self.live:
+            self.live.stop()
+
+    # ------------------------------------------------------------ what happens
+
+    def trial_started(self, record: TrialRecord) -> None:
+        self.running = {**self.running, record.training_key: (record, {})}
+
+    def trial_progress(self, record: TrialRecord, report: dict[str, Any]) -> None:
+        self.running = {**self.running, record.training_key: (record, report)}
+        if (note := report.get("note")) and note not in self.notes:
+            self.notes.add(note)
+            self._print(f"note: {note}")
+        if self.live is None and time.monotonic() - self.printed_at > PLAIN_SECONDS:
+            self.printed_at = time.monotonic()
+            self._print(self.headline(), *[self.line(name) for name in self._busy()])
+
+    def trial_finished(self, result: Result) -> None:
+        name = result.spec.name
+        self._end(result)
+        self.failed += not result.complete
+        self.verdicts = {**self.verdicts, name: self._verdict(name)}
+        self.options = {**self.options, name: self._options(name)}
+        self._print(finished_line(result, self.verdicts[name], self.options[name]))
+
+    def trial_stopped(self, record: TrialRecord) -> None:
+        self._end(record)
+
+    def _end(self, record: TrialRecord) -> None:
+        key = record.training_key
+        self.running = {other: trial for other, trial in self.running.items() if other != key}
+
+    # ------------------------------------------------------------ how it is shown
+
+    def view(self) -> RenderableType:
+        """The studies, those that are trained first, as many as the window has room for; then the
+        running trials."""
+        studies, trials = self._grid(*COLUMNS), self._grid()
+        running = list(self.running.values())
+        room = max(3, self.console.height - AROUND - len(running))
+        order = sorted(
+            self.verdicts,
+            key=lambda name: (name not in self._busy(), self.verdicts[name].state != "searching"),
+        )
+        shown = set(order[:room])
+        for name in self.verdicts:
+            if name in shown:
+                studies.add_row(*self._study(name))
+        for record, report in running:
+            bar = ProgressBar(completed=report.get("progress", 0.0), total=1.0, width=20)
+            where = f"{record.spec.name}  N={record.spec.n} seed={record.spec.seed}"
+            trials.add_row(Text(where, overflow="ellipsis"), bar, Text(_progress(report)))
+        hidden = [Text(f"… and {len(order) - room} more studies")] if len(order) > room else []
+        return Group(studies, *hidden, trials, Text(self.headline(), style="bold"))
+
+    @staticmethod
+    def _grid(*titles: str) -> Table:
+        grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=bool(titles))
+        for title in titles:
+            grid.add_column(
+                title,
+                no_wrap=True,
+                justify="right" if title in ("trials", "EMM", "95 % interval") else "left",
+            )
+        return grid
+
+    def _study(self, name: str) -> list[Text]:
+        verdict, options = self.verdicts[name], self.options[name]
+        words = (
+            name,
+            str(verdict.n_trials),
+            emm_text(verdict, options),
+            interval_text(verdict),
+            self._state(name),
+        )
+        return [
+            Text(word, overflow="ellipsis", style="" if verdict.state == "searching" else "dim")
+            for word in words
+        ]
+
+    def _busy(self) -> dict[str, None]:
+        """Names of the studies that are being trained, in the order of the table."""
+        names = {record.spec.name for record, _ in self.running.values()}
+        return dict.fromkeys(name for name in self.verdicts if name in names)
+
+    def _state(self, name: str) -> str:
+        state = self.verdicts[name].state
+        return state if state != "searching" or name in self._busy() else "waiting"
+
+    def headline(self) -> str:
+        """The whole sweep in one line."""
+        states = Counter(map(self._state, self.verdicts))
+        failed = f", {self.failed} trials failed" if self.failed else ""
+        return (
+            f"{len(self.verdicts)} studies: "
+            + ", ".join(f"{count} {state}" for state, count in states.items())
+            + failed
+        )
+
+    def line(self, name: str) -> str:
+        """A study in one line: trials so far, belief of the EMM, what is training at which N and
+        how far."""
+        verdict = self.verdicts[name]
+        running = [trial for trial in self.running.values() if trial[0].spec.name == name]
+        doing = ", ".join(
+            f"N={record.spec.n} {_progress(report)}" for record, report in running
+        ) or self._state(name)
+        return f"{name}  {verdict.n_trials} trials  {belief_text(verdict, self.options[name])}  {doing}"
+
+    def _print(self, *lines: str) -> None:
+        for line in lines:
+            self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _progress(report: dict[str, Any]) -> str:
+    left = report.get("seconds_left")
+    return f"{report.get('state', 'starting')} {report.get('progress', 0.0):.0%}" + (
+        f", {_time(left)} left" if left else ""
+    )
+
+
+def _time(seconds: float) -> str:
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 120
+        else f"{hours}:{minutes:02d} h"
+        if hours
+        else f"{minutes} min"
+    )
+
+
+def finished_line(result: Result, verdict: Verdict, options: Options) -> str:
+    where = f"{result.spec.name}  N={result.spec.n} seed={result.spec.seed}"
+    if not result.complete:
+        return f"{where}  failed: {result.cause}"
+    low, high = r_mem_interval(result.n_memorized, result.n_samples)
+    r_mem = f"R_mem {result.r_mem:.3f} [{low:.3f}, {high:.3f}]"
+    return f"{where}  {r_mem}  {result.seconds:.0f} s  -> {belief_text(verdict, options)} ({verdict.state})"

@@ -1,0 +1,84 @@
+"""How figures look, and how they become files. No pyplot, and no setting outlives a call.
+
+Figures are one column of a paper wide. Colours are Okabe and Ito's, which colour-blind people tell
+apart; nothing is said by colour alone. Names are users' text: never read as mathematics.
+"""
+
+import math
+import textwrap
+import warnings
+from io import BytesIO
+from typing import Any
+
+import matplotlib
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+
+WIDTH = 3.3  # inches
+
+BLUE, RED, ORANGE, GREY = "#0072B2", "#D55E00", "#E69F00", "#999999"
+
+Legend = dict[str, Any]  # text → what is drawn, one thing or several in one place
+
+STYLE: Any = {
+    "font.size": 7,
+    "axes.titlesize": 7.5,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.fontsize": 6.5,
+    "legend.frameon": False,
+    "lines.linewidth": 1.0,
+    "lines.markersize": 3.5,
+    "errorbar.capsize": 1.5,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "pdf.fonttype": 42,  # TrueType; publishers refuse Type 3
+}
+
+
+def numbers(axis: Axis, low: float, high: float) -> None:
+    """Plain numbers (20, 500, 2k) on a logarithmic axis, few enough to be read, also where it spans
+    less than a decade."""
+    decades = math.log10(high / low)
+    subs = (1, 1.5, 2, 3, 4, 5, 6, 8) if decades < 1 else (1, 2, 5) if decades < 2.7 else (1,)
+    axis.set_major_locator(MaxNLocator(5) if decades < 0.35 else LogLocator(subs=subs))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(plain)
+
+
+def plain(n: float, position: float = 0) -> str:
+    """A number at an axis."""
+    return f"{n:g}" if n < 1000 else f"{n / 1e3:g}k" if n < 1e6 else f"{n / 1e6:g}M"
+
+
+def short(name: str, width: int = 58) -> str:
+    return (
+        textwrap.shorten(name, width, placeholder="…")
+        if " " in name
+        else name
+        if len(name) <= width
+        else name[: width - 1] + "…"
+    )
+
+
+# a name in letters that the font lacks: they are drawn as boxes
+warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+
+
+def as_png(figure: Figure, dpi: int = 220) -> bytes:
+    return _saved(figure, "png", {"Software": None}, dpi)
+
+
+def as_pdf(figure: Figure) -> bytes:
+    return _saved(
+        figure, "pdf", {"CreationDate": None}, 220
+    )  # the same figure gives the same bytes
+
+
+@matplotlib.rc_context(STYLE)
+def _saved(figure: Figure, kind: str, metadata: dict[str, None], dpi: int) -> bytes:
+    stream = BytesIO()
+    figure.savefig(stream, format=kind, metadata=metadata, dpi=dpi)
+    return stream.getvalue()

@@ -1,0 +1,189 @@
+"""Figures of a whole sweep, as matplotlib objects."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, MaxNLocator
+
+from sweep.analysis.study import StudySummary
+from sweep.analysis.summary import SweepSummary
+from sweep.report.study_figures import _known
+from sweep.report.style import BLUE, ORANGE, RED, STYLE, WIDTH, numbers, plain, short
+
+
+@matplotlib.rc_context(STYLE)
+def sweep_figure(summary: SweepSummary) -> Figure:
+    """EMM of every configuration with its 95 % interval: against the factor if there is one and it
+    is a number, else by name.
+
+    Filled: found. Open: not decided. An arrow at the end of the range: the EMM lies beyond it.
+    """
+    studies, values = summary.studies, _numeric_factor(summary)
+    figure = Figure((WIDTH, 2.3 if values else 0.9 + 0.17 * len(studies)), layout="constrained")
+    axes = figure.add_subplot()
+    for position, study in zip(values or range(len(studies)), studies, strict=True):
+        _draw_emm(axes, study, position, upright=values is not None)
+    known = [n for study in studies for n in _known(study)]
+    search = summary.space.search
+    low, high = (min(known) / 1.3, max(known) * 1.3) if known else (search.n_low, search.n_high)
+    if values:
+        axes.set(yscale="log", ylim=(low, high), ylabel="EMM")
+        axes.set_xlabel(short(next(iter(studies[0].factors))), parse_math=False)
+        margin = (max(values) - min(values)) * 0.1
+        axes.set_xlim(min(values) - margin, max(values) + margin)
+        if len(values) <= 8:
+            axes.xaxis.set_major_locator(FixedLocator(values))
+        numbers(axes.yaxis, low, high)
+    else:
+        axes.set(xscale="log", xlim=(low, high), xlabel="EMM", ylim=(len(studies) - 0.5, -0.5))
+        axes.set_yticks(
+            range(len(studies)), [short(study.name, 30) for study in studies], parse_math=False
+        )
+        numbers(axes.xaxis, low, high)
+    drawn = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))  # each label once
+    if not drawn:
+        axes.text(0.5, 0.5, "no EMM is known yet", ha="center", transform=axes.transAxes)
+    else:
+        figure.legend(drawn.values(), drawn.keys(), loc="outside lower center", ncols=3)
+    return figure
+
+
+def _draw_emm(axes: Axes, study: StudySummary, position: float, upright: bool) -> None:
+    """One study's EMM; `upright` has EMM on the vertical axis."""
+    verdict = study.verdict
+    if verdict.emm is None:
+        end = verdict.emm_low if verdict.emm_high is None else verdict.emm_high
+        if end is not None:  # as an arrow that points away from the range
+            marker = ("^v" if upright else "><")[verdict.emm_low is None]
+            point = (position, end) if upright else (end, position)
+            axes.plot(*point, marker, color=RED, mfc="white", ms=5, label="outside the range of N")
+        return
+    low, high = verdict.emm_low or verdict.emm, verdict.emm_high or verdict.emm
+    bars = [[verdict.emm - low], [high - verdict.emm]]
+    found = verdict.state == "found"
+    label = "found, 95 % interval" if found else "not decided, 95 % interval"
+    style: Any = {"fmt": "o", "color": BLUE, "mfc": BLUE if found else "white", "label": label}
+    if upright:
+        axes.errorbar(position, verdict.emm, yerr=bars, **style)
+    else:
+        axes.errorbar(verdict.emm, position, xerr=bars, **style)
+
+
+def _numeric_factor(summary: SweepSummary) -> list[float] | None:
+    """The values of the only factor, if they are different numbers."""
+    factors = [study.factors for study in summary.studies]
+    values = [value for one in factors for value in one.values() if type(value) in (int, float)]
+    return (
+        values
+        if all(len(one) == 1 for one in factors) and len(set(values)) == len(factors) > 1
+        else None
+    )
+
+
+ROW, AROUND = (
+    0.17,
+    0.75,
+)  # inches: a line of a figure with names, and what is above and below all of them
+
+
+@matplotlib.rc_context(STYLE)
+def contrast_figure(summary: SweepSummary) -> Figure:
+    """EMM ratios of configurations that differ by one step of one factor, with their 95 %
+    intervals.
+
+    Filled: the interval excludes 1, so they are told apart. A diamond: they were trained on
+    different data.
+    """
+    factors = {study.name: study.factors for study in summary.studies}
+    figure, axes = _with_names([_step(factors[one.a], factors[one.b]) for one in summary.steps])
+    low, high = (
+        min(1.0, *(one.low for one in summary.steps)) / 1.2,
+        max(1.0, *(one.high for one in summary.steps)) * 1.2,
+    )
+    for row, one in enumerate(summary.steps):
+        style: Any = {
+            "fmt": "o" if one.same_data else "D",
+            "color": BLUE,
+            "mfc": BLUE if one.is_clear else "white",
+        }
+        label = "told apart" if one.is_clear else "not told apart"
+        bars = [[one.ratio - one.low], [one.high - one.ratio]]
+        axes.errorbar(
+            one.ratio,
+            row,
+            xerr=bars,
+            label=label + ("" if one.same_data else ", other data"),
+            **style,
+        )
+    axes.axvline(1, color="black", ls="--", lw=0.8)
+    axes.set(xscale="log", xlim=(low, high), xlabel="ratio of the EMMs, 95 % interval")
+    numbers(axes.xaxis, low, high)
+    _legend_below(figure, axes)
+    return figure
+
+
+@matplotlib.rc_context(STYLE)
+def cost_figure(summary: SweepSummary) -> Figure:
+    """Images trained by configuration, and at the end of each bar the time; hatched: trials that
+    failed."""
+    figure, axes = _with_names([study.name for study in summary.studies])
+    for row, study in enumerate(summary.studies):
+        failed = sum(result.images_trained for result in study.results if not result.complete)
+        axes.barh(row, study.images_trained - failed, color=BLUE, height=0.6, label="complete")
+        if failed:
+            axes.barh(
+                row,
+                failed,
+                left=study.images_trained - failed,
+                color=ORANGE,
+                hatch="////",
+                height=0.6,
+                label="failed",
+            )
+        seconds = sum(result.seconds for result in study.results)
+        axes.annotate(f" {duration(seconds)}", (study.images_trained, row), va="center", fontsize=6)
+    axes.set(xlabel="images trained (at the bar: time)", xlim=(0, 1.25 * _most(summary)))
+    axes.xaxis.set_major_locator(MaxNLocator(4))
+    axes.xaxis.set_major_formatter(plain)
+    if len(set(axes.get_legend_handles_labels()[1])) > 1:
+        _legend_below(figure, axes)
+    return figure
+
+
+def _most(summary: SweepSummary) -> int:
+    return max(1, *(study.images_trained for study in summary.studies))
+
+
+def duration(seconds: float) -> str:
+    """Three digits are enough: 48 s, 3.4 min, 5.2 h, 12 d."""
+    for unit, size in (("d", 86_400.0), ("h", 3600.0), ("min", 60.0)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def _step(a: Mapping[str, Any], b: Mapping[str, Any]) -> str:
+    """What differs first, since long names are cut: "width 16 / 8, dropout 0.1"."""
+    changed = [
+        f"{factor} {b[factor]} / {value}" for factor, value in a.items() if b[factor] != value
+    ]
+    return ", ".join(
+        changed + [f"{factor} {value}" for factor, value in a.items() if b[factor] == value]
+    )
+
+
+def _with_names(names: list[str]) -> tuple[Figure, Any]:
+    """A figure with a line for every name, from the top."""
+    figure = Figure((WIDTH, AROUND + ROW * len(names)), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.set_yticks(range(len(names)), [short(name, 34) for name in names], parse_math=False)
+    return figure, axes
+
+
+def _legend_below(figure: Figure, axes: Any) -> None:
+    drawn = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))  # each label once
+    figure.legend(drawn.values(), drawn.keys(), loc="outside lower center", ncols=3)

@@ -1,0 +1,83 @@
+"""The table of a sweep in the terminal."""
+
+from collections.abc import Sequence
+
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from sweep.analysis.cautions import cautions
+from sweep.analysis.seeds import seed_lines
+from sweep.analysis.summary import SweepSummary
+from sweep.report.rows import (
+    CONFIGURATIONS,
+    LEFT,
+    SCALE,
+    TRIALS,
+    TWO_LINES,
+    Rows,
+    configuration_rows,
+    contrast_lines,
+    final_lines,
+    half_lines,
+    scale_rows,
+    trial_rows,
+    undecided,
+)
+
+
+def table(summary: SweepSummary) -> RenderableType:
+    """Trials, configurations, comparison and warnings, for any console: plain ASCII but for users'
+    texts."""
+    trials, target = trial_rows(summary), f"EMM at target R_mem {summary.space.search.target:g}"
+    once = [
+        ("" if i and row[0] == trials[i - 1][0] else row[0], *row[1:])
+        for i, row in enumerate(trials)
+    ]
+    return Group(
+        _heading("Trials"),
+        _grid(TRIALS, once) if once else Text("  no trial has started"),
+        _heading(target),
+        _grid(CONFIGURATIONS, configuration_rows(summary)),
+        *_table("Beside each EMM", SCALE, scale_rows(summary)),
+        *_indented(half_lines(summary)),
+        *_lines("Not decided", undecided(summary)),
+        *_lines("Contrasts", contrast_lines(summary)),
+        *_lines("Seeds", seed_lines(summary)),
+        *_lines("Measured again", final_lines(summary)),
+        *_lines("Warnings", cautions(summary)),
+    )
+
+
+def print_table(summary: SweepSummary, console: Console) -> None:
+    console.print(table(summary))
+
+
+def _grid(columns: Sequence[str], rows: Rows) -> Table:
+    grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for column in columns:
+        folds = column == "configuration"  # the rest is never cut
+        head = Text(column.replace(" ", "\n", 1) if column in TWO_LINES else column)
+        grid.add_column(
+            head, justify="left" if column in LEFT else "right", no_wrap=not folds, overflow="fold"
+        )
+    for row in rows:
+        grid.add_row(*map(Text, row))
+    return grid
+
+
+def _table(title: str, columns: Sequence[str], rows: Rows) -> list[RenderableType]:
+    return [_heading(title), _grid(columns, rows)] if rows else []
+
+
+def _lines(title: str, lines: list[str]) -> list[RenderableType]:
+    return [_heading(title), *_indented(lines)] if lines else []
+
+
+def _indented(lines: list[str]) -> list[RenderableType]:
+    return [Padding(Text(line), (0, 0, 0, 2), expand=False) for line in lines]
+
+
+def _heading(title: str) -> Text:
+    return Text(f"\n{title}", style="bold")

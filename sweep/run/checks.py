@@ -1,0 +1,138 @@
+"""A sweep before it runs: its data, and whether its storage holds another one. No Ray."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from search_spaces.space import MAY_CHANGE, SearchSpace
+from sweep.store.files import read_sweep
+from sweep.store.lock import LOCK
+from trainables.config.identity import IGNORED, identity
+from trainables.config.trial import Configuration, TrialSpec, configuration_key
+from trainables.data.images import ImageData
+from trainables.data.labels import check_subset, planned_label_dim
+from trainables.data.sources import data_key, load
+from trainables.errors import UserError
+from trainables.storage import Storage
+from trainables.training.custom import check_custom
+from trainables.trial.result import TrialRecord, start_record
+
+
+@dataclass
+class Sweep:
+    """A search space with its data loaded: what a driver needs, checked before anything is
+    created."""
+
+    space: SearchSpace
+    data: dict[str, ImageData] = field(default_factory=dict)  # by data_key
+
+    def load_data(self) -> None:
+        """Raises UserError if a source is missing or has fewer images than the search may ask
+        for."""
+        for named in self.space.configurations:
+            configuration, search = named.configuration, self.space.search
+            data = self._data(configuration, may_fetch=True)
+            if search.n_high > (size := len(data)):
+                raise UserError(
+                    f"search.n_high: {search.n_high} is more than the {size} images there are; --set search.n_high={size}"
+                )
+            seeds = range(search.max_trials * search.replicates)
+            check_subset(
+                configuration.labels,
+                data,
+                search.n_low,
+                seeds,
+                self.space.measurement.protocol == "paper",
+            )
+            check_custom(configuration, planned_label_dim(configuration, search.n_low, data))
+        self._check_keys()
+
+    def data_of(self, name: str) -> ImageData:
+        """The data of a configuration, loaded when they are first asked for."""
+        (configuration,) = (
+            named.configuration for named in self.space.configurations if named.name == name
+        )
+        return self._data(configuration)
+
+    def _data(self, configuration: Configuration, may_fetch: bool = False) -> ImageData:
+        key = data_key(configuration.data)
+        if key not in self.data:
+            self.data[key] = load(configuration.data, may_fetch)
+        return self.data[key]
+
+    def record_of(self, spec: TrialSpec) -> TrialRecord:
+        return start_record(spec, self.data[data_key(spec.configuration.data)])
+
+    def _check_keys(self) -> None:
+        """Raises UserError if two configurations would be one study: they differ only in what
+        decides no result."""
+        first: dict[str, str] = {}
+        for name, key in self.keys().items():
+            if key in first:
+                raise UserError(
+                    f"{first[key]} and {name} are the same configuration: paths, and what only saves memory, do not count"
+                )
+            first[key] = name
+
+    def keys(self) -> dict[str, str]:
+        """Configuration name → configuration key."""
+        return {
+            named.name: configuration_key(
+                named.configuration, self._data(named.configuration).digest
+            )
+            for named in self.space.configurations
+        }
+
+
+def check_sweep(storage: Storage, sweep: Sweep) -> None:
+    """Raises UserError, naming the field, if the storage holds another sweep that these trials
+    can't be compared with."""
+    try:
+        former = read_sweep(storage)
+    except OSError as error:
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"storage: {storage.shown} can't be read ({reason})") from error
+    if former is None:
+        if any(not name.startswith(LOCK) and name != "emm.log" for name in storage.list()):
+            raise UserError(
+                f"{storage.shown} is not empty and holds no sweep; choose another --out"
+            )
+        return
+    if former.space.name != sweep.space.name:
+        raise UserError(
+            f"{storage.shown} holds the sweep of {former.space.name}, not of {sweep.space.name}; choose another --out"
+        )
+    for name, key in sweep.keys().items():
+        if former.configurations.get(name, key) != key:
+            raise UserError(_difference(former.space, sweep.space, name))
+    for section in ("search", "measurement"):
+        old, new = getattr(former.space, section), getattr(sweep.space, section)
+        for name, described in type(new).model_fields.items():
+            is_free = described.json_schema_extra in (MAY_CHANGE, IGNORED)
+            if not is_free and getattr(old, name) != getattr(new, name):
+                path = f"{section}.{name}"
+                raise UserError(_changed(path, getattr(old, name), getattr(new, name)))
+
+
+def _difference(former: SearchSpace, space: SearchSpace, name: str) -> str:
+    old, new = (
+        {one.name: one.configuration for one in it.configurations}.get(name)
+        for it in (former, space)
+    )
+    if old is None:
+        return f"{name}: this sweep has had another configuration of that name; choose another name, or another --out"
+    for section in ("labels", "network", "diffusion", "trainer"):
+        before, after = getattr(old, section), getattr(new, section)
+        ours, theirs = (
+            identity(before),
+            identity(after),
+        )  # of what decides results; another micro_batch is no difference
+        for key in sorted(ours | theirs, key=lambda key: key != "kind"):
+            if ours.get(key) != theirs.get(key):
+                return _changed(
+                    f"{section}.{key}", getattr(before, key, None), getattr(after, key, None)
+                )
+    return f"the data of {name} have changed; choose another --out"
+
+
+def _changed(path: str, old: Any, new: Any) -> str:
+    return f"{path}: this sweep was made with {old}, not {new}, and its trials could not be compared; choose another --out"

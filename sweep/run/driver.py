@@ -1,0 +1,209 @@
+"""Runs a sweep: brings Optuna up to date with the results, and hands the rest to Ray Tune.
+
+Resuming, extending and starting are the same command. There is no `Tuner.restore` and there are no
+Tune checkpoints: what was finished is in `trials/`, what was running goes on from its own
+checkpoint, and everything else follows from these.
+"""
+
+import logging
+import math
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from uuid import uuid4
+
+import ray
+from ray import tune
+
+from sweep.analysis.summary import SweepSummary, summary_of
+from sweep.run.checks import Sweep
+from sweep.run.listener import Listener
+from sweep.run.machines import Resources
+from sweep.run.searcher import EmmSearcher
+from sweep.run.studies import Studies
+from sweep.store.budget import Budget, Limits
+from sweep.store.databases import sqlite_url
+from sweep.store.files import SWEEP, read_finals, read_sweep, read_trials
+from sweep.store.priors import FrozenPriors
+from trainables.storage import Storage
+from trainables.trial.ray_trainable import EmmTrainable
+
+log = logging.getLogger(__name__)
+
+MOST_PER_STUDY = {
+    "cost": 2,
+    "wall": 8,
+}  # trials at once; more would be of small N, end first and tell little
+
+SIGTERM = "ended by SIGTERM; the same command goes on where it stopped"
+
+LEAVE_SECONDS = 4.0  # for trials to end by themselves after a SIGTERM; Tune then gives them 5 more
+
+END_SECONDS = 60.0  # the same, at the end of a budget: they may be drawing samples
+
+
+class Run:
+    """One run of a driver, from an opened storage to a summary.
+
+    `views`: a local directory for Optuna's database and Tune's files.
+    """
+
+    def __init__(
+        self,
+        sweep: Sweep,
+        storage: Storage,
+        views: Path,
+        resources: Resources,
+        trainable: type[tune.Trainable] = EmmTrainable,
+        limits: Limits = Limits(),  # noqa: B008  frozen
+    ) -> None:
+        self.sweep, self.storage, self.views, self.resources, self.trainable = (
+            sweep,
+            storage,
+            views,
+            resources,
+            trainable,
+        )
+        self.limits = limits
+        self.ended: str | None = None  # why it ended before every study had a verdict
+        space, former = sweep.space, read_sweep(storage)
+        # those that are left out today too, and former names: their trials are still there
+        former_keys = former.configurations if former else {}
+        self.keys = {**former_keys, **sweep.keys()}
+        # by which a pointer to this storage is known to mean this sweep
+        self.sweep_id = (former.id if former else None) or uuid4().hex
+        dumped = space.model_dump(mode="json")
+        content = {
+            "sweep": space.name,
+            "id": self.sweep_id,
+            "space": dumped,
+            "configurations": self.keys,
+        }
+        storage.write_json(SWEEP, content)
+        views.mkdir(parents=True, exist_ok=True)
+        self.priors = FrozenPriors(storage, self.keys)
+        self.studies = Studies(space, sqlite_url(views / "optuna.db"), self.priors)
+        self.studies.forget(former_keys.keys() - self.studies.configurations.keys())
+        results, started, _ = read_trials(storage, space, self.keys)
+        self.adopted = self.studies.reconcile(results, started)
+
+    @property
+    def is_decided(self) -> bool:
+        return all(
+            self.studies.verdict(name).state != "searching" for name in self.studies.configurations
+        )
+
+    def fit(self, listeners: Sequence[Listener]) -> None:
+        """Trains until every study has a verdict. Needs a Ray that is initialized."""
+        per_trial, budget = self.per_trial(), self.budget()
+        ended = partial(self.has_ended, budget)
+        searcher = EmmSearcher(
+            self.studies,
+            self.adopted,
+            self.storage,
+            self.sweep.record_of,
+            _slots(per_trial, self.resources.workers),
+            [*listeners, budget],
+            most_per_study=MOST_PER_STUDY[self.resources.objective],
+            ended=ended,
+        )
+        trainable = tune.with_parameters(self.trainable, data=self.sweep.data, storage=self.storage)
+        tuner = tune.Tuner(
+            tune.with_resources(trainable, per_trial),
+            tune_config=tune.TuneConfig(
+                search_alg=searcher,
+                num_samples=-1,
+                reuse_actors=True,
+                trial_dirname_creator=lambda trial: trial.trial_id,
+            ),
+            run_config=tune.RunConfig(
+                name=time.strftime("%Y%m%d-%H%M%S"),
+                storage_path=str(self.views / "ray"),
+                failure_config=tune.FailureConfig(
+                    max_failures=0
+                ),  # the searcher has a lost trial go on
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+                stop=searcher.is_unneeded,  # type: ignore[arg-type]
+                verbose=0,
+            ),
+        )
+        with _ending_in_time(ended):
+            tuner.fit()
+        budget.write()
+        if searcher.failure is not None:
+            raise searcher.failure
+
+    def per_trial(self) -> dict[str, float]:
+        """What Ray is asked for, for each trial. Needs a Ray that is initialized."""
+        return {"CPU": self.resources.cpus_per_trial, "GPU": _gpus_per_trial(self.resources)}
+
+    def budget(self) -> Budget:
+        return Budget(self.storage, self.limits, devices=self.per_trial()["GPU"] or 1)
+
+    def has_ended(self, budget: Budget) -> str | None:
+        """Why nothing more is to be done: a signal came, or the budget is spent."""
+        self.ended = self.ended or budget.ended()
+        return self.ended
+
+    def summary(self) -> SweepSummary:
+        results, started, damaged = read_trials(self.storage, self.sweep.space, self.keys)
+        return summary_of(
+            self.sweep.space, results, started, self.priors, read_finals(self.storage), damaged
+        )
+
+
+@contextmanager
+def _ending_in_time(ended: Callable[[], str | None]) -> Iterator[None]:
+    """Interrupts Tune, as Ctrl-C does, if the trials have not ended by themselves some time after
+    they should."""
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.5):
+            if reason := ended():
+                if not done.wait(LEAVE_SECONDS if reason == SIGTERM else END_SECONDS):
+                    os.kill(os.getpid(), signal.SIGINT)
+                return
+
+    thread = threading.Thread(target=watch, name="end", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def _gpus_per_trial(resources: Resources) -> float:
+    if resources.gpus_per_trial is not None:
+        return resources.gpus_per_trial
+    return 1.0 if ray.cluster_resources().get("GPU", 0) >= 1 else 0.0
+
+
+def _slots(per_trial: dict[str, float], workers: int | None) -> Callable[[], int]:
+    """How many trials may be in flight: `workers`, or what fits the nodes that are there now,
+    looked up once a second.
+
+    At least one: a trial that waits is what tells an autoscaler that a node is wanted.
+    """
+    looked_up: tuple[float, int] = (-math.inf, 1)
+
+    def slots() -> int:
+        nonlocal looked_up
+        if workers is not None:
+            return workers
+        if time.monotonic() - looked_up[0] > 1:
+            alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+            fit = [
+                min(int(node.get(name, 0) / need) for name, need in per_trial.items() if need)
+                for node in alive
+            ]
+            looked_up = (time.monotonic(), max(1, sum(fit)))
+        return looked_up[1]
+
+    return slots

@@ -1,0 +1,387 @@
+"""What is asked next and what is concluded: pure functions of the finished and the running trials
+(`propose`, `judge`).
+
+No random numbers, nothing remembered between calls. So a study resumes by being loaded, two
+processes may share it, and the same functions run without Optuna. Evidence for the rules:
+docs/search.md.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal
+
+from sweep.search.belief import (
+    Array,
+    Belief,
+    Observation,
+    Prior,
+    base_prior,
+    belief,
+    shape_likelihood,
+)
+
+State = Literal["searching", "found", "below_range", "above_range", "unresolved"]
+
+NEAR = 0.5  # a witness lies within e^0.5 of the estimate
+
+ACCEPT = 1.99  # R_mem this far above the target, on the logit, needs no exact value: .985 for .9
+
+ASIDE = 0.15  # where a missing witness is looked for, in ln N from the estimate
+
+SURE = 0.95  # mass of the belief outside the range that ends a study
+
+SENTINEL = 4.0  # a guarded study looks this far above the estimate for a curve that rises again
+
+MAX_FAILED = 3
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A trial at `n` that failed, and its cause. It is never an observation."""
+
+    n: int
+    cause: str
+
+
+MAY_CHANGE = {"may_change": True}  # of a study that has begun
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a study searches. Raises ValueError on what cannot be searched.
+
+    `low`, `high` range of N; `target` the R_mem whose crossing is sought; `precision` sd of ln EMM
+    to reach; `max_trials` finished trials, times `replicates`, after which the study ends as
+    unresolved; `cost` of a trial: ∝ N ("images", exact epochs) or the same for every N ("constant",
+    fixed steps); `start` first N, by default `low`, the middle of the range if the cost is
+    constant; `prior` of the curve's shape, frozen when the study starts; `guard` against curves
+    that dip under the target and rise again, by one trial at 4 × the estimate; `replicates` trials
+    at every N, each with a seed of its own.
+    """
+
+    low: int
+    high: int
+    target: float = 0.9
+    precision: float = field(default=0.12, metadata=MAY_CHANGE)
+    max_trials: int = field(default=24, metadata=MAY_CHANGE)
+    cost: Literal["images", "constant"] = "images"
+    start: int | None = None
+    prior: Prior = field(default_factory=base_prior)
+    guard: bool = field(default=False, metadata=MAY_CHANGE)
+    replicates: int = field(default=1, metadata=MAY_CHANGE)
+
+    def __post_init__(self) -> None:
+        if not (
+            isinstance(self.low, int) and isinstance(self.high, int) and 1 <= self.low < self.high
+        ):
+            raise ValueError(
+                f"range of N: integers 1 <= low < high are needed, not low={self.low}, high={self.high}"
+            )
+        if not 0 < self.target < 1:
+            raise ValueError(f"target={self.target}: an R_mem strictly between 0 and 1 is needed")
+        if not self.precision > 0:
+            raise ValueError(f"precision={self.precision}: a positive sd of ln EMM is needed")
+        if not self.max_trials >= 1:
+            raise ValueError(f"max_trials={self.max_trials}: at least one trial is needed")
+        if not self.replicates >= 1:
+            raise ValueError(
+                f"replicates={self.replicates}: at least one trial at every N is needed"
+            )
+        if self.cost not in ("images", "constant"):
+            raise ValueError(f'cost={self.cost!r}: "images" or "constant" is needed')
+        if self.start is None:
+            middle = round(math.sqrt(self.low * self.high))
+            object.__setattr__(self, "start", self.low if self.cost == "images" else middle)
+        if not self.low <= (self.start or self.low) <= self.high:
+            raise ValueError(
+                f"start={self.start} lies outside the range of N {self.low}..{self.high}"
+            )
+
+    @classmethod
+    def of(cls, search: Any, **of_study: Any) -> Options:
+        """As the `search` of a search space says (n_low, n_high, and what is called as here), and
+        what depends on the study: `cost`, `prior`."""
+        said = {f.name: getattr(search, f.name) for f in fields(cls) if hasattr(search, f.name)}
+        return cls(low=search.n_low, high=search.n_high, **said, **of_study)
+
+    def difference(self, other: Options) -> str | None:
+        """In what `other` is another search ("low=4, not low=8"); None if it is the same one.
+
+        What may change is no difference, nor is the prior, which stays as the study began with it.
+        """
+        for name in (f.name for f in fields(self) if not f.metadata and f.name != "prior"):
+            if (ours := getattr(self, name)) != (theirs := getattr(other, name)):
+                return f"{name}={ours}, not {name}={theirs}"
+        return None
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Options:
+        return cls(**{**values, "prior": Prior(**values["prior"])})
+
+    def belief(self, finished: Sequence[Observation]) -> Belief:
+        return belief(self.heard(finished), self.low, self.high, self.target, self.prior)
+
+    def shape(self, finished: Sequence[Observation]) -> Array:
+        """What the trials tell other studies: see `shape_likelihood`."""
+        heard = self.heard(finished)
+        return shape_likelihood(heard, self.low, self.high, self.target)
+
+    def passed(self, trial: Observation) -> bool:
+        return trial.r_mem >= self.target
+
+    @property
+    def cap(self) -> int:
+        """Finished trials at which the study ends."""
+        return self.max_trials * self.replicates
+
+    def heard(self, finished: Sequence[Observation]) -> Sequence[Observation]:
+        """The trials that say where EMM is: with `guard`, those above the last dip."""
+        return _dip(finished, self)[0]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is known of a study. `emm_low`, `emm_high`: 95 % interval.
+
+    found, searching, unresolved: `emm` is the median of the belief (None before the first finished
+    trial). below_range: `emm` and `emm_low` are None, EMM < `emm_high` with 97.5 %. above_range:
+    `emm` and `emm_high` are None. `sd` of ln EMM; `reason` one line for a person; `n_trials`
+    finished ones.
+    """
+
+    state: State
+    emm: float | None
+    emm_low: float | None
+    emm_high: float | None
+    sd: float | None
+    reason: str
+    n_trials: int
+
+
+def propose(
+    finished: Sequence[Observation],
+    pending: Sequence[int],
+    options: Options,
+    b: Belief | None = None,
+) -> int:
+    """The N to train next, given the finished trials and the N of those still running.
+
+    Where a trial costs N, gallops upwards until one fails to reach the target, then asks at a
+    quantile of the belief: on the side of the estimate that has fewer trials, cheap side first.
+    Where all cost the same, asks at the median. Running trials push the next one to another
+    quantile. `b` is `options.belief(finished)` where the caller has it already.
+    """
+    if (again := _unreplicated(finished, pending, options)) is not None:
+        return again
+    if not finished and not pending:
+        return options.start or options.low
+    b, finished = b or options.belief(finished), options.heard(finished)
+    top = max([o.n for o in finished] + list(pending))
+    if options.cost == "images" and all(options.passed(o) for o in finished) and top < options.high:
+        return _free(_gallop(finished, pending, b), pending, options, b)
+    passing, failing = _witnesses(finished, options, b)
+    asked = None
+    if not _guarded(finished, options, b) and (
+        _decided(options, b) or _enough(finished, options, b)
+    ):
+        asked = math.floor(min(SENTINEL * max(b.median, options.low), options.high))
+    elif b.sd <= options.precision:
+        if not failing:
+            asked = math.ceil(b.median * math.exp(ASIDE))
+        elif not passing:
+            asked = math.floor(b.median * math.exp(-ASIDE))
+    if asked is None or any(abs(math.log(asked / n)) < ASIDE for n in pending):
+        asked = round(b.quantile(_level(b, len(passing), len(failing), pending, options)))
+    return _free(asked, pending, options, b)
+
+
+def _unreplicated(
+    finished: Sequence[Observation], pending: Sequence[int], options: Options
+) -> int | None:
+    """The smallest N that was asked for, and less often than `options.replicates`."""
+    counts = Counter([o.n for o in finished] + list(pending))
+    return min((n for n, count in counts.items() if count < options.replicates), default=None)
+
+
+def _gallop(finished: Sequence[Observation], pending: Sequence[int], b: Belief) -> int:
+    """×2.5 above the largest that passed, less once the graded R_mem shows that EMM is near; ×2 if
+    that one was accepted early: it cost a part of its images, and one that fails costs all of them.
+
+    While one above it is running, between the two: it costs less than to guess beyond, and tells
+    more if that one fails.
+    """
+    top, accepted = max(((o.n, o.right_censored) for o in finished), default=(0, False))
+    above = [n for n in pending if n > top]
+    if not above:
+        return max(
+            top + 1, round(top * min(2.0 if accepted else 2.5, max(1.25, b.quantile(0.35) / top)))
+        )
+    between = round(math.sqrt(top * min(above)))
+    return between if between > 1.2 * top > 0 else 2 * max(above)
+
+
+def _level(
+    b: Belief, n_passing: int, n_failing: int, pending: Sequence[int], options: Options
+) -> float:
+    """Quantile of the belief to ask at: balances passing and failing witnesses, keeps away from
+    running trials."""
+    balance = 0.5 if options.cost == "constant" else 0.7 if n_passing > n_failing else 0.3
+    taken = [b.cdf(n) for n in pending]
+    levels = (balance, 0.5, 0.35, 0.65, 0.2, 0.8)
+    return max(
+        levels, key=lambda q: min((abs(q - t) for t in taken), default=1.0)
+    )  # the first of equals
+
+
+def _free(n: int, pending: Sequence[int], options: Options, b: Belief) -> int:
+    """`n` in the range; if that is running, where running trials leave the widest gap in the
+    belief, or the nearest free N."""
+    n = min(max(n, options.low), options.high)
+    if n in pending:
+        taken = sorted(b.cdf(m) for m in {options.low, *pending, options.high})
+        _, left, right = max(
+            (right - left, left, right) for left, right in zip(taken, taken[1:], strict=False)
+        )
+        n = min(max(round(b.quantile((left + right) / 2)), options.low), options.high)
+    for step in range(len(pending) + 1):
+        for candidate in (n + step, n - step):
+            if options.low <= candidate <= options.high and candidate not in pending:
+                return candidate
+    return n
+
+
+def _witnesses(
+    finished: Sequence[Observation], options: Options, b: Belief
+) -> tuple[list[int], list[int]]:
+    """N of the passing and of the failing trials near the estimate.
+
+    Where the end of the range is nearer than a witness would be looked for, a trial there stands in
+    for it.
+    """
+    low, high = math.floor(b.median * math.exp(-NEAR)), math.ceil(b.median * math.exp(NEAR))
+    near = [o for o in finished if low <= o.n <= high]
+    passing, failing = ([o.n for o in near if options.passed(o) is side] for side in (True, False))
+    if not failing and b.median * math.exp(ASIDE) > options.high:
+        failing = [o.n for o in near if o.n == options.high]
+    if not passing and b.median * math.exp(-ASIDE) < options.low:
+        passing = [o.n for o in near if o.n == options.low]
+    return passing, failing
+
+
+def _enough(finished: Sequence[Observation], options: Options, b: Belief) -> bool:
+    """A passing and a failing witness, and a belief as narrow as asked; narrower if it rests on two
+    trials."""
+    c = sum(abs(math.log(o.n / b.median)) <= 0.35 for o in finished)
+    limit = options.precision * {0: 0.0, 1: 0.0, 2: 0.55}.get(c, 1.0)
+    return b.sd <= limit and all(_witnesses(finished, options, b))
+
+
+def _decided(options: Options, b: Belief) -> State | None:
+    """Whether EMM lies outside the range."""
+    if b.p_below(options.low) > SURE:
+        return "below_range"
+    return "above_range" if b.p_above(options.high) > SURE else None
+
+
+def _guarded(finished: Sequence[Observation], options: Options, b: Belief) -> bool:
+    """Whether a trial far above the estimate has shown that the curve does not rise again; True
+    without `guard`."""
+    sentinel = min(0.9 * SENTINEL * max(b.median, options.low), options.high)
+    return not options.guard or any(o.n >= math.floor(sentinel) for o in finished)
+
+
+def _dip(
+    finished: Sequence[Observation], options: Options
+) -> tuple[Sequence[Observation], Observation | None]:
+    """With `guard`, the trials above the last dip: EMM is the largest N that passes, what lies
+    below a dip is moot.
+
+    A trial far above the estimate of those below it shows a dip if it memorizes more than they
+    predict, and the trials up there see R_mem cross the target themselves. If they do not, it is
+    returned as well: there is a floor, or a dip too wide to tell.
+    """
+    floor = 0.3 * options.target  # a few copies are no sign of a dip
+    for o in sorted(finished, key=lambda o: -o.n) if options.guard else ():
+        cut = o.n / 2.5
+        below, kept = [t for t in finished if t.n < cut], [t for t in finished if t.n >= cut]
+        if o.r_mem > floor and any(not options.passed(t) for t in below):
+            lower, upper = (
+                belief(part, options.low, options.high, options.target, options.prior)
+                for part in (below, kept)
+            )
+            if o.n > 2 * lower.median and o.r_mem > lower.predict([o.n])[2][0]:
+                return (
+                    (kept, None) if upper.quantile(0.2) > cut else (finished, o)
+                )  # what is asked next is to be kept, too
+    return finished, None
+
+
+NOT_JUDGED = Verdict("searching", None, None, None, None, "no trial has started", 0)
+
+
+def judge(
+    trials: Sequence[Observation | Failed], options: Options, b: Belief | None = None
+) -> Verdict:
+    """The verdict that follows from the trials that have ended, in their order; `b` as in
+    `propose`.
+
+    Trials that fail end the study as unresolved when the last three all failed, or at least three
+    did and they outnumber the finished ones.
+    """
+    verdict = _judged([trial for trial in trials if isinstance(trial, Observation)], options, b)
+    failed = [trial for trial in trials if isinstance(trial, Failed)]
+    in_a_row = all(isinstance(trial, Failed) for trial in trials[-MAX_FAILED:])
+    most = len(failed) > len(trials) - len(failed)
+    if verdict.state != "searching" or len(failed) < MAX_FAILED or not (in_a_row or most):
+        return verdict
+    last = failed[-1]
+    reason = f"{len(failed)} of {len(trials)} trials failed, the last at N = {last.n}: {last.cause}"
+    return replace(verdict, state="unresolved", reason=reason)
+
+
+def _judged(finished: Sequence[Observation], options: Options, b: Belief | None) -> Verdict:
+    if not finished:
+        return Verdict("searching", None, None, None, None, "no trial has finished", 0)
+    b = b or options.belief(finished)
+    emm, (low, high), count = b.median, b.interval(), len(finished)
+    heard, odd = _dip(finished, options)
+    outside, guarded = _decided(options, b), _guarded(heard, options, b)
+    if (again := _unreplicated(finished, [], options)) is not None and count < options.cap:
+        return Verdict(
+            "searching",
+            emm,
+            low,
+            high,
+            b.sd,
+            f"N = {again} has fewer than {options.replicates} seeds",
+            count,
+        )
+    if outside == "below_range" and guarded:
+        reason = f"P(EMM < {options.low}) = {b.p_below(options.low):.3f}"
+        return Verdict("below_range", None, None, high, b.sd, reason, count)
+    if outside == "above_range":
+        reason = f"P(EMM > {options.high}) = {b.p_above(options.high):.3f}"
+        return Verdict("above_range", None, low, None, b.sd, reason, count)
+    if odd is not None:
+        reason = (
+            f"R_mem {odd.r_mem:.3f} at N = {odd.n} is more than smaller N predict: a floor, or a "
+            "dip too wide to see through"
+        )
+        return Verdict("unresolved", emm, low, high, b.sd, reason, count)
+    state: State = "searching"
+    reason = f"sd {b.sd:.3f} of ln EMM; at most {options.precision} is asked, with trials close by on both sides"
+    if guarded and _enough(heard, options, b):
+        state, reason = "found", f"sd {b.sd:.3f} of ln EMM, with trials on both sides of it"
+    elif count >= options.cap:
+        state, reason = "unresolved", f"after all {count} trials: {reason}"
+    return Verdict(state, emm, low, high, b.sd, reason, count)
+
+
+def accept_bound(target: float) -> float:
+    """R_mem above which a trial may end early: it is recorded as right-censored, and the belief
+    loses little by it."""
+    return 1 / (1 + math.exp(-math.log(target / (1 - target)) - ACCEPT))

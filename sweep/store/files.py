@@ -1,0 +1,115 @@
+"""The files of a sweep beside its trials: what was asked, and what is read back from it."""
+
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from typing import TypeVar
+
+from pydantic import Field, RootModel
+
+from search_spaces.space import SearchSpace
+from trainables.errors import UserError
+from trainables.storage import Storage
+from trainables.trial.result import FinalMeasurement, Record, TrialRecord, Trials, parsed, read_all
+
+log = logging.getLogger(__name__)
+
+Kind = TypeVar("Kind", bound=TrialRecord)
+
+SWEEP = "sweep.json"
+
+FINAL = "final.json"  # last measurements, by training key
+
+
+class Finals(RootModel[dict[str, FinalMeasurement]]):
+    """What is in `final.json`: last measurements by training key."""
+
+
+class SweepFile(Record):
+    """What is in `sweep.json`."""
+
+    id: str | None = Field(
+        None, description="of this sweep, by which a pointer to its storage is known to mean it"
+    )
+    space: SearchSpace
+    configurations: dict[str, str] = Field({}, description="configuration name → configuration key")
+
+
+def read_sweep(storage: Storage) -> SweepFile | None:
+    """None if there is no sweep. Raises DamagedFile if the file is broken."""
+    content = storage.read_json(SWEEP)
+    return None if content is None else parsed(SweepFile, content, f"{storage.shown}/{SWEEP}")
+
+
+def read_space(storage: Storage) -> SearchSpace:
+    """The search space that a sweep's storage was made for. Raises UserError if there is no
+    sweep."""
+    return read_made_sweep(storage).space
+
+
+def read_made_sweep(storage: Storage) -> SweepFile:
+    if (found := read_sweep(storage)) is None:
+        raise UserError(
+            f"{storage.shown} holds no sweep; give the DIR or URL of one that `emm run` made"
+        )
+    return found
+
+
+def read_keys(storage: Storage) -> dict[str, str]:
+    """Name → configuration key, of all configurations that a sweep has had, under every name that
+    they have had."""
+    found = read_sweep(storage)
+    return {} if found is None else found.configurations
+
+
+def read_trials(storage: Storage, space: SearchSpace, keys: Mapping[str, str]) -> Trials:
+    """The results of the configurations of `space`, and their trials that started and have none, by
+    (name, seed).
+
+    A trial belongs to the configuration whose key it has (`keys`: by name), and is given the name
+    which that has in `space`: it may have been called otherwise when the trial was written. Where a
+    name has no key, names must do.
+    """
+    results, started, damaged = read_all(storage)
+    names = {keys[named.name]: named.name for named in space.configurations if named.name in keys}
+    unknown = {named.name for named in space.configurations} - set(names.values())
+    by_time = sorted(results, key=lambda result: (result.finished_at, result.training_key))
+    return Trials(_renamed(by_time, names, unknown), _renamed(started, names, unknown), damaged)
+
+
+def _renamed(
+    trials: Sequence[Kind], names: Mapping[str, str], unknown: Collection[str]
+) -> list[Kind]:
+    """Those that belong to one of `names` (by configuration key), or are called as one of
+    `unknown`."""
+    found = []
+    for trial in trials:
+        former = trial.spec.name
+        name = names.get(trial.configuration_key, former if former in unknown else None)
+        if name is not None:
+            found.append(trial if name == former else renamed(trial, name))
+    return sorted(found, key=lambda trial: (trial.spec.name, trial.spec.seed))
+
+
+def renamed(trial: Kind, name: str) -> Kind:
+    """The same trial under another name of its configuration."""
+    return trial.model_copy(update={"spec": trial.spec.model_copy(update={"name": name})})
+
+
+def read_finals(storage: Storage) -> dict[str, FinalMeasurement]:
+    return parsed(Finals, storage.read_json(FINAL) or {}, f"{storage.shown}/{FINAL}").root
+
+
+def by_seed(trials: Sequence[Kind]) -> dict[int, Kind]:
+    """Of two with one seed the first counts. No study asks for two; one that was searched under two
+    names at once may."""
+    found: dict[int, Kind] = {}
+    for trial in trials:
+        if trial.spec.seed in found:
+            log.warning(
+                "%s has the seed %d of another trial and does not count",
+                trial.training_key,
+                trial.spec.seed,
+            )
+        else:
+            found[trial.spec.seed] = trial
+    return found

@@ -1,0 +1,153 @@
+"""`emm report --k`: the whole sweep judged anew from the distances that its trials kept."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from search_spaces.recipes import DIGITS
+from sweep.analysis.other_k import result_at
+from sweep.analysis.summary import summarize
+from sweep.cli.main import main
+from sweep.cli.options import parse_k
+from sweep.store.files import SWEEP
+from tests.fakes import fake_space
+from trainables.config.trial import TrialSpec
+from trainables.data.sources import load
+from trainables.errors import UserError
+from trainables.storage import Storage
+from trainables.trial.result import MEASUREMENT, RESULT, Result, start_record, trial_directory
+
+SPACE = fake_space((8,), n_low=8, n_high=400)
+EMMS = {
+    0.25: 20,
+    1 / 3: 40,
+    0.5: 80,
+}  # of a model whose copies are the noisier the more images it was trained on
+
+
+def r_mem(n, emm):
+    return 1 / (1 + math.exp(-math.log(9) + 4 * math.log(n / emm)))
+
+
+def finished(sweep, n, seed, **more):
+    """A trial with 2,000 samples, of which exactly R_mem(N) at each k have a ratio of distances
+    below that k."""
+    spec = TrialSpec(
+        name="width=8",
+        configuration=SPACE.configurations[0].configuration,
+        measurement=SPACE.measurement,
+        n=n,
+        seed=seed,
+    )
+    record = start_record(spec, load(DIGITS.data))
+    directory = trial_directory(sweep, record.training_key)
+    share = np.arange(2000) / 2000
+    ratio = np.select([share < r_mem(n, emm) for emm in EMMS.values()], [0.2, 0.3, 0.4], 0.8)
+    with directory.writing(MEASUREMENT) as stream:
+        of, images = np.arange(2000) % n, np.zeros((2000, 1, 8, 8), np.uint8)
+        np.savez(
+            stream,
+            images=images,
+            subset=np.arange(n),
+            d1=100 * ratio,
+            d2=np.full(2000, 100.0),
+            i1=of,
+            i2=of,
+        )
+    found = int((ratio < 1 / 3).sum())
+    outcome = {
+        "complete": True,
+        "r_mem": found / 2000,
+        "n_memorized": found,
+        "n_samples": 2000,
+        "ceiling": 1.0,
+        **more,
+    }
+    result = Result(**dict(record), **outcome)
+    directory.write(RESULT, result.model_dump_json().encode())
+    return result
+
+
+@pytest.fixture
+def sweep(tmp_path):
+    sweep = Storage(str(tmp_path / "sweep"))
+    sweep.write_json(SWEEP, {"space": SPACE.model_dump(mode="json")})
+    for seed, n in enumerate((10, 20, 28, 40, 56, 80, 110, 160)):
+        finished(sweep, n, seed)
+    return sweep
+
+
+def report(capsys, *arguments):
+    with pytest.raises(SystemExit) as ended:
+        main(["report", *arguments])
+    assert ended.value.code == 0
+    return capsys.readouterr().out
+
+
+def test_every_emm_is_that_of_its_k(sweep, capsys, tmp_path):
+    for text, k in [("1/4", 0.25), ("1/3", 1 / 3), ("0.5", 0.5)]:
+        content = json.loads(report(capsys, sweep.url, "--k", text, "--json"))
+        (study,) = content["configurations"]
+        assert content["k"] == k
+        assert study["emm_low"] < EMMS[k] < study["emm_high"]
+        assert study["emm"] == pytest.approx(EMMS[k], rel=0.12)
+        for trial in study["trials"]:
+            assert trial["r_mem"] == pytest.approx(r_mem(trial["n"], EMMS[k]), abs=1 / 2000)
+            assert trial["r_mem_low"] <= trial["r_mem"] <= trial["r_mem_high"]
+    assert json.loads(report(capsys, sweep.url, "--json")) == summarize(sweep).as_json(), (
+        "its own k without the option"
+    )
+    report(capsys, sweep.url, "--k", "1/2")
+    assert "k = 0.5" in (tmp_path / "sweep" / "report-k0.5" / "index.html").read_text()
+    assert not (tmp_path / "sweep" / "report").exists()
+
+
+def test_what_is_not_kept_is_not_claimed(sweep):
+    old = {"spurious": 0.1, "noisy_copier": 0.9, "r_mem_with_flips": 0.6}
+    result = finished(sweep, 60, 20, r_mem_last=0.7, r_mem_half=0.6, right_censored=True, **old)
+    high, low = result_at(result, sweep, 0.5, 0.9), result_at(result, sweep, 0.25, 0.9)
+    assert (high.complete, high.right_censored) == (True, True)
+    assert (high.ceiling, high.r_mem_last, high.r_mem_half, high.curve) == (None, None, None, ())
+    assert (high.noisy_copier, high.spurious, high.r_mem_with_flips) == (None, None, None)
+    assert (high.null_rate, high.nn_distance) == (None, None), (
+        "this trial is of a version that kept no controls"
+    )
+    assert low.complete is False
+    assert "accepted early" in low.cause
+    assert result_at(result, sweep, 0.25, 0.05).complete, (
+        "above the target, a lower bound is an answer"
+    )
+
+
+def test_labels_are_judged_at_the_k_too(sweep):
+    result = finished(sweep, 40, 20, own_label=0.5, r_mem_per_label={0: 0.1})
+    storage = trial_directory(sweep, result.training_key)
+    with np.load(storage.path(MEASUREMENT)) as kept:
+        content = {**kept, "labels": np.arange(2000) % 40 % 2, "subset_labels": np.arange(40) % 2}
+    with storage.writing(MEASUREMENT) as stream:
+        np.savez(stream, **content)
+    low, high = result_at(result, sweep, 0.25, 0.9), result_at(result, sweep, 0.5, 0.9)
+    assert low.own_label == high.own_label == 1
+    for at in (low, high):
+        assert sum(at.r_mem_per_label.values()) / 2 == pytest.approx(at.r_mem)
+
+
+def test_lost_distances_are_the_users_to_know(sweep):
+    result = finished(sweep, 60, 20)
+    trial_directory(sweep, result.training_key).delete(MEASUREMENT)
+    with pytest.raises(UserError, match=r"has no measurement\.npz"):
+        result_at(result, sweep, 0.5, 0.9)
+    (line,) = summarize(sweep, 0.5).damaged
+    assert "has no measurement.npz" in line
+
+
+@pytest.mark.parametrize("text", ["0", "1", "-1/3", "3/2", "third", "1/0", "", "nan", "1e999"])
+def test_a_k_that_is_none(text):
+    with pytest.raises(UserError, match="between 0 and 1"):
+        parse_k(text)
+
+
+def test_a_fraction_is_exact():
+    assert (parse_k("1/3"), parse_k("0.5"), parse_k(" 2/7 ")) == (1 / 3, 0.5, 2 / 7)

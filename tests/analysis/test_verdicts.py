@@ -1,0 +1,90 @@
+"""Verdicts straight from results: those that Optuna's studies give, a sweep of an older version."""
+
+import json
+from dataclasses import fields, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from search_spaces.space import MAY_CHANGE, Search
+from sweep.analysis.summary import summarize, summary_of
+from sweep.run.studies import Studies, Ticket
+from sweep.search.belief import base_prior
+from sweep.search.rules import Options
+from sweep.store.files import read_keys, read_space, read_trials
+from sweep.store.priors import FrozenPriors
+from tests.fakes import fake_space
+from tests.results import write_trial
+from trainables.data.sources import load
+from trainables.storage import Storage
+
+OLD = Path(__file__).parents[1] / "store" / "old_sweep"
+WIDTHS = tuple(range(4, 100, 4))
+
+
+@pytest.mark.parametrize("more", [{}, {"guard": True}, {"replicates": 2}, {"max_trials": 8}])
+def test_they_are_those_of_optuna(tmp_path, more):
+    """24 studies of 8 trials each, at random sizes, every fifth of which failed."""
+    space, storage = fake_space(WIDTHS, **more), Storage(str(tmp_path))
+    data, rng, results = load(space.base.data), np.random.default_rng(7), []
+    for named in space.configurations:
+        for seed in range(8):
+            n = int(np.exp(rng.uniform(np.log(4), np.log(400))))
+            failure = {"complete": False, "r_mem": None, "cause": "by chance"}
+            fields_of = failure if rng.random() < 0.2 else {}
+            results.append(write_trial(storage, space, named, data, n, seed, **fields_of))
+    studies = Studies(space)
+    studies.reconcile(results, [])
+    verdicts = {study.name: study.verdict for study in summary_of(space, results, []).studies}
+    assert len(verdicts) == 24
+    for name, verdict in verdicts.items():
+        theirs = studies.verdict(name)
+        assert verdict.state == theirs.state
+        if verdict.state == "found":  # reported under another prior
+            verdict = replace(
+                verdict,
+                emm=theirs.emm,
+                emm_low=theirs.emm_low,
+                emm_high=theirs.emm_high,
+                sd=theirs.sd,
+            )
+        assert verdict == theirs
+
+
+def test_a_sweep_of_an_older_version_is_read_as_it_was():
+    """What the version that made it said of it stands beside it."""
+    assert summarize(Storage(str(OLD))).as_json() == json.loads((OLD / "report.json").read_text())
+
+
+def test_a_sweep_of_an_older_version_goes_on_as_it_would_have():
+    """One of its trials has no result yet; which sizes come next was seen with that version."""
+    storage = Storage(str(OLD))
+    space, keys = read_space(storage), read_keys(storage)
+    results, started, damaged = read_trials(storage, space, keys)
+    assert not damaged
+    studies = Studies(space, priors=FrozenPriors(storage, keys))
+    assert studies.reconcile(results, started) == [Ticket("width=8,lr=0.02", 3, 17)]
+    searching = [n for n in studies.configurations if studies.verdict(n).state == "searching"]
+    asked = [studies.ask(name) for name in searching]
+    assert asked == [Ticket("width=4,lr=0.02", 6, 4), Ticket("width=8,lr=0.02", 4, 14)]
+
+
+def test_a_search_says_itself_what_may_change():
+    """Both where a space is described and where a study of Optuna's is loaded."""
+    of_space = {
+        name
+        for name, field in Search.model_fields.items()
+        if field.json_schema_extra == MAY_CHANGE and name != "final_samples"  # of no study
+    }
+    assert of_space == {field.name for field in fields(Options) if field.metadata}
+    assert of_space == {"precision", "max_trials", "guard", "replicates"}
+
+
+def test_options_are_those_of_the_space():
+    search = Search(
+        n_low=5, n_high=90, target=0.7, precision=0.2, guard=True, replicates=3, max_trials=7
+    )
+    options = Options.of(search, cost="constant", prior=base_prior())
+    expected = Options(5, 90, 0.7, 0.2, max_trials=7, cost="constant", guard=True, replicates=3)
+    assert options == expected

@@ -1,0 +1,223 @@
+"""The command line as a user meets it, judged by what it prints, returns and leaves behind."""
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from search_spaces.find import find_space
+from search_spaces.space import parse_settings
+from sweep.cli.main import main
+from tests.results import write_sweep
+from trainables.config.data import Digits
+from trainables.data.sources import load
+from trainables.storage import Storage
+
+ROOT = Path(__file__).parents[2]
+# trials of a second: too short to memorize anything, long enough to go through everything
+FOLDER = ["--set", "data.kind=folder", "--set", "data.path=/nowhere", "--set", "data.resolution=8"]
+TINY = [
+    *(
+        "--set",
+        "trainer.length=6",
+        "--set",
+        "measurement.n_samples=40",
+        "--set",
+        "measurement.n_selection=20",
+    ),
+    *(
+        "--set",
+        "measurement.snapshots=2",
+        "--set",
+        "search.max_trials=2",
+        "--set",
+        "search.n_high=64",
+    ),
+]
+
+
+def emm(*arguments, timeout=110):
+    command = [
+        sys.executable,
+        "-c",
+        "from sweep.cli.main import main; main()",
+        *map(str, arguments),
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=timeout, env=environment
+    )
+
+
+def here(capsys, *arguments):
+    """The same in this process, without the seconds that Python, torch and Ray take to start: code,
+    output, errors."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        main(list(map(str, arguments)))
+    return ended.value.code or 0, *capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["run", "digits-widht", "--out", "OUT"], "no search space 'digits-widht'; there are digits-width"),
+        (["run", "digits-width"], "--out DIR"),
+        (["run", "digits-width", "--out", "OUT", "--set", "network.dropuot=0"], "did you mean dropout?"),
+        (["run", "digits-width", "--out", "OUT", "--set", "trainer.lr=fast"], "trainer.lr: Input should be a valid number"),
+        (["run", "digits-width", "--out", "OUT", "--set", "network.dropout=2"], "network.dropout: Input should be less than 1"),
+        (["run", "digits-width", "--out", "OUT", "--set", "network.width=9"], "network.width: digits-width varies this field"),
+        (["run", "digits-width", "--out", "OUT", "--set", "network"], "write it as path=value"),
+        (["run", "digits-width", "--out", "OUT", "--set", "search.n_high=5000"], "1797"),
+        (["run", "digits-width", "--out", "OUT", *FOLDER], "not a directory"),
+        (["run", "digits-width", "--out", "OUT", "--early-accept", "--target", "0.95"], "n_selection: at least 534 images"),
+        (["run", "cifar10-width", "--out", "OUT"], "data.root"),
+        (["run", "cifar10-width", "--out", "OUT", "--set", "data.root=/nowhere"], "no intact CIFAR-10"),
+        (["run", "digits-width", "--out", "OUT", "--cpus-per-trial", "512"], "--cpus-per-trial 512"),
+        (["run", "digits-width", "--out", "OUT", "--workers", "0"], "--workers"),
+        (["trial", "digits-width", "--config", "width=9", "--n", "8", "--out", "OUT"], "has width=4, width=8"),
+        (["trial", "digits-width", "--config", "width=8", "--n", "1", "--out", "OUT"], "n: Input should be greater"),
+        (["trial", "digits-width", "--config", "width=8", "--n", "1798", "--out", "OUT"], "more than the 1797 images"),
+        (["status", "OUT"], "holds no sweep"),
+        (["report", "OUT"], "holds no sweep"),
+        (["sync", "OUT"], "holds no sweep"),
+        (["ui", "OUT"], "holds no sweep"),
+        (["frobnicate"], "frobnicate"),
+        (["plan"], "SPACE"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_one_line_exit_2_and_nothing_is_created(tmp_path, capsys, arguments, text):
+    out = tmp_path / "out"
+    with pytest.raises(SystemExit) as ended:
+        main([str(out) if argument == "OUT" else argument for argument in arguments])
+    printed = capsys.readouterr()
+    assert ended.value.code == 2
+    assert printed.err.startswith("emm: error: ")
+    assert printed.err.count("\n") == 1
+    assert text in printed.err
+    assert not out.exists()
+
+
+def test_plan_counts_the_papers_networks_without_its_data(capsys):
+    planned = json.loads(here(capsys, "plan", "cifar10-width", "--json")[1])
+    assert planned["space"] == "cifar10-width"
+    millions = [round(row["parameters"] / 1e6, 1) for row in planned["configurations"]]
+    assert millions == [35.1, 79.0, 140.4, 219.3]
+    first = planned["configurations"][0]
+    assert {"name", "factors", "n_low", "n_high"} <= first.keys()
+    assert first["images_low"] == 40_000 * first["n_low"]
+
+
+def test_spaces_are_listed():
+    names = {row["name"] for row in json.loads(emm("spaces", "--json").stdout)}
+    assert {"digits-width", "cifar10-width", "cifar10-depth"} <= names
+
+
+@pytest.mark.timeout(300)
+def test_a_sweep_from_run_to_report(tmp_path, capsys):
+    out = tmp_path / "sweep out"  # with a space in its name
+    done = emm("run", "digits-width", "--out", out, *TINY, timeout=200)
+    assert done.returncode == 0, done.stderr
+    assert "width=8" in done.stdout
+    assert "unresolved" in done.stdout or "below_range" in done.stdout
+    assert str(out / "report" / "index.html") in done.stdout
+    assert (out / "report" / "index.html").stat().st_size > 1000
+    assert (out / "emm.log").read_text().count(" INFO ") < 20, (
+        "it is for what happens, not for how figures are drawn"
+    )
+
+    report = json.loads(here(capsys, "report", out, "--json")[1])
+    assert [one["name"] for one in report["configurations"]] == ["width=4", "width=8"]
+    trials = [trial for one in report["configurations"] for trial in one["trials"]]
+    assert all(trial["state"] in ("complete", "running") for trial in trials)
+    assert all(
+        0 <= trial["r_mem"] <= 1 and trial["n_samples"] == 40
+        for trial in trials
+        if trial["state"] == "complete"
+    )
+    assert {"alone_low", "alone_high", "images_trained", "verdict"} <= report["configurations"][
+        0
+    ].keys()
+
+    before = {path: path.stat().st_mtime_ns for path in out.glob("trials/*/*")}
+    assert here(capsys, "run", "digits-width", "--out", out, *TINY)[0] == 0
+    assert {path: path.stat().st_mtime_ns for path in out.glob("trials/*/*")} == before
+    code, _, errors = here(
+        capsys, "run", "digits-width", "--out", out, *TINY, "--set", "trainer.lr=0.5"
+    )
+    assert (code, "trainer.lr" in errors) == (2, True)
+
+    status = json.loads(here(capsys, "status", out, "--json")[1])
+    assert status["driver"] is None
+    (out / "optuna.db").unlink()
+    (out / "mlflow.db").unlink()
+    complete = next(trial for trial in trials if trial["state"] == "complete")
+    final = {"r_mem": 0.5, "n_samples": 1000, "n_memorized": 500}
+    (out / "final.json").write_text(json.dumps({complete["training_key"]: final}))
+    assert emm("sync", out).returncode == 0  # MLflow keeps the database open in this process
+    assert (out / "optuna.db").exists()
+    with closing(sqlite3.connect(out / "mlflow.db")) as database:
+        found = database.execute(
+            "select value from latest_metrics where key = 'r_mem_final'"
+        ).fetchall()
+    assert found == [(0.5,)], "last measurements as well"
+
+
+def test_one_trial_in_the_foreground(tmp_path, capsys):
+    one = ["--config", "width=8", "--n", "20", "--seed", "3"]
+    code, printed, errors = here(capsys, "trial", "digits-width", *one, "--out", tmp_path, *TINY)
+    assert code == 0, errors
+    (result,) = tmp_path.glob("trials/*/result.json")
+    assert f"R_mem {json.loads(result.read_text())['r_mem']:.4f}" in printed
+
+
+def test_a_trial_that_fails_says_why(tmp_path, capsys):
+    settings = [*TINY, "--set", "trainer.lr=1e30", "--set", "trainer.warmup=0"]
+    code, _, errors = here(
+        capsys,
+        "trial",
+        "digits-width",
+        "--config",
+        "width=8",
+        "--n",
+        "20",
+        "--out",
+        tmp_path,
+        *settings,
+    )
+    assert code == 1
+    assert "the loss is not finite" in errors
+
+
+def test_a_sweep_on_a_url_leaves_nothing_on_this_machine(tmp_path, capsys, monkeypatch):
+    """Its trials are all there, so nothing is trained; its report would have nowhere to stay."""
+    url = "memory://bucket/left"
+    settings = [
+        "search.max_trials=2",
+        "search.n_low=4",
+        "search.n_high=64",
+        "search.precision=0.01",
+    ]
+    space = find_space("digits-width").with_settings(parse_settings(settings))
+    write_sweep(Storage(url), space, load(Digits()), trials=2)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    options = [part for setting in settings for part in ("--set", setting)]
+    code, printed, errors = here(capsys, "run", "digits-width", "--storage", url, *options)
+    assert code == 0, errors
+    assert "unresolved" in printed
+    assert f"report: emm report {url} writes it" in printed
+    assert (
+        f"MLflow lacks this sweep: emm sync {url} --tracking-uri http://HOST:PORT writes it"
+        in printed
+    )
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setattr("sweep.run.driver.Studies", None)  # an error on the way
+    assert here(capsys, "run", "digits-width", "--storage", url, *options)[0] == 1
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,398 @@
+"""Every measure against a count by hand, a closed form or a known null distribution."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from trainables.config.data import Digits
+from trainables.config.diffusion import EDM
+from trainables.config.network import DDPMpp, Optimum
+from trainables.config.training import StandardTrainer
+from trainables.config.trial import Configuration
+from trainables.data.images import subset_order
+from trainables.data.sources import load
+from trainables.measure import distances as module
+from trainables.measure.distances import LOSS_SIGMA, loss_gap, noisy_copies, take_distances
+from trainables.measure.measures import Distances, are_spurious, c_t, expected_distinct, measures
+from trainables.measure.neighbours import nearest_two
+from trainables.measure.r_mem import Neighbours
+from trainables.training.trainer import Trainer
+
+
+def pictures(n, seed, shape=(1, 4, 4)):
+    return torch.from_numpy(
+        np.random.default_rng(seed).integers(0, 256, (n, *shape)).astype(np.uint8)
+    )
+
+
+def distance(a, b):
+    return math.dist(a.flatten().tolist(), b.flatten().tolist())
+
+
+def neighbours(d1, d2):
+    index = np.arange(len(d1))
+    return Neighbours(np.array(d1, dtype=float), np.array(d2, dtype=float), index, index)
+
+
+# ---------------------------------------------------------------- all of them, by hand
+
+
+@pytest.mark.parametrize("k", [0.25, 1 / 3, 0.6, 0.9])
+def test_every_measure_by_hand(k, monkeypatch):
+    """Samples: noisy copies of three training images, two doubles of something else, and
+    strangers."""
+    training, held_out = pictures(9, 0), pictures(7, 1)
+    noise = np.random.default_rng(3).integers(-20, 20, (6, 1, 4, 4))
+    copies = torch.from_numpy(
+        (training[[0, 0, 1, 2, 2, 2]].numpy() + noise).clip(0, 255).astype(np.uint8)
+    )
+    samples = torch.cat([copies, pictures(1, 5).repeat(2, 1, 1, 1), pictures(4, 6)])
+    monkeypatch.setattr(
+        module, "N_OTHERS", 7
+    )  # so that some of the samples are among them, and some are not
+    taken = take_distances(nearest_two(samples, training), samples, held_out, training)
+    found = measures(taken, len(training), k)
+
+    def rule(x):
+        ranked = sorted((distance(x, y), i) for i, y in enumerate(training))
+        return ranked[0][0] < k * ranked[1][0], ranked[0]
+
+    judged = [rule(x) for x in samples]
+    copied = [judgement[1][1] for judgement in judged if judgement[0]]
+
+    def made_again(images):
+        return [
+            not rule(x)[0]
+            and min(distance(x, z) for j, z in enumerate(images[:7]) if j != i) < k * rule(x)[1][0]
+            for i, x in enumerate(images)
+        ]
+
+    spurious = made_again(samples)
+    nearest_other = [
+        min(distance(y, z) for j, z in enumerate(training) if j != i)
+        for i, y in enumerate(training)
+    ]
+    assert found["r_mem"] == len(copied) / len(samples)
+    assert (found["n_memorized"], found["n_samples"]) == (len(copied), 12)
+    assert found["median_d1"] == pytest.approx(np.median([judgement[1][0] for judgement in judged]))
+    assert found["nn_distance"] == pytest.approx(np.median(nearest_other))
+    assert found["null_rate"] == sum(rule(x)[0] for x in held_out) / 7
+    assert found["null_samples"] == 7
+    assert found["distinct_copied"] == len(set(copied))
+    assert found["spurious"] == sum(spurious) / 12
+    assert found["spurious_null"] == sum(made_again(held_out)) / 7
+    orbits = [
+        sorted(min(distance(x, y), distance(x, y.flip(-1))) for y in training)[:2] for x in samples
+    ]
+    assert (found["r_mem_without_flips"], found["r_mem_with_flips"]) == (
+        found["r_mem"], sum(one < k * two for one, two in orbits) / 12
+    )  # fmt: skip
+    flipped = take_distances(
+        nearest_two(samples, training, flips=True), samples, held_out, training, flips=True
+    )
+    both = measures(flipped, len(training), k)
+    assert both["r_mem"] == both["r_mem_with_flips"] == found["r_mem_with_flips"]
+    assert both["r_mem_without_flips"] == found["r_mem"]
+    assert found["generalized"] == pytest.approx(1 - found["r_mem"] - found["spurious"])
+    farther = [a[1][0] > rule(b)[1][0] for a in judged for b in held_out]
+    assert found["c_t"] == pytest.approx((sum(farther) - 42) / math.sqrt(12 * 7 * 20 / 12))
+    if k == 1 / 3:
+        assert found["distinct_copied"] == 3
+        assert found["spurious"] == 1 / 12, (
+            "the second of the doubles: the first alone is among the seven"
+        )
+
+
+def test_without_held_out_images():
+    samples, training = pictures(5, 0), pictures(6, 1)
+    found = measures(
+        take_distances(nearest_two(samples, training), samples, pictures(0, 2), training), 6, 1 / 3
+    )
+    assert (found["null_rate"], found["null_samples"], found["c_t"]) == (None, 0, None)
+    assert (
+        loss_gap(lambda images, sigma, labels: 1.0, (training, None), (pictures(0, 2), None))
+        is None
+    )
+
+
+def test_what_an_older_version_kept_still_gives_r_mem():
+    kept = {
+        "d1": np.array([1.0, 2]),
+        "d2": np.array([9.0, 3]),
+        "i1": np.array([0, 1]),
+        "i2": np.array([1, 0]),
+        "images": None,
+    }
+    found = measures(Distances.of_arrays(kept), 2, 1 / 3)
+    assert (found["r_mem"], found["median_d1"], found["distinct_copied"]) == (0.5, 1.5, 1)
+    unknown = (
+        "nn_distance",
+        "null_rate",
+        "spurious",
+        "spurious_null",
+        "generalized",
+        "c_t",
+        "noisy_copier",
+    )
+    assert {found[name] for name in (*unknown, "r_mem_without_flips", "r_mem_with_flips")} == {None}
+    kept["others"] = np.zeros(2)  # among all samples, however many there were
+    assert measures(Distances.of_arrays(kept), 2, 1 / 3)["spurious"] is None
+
+
+@pytest.mark.parametrize("n_held_out", [0, 3])
+def test_distances_are_kept_whole(tmp_path, n_held_out, monkeypatch):
+    monkeypatch.setattr(module, "N_OTHERS", 3)
+    samples, training = pictures(5, 0), pictures(6, 1)
+    held_out = pictures(n_held_out, 2)
+    taken = take_distances(
+        nearest_two(samples, training), samples, held_out, training, seeds=range(9)
+    )
+    np.savez(tmp_path / "kept.npz", **taken.as_arrays())
+    with np.load(tmp_path / "kept.npz") as kept:
+        again = Distances.of_arrays(kept)
+    assert measures(again, 6, 0.8) == measures(taken, 6, 0.8)
+    np.testing.assert_array_equal(again.repeats, taken.repeats)
+    np.testing.assert_array_equal(again.copies.d2, taken.copies.d2)
+    assert measures(again, 6, 0.8)["noisy_copier"] is not None
+
+
+def test_doubles_in_the_training_set_are_each_others_neighbours():
+    training = pictures(8, 1)
+    training[5] = training[2]
+    spacing = take_distances(
+        nearest_two(training, training), training, training[:0], training
+    ).spacing
+    assert np.flatnonzero(spacing == 0).tolist() == [2, 5]
+
+
+def test_groups_and_mirror_images_count_in_the_controls(monkeypatch):
+    monkeypatch.setattr(module, "N_OTHERS", 16)
+    training = pictures(8, 1)
+    training[5] = training[2]
+    mirrored, groups = training.flip(-1), np.array([0, 1, 2, 3, 4, 2, 6, 7])
+    none = training[:0]
+    plain = take_distances(nearest_two(training, training), training, mirrored, training)
+    orbit = take_distances(
+        nearest_two(training, training), training, mirrored, training, groups=groups, flips=True
+    )
+    assert measures(plain, 8, 1 / 3)["null_rate"] == 0
+    assert measures(orbit, 8, 1 / 3)["null_rate"] == 1
+    assert orbit.spacing.min() > 0, "the nearest image of another group"
+    assert (
+        take_distances(
+            nearest_two(mirrored, training),
+            torch.cat([training, mirrored]),
+            none,
+            training,
+            flips=True,
+        ).repeats.max()
+        == 0
+    )
+
+
+# ---------------------------------------------------------------- distinct copied images
+
+
+@pytest.mark.parametrize(("n_copies", "n_training"), [(0, 5), (1, 5), (3, 2), (4, 3), (6, 4)])
+def test_expected_distinct_is_the_mean_over_all_outcomes(n_copies, n_training):
+    outcomes = list(itertools.product(range(n_training), repeat=n_copies))
+    mean = sum(len(set(outcome)) for outcome in outcomes) / len(outcomes)
+    assert expected_distinct(n_copies, n_training) == pytest.approx(mean)
+
+
+def test_expected_distinct_of_large_sets():
+    assert expected_distinct(2000, 10**9) == pytest.approx(2000, rel=1e-5)
+    assert expected_distinct(10**6, 100) == pytest.approx(100)
+
+
+# ---------------------------------------------------------------- spurious
+
+
+def test_a_collapsed_model_is_spurious_not_general():
+    """A hundred times the same strange image: their nearest and second nearest doubles are at one
+    distance, and it shows."""
+    found = neighbours([100.0] * 100 + [1.0, 100.0], [120.0] * 102)
+    repeats = np.array([0.0] * 100 + [0.0, 90.0])
+    assert are_spurious(found, repeats, 1 / 3).tolist() == [True] * 100 + [False, False]
+    assert not are_spurious(neighbours([100.0], [200.0]), np.array([50.0]), 1 / 3)[0], (
+        "the scale is d1"
+    )
+    assert are_spurious(neighbours([100.0], [200.0]), np.array([33.0]), 1 / 3)[0]
+
+
+def test_spurious_does_not_grow_with_the_number_of_images():
+    """Real digits in place of generated ones: none is made again, and the more there are the nearer
+    is another one."""
+    digits = torch.from_numpy(load(Digits()).images[subset_order(load(Digits()), 0)])
+    training, real = digits[:50], digits[50:]
+    few, many = (
+        measures(take_distances(nearest_two(x, training), x, real[:600], training), 50, 0.5)
+        for x in (real[:500], real)
+    )
+    assert few["spurious"] == pytest.approx(many["spurious"], abs=0.03)
+    among_all = nearest_two(real, real).d2
+    assert are_spurious(nearest_two(real, training), among_all, 0.5).mean() > 1.5 * many["spurious"]
+    assert few["spurious_null"] == pytest.approx(few["spurious"], abs=0.03)
+    fewer = measures(
+        take_distances(nearest_two(real[:499], training), real[:499], real[:499], training), 50, 0.5
+    )
+    assert (fewer["spurious"], fewer["spurious_null"], fewer["generalized"]) == (None, None, None)
+
+
+# ---------------------------------------------------------------- the noisy copier
+
+
+def test_the_noisy_copier_of_the_digits():
+    """Pixel noise of sd 16, clipped and rounded, at its median distance: what the rule leaves of a
+    faithful copier falls with density, from nearly all copies to a quarter of them. 4 standard
+    errors of counting, and what subsets differ by."""
+    digits = load(Digits())
+    order, noise = subset_order(digits, 0), np.random.default_rng(0)
+    for n, expected in ((32, 0.996), (256, 0.616), (1600, 0.252)):
+        training = torch.from_numpy(digits.images[order[:n]])
+        plain = training[noise.integers(0, n, 1000)].numpy()
+        noisy = torch.from_numpy(
+            (plain + noise.normal(0, 16, plain.shape)).round().clip(0, 255).astype(np.uint8)
+        )
+        found = nearest_two(noisy, training)
+        copies = noisy_copies(training, float(np.median(found.d1)), range(1000))
+        share, error = (
+            nearest_two(copies, training).r_mem(),
+            math.sqrt(expected * (1 - expected) / 1000),
+        )
+        assert share == pytest.approx(expected, abs=4 * error + 0.02)
+        assert share == pytest.approx(found.r_mem(), abs=4 * math.sqrt(2) * error + 0.02)
+
+
+def test_the_noisy_copier_is_judged_by_the_trials_own_rule():
+    """Its groups, its mirror images, its median distance."""
+    training, samples = pictures(8, 1), pictures(21, 2)
+    training[5] = training[2]
+    groups, seeds = np.array([0, 1, 2, 3, 4, 2, 6, 7]), range(50)
+    found = nearest_two(samples, training, groups=groups, flips=True)
+    taken = take_distances(
+        found, samples, training[:0], training, groups=groups, flips=True, seeds=seeds
+    )
+    copies = noisy_copies(training, float(np.median(found.d1)), seeds)
+    by_hand = nearest_two(copies, training, groups=groups, flips=True)
+    np.testing.assert_array_equal(taken.copies.d1, by_hand.d1)
+    np.testing.assert_array_equal(taken.copies.d2, by_hand.d2)
+    for other in ({"groups": groups}, {"flips": True}):
+        assert (nearest_two(copies, training, **other).d2 != by_hand.d2).any(), (
+            "the rule matters here"
+        )
+
+
+@pytest.mark.parametrize("aim", [0.0, 2.5, 40.0, 300.0])
+def test_noisy_copies_lie_where_they_should(aim):
+    """Rounding and clipping included; each source alike; a copy depends on its seed alone."""
+    images = torch.cat([pictures(3, 0, (1, 8, 8)), torch.zeros(1, 1, 8, 8, dtype=torch.uint8)])
+    copies = noisy_copies(images, aim, range(400))
+    found = nearest_two(copies, images)
+    assert (found.d1 <= aim).all()
+    assert found.d1**2 == pytest.approx(aim**2, abs=max(3.0, 0.03 * aim**2)), (
+        "the next grey value of a pixel is too far"
+    )
+    counts = np.bincount(found.i1, minlength=4)
+    assert ((counts - 100) ** 2 / 100).sum() < 16, "chi-square of 3, p ~ 1e-3"
+    assert torch.equal(noisy_copies(images, aim, range(370, 390)), copies[370:390])
+
+
+def test_no_copy_is_farther_than_pixels_go():
+    black = torch.zeros(2, 1, 4, 4, dtype=torch.uint8)
+    assert noisy_copies(black, 1e5, range(20)).unique().tolist() == [0, 255]
+
+
+# ---------------------------------------------------------------- C_T
+
+
+def test_c_t_is_standard_normal_if_both_are_drawn_alike():
+    rng = np.random.default_rng(0)
+    scores = np.array([c_t(rng.exponential(size=40), rng.exponential(size=60)) for _ in range(500)])
+    assert scores.mean() == pytest.approx(0, abs=4 / math.sqrt(500))
+    assert scores.std() == pytest.approx(1, abs=0.1)
+    assert (scores < -1.645).mean() == pytest.approx(0.05, abs=0.03)
+
+
+def test_c_t_counts_pairs():
+    """U by counting, and the extremes: ±√(3mn/(m + n + 1)) if all generated images are farther or
+    nearer."""
+    rng = np.random.default_rng(1)
+    a, b = rng.integers(0, 9, 23).astype(float), rng.integers(0, 9, 17).astype(float)
+    u = sum((x > y) + 0.5 * (x == y) for x in a for y in b)
+    assert c_t(a, b) == pytest.approx((u - 23 * 17 / 2) / math.sqrt(23 * 17 * 41 / 12))
+    limit = math.sqrt(3 * 23 * 17 / 41)
+    assert c_t(a, b + 99) == pytest.approx(-limit)
+    assert c_t(a + 99, b) == pytest.approx(limit)
+
+
+def test_c_t_by_cells_sees_what_one_cell_hides():
+    """Half the space is copied, the other half underfitted: together they look right, in cells they
+    don't cancel alike."""
+    rng = np.random.default_rng(2)
+    near, far, plain = rng.uniform(0, 1, 100), rng.uniform(2, 3, 100), rng.uniform(1, 2, 300)
+    generated, held_out = np.concatenate([near, far]), plain
+    cells = np.repeat([0, 1], 100), np.repeat([0, 1], [240, 60])
+    assert abs(c_t(generated, held_out)) < 0.01
+    in_cells = [c_t(near, plain[:240]), c_t(far, plain[240:])]
+    assert c_t(generated, held_out, cells) == pytest.approx(0.8 * in_cells[0] + 0.2 * in_cells[1])
+    assert c_t(generated, held_out, cells) < -5
+    few = np.repeat([0, 1], [181, 19]), cells[1]  # the second has too few to say anything
+    assert c_t(generated, held_out, few) == pytest.approx(c_t(generated[:181], plain[:240]))
+    assert c_t(generated[:10], held_out, (np.zeros(10), cells[1])) is None
+
+
+# ---------------------------------------------------------------- loss gap
+
+
+def trainer(network, images, batch=7):
+    recipe = StandardTrainer(length=4, batch=batch, ema_decay=0.5, ema_rampup=0.0, warmup=0)
+    configuration = Configuration(data=Digits(), network=network, diffusion=EDM(), trainer=recipe)
+    return Trainer(configuration, images, 0, torch.device("cpu"))
+
+
+def test_the_optimum_has_the_gap_that_its_distances_say():
+    """At small noise it returns the nearest training image: no error on those, d1² on all
+    others."""
+    digits = load(Digits())
+    order = subset_order(digits, 0)
+    training, held_out = (
+        torch.from_numpy(digits.images[part]) for part in (order[:40], order[40:140])
+    )
+    one = trainer(Optimum(), training)
+    error = lambda images, sigma, labels: one.denoising_error(images, 0.01, labels)  # noqa: E731
+    d1 = nearest_two(held_out, training).d1 / 127.5
+    assert one.denoising_error(training, 0.01) == pytest.approx(0, abs=1e-9)
+    assert loss_gap(error, (training, None), (held_out, None)) == pytest.approx(
+        np.mean(d1**2) / 64 / LOSS_SIGMA**2, rel=0.02
+    )
+    assert loss_gap(one.denoising_error, (training, None), (held_out, None)) > 1
+
+
+def test_denoising_error_by_hand():
+    """By the average of the weights, whatever the batch, and it leaves training as it was."""
+    images = pictures(10, 0, (1, 8, 8))
+    network = DDPMpp(width=4, depth=1, multipliers=(1,), attention=(), dropout=0.5)
+    one, other = trainer(network, images), trainer(network, images, batch=3)
+    assert one.denoising_error(images, 0.3) == pytest.approx(
+        other.denoising_error(images, 0.3), rel=1e-5
+    )
+    assert one.denoising_error(images, 0.3) == one.denoising_error(images, 0.3)
+    undisturbed = trainer(network, images)
+    for trained in (one, undisturbed):
+        trained.train_until(0.5)
+        trained.denoising_error(images, 0.3) if trained is one else None
+        trained.train_until(1)
+    for a, b in zip(one.weights, undisturbed.weights, strict=True):
+        assert torch.equal(a, b)
+    seen = []
+    one.denoiser.forward = lambda x, sigma, labels=None: seen.append((x, sigma)) or x * 0
+    y = images.float() / 127.5 - 1
+    assert one.denoising_error(images, 0.3) == pytest.approx(y.square().mean().item(), rel=1e-5)
+    noise = torch.cat([x for x, _ in seen]) - y
+    assert torch.cat([sigma for _, sigma in seen]).tolist() == pytest.approx([0.3] * 10)
+    assert noise.std().item() == pytest.approx(0.3, rel=0.1)
+    assert noise.mean().item() == pytest.approx(0, abs=0.05)

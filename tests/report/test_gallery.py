@@ -1,0 +1,136 @@
+"""What leaves the storage as pictures, and that a gallery shows what was measured."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sweep.analysis.summary import summarize
+from sweep.report.files import write_report
+from sweep.report.gallery import (
+    FRAMED,
+    Gallery as Shown,
+    Measured,
+    Pictures,
+    gallery_figure,
+    measured,
+)
+from sweep.report.style import as_png
+from tests.fakes import fake_space
+from tests.report.test_report import Page
+from tests.results import write_sweep
+from trainables.config.data import Digits
+from trainables.config.measurement import Measurement
+from trainables.data.images import ImageData
+from trainables.data.sources import load
+from trainables.errors import UserError
+from trainables.measure.r_mem import Neighbours
+from trainables.storage import Storage
+
+DIGITS = load(Digits())
+SPACE = fake_space((8,), n_high=64).model_copy(
+    update={"measurement": Measurement(n_samples=60, n_selection=50, snapshots=4)}
+)
+
+
+@pytest.fixture(scope="module")
+def storage(tmp_path_factory: pytest.TempPathFactory) -> Storage:
+    kept = Storage(str(tmp_path_factory.mktemp("sweep")))
+    write_sweep(kept, SPACE, DIGITS, 3)
+    return kept
+
+
+def one_colour(values: list[int]) -> np.ndarray[Any, Any]:
+    return np.array(values, np.uint8)[:, None, None, None] * np.ones((1, 3, 48, 48), np.uint8)
+
+
+def canvas(shown: Shown) -> np.ndarray[Any, Any]:
+    (image,) = gallery_figure(shown).axes[0].get_images()
+    return np.asarray(image.get_array())
+
+
+def test_a_gallery_is_sorted_by_the_ratio_and_frames_what_is_memorized() -> None:
+    found = Neighbours(
+        np.array([90.0, 1.0, 20.0]), np.full(3, 100.0), np.array([0, 1, 2]), np.array([3, 3, 3])
+    )
+    content = Measured(one_colour([10, 20, 30]), found, found.memorized())
+    shown = canvas(Shown("t", content, one_colour([110, 120, 130, 140])))
+    side = 48 + 2 * 5
+    centres = [
+        [int(shown[row * side + side // 2, column * side + side // 2, 0]) for column in range(3)]
+        for row in range(3)
+    ]
+    assert centres == [[20, 30, 10], [120, 130, 110], [140, 140, 140]]
+    frames = [tuple(shown[2, column * side + side // 2]) == FRAMED for column in range(3)]
+    assert frames == [True, True, False]
+    most_copied = shown[
+        3 * side + 22 + side // 2, [side // 2, side + side // 2, 2 * side + side // 2], 0
+    ]
+    assert most_copied.tolist() == [120, 130, 255]  # two were copied, once each
+    words = [text.get_text() for text in gallery_figure(Shown("t", content, None)).axes[0].texts]
+    assert words == ["generated", "1 / 100", "20 / 100", "90 / 100"]
+    assert canvas(Shown("t", content, None)).shape[0] == side + 22  # the generated ones alone
+
+
+@pytest.mark.parametrize(("channels", "resolution"), [(1, 8), (3, 32), (3, 256)])
+def test_a_gallery_of_any_size_of_image(channels: int, resolution: int) -> None:
+    images = np.zeros((40, channels, resolution, resolution), np.uint8)
+    found = Neighbours(np.ones(40), np.full(40, 9.0), np.arange(40), np.arange(40))
+    png = as_png(gallery_figure(Shown("t", Measured(images, found, found.memorized()), images)))
+    with Image.open(io.BytesIO(png)) as picture:
+        assert picture.width == round(6.9 * 220)
+
+
+def test_positions_are_those_of_the_whole_data_set(storage: Storage) -> None:
+    trial = summarize(storage).studies[0].complete[0]
+    kept = measured(storage, trial)
+    assert kept is not None
+    copies = kept.memorized.nonzero()[0]
+    far = np.abs(DIGITS.images[kept.found.i1[copies]].astype(int) - kept.samples[copies]).mean()
+    assert (
+        far
+        < 10
+        < np.abs(DIGITS.images[kept.found.i2[copies]].astype(int) - kept.samples[copies]).mean()
+    )
+
+
+@pytest.mark.parametrize("images", ["none", "generated", "pairs"])
+def test_the_report_shows_what_is_allowed_and_says_so(
+    storage: Storage, tmp_path: Path, images: Any
+) -> None:
+    asked = []
+
+    def data(name: str) -> ImageData:
+        asked.append(name)
+        return DIGITS
+
+    text = write_report(summarize(storage), tmp_path, Pictures(storage, images, data)).read_text()
+    galleries = list(tmp_path.glob("gallery-*"))
+    assert len(galleries) == (0 if images == "none" else 2)
+    assert bool(asked) is (images == "pairs")
+    alts = [attributes.get("alt") for tag, attributes in Page(text).tags if tag == "img"]
+    assert ("Generated images of width=8" in alts) is (images != "none")
+    said = {
+        "none": "no pixel of the data leaves",
+        "generated": "no training image is shown",
+        "pairs": "second nearest training",
+    }
+    assert [words in Page(text).text for words in said.values()] == [key == images for key in said]
+
+
+@pytest.mark.parametrize(
+    "data", [None, lambda name: (_ for _ in ()).throw(UserError("gone")), lambda name: OTHER]
+)
+def test_training_images_are_left_out_where_the_data_are_not_at_hand(
+    storage: Storage, data: Any
+) -> None:
+    trial = summarize(storage).studies[0].complete[0]
+    shown = Pictures(storage, "pairs", data).of(trial)
+    assert shown is not None
+    assert shown.training is None
+
+
+OTHER = ImageData.of(DIGITS.images[:10], None, "digits")

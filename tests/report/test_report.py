@@ -1,0 +1,633 @@
+"""What a person reads in the table, on the page and in the figures is what the summary says."""
+
+import csv
+import io
+import json
+import math
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from rich.console import Console
+
+from search_spaces.space import Search, SearchSpace
+from search_spaces.table import SPACES
+from sweep.analysis.cautions import cautions
+from sweep.analysis.contrasts import neighbours
+from sweep.analysis.study import StudySummary
+from sweep.analysis.summary import SweepSummary, summary_of
+from sweep.report import figures
+from sweep.report.files import write_report
+from sweep.report.latex import latex
+from sweep.report.rows import contrast_lines, human
+from sweep.report.study_figures import study_figure
+from sweep.report.style import as_pdf, as_png
+from sweep.report.sweep_figures import sweep_figure
+from sweep.report.table import print_table, table
+from sweep.search.rules import Options, Verdict
+from sweep.search.words import amount, ends_text
+from trainables.config.measurement import Measurement
+from trainables.config.trial import TrialSpec
+from trainables.measure.r_mem import r_mem_interval
+from trainables.trial.result import DataSummary, Result, TrialRecord
+
+SPACE = SPACES["digits-width"].model_copy(
+    update={
+        "vary": {"network.width": (8, 16)},
+        "search": Search(n_low=8, n_high=256, precision=0.16),
+        "measurement": Measurement(n_samples=500, n_selection=200),
+    }
+)
+NAMES = [named.name for named in SPACE.configurations]
+DATA = DataSummary(source="digits", digest="d" * 64, size=1797, duplicates=0)
+
+
+def record(name: str, n: int, seed: int, data: DataSummary = DATA) -> dict[str, Any]:
+    spec = TrialSpec(
+        name=name, configuration=SPACE.configurations[NAMES.index(name) if name in NAMES else 0].configuration,
+        measurement=SPACE.measurement, n=n, seed=seed,
+    )  # fmt: skip
+    return {
+        "spec": spec,
+        "training_key": spec.training_key(data.digest + name),
+        "measurement_key": "m",
+        "configuration_key": "c",
+        "data": data,
+    }
+
+
+def trial(
+    name: str, n: int, seed: int, n_memorized: int = 450, data: DataSummary = DATA, **more: Any
+) -> Result:
+    """A complete trial of 500 samples, unless `more` says otherwise."""
+    r_mem = n_memorized / 500
+    fields = {
+        "complete": True,
+        "r_mem": r_mem,
+        "n_samples": 500,
+        "n_memorized": n_memorized,
+        "images_trained": 25_600,
+    }
+    fields |= {
+        "ceiling": 1.0,
+        "r_mem_last": r_mem,
+        "r_mem_half": r_mem,
+        "hardware": {"device": "cpu", "torch": "2.9", "host": "private.example"},
+    }
+    return Result.model_validate(record(name, n, seed, data) | fields | more)
+
+
+def failure(name: str, n: int, seed: int, cause: str = "non-finite loss") -> Result:
+    return trial(name, n, seed, complete=False, cause=cause, r_mem=None, n_samples=0, n_memorized=0)
+
+
+def curve(name: str, emm: float, sizes: tuple[int, ...]) -> list[Result]:
+    """Trials on a logistic curve; those near R_mem = 1 were accepted early."""
+    counts = [round(500 / (1 + math.exp(3 * math.log(n / emm) - math.log(9)))) for n in sizes]
+    return [
+        trial(name, n, i, k, right_censored=k >= 497)
+        for i, (n, k) in enumerate(zip(sizes, counts, strict=True))
+    ]
+
+
+def study(
+    name: str,
+    verdict: Verdict,
+    results: list[Result] | None = None,
+    factors: dict[str, Any] | None = None,
+) -> StudySummary:
+    options = Options(SPACE.search.n_low, SPACE.search.n_high)
+    return StudySummary(
+        name, {"name": name} if factors is None else factors, verdict, options, results or [], []
+    )
+
+
+def found(emm: float, low: float, high: float) -> Verdict:
+    return Verdict("found", emm, low, high, 0.1, "sd 0.100 of ln EMM", 5)
+
+
+def sweep_of(*studies: StudySummary, space: SearchSpace = SPACE) -> SweepSummary:
+    return SweepSummary(space.name, space, list(studies))
+
+
+VERDICTS = {
+    "found": found(35.2, 29.14, 42.0),
+    "below_range": Verdict("below_range", None, None, 5.46, 0.1, "P(EMM < 8) = 0.990", 5),
+    "above_range": Verdict("above_range", None, 307.2, None, 0.1, "P(EMM > 256) = 0.990", 5),
+    "unresolved": Verdict(
+        "unresolved",
+        61.0,
+        30.0,
+        120.0,
+        0.4,
+        "3 of 5 trials failed, the last at N = 64: out of memory",
+        2,
+    ),
+    "searching": Verdict("searching", None, None, None, None, "no trial has finished", 0),
+}
+
+
+@pytest.fixture(scope="module")
+def real() -> SweepSummary:
+    """Judged by the sweep's own search: one study is found, one still searches; a trial failed, one
+    runs."""
+    results = [
+        *curve("width=8", 30, (8, 24, 28, 32, 36, 40)),
+        *curve("width=16", 60, (8, 32)),
+        failure("width=16", 128, 2),
+    ]
+    return summary_of(SPACE, results[::-1], [TrialRecord(**record("width=16", 64, 3))])
+
+
+@pytest.fixture(scope="module")
+def index(real: SweepSummary, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of `real`."""
+    return write_report(real, tmp_path_factory.mktemp("sweep") / "new" / "report")
+
+
+class Page(HTMLParser):
+    """Tables as lists of rows of texts, by id; all start tags; all text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tables: dict[str, list[list[str]]] = {}
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self._cell = False
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag == "table":
+            self._rows = self.tables[dict(attrs)["id"] or ""] = []
+        elif tag == "tr":
+            self._rows.append([])
+        elif tag in ("td", "th"):
+            self._rows[-1].append("")
+        self._cell = tag in ("td", "th")
+
+    def handle_endtag(self, tag: str) -> None:
+        self._cell = False
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+        if self._cell:
+            self._rows[-1][-1] += data
+
+
+def page_of(summary: SweepSummary, directory: Path) -> Page:
+    return Page(write_report(summary, directory).read_text())
+
+
+def printed(summary: SweepSummary, width: int = 80) -> str:
+    console = Console(file=io.StringIO(), width=width)
+    print_table(summary, console)
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+# ---------------------------------------------------------------- numbers
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (5.456, "5.46"),
+        (35.24, "35.2"),
+        (99.96, "100"),
+        (1064.0, "1,060"),
+        (12_345, "12,300"),
+        (0.995, "0.995"),
+        (0, "0"),
+        (-12.34, "-12.3"),
+        (1e-9, "1e-09"),
+        (1.26e30, "1.26e+30"),
+        (math.inf, "inf"),
+    ],
+)
+def test_an_emm_has_three_significant_digits(value: float, text: str) -> None:
+    assert amount(value) == text
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (0, "0"),
+        (640, "640"),
+        (25_600, "25.6 k"),
+        (999_900, "1 M"),
+        (1_200_000, "1.2 M"),
+        (3.1e9, "3.1 G"),
+    ],
+)
+def test_numbers_of_images(count: float, text: str) -> None:
+    assert human(count) == text
+
+
+def test_every_number_on_the_page_is_the_summarys(real: SweepSummary, index: Path) -> None:
+    page, said = Page(index.read_text()), real.as_json()["configurations"]
+    assert [row[:7] for row in page.tables["configurations"][1:]] == [
+        [
+            c["name"],
+            c["verdict"],
+            amount(c["emm"]),
+            f"{amount(c['emm_low'])} to {amount(c['emm_high'])}",
+            f"{amount(c['alone_low'])} to {amount(c['alone_high'])}",
+            str(count),
+            images,
+        ]
+        for c, count, images in zip(said, (6, 3), ("154 k", "76.8 k"), strict=True)
+    ]
+    assert [c["verdict"] for c in said] == ["found", "searching"]
+    rows = {(name, int(n), int(seed)): rest for name, n, seed, *rest in page.tables["trials"][1:]}
+    trials = {(c["name"], t["n"], t["seed"]): t for c in said for t in c["trials"]}
+    assert list(rows) == sorted(
+        trials, key=lambda key: (NAMES.index(key[0]), key[1], key[2])
+    )  # by N
+    for key, (r_mem, interval, images, state) in rows.items():
+        t = trials[key]
+        assert state == t["state"]
+        assert images == human(t["images_trained"])
+        if t["r_mem"] is None:
+            assert (r_mem, interval) == ("-", "-")
+        elif t["right_censored"]:
+            assert (r_mem, interval) == (f">= {t['r_mem']:.3f}", f"from {t['r_mem_low']:.3f}")
+        else:
+            assert (float(r_mem), interval) == (
+                t["r_mem"],
+                f"{t['r_mem_low']:.3f} to {t['r_mem_high']:.3f}",
+            )
+    assert {t["state"] for t in trials.values()} == {"complete", "failed", "running"}
+    keys = {row[-1] for row in page.tables["provenance"][1:]}
+    assert keys == {t["training_key"] for t in trials.values() if t["state"] != "running"}
+
+
+def test_files_beside_the_page(real: SweepSummary, index: Path) -> None:
+    assert json.loads((index.parent / "report.json").read_text()) == real.as_json()
+    rows = list(csv.DictReader((index.parent / "trials.csv").read_text().splitlines()))
+    assert [(r["configuration"], int(r["n"])) for r in rows[:2]] == [
+        ("width=8", 8),
+        ("width=8", 24),
+    ]
+    assert [float(r["r_mem"]) for r in rows[:6]] == [
+        t["r_mem"] for t in real.as_json()["configurations"][0]["trials"]
+    ]
+    names = {path.name for path in index.parent.iterdir()}
+    figures = {
+        f"{name}.{kind}"
+        for name in ("emm", "cost", "study-01-width-8", "study-02-width-16")
+        for kind in ("pdf", "png")
+    }
+    tables = {f"{name}.tex" for name in ("configurations", "scale", "contrasts", "trials")}
+    assert names == {"index.html", "report.json", "trials.csv", *figures, *tables}
+    before = {name: (index.parent / name).read_bytes() for name in names}
+    write_report(real, index.parent)
+    assert {
+        path.name: path.read_bytes() for path in index.parent.iterdir()
+    } == before  # nothing but the summary decides
+    assert b"\x89PNG" in before["emm.png"][:8]
+    assert before["emm.pdf"].startswith(b"%PDF")
+    assert b"/Type3" not in before["emm.pdf"]  # publishers refuse it
+
+
+# ---------------------------------------------------------------- safety
+
+
+def test_nothing_is_loaded_from_elsewhere(index: Path) -> None:
+    page = Page(index.read_text())
+    assert [tag for tag, _ in page.tags if tag in ("script", "link", "iframe", "object")] == []
+    sources = [
+        attributes[key] or ""
+        for _, attributes in page.tags
+        for key in ("src", "href")
+        if key in attributes
+    ]
+    assert len(sources) == 2 + len(NAMES)
+    assert all(source.startswith("data:image/png;base64,") for source in sources)
+    policy = [
+        attributes["content"]
+        for tag, attributes in page.tags
+        if attributes.get("http-equiv") == "Content-Security-Policy"
+    ]
+    assert len(policy) == 1
+    assert "private" not in index.read_text()  # the host is no part of a report that is given away
+
+
+def test_users_texts_are_shown_and_do_nothing(tmp_path: Path) -> None:
+    name = '<script>$\\frac$</script> & "[red]b[/red]"'
+    space = SPACE.model_copy(update={"question": "<img src=http://x/y> & more?"})
+    results = [trial(name, 20, 0), failure(name, 30, 1, "<b>bad</b> [bold]")]
+    summary = sweep_of(
+        study(name, VERDICTS["found"], results), study("../b/c", VERDICTS["searching"]), space=space
+    )
+    page = page_of(summary, tmp_path)
+    assert {"script", "b"} & {tag for tag, _ in page.tags} == {"b"}  # the explanation's own
+    assert not any("http" in (attributes.get("src") or "") for _, attributes in page.tags)
+    assert page.tables["configurations"][1][0] == name
+    assert "<img src=http://x/y> & more?" in page.text
+    assert "<b>bad</b> [bold]" in page.text
+    assert {path.parent for path in tmp_path.rglob("*")} == {tmp_path}
+    assert "[red]b[/red]" in printed(summary, 200)
+    assert "<b>bad</b> [bold]" in printed(summary, 200)
+
+
+def test_a_sweep_of_exact_copies_has_a_report(tmp_path: Path) -> None:
+    """As of the closed-form optimum: distances are 0, R_mem is 1; or 0, where more than half of the
+    images are doubles."""
+    copies = {
+        "median_d1": 0.0,
+        "nn_distance": 0.0,
+        "null_rate": 0.0,
+        "distinct_expected": 0.0,
+        "images_trained": 0,
+    }
+    copied = [trial("width=8", n, seed, 500, **copies) for seed, n in enumerate((8, 100, 256))]
+    nothing = [
+        trial("width=16", n, seed, 0, **{**copies, "ceiling": 0.0})
+        for seed, n in enumerate((8, 12, 100))
+    ]
+    summary = summary_of(SPACE, [*copied, *nothing], [])
+    assert [study.verdict.state for study in summary.studies] == ["above_range", "below_range"]
+    page = page_of(summary, tmp_path)
+    assert [row[1:4] for row in page.tables["scale"][1:]] == [["0", "0", "0.000"]] * 2
+    assert "Beside each EMM" in printed(summary)
+
+
+def test_only_intervals_get_a_dash_in_latex() -> None:
+    rows = [("from 2 to 3", "5.10 to 8.90"), ("up to 1.89", "1,060 to 1e+16")]
+    text = latex(("ratio", "95 % interval"), rows)
+    for cell in ("from 2 to 3", "5.10--8.90", "up to 1.89", "1,060--1e+16"):
+        assert f"{cell} " in text
+
+
+def test_what_is_not_to_be_seen_is_spelt_out_in_latex() -> None:
+    text = latex(
+        ("configuration",), [("a\n\nb",), ("\x1b[2J",), ("\u202eabc",), ("\ud800",), ("σ é",)]
+    )
+    assert all(letter == "\n" or letter.isprintable() for letter in text)
+    for cell in (
+        r"a\textbackslash{}n\textbackslash{}nb",
+        r"\textbackslash{}x1b[2J",
+        r"\textbackslash{}u202eabc",
+        "σ é",
+    ):
+        assert f"{cell} " in text
+    text.encode()
+
+
+# ---------------------------------------------------------------- words
+
+
+@pytest.mark.parametrize(
+    ("state", "emm", "interval"),
+    [
+        ("found", "35.2", "29.1 to 42.0"),
+        ("below_range", "< 8", "up to 5.46"),
+        ("above_range", "> 256", "from 307"),
+        ("unresolved", "61.0", "30.0 to 120"),
+        ("searching", "-", "-"),
+    ],
+)
+def test_how_a_verdict_is_said(state: str, emm: str, interval: str, tmp_path: Path) -> None:
+    summary = sweep_of(study("a", VERDICTS[state], [trial("a", 20, 0)]))
+    row = page_of(summary, tmp_path).tables["configurations"][1]
+    own = ends_text(*summary.studies[0].alone)
+    assert row == ["a", state, emm, interval, own, "1", "25.6 k", VERDICTS[state].reason]
+    text = " ".join(printed(summary).split())
+    assert f"a {state} {emm} {interval} {own} 1 25.6 k" in text
+    assert (f"a: {state}, {VERDICTS[state].reason}" in text) is (
+        state in ("unresolved", "searching")
+    )
+    title = study_figure(summary.studies[0], 0.9, 8, 256).axes[0].get_title()
+    assert title.startswith(f"a\n{state}: ")
+    assert (f"EMM {emm}" in title) is (emm != "-")
+
+
+def test_contrasts_are_ratios_of_emms() -> None:
+    def logistic(name: str, width: int, emm: float) -> list[Result]:
+        return curve(f"width={width}", emm, (8, 16, 24, 28, 32, 36, 40, 60, 80))
+
+    summary = summary_of(SPACE, [*logistic("a", 8, 24), *logistic("b", 16, 48)], [])
+    (one,) = summary.contrasts
+    (line,) = contrast_lines(summary)
+    medians = [study.verdict.emm or 0.0 for study in summary.studies]
+    assert one.ratio == pytest.approx(medians[1] / medians[0], rel=0.03)
+    assert one.low < 2 < one.high
+    assert one.is_clear == (one.low > 1)
+    assert line.startswith(
+        f"EMM of width=16 / EMM of width=8: {one.ratio:.2f}, 95 % interval {one.low:.2f} to {one.high:.2f}"
+    )
+    assert ("not told apart" in line) is not one.is_clear
+
+
+def test_neighbours_differ_by_one_step_of_one_factor() -> None:
+    grid = [{"width": w, "multipliers": m} for w in (8, 16, 32) for m in ([1, 2], [2, 2])]
+    summary = sweep_of(
+        *(study(str(i), VERDICTS["found"], factors=factors) for i, factors in enumerate(grid))
+    )
+    pairs = [(a.name, b.name) for a, b in neighbours(summary.studies)]
+    assert pairs == [
+        (str(a), str(b)) for a, b in ((0, 1), (0, 2), (1, 3), (2, 3), (2, 4), (3, 5), (4, 5))
+    ]
+
+
+def test_warnings_where_a_trap_applies() -> None:
+    def said(verdict: Verdict, *results: Result) -> str:
+        return "\n".join(cautions(sweep_of(study("a", verdict, list(results)))))
+
+    near = VERDICTS["found"]
+    assert said(near, trial("a", 35, 0)) == ""
+    rising = [trial("a", n, i, r_mem_half=0.6, r_mem_last=0.9) for i, n in enumerate((30, 40))]
+    assert (
+        "R_mem rises late: 0.60 at half of the training, 0.90 at its end (mean of 2 trials)"
+        in said(near, *rising)
+    )
+    assert said(near, trial("a", 200, 0, r_mem_half=0.1, r_mem_last=0.9)) == ""  # far from the EMM
+    assert (
+        said(near, trial("a", 35, 0, r_mem_half=0.84, r_mem_last=0.9)) == ""
+    )  # within the counting error of 200 images
+    assert "reaches only R_mem 0.80 at N = 40, below the target 0.9" in said(
+        near, trial("a", 40, 0, ceiling=0.8)
+    )
+    copies = DataSummary(source="faces", digest="e", size=60, duplicates=7)
+    assert said(near, trial("a", 35, 0, data=copies)).splitlines() == [
+        "faces: 7 of 60 images equal another one; copies of them never count as memorized",
+        "a: N = 35 is 59% of the 60 images that there are; above half, the verdict is for this data set only",
+    ]
+    assert (
+        said(near, failure("a", 9, 0), failure("a", 9, 1), trial("a", 35, 2))
+        == "a: 2 trials failed: non-finite loss"
+    )
+
+
+# ---------------------------------------------------------------- the terminal
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_table_fits_a_plain_terminal(real: SweepSummary, width: int) -> None:
+    text = printed(real, width)
+    assert max(map(len, text.splitlines())) <= width
+    assert text.isascii()  # no colour, no boxes
+    assert "\x1b" not in text
+    lines = text.split("width=16")[0].splitlines()[-6:]
+    assert [int(line.removeprefix("width=8").split()[0]) for line in lines[:-1]] == [
+        8,
+        24,
+        28,
+        32,
+        36,
+    ]
+
+
+def test_long_names_and_many_configurations_fit_too() -> None:
+    names = [
+        f"network.kind=ddpmpp,multipliers=[1,2,2,2],width={i},attention=[16]" for i in range(40)
+    ]
+    summary = sweep_of(
+        *(
+            study(n, VERDICTS["unresolved"], [trial(n, 20_000, 0), failure(n, 4, 1, "x " * 90)])
+            for n in names
+        )
+    )
+    lines = printed(summary).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "width=39" in "".join(line.strip() for line in lines)
+
+
+def test_nothing_is_known_yet(tmp_path: Path) -> None:
+    summary = summary_of(SPACE, [], [])
+    assert "no trial has started" in printed(summary)
+    page = page_of(summary, tmp_path)
+    assert [row[:4] for row in page.tables["configurations"][1:]] == [
+        [name, "searching", "-", "-"] for name in NAMES
+    ]
+    assert page.tables["trials"][1:] == []
+    assert (tmp_path / "trials.csv").read_text().startswith("configuration,n,seed,state,r_mem,")
+    assert table(summary) is not None
+
+
+def test_forty_configurations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        figures, "study_figure", lambda *_: Figure((1, 1))
+    )  # forty real ones take half a minute
+    verdicts = [found(10.0 + i, 9.0 + i, 12.0 + i) for i in range(40)]
+    summary = sweep_of(
+        *(study(f"c{i}", v, [trial(f"c{i}", 20, 0)]) for i, v in enumerate(verdicts))
+    )
+    page = page_of(summary, tmp_path)
+    assert [row[2] for row in page.tables["configurations"][1:]] == [
+        amount(10 + i) for i in range(40)
+    ]
+    assert sum(tag == "img" for tag, _ in page.tags) == 3 + 40
+    assert len(list(tmp_path.glob("study-*.pdf"))) == 40
+    assert (tmp_path / "index.html").stat().st_size < 10e6
+
+
+# ---------------------------------------------------------------- figures
+
+
+def test_a_study_figure_shows_what_was_measured(real: SweepSummary) -> None:
+    one = real.studies[0]
+    axes = study_figure(one, 0.9, 8, 256).axes[0]
+    line = next(line for line in axes.lines if line.get_label() == "EMM")
+    assert set(line.get_xdata()) == {one.verdict.emm}
+    band = axes.patches[0].get_extents().transformed(axes.transData.inverted())
+    assert (band.x0, band.x1) == pytest.approx((one.verdict.emm_low, one.verdict.emm_high))
+    assert any(set(line.get_ydata()) == {0.9} for line in axes.lines)
+    dots, arrows = (
+        {tuple(p) for line in axes.lines if line.get_marker() == m for p in line.get_xydata()}
+        for m in "o^"
+    )
+    assert dots == {(r.spec.n, r.r_mem) for r in one.complete if not r.right_censored}
+    assert arrows == {(r.spec.n, r.r_mem) for r in one.complete if r.right_censored}
+    assert arrows
+    bars = {
+        (x, low, high)
+        for one in axes.containers
+        for segments in one.lines[2]
+        for (x, low), (_, high) in segments.get_segments()
+    }
+    for r in one.complete:
+        low, high = r_mem_interval(r.n_memorized, r.n_samples)
+        assert any(
+            np.allclose(bar, (r.spec.n, low, r.r_mem if r.right_censored else high)) for bar in bars
+        )
+    assert axes.get_xscale() == "log"
+
+
+def test_a_study_figure_shows_the_belief(real: SweepSummary) -> None:
+    one = real.studies[0]
+    assert one.belief is not None
+    axes = study_figure(one, 0.9, 8, 256).axes[0]
+    curve = max(axes.lines, key=lambda line: len(line.get_xdata()))
+    n, mean = np.asarray(curve.get_xdata()), np.asarray(curve.get_ydata())
+    assert n[0] < 8
+    assert n[-1] > 256
+    assert np.interp(one.verdict.emm or 0, n, mean) == pytest.approx(0.9, abs=0.02)
+
+
+def test_a_sweep_figure_with_numbers_for_a_factor_and_without() -> None:
+    verdicts = (found(30, 25, 40), found(60, 50, 70))
+    widths = [
+        study(f"width={w}", v, factors={"width": w}) for w, v in zip((8, 16), verdicts, strict=True)
+    ]
+    upright = sweep_figure(sweep_of(*widths)).axes[0]
+    assert [tuple(p) for one in upright.containers for p in one.lines[0].get_xydata()] == [
+        (8, 30),
+        (16, 60),
+    ]
+    assert upright.get_xlabel() == "width"
+    lying = sweep_figure(
+        sweep_of(*(study(name, v) for name, v in zip("ab", verdicts, strict=True)))
+    ).axes[0]
+    assert [tuple(p) for one in lying.containers for p in one.lines[0].get_xydata()] == [
+        (30, 0),
+        (60, 1),
+    ]
+    assert [label.get_text() for label in lying.get_yticklabels()] == ["a", "b"]
+
+
+@pytest.mark.parametrize("count", [1, 5, 40])
+def test_a_sweep_figure_has_room_for_every_configuration(count: int) -> None:
+    summary = sweep_of(*(study(f"name {i}", list(VERDICTS.values())[i % 5]) for i in range(count)))
+    figure = sweep_figure(summary)
+    figure.draw_without_rendering()
+    boxes = [label.get_window_extent() for label in figure.axes[0].get_yticklabels()]
+    assert len(boxes) == count
+    assert all(above.y0 >= below.y1 for above, below in zip(boxes, boxes[1:], strict=False))
+    assert figure.get_figwidth() == pytest.approx(3.3)
+
+
+def test_figures_leave_no_setting_behind(real: SweepSummary) -> None:
+    import matplotlib
+
+    before = dict(matplotlib.rcParams)
+    figure = study_figure(real.studies[0], 0.9, 8, 256)
+    assert as_png(figure) == as_png(figure)
+    assert as_pdf(figure) == as_pdf(figure)
+    assert dict(matplotlib.rcParams) == before
+
+
+def test_names_and_causes_are_no_formulas_of_a_spreadsheet(tmp_path: Path) -> None:
+    cause = "=HYPERLINK(1)"
+    options, verdict = Options(8, 256), Verdict("unresolved", 61.0, 30.0, 120.0, 0.4, "none", 2)
+    study = StudySummary(
+        "-2+3", {}, verdict, options, [failure("-2+3", 8, 0, cause), trial("-2+3", 16, 1)], []
+    )
+    write_report(SweepSummary("s", SPACE, [study]), tmp_path)
+    rows = list(csv.DictReader((tmp_path / "trials.csv").read_text().splitlines()))
+    assert [(row["configuration"], row["cause"], row["n"]) for row in rows] == [
+        ("'-2+3", f"'{cause}", "8"),
+        ("'-2+3", "", "16"),
+    ]
+
+
+def test_a_factor_is_no_mathematics() -> None:
+    options, verdict = Options(8, 256), Verdict("unresolved", 61.0, 30.0, 120.0, 0.4, "none", 2)
+    studies = [
+        StudySummary(f"{n}", {r"$\frac$": n}, verdict, options, [trial(f"{n}", 8, 0)], [])
+        for n in (1, 2)
+    ]
+    assert as_png(sweep_figure(SweepSummary("s", SPACE, studies)))

@@ -1,0 +1,144 @@
+"""What studies of a sweep share: noise and shape, frozen when a study starts; never the EMM."""
+
+import math
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+
+from sweep.analysis.contrasts import contrast
+from sweep.analysis.summary import summary_of
+from sweep.run.studies import Studies
+from sweep.search.belief import Observation, base_prior, belief, lognormal
+from sweep.store.priors import PRIORS, FrozenPriors
+from tests.fakes import fake_space
+from tests.run.test_studies import result_of
+from trainables.config.fields import with_fields
+from trainables.storage import Storage
+
+SPACE = fake_space((8, 12, 16, 20, 24))
+# (N, R_mem) of two studies
+A = [(8, 0.999), (20, 0.96), (26, 0.91), (32, 0.86), (60, 0.4)]
+B = [(8, 0.999), (20, 0.99), (40, 0.93), (44, 0.88), (50, 0.86), (90, 0.4)]
+
+
+def decided(storage, names):
+    """Studies, searched one after the other to their verdicts, and their results."""
+    studies = Studies(SPACE, priors=FrozenPriors(storage))
+    results = []
+    for name in names:
+        while studies.verdict(name).state == "searching":
+            results.append(result_of(studies.spec(studies.ask(name))))
+            studies.tell(results[-1])
+    return studies, results
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+    storage = Storage(str(tmp_path_factory.mktemp("sweep")))
+    names = [named.name for named in SPACE.configurations]
+    return storage, *decided(storage, names)
+
+
+def test_the_fifth_study_searches_with_what_four_found(swept):
+    _, studies, _ = swept
+    assert studies.priors.get("width=20") == base_prior()
+    pooled = studies.priors.get("width=24")
+    assert pooled != base_prior()
+    noise_of = [
+        float(np.sqrt(np.dot(p.noise, np.arange(len(p.noise)) ** 2)))
+        for p in (pooled, base_prior())
+    ]
+    assert all(math.isfinite(value) for value in noise_of)
+
+
+def test_a_frozen_prior_outlives_the_database_and_the_process(swept):
+    storage, studies, results = swept
+    again = Studies(SPACE, priors=FrozenPriors(storage))
+    again.reconcile(results, [])
+    for name in studies.configurations:
+        assert again.verdict(name) == studies.verdict(name)
+        assert again.priors.get(name) == studies.priors.get(name)
+
+
+def test_a_prior_is_frozen_once(tmp_path):
+    priors = FrozenPriors(Storage(str(tmp_path)))
+    first, other = (
+        replace(base_prior(), curve=curve) for curve in ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0))
+    )
+    priors.freeze("a", first)
+    priors.freeze("a", other)
+    for opened in (priors, FrozenPriors(Storage(str(tmp_path)))):
+        opened.freeze("a", other)
+        assert opened.get("a") == first
+
+
+def test_priors_json_of_an_older_sweep_is_read(tmp_path):
+    storage, slope = Storage(str(tmp_path)), list(lognormal(np.geomspace(0.8, 32, 21), 5, 0.4))
+    storage.write_json(PRIORS, {"a": {**asdict(base_prior()), "slope": slope}})
+    assert FrozenPriors(storage).get("a").slope == (*[0.0] * 6, *slope)
+
+
+def test_the_report_pools_and_says_what_a_study_knows_alone(swept):
+    storage, _, results = swept
+    summary = summary_of(SPACE, results, [], FrozenPriors(storage))
+    assert all(
+        study.verdict.emm_low < 2 * study.factors["width"] < study.verdict.emm_high
+        for study in summary.studies
+    )
+    assert any(study.pooled for study in summary.studies)
+    for study, said in zip(summary.studies, summary.as_json()["configurations"], strict=True):
+        assert study.pooled is not study.contradicts
+        assert (said["alone_low"], said["alone_high"]) == study.alone
+        assert study.pooled is (said["alone_low"] != said["emm_low"])
+    assert len(summary.contrasts) == 10
+
+
+def test_a_recipe_is_a_trainer_and_a_diffusion():
+    named = SPACE.configurations[0]
+
+    def changed(**fields):
+        return named.model_copy(
+            update={"configuration": with_fields(named.configuration, fields)}
+        ).recipe
+
+    assert (
+        changed(**{"network.width": 64, "data.kind": "mnist5k", "labels.kind": "true"})
+        == named.recipe
+    )
+    others = [
+        {"diffusion.P_mean": 0.0},
+        {"diffusion.kind": "vp"},
+        {"trainer.lr": 0.5},
+        {"trainer.length": 7},
+    ]
+    assert len({named.recipe, *(changed(**fields) for fields in others)}) == 5
+
+
+def test_the_interval_of_a_ratio_is_that_of_independent_beliefs():
+    rng = np.random.default_rng(0)
+    a, b = (belief([Observation(n, r, 2000) for n, r in trials], 4, 400) for trials in (A, B))
+    of_a, of_b = (rng.choice(one.ln_emm, 200_000, p=one.probabilities) for one in (a, b))
+    said, (low, middle, high) = (
+        contrast("a", a, "b", b),
+        np.exp(np.quantile(of_b - of_a, [0.025, 0.5, 0.975])),
+    )
+    assert said.ratio == pytest.approx(middle, rel=0.03)
+    assert math.log(said.high / said.low) == pytest.approx(math.log(high / low), rel=0.05)
+    assert math.sqrt(said.low * said.high) == pytest.approx(said.ratio)
+
+
+def test_other_recipes_are_not_pooled():
+    space = fake_space((8, 16)).model_copy(
+        update={"vary": {"trainer.lr": (0.01, 0.02, 0.03, 0.04, 0.05)}}
+    )
+    studies = Studies(space)
+    results = []
+    for name in studies.configurations:
+        while studies.verdict(name).state == "searching":
+            results.append(result_of(studies.spec(studies.ask(name))))
+            studies.tell(results[-1])
+    assert all(studies.priors.get(name) == base_prior() for name in studies.configurations)
+    assert not any(
+        study.pooled or study.contradicts for study in summary_of(space, results, []).studies
+    )

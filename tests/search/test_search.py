@@ -1,0 +1,577 @@
+"""The search for one EMM: its verdicts on analytic curves, resume, running and failed trials,
+Optuna around it."""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+from collections import Counter
+from dataclasses import asdict, replace
+
+import numpy as np
+import optuna
+import pytest
+from optuna.storages import JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+from scipy.special import expit, logit
+
+from sweep.search.belief import Observation, base_prior, lognormal
+from sweep.search.rules import Options, accept_bound, judge, propose
+from sweep.search.sampler import OPTIONS_KEY, EmmSampler, stop_when_decided, study_verdict
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+LOW, HIGH = 100, 40_000
+
+
+def curve(emm, slope=4.0, noise=0.2, target=0.9, n_samples=2000):
+    """R_mem(n, seed) of a synthetic configuration."""
+
+    def r_mem(n, seed):
+        rng = np.random.default_rng((seed, round(emm)))
+        r = expit(logit(target) - slope * math.log(n / emm) + noise * rng.normal())
+        return rng.binomial(n_samples, r) / n_samples
+
+    return r_mem
+
+
+def search(r_mem, options):
+    """Finished trials of a whole search, and the verdict."""
+    finished = []
+    while (verdict := judge(finished, options)).state == "searching":
+        n = propose(finished, [], options)
+        finished.append(Observation(n, r_mem(n, len(finished)), 2000))
+        assert len(finished) <= options.max_trials
+    return finished, verdict
+
+
+def ask_and_tell(study, r_mem, low=LOW, high=HIGH):
+    trial = study.ask()
+    n = trial.suggest_int("n", low, high, log=True)
+    trial.set_user_attr("n_samples", 2000)
+    study.tell(trial, r_mem(n, trial.number))
+    return n
+
+
+# --- verdicts
+# ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cost", ["images", "constant"])
+@pytest.mark.parametrize("emm", [130, 3000, 30_000])
+@pytest.mark.parametrize("target", [0.9, 0.1])
+def test_found(emm, target, cost):
+    options = Options(LOW, HIGH, target=target, cost=cost)
+    finished, verdict = search(curve(emm, target=target), options)
+    assert verdict.state == "found"
+    assert verdict.emm_low < emm < verdict.emm_high
+    assert verdict.sd <= 0.12
+    assert verdict.n_trials == len(finished) <= 14
+    below, above = math.exp(-0.5) * verdict.emm, math.exp(0.5) * verdict.emm
+    assert any(options.passed(o) and o.n >= math.floor(below) for o in finished)
+    assert any(not options.passed(o) and o.n <= math.ceil(above) for o in finished)
+
+
+@pytest.mark.parametrize("emm", [66, 10, 1])
+def test_below_range_within_two_trials(emm):
+    finished, verdict = search(curve(emm), Options(LOW, HIGH))
+    assert verdict.state == "below_range"
+    assert (verdict.emm, verdict.emm_low) == (None, None)
+    assert verdict.emm_high is not None
+    assert [o.n for o in finished] in ([LOW], [LOW, LOW])
+
+
+@pytest.mark.parametrize("emm", [60_001, 1e6])
+def test_above_range(emm):
+    finished, verdict = search(curve(emm), Options(LOW, HIGH))
+    assert verdict.state == "above_range"
+    assert (verdict.emm, verdict.emm_high) == (None, None)
+    assert verdict.emm_low > HIGH * 0.95
+    assert finished[-1].n == HIGH
+
+
+@pytest.mark.parametrize("emm", [95, 105, 38_500, 41_500])
+@pytest.mark.parametrize("cost", ["images", "constant"])
+def test_near_an_end_of_the_range_it_ends(emm, cost):
+    finished, verdict = search(curve(emm), Options(LOW, HIGH, cost=cost))
+    assert verdict.state in ("found", "below_range", "above_range")
+    assert all(LOW <= o.n <= HIGH for o in finished)
+
+
+def test_unresolved_by_the_cap_with_the_best_statement():
+    finished, verdict = search(curve(3000), Options(LOW, HIGH, precision=0.01, max_trials=9))
+    assert (verdict.state, len(finished)) == ("unresolved", 9)
+    assert verdict.emm_low < verdict.emm < verdict.emm_high
+    assert "9 trials" in verdict.reason
+
+
+@pytest.mark.parametrize(("low", "high"), [(8, 200), (1, 3), (1, 2), (50, 60)])
+def test_small_integer_ranges_end(low, high):
+    for emm in np.geomspace(low, high, 3):
+        for slope in (1.0, 30.0):
+            _, verdict = search(curve(emm, slope), Options(low, high))
+            assert verdict.state != "searching"
+            if verdict.emm is not None and verdict.state == "found":
+                assert low / 2 < verdict.emm < high * 2
+
+
+def test_a_trial_far_away_is_no_witness():
+    """Narrow as the belief is, EMM is not found before a trial close by has failed: that one is
+    asked for."""
+    options = Options(LOW, HIGH)
+    passing = [
+        Observation(n, r, 20_000)
+        for n, r in ((1800, 0.92), (1850, 0.915), (1900, 0.91), (1950, 0.905))
+    ]
+    finished = [*passing, Observation(20_000, 0.0, 20_000)]
+    b = options.belief(finished)
+    assert b.sd < options.precision
+    assert judge(finished, options).state == "searching"
+    n = propose(finished, [], options)
+    assert 1.1 < n / b.median < 1.3
+    assert judge([*finished, Observation(n, 0.8, 20_000)], options).state == "found"
+
+
+def test_tighter_precision_asks_for_more():
+    coarse, first = search(curve(3000), Options(LOW, HIGH, precision=0.2))
+    finer = Options(LOW, HIGH, precision=0.02)
+    assert judge(coarse, finer).state == "searching"
+    assert first.sd <= 0.2
+    fine, verdict = search(curve(3000), finer)
+    assert verdict.state == "found"
+    assert verdict.sd <= 0.02
+    assert len(fine) > len(coarse)
+
+
+@pytest.mark.parametrize("emm", [3000, 15_000])
+def test_guard_against_a_dip(emm):
+    """R_mem falls by 35 % around EMM/5, where the search without guard is content."""
+    monotone = curve(emm)
+
+    def dipping(n, seed):
+        return monotone(n, seed) * (1 - 0.35 * math.exp(-0.5 * (math.log(5 * n / emm) / 0.35) ** 2))
+
+    _, misled = search(dipping, Options(LOW, HIGH))
+    assert misled.emm_high < emm / 3
+    finished, verdict = search(dipping, Options(LOW, HIGH, guard=True))
+    assert verdict.state == "found"
+    assert verdict.emm_low < emm < verdict.emm_high
+    assert max(o.n for o in finished) >= 3.5 * verdict.emm or HIGH in [o.n for o in finished]
+
+
+@pytest.mark.parametrize(
+    "law",
+    [
+        lambda n: 0.35 + 0.65 * expit(logit(0.846) - 4 * math.log(n / 3000)),
+        lambda n: (
+            expit(logit(0.9) - 4 * math.log(n / 15_000))
+            * (1 - 0.35 * math.exp(-0.5 * (math.log(8 * n / 15_000) / 0.8) ** 2))
+        ),
+    ],
+    ids=["a floor of copies", "a wide dip"],
+)
+def test_guard_says_so_where_it_cannot_tell(law):
+    """The trial far above the estimate memorizes too much, and those around it never reach the
+    target."""
+
+    def r_mem(n, seed):
+        rng = np.random.default_rng(seed)
+        return rng.binomial(2000, expit(logit(law(n)) + 0.1 * rng.normal())) / 2000
+
+    finished, verdict = search(r_mem, Options(LOW, HIGH, guard=True))
+    assert verdict.state == "unresolved"
+    assert "a floor, or a dip" in verdict.reason
+    assert len(finished) < 14
+    assert max(Counter(o.n for o in finished).values()) == 1
+
+
+def test_guard_costs_one_trial_on_a_monotone_curve():
+    finished, verdict = search(curve(3000), Options(LOW, HIGH, guard=True))
+    assert finished[:-1] == search(curve(3000), Options(LOW, HIGH))[0]
+    assert verdict.state == "found"
+    assert search(curve(10), Options(LOW, HIGH, guard=True))[1].state == "below_range"
+
+
+def test_the_interval_covers():
+    """60 configurations, slopes 2–8, noise .1–.5: 95 % is meant, 85 % would be alarming."""
+    rng = np.random.default_rng(7)
+    z, w = np.polynomial.hermite_e.hermegauss(40)
+    covered, cost, trials = [], [], []
+    for i in range(60):
+        emm, slope, noise = np.exp(rng.uniform(np.log([200, 2, 0.1]), np.log([20_000, 8, 0.5])))
+        h = logit(0.9)
+        for _ in range(20):  # the mean over seeds crosses the target
+            r = expit(h + noise * z)
+            h += (0.9 - r @ w / w.sum()) / ((r * (1 - r)) @ w / w.sum())
+
+        def r_mem(n, seed, i=i, emm=emm, slope=slope, noise=noise, h=h):
+            luck = np.random.default_rng((i, seed))
+            return (
+                luck.binomial(2000, expit(h - slope * math.log(n / emm) + noise * luck.normal()))
+                / 2000
+            )
+
+        finished, verdict = search(r_mem, Options(LOW, HIGH))
+        assert verdict.state == "found"
+        covered.append(verdict.emm_low < emm < verdict.emm_high)
+        cost.append(sum(o.n for o in finished) / emm)
+        trials.append(len(finished))
+    assert np.mean(covered) >= 0.85
+    assert np.mean(cost) < 5.5
+    assert np.mean(trials) < 10
+
+
+# --- proposals
+# --------------------------------------------------------------------------------------------------------
+
+
+def test_gallops_from_the_start():
+    options = Options(LOW, HIGH, start=250)
+    assert propose([], [], options) == 250
+    assert propose([Observation(250, 1.0, 2000)], [], options) == 625
+    falling = [Observation(n, r_mem, 2000) for n, r_mem in ((250, 1.0), (500, 0.97), (700, 0.93))]
+    assert 875 <= propose(falling, [], options) < 1400  # the graded R_mem shows that EMM is near
+
+
+def test_where_all_trials_cost_the_same_it_bisects():
+    options = Options(LOW, HIGH, cost="constant")
+    assert propose([], [], options) == 2000
+    assert propose([Observation(2000, 1.0, 2000)], [], options) > 6000
+    assert propose([Observation(2000, 0.0, 2000)], [], options) < 700
+
+
+def test_replicates_at_every_n():
+    options = Options(LOW, HIGH, replicates=3)
+    finished, verdict = search(curve(3000), options)
+    counts = Counter(o.n for o in finished)
+    assert verdict.state == "found"
+    assert set(counts.values()) == {3}
+    assert verdict.emm_low < 3000 < verdict.emm_high
+    n = propose([], [], options)
+    assert [propose([], [n] * i, options) for i in range(4)] == [
+        n,
+        n,
+        n,
+        pytest.approx(2.5 * n, rel=0.3),
+    ]
+
+
+def test_the_bound_of_early_acceptance():
+    assert accept_bound(0.9) == pytest.approx(0.985, abs=5e-4)
+    assert all(target < accept_bound(target) < 1 for target in (0.01, 0.1, 0.5, 0.99))
+
+
+def test_proposals_are_deterministic_and_forget_the_order():
+    finished, _ = search(curve(3000), Options(LOW, HIGH))
+    for k in range(len(finished)):
+        n = propose(finished[:k], [], Options(LOW, HIGH))
+        assert n == propose(finished[:k][::-1], [], Options(LOW, HIGH)) == finished[k].n
+
+
+@pytest.mark.parametrize("cost", ["images", "constant"])
+def test_running_trials_spread(cost):
+    options = Options(LOW, HIGH, cost=cost)
+    for finished in ([], [Observation(100, 1.0, 2000)], search(curve(3000), options)[0][:-1]):
+        pending = []
+        for _ in range(8):
+            pending.append(propose(finished, pending, options))
+        assert len(set(pending)) == 8
+    b = options.belief(finished)  # around the estimate by now: they divide the belief between them
+    quantiles = sorted(b.cdf(n) for n in pending[:3])
+    assert min(np.diff(quantiles)) > 0.1
+
+
+@pytest.mark.parametrize("emm", [150, 15_000])
+@pytest.mark.parametrize("options", [{}, {"replicates": 3}])
+def test_eight_trials_at_a_time_find_it_too(emm, options):
+    """The small ones end first, since time goes with N; those still running when it is decided are
+    stopped."""
+    options, r_mem = Options(LOW, HIGH, **options), curve(emm)
+    finished, running = [], []  # (when, trial)
+    now = 0.0
+    while (verdict := judge(finished, options)).state == "searching":
+        while len(running) < 8:
+            n = propose(finished, [o.n for _, o in running], options)
+            running.append((now + n, Observation(n, r_mem(n, len(finished) + len(running)), 2000)))
+        running.sort(key=lambda one: one[0])
+        now, trial = running.pop(0)
+        finished.append(trial)
+    assert verdict.state == "found"
+    assert verdict.emm_low < emm < verdict.emm_high
+
+
+def test_running_trials_do_not_pile_up():
+    finished = [
+        Observation(n, r, 2000) for n, r in ((100, 1.0), (250, 1.0), (2000, 0.95), (4000, 0.7))
+    ]
+    pending = []
+    for _ in range(24):
+        pending.append(propose(finished, pending, Options(LOW, HIGH)))
+    assert min(np.diff(np.log(sorted(pending)))) > 0.002
+
+
+def test_a_range_from_one_is_left_upwards():
+    assert propose([Observation(1, 1.0, 2000)], [], Options(1, 100)) > 1
+
+
+def test_a_range_full_of_running_trials_repeats():
+    assert propose([], [1, 2], Options(1, 2)) in (1, 2)
+
+
+# --- Optuna
+# -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["memory", "sqlite", "journal"])
+def storage(request, tmp_path):
+    if request.param == "memory":
+        return optuna.storages.InMemoryStorage()
+    return open_storage(request.param, tmp_path)
+
+
+def open_storage(kind, path):
+    if kind == "sqlite":
+        return RDBStorage(f"sqlite:///{path}/optuna.db")
+    return JournalStorage(JournalFileBackend(str(path / "optuna.log")))
+
+
+def create(storage=None, **options):
+    sampler = EmmSampler(**{"low": LOW, "high": HIGH, **options})
+    return optuna.create_study(
+        study_name="s", direction="maximize", storage=storage, sampler=sampler, load_if_exists=True
+    )
+
+
+def test_the_example_of_the_interface():
+    train_and_measure = curve(2000)
+    study = optuna.create_study(
+        direction="maximize",
+        sampler=EmmSampler(low=100, high=40_000, target=0.9, precision=0.12, max_trials=24),
+    )
+    while (verdict := study_verdict(study)).state == "searching":
+        trial = study.ask()
+        n = trial.suggest_int("n", 100, 40_000, log=True)
+        r_mem, n_samples = train_and_measure(n, seed=trial.number), 2000
+        trial.set_user_attr("n_samples", n_samples)
+        study.tell(trial, r_mem)
+    assert verdict.state == "found"
+    assert verdict.emm_low < 2000 < verdict.emm_high
+    assert verdict.emm_low < verdict.emm < verdict.emm_high
+
+
+def test_optimize_with_callback():
+    r_mem, study = curve(2000), create()
+
+    def objective(trial):
+        return r_mem(trial.suggest_int("n", LOW, HIGH, log=True), trial.number)
+
+    study.optimize(objective, n_trials=50, callbacks=[stop_when_decided])
+    assert study_verdict(study).state == "found"
+    assert len(study.trials) < 15
+
+
+def test_resumes_at_every_prefix(storage):
+    reference = create()
+    while study_verdict(reference).state == "searching":
+        ask_and_tell(reference, curve(2000))
+    for expected in reference.trials:
+        study = create(storage)  # a fresh study object and a fresh sampler for every trial
+        assert study_verdict(study).state == "searching"
+        assert ask_and_tell(study, curve(2000)) == expected.params["n"]
+    loaded = optuna.load_study(study_name="s", storage=storage)  # with Optuna's own sampler
+    assert study_verdict(loaded) == study_verdict(reference)
+    assert study_verdict(loaded, precision=0.001).state == "searching"
+
+
+def test_empty_study():
+    for study in (create(), optuna.create_study()):
+        verdict = study_verdict(study)
+        assert (verdict.state, verdict.emm, verdict.n_trials) == ("searching", None, 0)
+
+
+def test_running_trials_are_pending():
+    study = create()
+    asked = [study.ask() for _ in range(4)]
+    assert (
+        len({t.suggest_int("n", LOW, HIGH, log=True) for t in asked[::-1]}) == 4
+    )  # N stored in the wrong order
+
+
+def test_failed_trials_say_nothing_but_end_a_study():
+    study = create()
+    for _ in range(2):
+        ask_and_tell(study, curve(2000))
+    before = study_verdict(study)
+    asked = []
+    for _ in range(3):
+        assert study_verdict(study) == before
+        trial = study.ask()
+        asked.append(trial.suggest_int("n", LOW, HIGH, log=True))
+        trial.set_user_attr("cause", "out of memory")
+        study.tell(trial, state=TrialState.FAIL)
+    assert len(set(asked)) == 1
+    verdict = study_verdict(study)
+    assert verdict.state == "unresolved"
+    assert "out of memory" in verdict.reason
+    assert verdict.emm == before.emm
+
+
+def test_failing_more_often_than_finishing_ends_a_study():
+    study = create()
+    for state in "fcffcf":
+        if state == "c":
+            ask_and_tell(study, curve(2000))
+        else:
+            trial = study.ask()
+            trial.suggest_int("n", LOW, HIGH, log=True)
+            study.tell(trial, state=TrialState.FAIL)
+    assert study_verdict(study).state == "unresolved"
+
+
+def test_pruned_trials_and_trials_without_n_are_ignored():
+    study = create()
+    ask_and_tell(study, curve(2000))
+    before = study_verdict(study)
+    pruned = study.ask()
+    pruned.suggest_int("n", LOW, HIGH, log=True)
+    study.tell(pruned, state=TrialState.PRUNED)
+    study.tell(study.ask(), state=TrialState.FAIL)
+    assert study_verdict(study) == before
+
+
+def test_user_attributes_reach_the_belief():
+    def verdict(**attrs):
+        study = create()
+        for r_mem in (1.0, 0.93):
+            trial = study.ask()
+            trial.suggest_int("n", LOW, HIGH, log=True)
+            for name, value in attrs.items():
+                trial.set_user_attr(name, value)
+            study.tell(trial, r_mem)
+        return study_verdict(study)
+
+    assert verdict() == verdict(n_samples=2000)
+    assert verdict(n_samples=30).sd != verdict().sd
+    assert verdict(right_censored=True).emm > verdict().emm
+
+
+def test_enqueued_trials_count():
+    study = create()
+    study.enqueue_trial({"n": 900})
+    assert ask_and_tell(study, curve(2000)) == 900
+    assert ask_and_tell(study, curve(2000)) > 900
+
+
+@pytest.mark.parametrize(
+    "other", [{"low": 50}, {"high": 99}, {"target": 0.5}, {"cost": "constant"}, {"start": 200}]
+)
+def test_a_differing_sampler_is_refused(other):
+    study = create(high=50_000)
+    ask_and_tell(study, curve(2000), high=50_000)
+    study.sampler = EmmSampler(
+        **{"low": LOW, "high": 50_000, **({"high": 9999} if "high" in other else other)}
+    )
+    with pytest.raises(ValueError, match=rf"searches with {next(iter(other))}="):
+        study.ask()
+    assert study_verdict(study).state == "searching"
+    study.sampler = EmmSampler(LOW, 50_000)
+    assert ask_and_tell(study, curve(2000), high=50_000) == 250  # the refused trial is not pending
+
+
+def test_precision_and_cap_may_change():
+    study = create()
+    while study_verdict(study).state == "searching":
+        ask_and_tell(study, curve(2000))
+    count = len(study.trials)
+    study.sampler = EmmSampler(LOW, HIGH, precision=0.01, max_trials=count + 2)
+    ask_and_tell(study, curve(2000))
+    assert study_verdict(study).state == "searching"
+    ask_and_tell(study, curve(2000))
+    assert study_verdict(study).state == "unresolved"
+
+
+def test_the_prior_stays_as_it_was():
+    """Whatever prior a later sampler brings; and a study of old, with weights on slopes from 0.8 on
+    alone, goes on."""
+    study = create()
+    ask_and_tell(study, curve(2000))
+    written = study.user_attrs[OPTIONS_KEY]
+    study.sampler = EmmSampler(
+        LOW, HIGH, precision=0.1, prior=replace(base_prior(), curve=(1.0, 0.0, 0.0))
+    )
+    ask_and_tell(study, curve(2000))
+    assert study.user_attrs[OPTIONS_KEY] == {**written, "precision": 0.1}
+    of_old = lognormal(np.geomspace(0.8, 32, 21), 5, 0.4)
+    study.set_user_attr(
+        OPTIONS_KEY, {**written, "prior": {**asdict(base_prior()), "slope": list(of_old)}}
+    )
+    ask_and_tell(study, curve(2000))
+    assert study_verdict(study).n_trials == 3
+    np.testing.assert_array_equal(
+        study.user_attrs[OPTIONS_KEY]["prior"]["slope"], [0] * 6 + list(of_old)
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "low", "high"), [("n", LOW, 30_000), ("n", 50, HIGH), ("m", LOW, HIGH)]
+)
+def test_suggest_must_ask_for_n_in_the_range(name, low, high):
+    with pytest.raises(ValueError, match=r"suggest_int asks for n|alone"):
+        create().ask().suggest_int(name, low, high, log=True)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"low": 0},
+        {"high": LOW},
+        {"high": 1e4},
+        {"target": 1.0},
+        {"precision": 0},
+        {"max_trials": 0},
+        {"cost": "time"},
+        {"start": 50},
+    ],
+)
+def test_refuses_senseless_options(bad):
+    with pytest.raises(ValueError, match=next(iter(bad))):
+        EmmSampler(**{"low": LOW, "high": HIGH, **bad})
+
+
+def test_a_study_without_range_is_refused():
+    study = optuna.create_study()
+    trial = study.ask({"n": optuna.distributions.IntDistribution(1, 9)})
+    study.tell(trial, 0.5)
+    with pytest.raises(ValueError, match="EmmSampler"):
+        study_verdict(study)
+
+
+def _work(kind, path, barrier, queue):
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study, r_mem = create(open_storage(kind, path)), curve(2000)
+    for _ in range(4):
+        barrier.wait(30)
+        trial = study.ask()
+        n = trial.suggest_int("n", LOW, HIGH, log=True)
+        queue.put((trial.number, n))
+        barrier.wait(30)  # both run at the same time
+        study.tell(trial, r_mem(n, trial.number))
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "journal"])
+def test_two_processes_share_a_study(kind, tmp_path):
+    create(open_storage(kind, tmp_path))
+    context = multiprocessing.get_context("spawn")
+    barrier, queue = context.Barrier(2), context.Queue()
+    processes = [
+        context.Process(target=_work, args=(kind, tmp_path, barrier, queue)) for _ in range(2)
+    ]
+    for p in processes:
+        p.start()
+    asked = sorted(queue.get(timeout=40) for _ in range(8))
+    for p in processes:
+        p.join(20)
+        assert p.exitcode == 0
+    assert [number for number, _ in asked] == list(range(8))
+    for i in range(0, 8, 2):
+        assert asked[i][1] != asked[i + 1][1]

@@ -1,0 +1,255 @@
+"""What a person reads in Chromium: a real MLflow server, a real browser, and screenshots in
+results/screenshots."""
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sweep.analysis.summary import SweepSummary, summarize
+from sweep.report.files import write_report
+from sweep.report.gallery import pictures_of
+from sweep.search.words import amount
+from sweep.tracking.place import Destination, local_tracking, sweep_key
+from sweep.tracking.server import server, urls
+from sweep.tracking.view import sync
+from tests.fakes import fake_space
+from tests.results import write_sweep
+from trainables.config.data import Digits
+from trainables.config.measurement import Measurement
+from trainables.data.sources import load
+from trainables.storage import Storage
+
+SCREENSHOTS = Path(__file__).parents[2] / "results" / "screenshots"
+WIDTHS = (8, 12, 16, 24)
+PATIENCE = 60.0  # seconds, until a page shows what it should
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+
+
+@pytest.fixture(scope="module")
+def storage(tmp_path_factory: pytest.TempPathFactory) -> Storage:
+    kept, space = Storage(str(tmp_path_factory.mktemp("sweep"))), fake_space(WIDTHS, n_high=256)
+    space = space.model_copy(
+        update={
+            "name": "digits-width",
+            "question": "Does a wider network memorize more training images?",
+            "measurement": HOW,
+        }
+    )
+    write_sweep(kept, space, load(Digits()), 8)
+    return kept
+
+
+HOW = Measurement(n_samples=300, n_selection=100, snapshots=4)
+
+
+@pytest.fixture(scope="module")
+def summary(storage: Storage) -> SweepSummary:
+    return summarize(storage)
+
+
+@pytest.fixture(scope="module")
+def shown(storage: Storage, summary: SweepSummary) -> Iterator[dict[str, str]]:
+    """The addresses of a running server."""
+    data = load(Digits())
+    sync(
+        summary,
+        storage,
+        Destination(*local_tracking(Path(storage.root)), "pairs", lambda name: data),
+    )
+    with server(Path(storage.root)) as address:
+        yield urls(address, sweep_key(summary.space, storage))
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = shutil.which("chromium") or ""
+    for argument in (
+        "headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage", "disable-background-networking",
+        "disable-component-update", "disable-sync", "no-first-run", "hide-scrollbars", "window-size=1700,950",
+        "host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+    ):  # fmt: skip
+        options.add_argument(f"--{argument}")
+    driver = webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver") or ""))
+    yield driver
+    driver.quit()
+
+
+class Window:
+    def __init__(self, browser: Any) -> None:
+        self.browser = browser
+
+    def open(self, url: str) -> None:
+        self.browser.get("about:blank")  # a new address behind the # alone loads nothing
+        if url.startswith(
+            "http"
+        ):  # MLflow greets with a panel that covers the page, unless its store says otherwise
+            self.browser.get(url.partition("/#")[0] + "/health")
+            self.browser.execute_script(
+                "localStorage['mlflow.assistant.fab.autoOpenedOnFirstLoad_v1']='true';"
+                "localStorage['mlflow.assistant.panelOpen']='false'"
+            )
+        self.browser.get(
+            url
+        )  # once: what MLflow adds to the address keeps a page that is loaded again from its view
+
+    @property
+    def text(self) -> str:
+        return str(
+            self.browser.execute_script("return document.body ? document.body.innerText : ''")
+        )
+
+    def until(self, holds: Callable[[], bool], what: str) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while not holds():
+            assert time.monotonic() < deadline, f"{what} did not appear in:\n{self.text[:3000]}"
+            time.sleep(0.3)
+
+    def reads(self, *texts: str) -> None:
+        """Waits until the page shows them all."""
+        for text in texts:
+            self.until(lambda text=text: text in self.text, text)  # type: ignore[misc]
+
+    def screenshot(self, name: str) -> None:
+        time.sleep(1.5)  # charts fade in
+        # without a mouse, plotly's buttons stay in front of the points
+        self.browser.execute_script(
+            "document.head.insertAdjacentHTML('beforeend', '<style>.modebar-container{display:none}</style>')"
+        )
+        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+        assert self.browser.save_screenshot(str(SCREENSHOTS / f"{name}.png"))
+
+    def click(self, text: str) -> None:
+        self.browser.execute_script(
+            "arguments[0].click()", self.browser.find_element("xpath", f"//*[text()='{text}']")
+        )
+
+    def count(self, selector: str) -> int:
+        return len(self.browser.find_elements("css selector", selector))
+
+
+@pytest.fixture
+def window(browser: Any) -> Window:
+    return Window(browser)
+
+
+def test_the_studies_are_a_table(
+    window: Window, shown: dict[str, str], summary: SweepSummary
+) -> None:
+    window.open(shown["studies"])
+    window.reads("width=8", "width=24", "emm_low", "emm_high", "found", "slope", "emm.verdict")
+    emms = [f"{study.verdict.emm:.5g}" for study in summary.studies]
+    window.reads(*emms)
+    assert "seed=0" not in window.text  # studies only
+    window.screenshot("studies")
+
+
+def test_the_charts_show_emm_against_the_factor(window: Window, shown: dict[str, str]) -> None:
+    window.open(shown["charts"])
+    window.until(
+        lambda: window.count(".js-plotly-plot .scatterlayer .points path") >= len(WIDTHS),
+        "a point for every study",
+    )
+    window.until(
+        lambda: window.count(".js-plotly-plot .barlayer .point") >= len(WIDTHS),
+        "a bar for every study",
+    )
+    window.reads("width", "emm")
+    window.screenshot("charts")
+
+
+def test_studies_are_compared_side_by_side(
+    window: Window, shown: dict[str, str], summary: SweepSummary
+) -> None:
+    window.open(shown["compare"])
+    window.reads(f"Comparing {len(WIDTHS)} Runs", *[study.name for study in summary.studies])
+    window.screenshot("compare-charts")
+    window.reads("emm_low", *[f"{study.verdict.emm:.3g}"[:3] for study in summary.studies])
+    metrics = window.browser.find_element("xpath", "//*[text()='emm_low']")
+    window.browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", metrics)
+    window.screenshot("compare")
+
+
+def test_curves_of_trials_lie_over_each_other(
+    window: Window, shown: dict[str, str], summary: SweepSummary
+) -> None:
+    window.open(shown["trials"])
+    window.until(
+        lambda: window.count(".js-plotly-plot .scatterlayer .trace") >= 8 * len(WIDTHS),
+        "a line for every trial",
+    )
+    window.reads("r_mem_snapshot")
+    drawn = "return [...document.querySelectorAll('.js-plotly-plot')].map(p => p.data.map(t => [...(t.y || [])].pop()))"
+    lines = window.browser.execute_script(drawn)[0]
+    assert max(lines) == pytest.approx(
+        max(r.curve[-1].r_mem for s in summary.studies for r in s.complete)
+    )  # not smoothed
+    window.screenshot("trials")
+
+
+def run_named(name: str, storage: Storage) -> Any:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(local_tracking(Path(storage.root))[0])
+    experiment = client.get_experiment_by_name("emm-sweep").experiment_id
+    (run,) = client.search_runs([experiment], f"attributes.run_name = '{name}'")
+    return run
+
+
+def page_of(run: Any, shown: dict[str, str]) -> str:
+    where = shown["studies"].partition("/#")[0]
+    return f"{where}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}?workflowType=machine_learning"
+
+
+def test_a_trials_page_shows_its_gallery(
+    window: Window, shown: dict[str, str], summary: SweepSummary, storage: Storage
+) -> None:
+    window.open(page_of(run_named("width=8 N=15 seed=3", storage), shown))
+    window.reads("memorized ones are framed", "r_mem", "digits")
+    loaded = "return [...document.images].some(i => i.src.includes('samples.png') && i.naturalWidth > 700)"
+    window.until(lambda: window.browser.execute_script(loaded), "the gallery")
+    window.click("Show more")
+    window.screenshot("trial")
+
+
+def test_runs_explain_themselves(window: Window, shown: dict[str, str], storage: Storage) -> None:
+    for name, words in (
+        ("width=8", "Each point is a trial"),
+        ("digits-width", "Does a wider network memorize more"),
+    ):
+        window.open(page_of(run_named(name, storage), shown))
+        window.reads(words)
+        loaded = "return [...document.images].filter(i => i.src.includes('figures') && i.naturalWidth > 300).length >= 2"
+        window.until(lambda loaded=loaded: window.browser.execute_script(loaded), "the figures")  # type: ignore[misc]
+        window.click("Show more")
+        window.screenshot(f"run-{name}")
+
+
+def test_the_report_opens_from_disk(
+    window: Window, summary: SweepSummary, storage: Storage, tmp_path: Path
+) -> None:
+    page = write_report(
+        summary, tmp_path / "a name with ünïcode", pictures_of(summary.space, storage)
+    )
+    window.open(page.as_uri())
+    window.reads(
+        "EMM of digits-width",
+        "Beside each EMM",
+        *[amount(study.verdict.emm or 0) for study in summary.studies],
+    )
+    broken = "return [...document.images].filter(i => !i.complete || i.naturalWidth == 0).length"
+    assert window.browser.execute_script(broken) == 0
+    loaded = "return performance.getEntriesByType('resource').filter(r => !r.name.startsWith('data:')).length"
+    assert window.browser.execute_script(loaded) == 0
+    assert window.browser.execute_script(
+        "return document.documentElement.scrollWidth <= window.innerWidth"
+    )
+    window.screenshot("report")
+    assert window.browser.find_element("id", "provenance").location_once_scrolled_into_view
+    window.screenshot("report-end")

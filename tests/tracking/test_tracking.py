@@ -1,0 +1,874 @@
+"""MLflow as people and `emm sync` see it: real trials, a real database, a real server."""
+
+import io
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+import torch
+
+from search_spaces.space import Search, SearchSpace
+from sweep.analysis.summary import SweepSummary, summarize
+from sweep.cli.main import main
+from sweep.cli.run import _sync_command
+from sweep.store.files import FINAL, SWEEP
+from sweep.store.places import Place, new_place, place
+from sweep.tracking.charts import MAX_VIEW, VIEW, views
+from sweep.tracking.content import study_note, sweep_note
+from sweep.tracking.escapes import mlflow_key
+from sweep.tracking.place import (
+    DATABASE,
+    Destination,
+    check_tracking,
+    local_tracking,
+    sweep_key,
+    why_unreachable,
+)
+from sweep.tracking.server import server, urls
+from sweep.tracking.tracker import Tracker, make_up
+from sweep.tracking.view import View, sync
+from tests.results import write_trial
+from trainables.config.data import Arrays, Digits, Mix
+from trainables.config.diffusion import EDM
+from trainables.config.measurement import Measurement
+from trainables.config.network import DDPMpp, Optimum
+from trainables.config.training import StandardTrainer
+from trainables.config.trial import Configuration, TrialSpec
+from trainables.data.images import ImageData
+from trainables.data.sources import load
+from trainables.errors import UserError
+from trainables.measure.r_mem import r_mem_interval
+from trainables.storage import Storage
+from trainables.trial.result import MEASUREMENT, RESULT, Result, trial_directory
+from trainables.trial.trial import Trial
+
+DIGITS = load(Digits())
+SPACE = SearchSpace(
+    name="tiny",
+    question="Does it copy?",
+    source="a test",
+    expectation="it does",
+    cost="seconds",
+    base=Configuration(
+        data=Digits(),
+        network=DDPMpp(depth=1, multipliers=(1,), attention=()),
+        diffusion=EDM(),
+        trainer=StandardTrainer(clock="steps", length=4, batch=8),
+    ),
+    vary={"network.width": (4, 8)},
+    search=Search(n_low=4, n_high=64),
+    measurement=Measurement(n_samples=30, n_selection=10, snapshots=2, sampler_steps=6),
+)
+
+
+@dataclass
+class Sweep:
+    storage: Storage
+
+    @property
+    def summary(self) -> SweepSummary:
+        return summarize(self.storage)
+
+    def trial(self, name: str, n: int, seed: int, optimum: bool = False) -> Trial:
+        (configuration,) = (one.configuration for one in SPACE.configurations if one.name == name)
+        if optimum:  # nothing is trained, everything is copied
+            configuration = configuration.model_copy(update={"network": Optimum()})
+        spec = TrialSpec(
+            name=name, configuration=configuration, measurement=SPACE.measurement, n=n, seed=seed
+        )
+        return Trial(spec, DIGITS, self.storage, torch.device("cpu"))
+
+    def finished(self, name: str, n: int, seed: int, optimum: bool = False) -> Result:
+        trial = self.trial(name, n, seed, optimum)
+        while trial.result is None:
+            trial.step()
+        return trial.result
+
+
+def new_sweep(directory: Path, space: SearchSpace = SPACE) -> Sweep:
+    storage = Storage(str(directory))
+    storage.write_json(SWEEP, {"space": space.model_dump(mode="json")})
+    return Sweep(storage)
+
+
+def written(
+    sweep: Sweep, space: SearchSpace = SPACE, data: ImageData = DIGITS, **more: object
+) -> list[Result]:
+    """A result of every configuration, without training."""
+    named = space.configurations
+    return [
+        write_trial(sweep.storage, space, one, data, 8 + i, i, **more)
+        for i, one in enumerate(named)
+    ]
+
+
+def everything(sweep: Sweep) -> bytes:
+    """What a reader of MLflow's database and artifacts can find."""
+    root = Path(sweep.storage.root)
+    return (root / DATABASE).read_bytes() + b"".join(
+        p.read_bytes() for p in root.rglob("artifacts/**/*") if p.is_file()
+    )
+
+
+@pytest.fixture(scope="module")
+def blank(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with MLflow's tables and nothing else: making them takes seconds, copying them
+    does not."""
+    path = tmp_path_factory.mktemp("blank") / DATABASE
+    from mlflow import MlflowClient
+
+    MlflowClient(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture
+def empty(tmp_path: Path, blank: Path) -> Sweep:
+    (tmp_path / DATABASE).write_bytes(blank.read_bytes())
+    return new_sweep(tmp_path)
+
+
+@pytest.fixture
+def dead() -> Iterator[str]:
+    """Where nobody listens."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        yield f"127.0.0.1:{unused.getsockname()[1]}"
+
+
+def destination(sweep: Sweep, images: Any = "pairs") -> Destination:
+    return Destination(*local_tracking(Path(sweep.storage.root)), images, lambda name: DIGITS)
+
+
+@pytest.mark.parametrize("name", ["what?", "a%20b", "a#b"])
+def test_a_local_mlflow_is_in_its_directory_whatever_that_is_called(
+    tmp_path: Path, blank: Path, name: str
+) -> None:
+    directory = tmp_path / name
+    directory.mkdir()
+    (directory / DATABASE).write_bytes(blank.read_bytes())
+    sweep = new_sweep(directory)
+    view = View(SPACE, sweep.storage, destination(sweep))
+    view.client.log_text(view.runs[view._sweep()].info.run_id, "text", "file.txt")
+    assert [path.relative_to(directory).parts[0] for path in tmp_path.rglob("file.txt")] == [
+        "artifacts"
+    ]
+    assert list(tmp_path.iterdir()) == [directory]
+
+
+def test_no_credentials_of_a_storage_are_in_a_tag(empty: Sweep, tmp_path: Path) -> None:
+    url = f"memory://AKIA:hush@bucket/{tmp_path.name}?token=hush"
+    where = destination(empty)
+    View(SPACE, Storage(url), where).sync(empty.summary, live=False)
+    tags = [run.data.tags for run in runs(where).values()]
+    assert {tag["emm.storage"] for tag in tags if "emm.storage" in tag} == {Storage(url).shown}
+    assert "hush" not in str(tags)
+
+
+def track(sweep: Sweep, where: Destination) -> Tracker:
+    return Tracker(
+        sweep.summary,
+        lambda name: {s.name: s for s in sweep.summary.studies}[name].verdict,
+        sweep.storage,
+        where,
+    )
+
+
+def runs(where: Destination | str) -> dict[str, Any]:
+    """All runs by name; fails on two of one name."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(where if isinstance(where, str) else where.uri)
+    experiment = client.get_experiment_by_name("emm-sweep")
+    found = client.search_runs([experiment.experiment_id])
+    assert len({run.info.run_name for run in found}) == len(found)
+    return {run.info.run_name: run for run in found}
+
+
+def artifacts(run: Any) -> dict[str, Path]:
+    root = Path(run.info.artifact_uri)
+    return {str(path.relative_to(root)): path for path in root.rglob("*") if path.is_file()}
+
+
+def history(where: Destination, run: Any, metric: str) -> list[tuple[int, float]]:
+    from mlflow import MlflowClient
+
+    points = MlflowClient(where.uri).get_metric_history(run.info.run_id, metric)
+    return sorted((point.step, point.value) for point in points)
+
+
+def content(where: Destination) -> Any:
+    """What the runs say, without what is new in every database."""
+    return {
+        name: (
+            run.info.status,
+            {
+                name: value
+                for name, value in run.data.metrics.items()
+                if not name.startswith("system/")
+            },
+            run.data.params,
+            {tag: value for tag, value in run.data.tags.items() if not tag.startswith("mlflow.")},
+            history(where, run, "r_mem_snapshot"),
+            history(where, run, "emm"),
+            {path: file.read_bytes() for path, file in artifacts(run).items()},
+        )
+        for name, run in runs(where).items()
+    }
+
+
+def test_a_renamed_configuration_keeps_its_run(empty: Sweep) -> None:
+    """A factor was added to the sweep: one run of a study and one of a trial, under the names of
+    today."""
+    where, space = (
+        destination(empty, "none"),
+        SPACE.model_copy(update={"vary": {"network.width": (4,)}}),
+    )
+    result = empty.finished("width=4", 8, 0)
+    keys = {"width=4": result.configuration_key}
+    empty.storage.write_json(
+        SWEEP, {"space": space.model_dump(mode="json"), "configurations": keys}
+    )
+    sync(empty.summary, empty.storage, where)
+    before = {name: run.info.run_id for name, run in runs(where).items()}
+    wider = space.model_copy(update={"vary": {"network.width": (4,), "network.depth": (1, 2)}})
+    keys |= {"width=4,depth=1": result.configuration_key, "width=4,depth=2": "another"}
+    empty.storage.write_json(
+        SWEEP, {"space": wider.model_dump(mode="json"), "configurations": keys}
+    )
+    sync(empty.summary, empty.storage, where)
+    found = runs(where)
+    assert set(found) == {
+        "tiny",
+        "width=4,depth=1",
+        "width=4,depth=1 N=8 seed=0",
+        "width=4,depth=2",
+    }
+    assert found["width=4,depth=1"].info.run_id == before["width=4"]
+    assert found["width=4,depth=1 N=8 seed=0"].info.run_id == before["width=4 N=8 seed=0"]
+    assert found["width=4,depth=1"].data.params["depth"] == "1"
+    assert found["width=4,depth=1 N=8 seed=0"].data.tags["emm.study"] == "width=4,depth=1"
+
+
+def test_columns_and_axes_are_called_as_the_factors_are() -> None:
+    space = SPACE.model_copy(
+        update={"vary": {"network.kind": ("mlp",), "diffusion.kind": ("vp",), "a.b": {"x": {}}}}
+    )
+    texts = views(space, "key").values()
+    for factor in space.configurations[0].factors:
+        assert all(f"params.`{factor}`" in text for text in texts)
+    assert all("params.`kind`" not in text and "params.`b`" not in text for text in texts)
+
+
+def test_a_sweep_as_it_runs(empty: Sweep) -> None:
+    where = destination(empty)
+    tracker = track(empty, where)
+    trial = empty.trial("width=4", 8, 0)
+    tracker.trial_started(trial.started)
+    while trial.result is None:
+        report = trial.step()
+        tracker.trial_progress(trial.started, report)
+        tracker.trial_progress(trial.started, report)  # a snapshot may be told more than once
+    tracker.trial_finished(trial.result)
+    stopped = empty.trial("width=4", 16, 1)
+    tracker.trial_started(stopped.started)
+    assert tracker.close(40)
+    assert tracker.missed == 0
+
+    found, result = runs(where), trial.result
+    sweep, study, run = found["tiny"], found["width=4"], found["width=4 N=8 seed=0"]
+    levels = [one.data.tags["emm.level"] for one in (sweep, study, run)]
+    assert levels == ["sweep", "study", "trial"]
+    assert study.data.tags["mlflow.parentRunId"] == sweep.info.run_id
+    assert run.data.tags["mlflow.parentRunId"] == study.info.run_id
+    assert len(found) == 5  # one sweep, two studies, two trials
+
+    assert run.info.status == "FINISHED"
+    assert (
+        found["width=4 N=16 seed=1"].info.status == sweep.info.status == "KILLED"
+    )  # the sweep was not decided
+    low, high = r_mem_interval(result.n_memorized, result.n_samples)
+    given = {
+        "r_mem": result.r_mem,
+        "r_mem_low": low,
+        "r_mem_high": high,
+        "ceiling": 1.0,
+        "n_samples": 30,
+        "images_trained": 32,
+    }
+    assert {name: run.data.metrics[name] for name in given} == given
+    assert [step for step, _ in history(where, run, "r_mem_snapshot")] == [16, 32]
+    assert history(where, run, "loss") == [(one.images_trained, one.loss) for one in result.curve]
+    params = {
+        "configuration": "width=4",
+        "n": "8",
+        "seed": "0",
+        "width": "4",
+        "network.kind": "ddpmpp",
+        "network.width": "4",
+    }
+    params |= {"measurement.n_samples": "30", "trainer.betas": "[0.9, 0.999]"}
+    assert {name: run.data.params[name] for name in params} == params
+    (entry,) = run.inputs.dataset_inputs
+    assert (entry.dataset.name, entry.dataset.digest) == ("digits", DIGITS.digest[:32])
+    assert DIGITS.digest in entry.dataset.source
+
+    verdict = empty.summary.studies[0].verdict
+    assert study.data.params == {"configuration": "width=4", "width": "4"}
+    assert study.data.metrics["emm"] == pytest.approx(verdict.emm, rel=1e-4)
+    assert study.data.metrics["images_trained"] == 32
+    assert study.data.tags["emm.verdict"] == "searching"
+
+
+def test_figures_and_descriptions_of_studies_and_sweep(empty: Sweep) -> None:
+    empty.finished("width=4", 8, 0)
+    where = destination(empty)
+    sync(empty.summary, empty.storage, where)
+    found = runs(where)
+    both = [f"figures/{name}.{kind}" for name in ("study", "training") for kind in ("pdf", "png")]
+    assert sorted(artifacts(found["width=4"])) == both
+    assert artifacts(found["width=8"]) == {}  # there is nothing to show
+    assert set(artifacts(found["tiny"])) == {
+        f"figures/{name}.{kind}" for name in ("emm", "cost") for kind in ("pdf", "png")
+    }
+    note = found["width=4"].data.tags["mlflow.note.content"]
+    assert "**width=4**: searching, EMM " in note
+    assert f"get-artifact?path=figures%2Fstudy.png&run_uuid={found['width=4'].info.run_id}" in note
+    assert "Does it copy?" in found["tiny"].data.tags["mlflow.note.content"]
+    drawn = {path: file.stat().st_mtime_ns for path, file in artifacts(found["width=4"]).items()}
+    sync(empty.summary, empty.storage, where)
+    assert {
+        path: file.stat().st_mtime_ns for path, file in artifacts(runs(where)["width=4"]).items()
+    } == drawn
+    empty.finished("width=4", 16, 1)
+    sync(empty.summary, empty.storage, where)
+    assert all(
+        file.stat().st_mtime_ns > drawn[path]
+        for path, file in artifacts(runs(where)["width=4"]).items()
+    )
+
+
+def test_the_drivers_node_is_watched_while_a_sweep_runs(
+    empty: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.2")
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLES_BEFORE_LOGGING", "1")
+    where = destination(empty)
+    for steps in (1, 2):  # a new driver goes on after the last step
+        tracker = track(empty, where)
+        time.sleep(2)
+        assert tracker.close(40)
+        recorded = [
+            step
+            for step, _ in history(where, runs(where)["tiny"], "system/cpu_utilization_percentage")
+        ]
+        assert recorded == list(range(len(recorded)))
+        assert len(recorded) >= steps
+
+
+def test_distances_are_kept_with_positions_in_the_whole_data_set(empty: Sweep) -> None:
+    result = empty.finished("width=4", 8, 3, optimum=True)
+    where = destination(empty)
+    sync(empty.summary, empty.storage, where)
+    file = artifacts(runs(where)["width=4 N=8 seed=3"])["distances.csv"]
+    table = np.genfromtxt(file, delimiter=",", names=True)
+    kept = np.load(
+        io.BytesIO(trial_directory(empty.storage, result.training_key).read(MEASUREMENT) or b"")
+    )
+    assert np.allclose(table["d1"], kept["d1"])
+    assert table["memorized"].sum() == result.n_memorized == 30
+    copied = DIGITS.images[table["i1"].astype(int)].astype(float)
+    distance = np.sqrt(((copied - kept["images"]) ** 2).sum((1, 2, 3)))
+    assert np.allclose(distance, table["d1"])
+
+
+def test_sync_again_changes_nothing_and_an_empty_database_is_filled(
+    empty: Sweep, blank: Path
+) -> None:
+    live = destination(empty)
+    tracker = track(empty, live)
+    tracker.trial_finished(empty.finished("width=4", 8, 0))
+    failed = empty.trial("width=8", 8, 0).started
+    result = Result(**dict(failed), complete=False, cause="out of memory")
+    trial_directory(empty.storage, failed.training_key).write(
+        RESULT, result.model_dump_json().encode()
+    )
+    tracker.trial_finished(result)
+    tracker.close(40)
+    before = content(live)
+    assert before["width=8 N=8 seed=0"][0] == "FAILED"
+    assert before["width=8 N=8 seed=0"][3]["emm.cause"] == "out of memory"
+
+    for _ in range(2):
+        sync(empty.summary, empty.storage, live)
+        assert content(live) == before
+
+    root = Path(empty.storage.root)
+    (root / "new.db").write_bytes(blank.read_bytes())
+    rebuilt = replace(live, uri=f"sqlite:///{root / 'new.db'}", artifacts=str(root / "new"))
+    sync(empty.summary, empty.storage, rebuilt)
+    assert content(rebuilt) == before
+
+
+def test_a_failed_trial_that_is_tried_again_keeps_its_run_and_loses_its_cause(empty: Sweep) -> None:
+    where, record = destination(empty), empty.trial("width=4", 8, 0).started
+    tracker = track(empty, where)
+    tracker.trial_finished(Result(**dict(record), complete=False, cause="out of memory"))
+    tracker.trial_started(record)
+    tracker.close(40)
+    assert content(where)["width=4 N=8 seed=0"][0] == "KILLED", (
+        "it was going on when the driver ended"
+    )
+    result = empty.finished("width=4", 8, 0)
+    sync(empty.summary, empty.storage, where)
+    status, metrics, _, tags, *_ = content(where)["width=4 N=8 seed=0"]
+    assert (status, metrics["r_mem"], tags["emm.cause"]) == ("FINISHED", result.r_mem, "")
+
+
+def test_a_new_driver_goes_on_in_the_same_runs(empty: Sweep) -> None:
+    where = destination(empty)
+    trial = empty.trial("width=4", 8, 0)
+    first = track(empty, where)
+    first.trial_started(trial.started)
+    while not trial.curve:
+        first.trial_progress(trial.started, trial.step())
+    first.close(40)
+    assert runs(where)["width=4 N=8 seed=0"].info.status == "KILLED"
+
+    again = empty.trial("width=4", 8, 0)
+    second = track(empty, where)
+    second.trial_started(again.started)
+    while again.result is None:
+        second.trial_progress(again.started, again.step())
+    second.trial_finished(again.result)
+    second.close(40)
+    run = runs(where)["width=4 N=8 seed=0"]
+    assert run.info.status == "FINISHED"
+    assert [step for step, _ in history(where, run, "loss")] == [16, 32]
+
+
+def test_sync_ends_what_a_killed_driver_left_running(empty: Sweep) -> None:
+    where, trial = destination(empty), empty.trial("width=4", 8, 0)
+    view = View(SPACE, empty.storage, where)
+    view.trial_status(trial.started, "RUNNING")
+    view.trial_status(empty.trial("width=4", 16, 1).started, "RUNNING")
+    empty.finished("width=4", 8, 0)
+    sync(empty.summary, empty.storage, where, live=True)
+    assert runs(where)["width=4 N=16 seed=1"].info.status == "RUNNING"
+    sync(empty.summary, empty.storage, where)
+    found = runs(where)
+    assert (found["width=4 N=8 seed=0"].info.status, found["width=4 N=16 seed=1"].info.status) == (
+        "FINISHED",
+        "KILLED",
+    )
+
+
+def test_a_number_that_no_longer_holds_is_withdrawn(empty: Sweep) -> None:
+    empty.finished("width=4", 8, 0)
+    where, summary = destination(empty), empty.summary
+    sync(summary, empty.storage, where)
+    assert runs(where)["width=4"].data.metrics["emm"] > 0
+    study = replace(
+        summary.studies[0],
+        verdict=replace(summary.studies[0].verdict, state="above_range", emm=None, emm_high=None),
+    )
+    sync(replace(summary, studies=[study]), empty.storage, where)
+    run = runs(where)["width=4"]
+    assert np.isnan(run.data.metrics["emm"])
+    assert run.data.tags["emm.verdict"] == "above_range"
+    assert run.info.status == "FINISHED"
+
+
+@pytest.mark.parametrize("images", ["none", "generated", "pairs"])
+def test_pictures_are_those_that_are_allowed(empty: Sweep, images: str) -> None:
+    empty.finished("width=4", 8, 0)
+    where = destination(empty, images)
+    sync(empty.summary, empty.storage, where)
+    run = runs(where)["width=4 N=8 seed=0"]
+    names = {"distances.csv"} if images == "none" else {"distances.csv", "samples.png"}
+    assert set(artifacts(run)) == names
+    if images == "none":
+        assert "mlflow.note.content" not in run.data.tags
+    else:
+        assert ("second nearest training image" in run.data.tags["mlflow.note.content"]) is (
+            images == "pairs"
+        )
+
+
+def test_a_dead_server_costs_the_driver_nothing(
+    empty: Sweep, caplog: pytest.LogCaptureFixture
+) -> None:
+    result = empty.finished("width=4", 8, 0)
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))  # bound, and nobody listens
+        where = Destination(f"http://127.0.0.1:{unused.getsockname()[1]}")
+        verdict = empty.summary.studies[0].verdict
+        tracker = Tracker(empty.summary, lambda name: verdict, empty.storage, where)
+        begin = time.monotonic()
+        for _ in range(200):
+            tracker.trial_started(result)
+            tracker.trial_progress(result, {"snapshot": result.curve[0].model_dump()})
+            tracker.trial_stopped(result)
+        assert time.monotonic() - begin < 2
+        begin = time.monotonic()
+        assert not tracker.close(3)
+        assert time.monotonic() - begin < 4
+        with pytest.raises(UserError, match="MLflow at http"):
+            sync(empty.summary, empty.storage, where)
+    assert sum("MLflow: " in record.message for record in caplog.records) <= 1
+    assert any("emm sync" in record.message for record in caplog.records)
+
+
+# ---------------------------------------------------------------- what MLflow refuses
+
+
+def test_mlflow_takes_every_name_of_a_user_s(tmp_path: Path, blank: Path) -> None:
+    """Factors and values of 300 characters, of signs that MLflow has no place for, of lines; and
+    more than 100 of them."""
+    values = ["x" * 300, "x" * 300 + "y"]
+    others = {
+        "..": "50% #1: 🙂\nb`'",
+        "": "only",
+        "long": "z" * 7000,
+        **{f"option{i}": "a" for i in range(120)},
+    }
+    factors = {
+        "a%🙂\n" + "f" * 300: {name: {"network.width": 4 + 4 * i} for i, name in enumerate(values)}
+    }
+    factors |= {factor: {value: {}} for factor, value in others.items()}
+    space = SPACE.model_copy(update={"vary": factors, "question": "Why? " * 3000})
+    (tmp_path / DATABASE).write_bytes(blank.read_bytes())
+    sweep = new_sweep(tmp_path, space)
+    results = written(sweep, space, cause="c" * 9000)
+    where = destination(sweep)
+    sync(sweep.summary, sweep.storage, where, live=True)  # without figures
+    from mlflow import MlflowClient
+
+    client = MlflowClient(where.uri)
+    experiment = client.get_experiment_by_name("emm-sweep")
+    found = {
+        run.data.tags.get("emm.training_key"): run
+        for run in client.search_runs([experiment.experiment_id])
+    }
+    for result, value in zip(results, values, strict=True):
+        run = found[result.training_key]
+        renamed = json.loads(run.data.tags["emm.renamed"])
+        for factor, text in zip(factors, (value, *others.values()), strict=True):
+            assert renamed.get(mlflow_key(factor), factor) == factor
+            assert run.data.params[mlflow_key(factor)][:5990] == text[:5990]
+        assert run.data.metrics["r_mem"] == result.r_mem
+        assert len(run.info.run_name) <= 250
+        assert run.info.run_name.endswith(f" N={result.spec.n} seed={result.spec.seed}")
+    views = [value for name, value in experiment.tags.items() if name.startswith(VIEW)]
+    assert max(map(len, views)) <= MAX_VIEW
+    assert all(f"params.`{mlflow_key(next(iter(factors)))}`" in value for value in views)
+    before = (tmp_path / DATABASE).read_bytes()
+    sync(sweep.summary, sweep.storage, where, live=True)
+    assert (tmp_path / DATABASE).read_bytes() == before, "and again changes nothing"
+
+
+def test_what_is_refused_costs_only_itself(empty: Sweep) -> None:
+    """MLflow knows no time before 1970."""
+    refused, _ = written(empty)
+    old = refused.model_copy(update={"finished_at": "1960-01-01T00:00:00+00:00"})
+    trial_directory(empty.storage, old.training_key).write(RESULT, old.model_dump_json().encode())
+    where = destination(empty)
+    with pytest.raises(
+        UserError, match=r"MLflow lacks width=4 N=8 seed=0 \(.*; all the rest is written"
+    ):
+        sync(empty.summary, empty.storage, where, live=True)
+    found = runs(where)
+    assert found["width=8 N=9 seed=1"].info.status == "FINISHED"
+    assert found["width=8"].data.metrics["n_trials"] == 1
+    assert found["tiny"].data.metrics["studies"] == 2
+
+
+def test_a_server_that_is_lost_meanwhile_is_not_asked_for_every_trial(
+    empty: Sweep, dead: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written(empty)
+    view = View(SPACE, empty.storage, destination(empty))
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    view.client = MlflowClient(f"http://{dead}")
+    with pytest.raises(MlflowException):
+        view.sync(empty.summary, live=True)
+
+
+# ---------------------------------------------------------------- what stays with the user
+
+
+def test_places_of_private_data_stay_here(tmp_path: Path, blank: Path) -> None:
+    (private := tmp_path / "of-patients").mkdir()
+    paths = [private / "ward7.npz", private / "second.npz"]
+    for i, path in enumerate(paths):
+        np.savez(
+            path,
+            images=np.random.default_rng(i).integers(0, 256, (80, 8, 8), np.uint8),
+            labels=np.arange(80) % 2,
+        )
+    second = Arrays(path=str(paths[1]), resolution=8, channels=1)
+    source = Arrays(path=str(paths[0]), resolution=8, channels=1, mix=Mix(share=0.5, data=second))
+    base = SPACE.base.model_copy(update={"data": source})
+    space = SPACE.model_copy(update={"base": base, "vary": {"network.width": (4,)}})
+    (tmp_path / "sweep").mkdir()
+    (tmp_path / "sweep" / DATABASE).write_bytes(blank.read_bytes())
+    sweep = new_sweep(tmp_path / "sweep", space)
+    written(sweep, space, load(source))
+    assert space.images == "none"
+    sync(sweep.summary, sweep.storage, where := destination(sweep, space.images), live=True)
+    params = next(run.data.params for name, run in runs(where).items() if " N=" in name)
+    assert params["data.kind"] == "arrays"
+    assert json.loads(params["data.mix"])["data"]["kind"] == "arrays"
+    assert params["measurement.batch"] == str(SPACE.measurement.batch), "it is no place"
+    for word in (b"of-patients", b"ward7", b"second.npz"):
+        assert word not in everything(sweep)
+
+
+def test_credentials_of_the_storage_stay_here(empty: Sweep) -> None:
+    (result, *_) = written(empty)
+    private = Storage(empty.storage.url)
+    # of which nothing but the URL is used
+    private.url = "s3://AKIAPUBLIC:topsecret@bucket/x?region=us-east-1"
+    View(SPACE, private, destination(empty)).trial_status(result, "RUNNING")
+    assert runs(destination(empty))["tiny"].data.tags["emm.storage"].startswith("s3://…@bucket/x")
+    for word in (b"AKIAPUBLIC", b"topsecret"):
+        assert word not in everything(empty)
+
+
+def test_descriptions_fetch_nothing(empty: Sweep) -> None:
+    texts = {
+        "question": "![q](http://evil.example/q)",
+        "source": "<img src=//evil.example>",
+        "expectation": "[e](//evil)",
+    }
+    note = sweep_note(SPACE.model_copy(update=texts))
+    study = empty.summary.studies[0]
+    verdict = replace(study.verdict, reason="![r](http://evil.example/r)")
+    note += study_note(replace(study, name="<script>x</script>", verdict=verdict))
+    for mark in ("![", "](", "<img", "<script", "http://"):
+        assert mark not in note
+    assert "&#33;&#91;q&#93;" in note
+
+
+# ---------------------------------------------------------------- last measurements
+
+
+def test_last_measurements_are_written_too(empty: Sweep) -> None:
+    key = written(empty)[0].training_key
+    empty.storage.write_json(FINAL, {key: {"r_mem": 0.9, "n_samples": 1000, "n_memorized": 900}})
+    sync(empty.summary, empty.storage, where := destination(empty), live=True)
+    metrics = runs(where)["width=4 N=8 seed=0"].data.metrics
+    low, high = r_mem_interval(900, 1000)
+    given = {
+        "r_mem_final": 0.9,
+        "n_samples_final": 1000,
+        "r_mem_final_low": low,
+        "r_mem_final_high": high,
+    }
+    assert {name: metrics[name] for name in given} == pytest.approx(given)
+
+
+# ---------------------------------------------------------------- which MLflow
+
+BAD = ["nonsense://x", "localhost:5000", "127.0.0.1:5000", "http://", "http://:5000", "http://host:port", "http://[::1",
+       "sqlite:x.db", "sqlite://x.db", "sqlite:///", "mlruns", "file:///tmp/x", "http//host"]  # fmt: skip
+GOOD = ["http://localhost:5000", "https://user:word@host/mlflow", "HTTP://host", "sqlite:///x.db", "sqlite:////tmp/x.db",
+        "postgresql+psycopg2://me@host/db", "mysql://host/db", "databricks", "databricks://profile"]  # fmt: skip
+
+
+@pytest.mark.parametrize("uri", BAD)
+@pytest.mark.parametrize("command", ["run", "submit", "sync"])
+def test_a_uri_that_says_nothing_is_refused_before_anything_is_made(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str, uri: str
+) -> None:
+    out = tmp_path / "out"
+    arguments = {
+        "run": ["digits-width", "--out", str(out)],
+        "submit": ["digits-width", "--address", "http://127.0.0.1:9", "--storage", str(out)],
+        "sync": [str(out)],
+    }
+    with pytest.raises(SystemExit) as ended:
+        main([command, *arguments[command], "--tracking-uri", uri])
+    assert ended.value.code == 2
+    expected = (
+        f"emm: error: --tracking-uri {uri}: give http://HOST:PORT of a server, or sqlite:///FILE\n"
+    )
+    assert capsys.readouterr().err.endswith(expected)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("uri", GOOD)
+def test_a_uri_that_mlflow_knows_is_taken(uri: str) -> None:
+    check_tracking(uri)
+
+
+def test_a_dead_server_is_said_before_the_sweep(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], dead: str
+) -> None:
+    out = tmp_path / "out"
+    uri = f"http://me:topsecret@{dead}"
+    for command in (
+        ["run", "digits-width", "--out", str(out), "--cpus-per-trial", "4096"],
+        ["sync", str(out)],
+    ):
+        begin = time.monotonic()
+        with pytest.raises(SystemExit) as ended:
+            main([*command, "--tracking-uri", uri])
+        assert time.monotonic() - begin < 15
+        assert ended.value.code == 2
+        said = capsys.readouterr().err.splitlines()
+        assert f"http://…@{dead}" in said[0]
+        assert "topsecret" not in said[0]
+        assert "no MLflow can be reached" in said[0]
+        assert said[0].startswith("warning: " if command[0] == "run" else "emm: error: ")
+    assert not out.exists()
+
+
+def test_a_server_that_does_not_answer_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("sweep.tracking.place.REACH_SECONDS", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        assert "timed out" in (why_unreachable(f"http://127.0.0.1:{mute.getsockname()[1]}") or "")
+    assert (
+        why_unreachable(f"sqlite:///{tmp_path}/none/x.db")
+        == f"there is no directory {tmp_path}/none"
+    )
+    assert why_unreachable(f"sqlite:///{tmp_path}/x.db") is None
+
+
+def test_passwords_of_a_server_are_not_shown(
+    empty: Sweep, dead: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    where, told = Destination(f"http://me:topsecret@{dead}"), list[str]()
+    with pytest.raises(UserError, match="MLflow at http://…@127") as error:
+        sync(empty.summary, empty.storage, where)
+    tracker = Tracker(
+        empty.summary,
+        lambda name: empty.summary.studies[0].verdict,
+        empty.storage,
+        where,
+        told.append,
+    )
+    assert not tracker.close(30)
+    assert not make_up(empty.summary, empty.storage, where)
+    assert len(told) == 1, "on the terminal, once, while the sweep goes on"
+    assert told[0].startswith("note: MLflow: ")
+    assert "topsecret" not in " ".join(
+        [str(error.value), *told, *(one.getMessage() for one in caplog.records)]
+    )
+
+
+def test_the_command_that_mends_it_names_the_server_that_lacks_it(tmp_path: Path) -> None:
+    local, remote = new_place(tmp_path / "a b", None), place("memory://bucket/x")
+    both = Place(remote.storage, tmp_path / "views")
+    assert _sync_command(local, None) == f"emm sync '{tmp_path}/a b'"
+    assert (
+        _sync_command(local, "http://h:1") == f"emm sync '{tmp_path}/a b' --tracking-uri http://h:1"
+    )
+    assert (
+        _sync_command(both, "http://h:1") == f"emm sync {tmp_path}/views --tracking-uri http://h:1"
+    )
+    assert (
+        _sync_command(remote, "http://me:word@h:1")
+        == "emm sync memory://bucket/x --tracking-uri 'http://…@h:1'"
+    )
+    assert (
+        _sync_command(remote, None) == "emm sync memory://bucket/x --tracking-uri http://HOST:PORT"
+    )
+
+
+def test_importing_it_does_not_import_mlflow() -> None:
+    code = (
+        "import sys, sweep.tracking.view, sweep.tracking.server; sys.exit('mlflow' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+# ---------------------------------------------------------------- the server
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory, blank: Path) -> Iterator[tuple[Sweep, str]]:
+    directory = tmp_path_factory.mktemp("served")
+    (directory / DATABASE).write_bytes(blank.read_bytes())
+    sweep = new_sweep(directory)
+    sweep.finished("width=4", 8, 0)
+    sync(sweep.summary, sweep.storage, destination(sweep))
+    with server(directory) as address:
+        yield sweep, address
+    left = [
+        process.pid
+        for process in psutil.process_iter(["cmdline"])
+        if str(directory) in " ".join(process.info["cmdline"] or [])
+    ]
+    assert not left, "the server left processes behind"
+
+
+@pytest.mark.timeout(120)
+def test_a_server_shows_and_takes_the_same_runs(served: tuple[Sweep, str]) -> None:
+    sweep, address = served
+    shown = urls(address, sweep_key(SPACE, sweep.storage))
+    assert shown["studies"].startswith(
+        f"{address}/#/experiments/1/runs?workflowType=machine_learning&viewStateShareKey="
+    )
+    before = runs(address)
+    assert all(before[name].info.run_id in shown["compare"] for name in ("width=4", "width=8"))
+    with pytest.raises(UserError, match="emm sync"):
+        urls(address, "another sweep")
+    where = replace(destination(sweep), uri=address)
+    tracker = track(sweep, where)
+    tracker.trial_finished(sweep.finished("width=8", 16, 0))
+    tracker.close(40)
+    assert tracker.missed == 0
+    after = runs(address)
+    assert set(after) - set(before) == {"width=8 N=16 seed=0"}
+    assert {name: run.info.run_id for name, run in after.items() if name in before} == {
+        name: run.info.run_id for name, run in before.items()
+    }
+    assert set(artifacts(after["width=8 N=16 seed=0"])) == {"distances.csv", "samples.png"}
+
+
+@pytest.mark.timeout(120)
+def test_a_server_is_there_for_this_machine_alone(served: tuple[Sweep, str]) -> None:
+    sweep, address = served
+    assert why_unreachable(address) is None
+    listening = [
+        (process.info["cmdline"], one.laddr.ip)
+        for process in psutil.process_iter(["cmdline"])
+        for parent in [process, *process.parents()]
+        if sweep.storage.root in " ".join(parent.cmdline())
+        for one in process.net_connections("inet")
+        if one.status == psutil.CONN_LISTEN
+    ]
+    assert listening
+    assert {ip for _, ip in listening} == {"127.0.0.1"}, listening
+
+
+@pytest.mark.timeout(120)
+def test_a_port_in_use_is_the_users_mistake(served: tuple[Sweep, str]) -> None:
+    sweep, address = served
+    with (
+        pytest.raises(UserError, match="leave it out"),
+        server(Path(sweep.storage.root), int(address.rsplit(":", 1)[1])),
+    ):
+        pass
+
+
+def test_a_directory_without_a_database_is_the_users_mistake(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="emm sync"), server(tmp_path):
+        pass
+    assert not os.listdir(tmp_path)

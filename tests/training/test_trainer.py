@@ -1,0 +1,579 @@
+"""The training loop: exact epochs, the paper's clocks and averages, and randomness that depends on
+the position alone."""
+
+import io
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from trainables.config.data import Digits
+from trainables.config.diffusion import EDM, VP
+from trainables.config.fields import with_fields
+from trainables.config.measurement import Measurement
+from trainables.config.network import DDPMpp, Optimum
+from trainables.config.training import StandardTrainer
+from trainables.config.trial import Configuration
+from trainables.errors import TrialFailed
+from trainables.training import trainer as trainer_module
+from trainables.training.trainer import Trainer, ema_decay, lr_factor
+
+CPU = torch.device("cpu")
+PAPER = StandardTrainer()
+TINY = Configuration(
+    data=Digits(resolution=4),
+    network=DDPMpp(width=4, depth=1, multipliers=(1,), attention=()),
+    diffusion=EDM(),
+    trainer=StandardTrainer(length=3, batch=4, lr=1e-3, warmup=0),
+)
+
+
+def images(n, seed=0):
+    return torch.from_numpy(
+        np.random.default_rng(seed).integers(0, 256, (n, 1, 4, 4)).astype(np.uint8)
+    )
+
+
+def tiny(n=10, seed=0, data_seed=0, **changes):
+    fields = {f"trainer.{name}": value for name, value in changes.items()}
+    return Trainer(with_fields(TINY, fields), images(n, data_seed), seed, CPU)
+
+
+def weights(trainer):
+    return [weight.detach().clone() for weight in trainer.weights]
+
+
+def equal(a, b):
+    return len(a) == len(b) and all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def record_order(trainer):
+    """Collects the index of every image that is trained on."""
+    seen, original = [], trainer._indices
+
+    def listen(n, size):
+        chosen = original(n, size)
+        seen.extend(chosen.tolist())
+        return chosen
+
+    trainer._indices = listen
+    return seen
+
+
+# ---------------------------------------------------------------- what is trained on
+
+
+@pytest.mark.parametrize("order", ["cycled", "reshuffled"])
+@pytest.mark.parametrize(
+    ("n", "batch", "length"), [(10, 4, 3), (3, 8, 5), (7, 7, 2), (5, 64, 4), (2, 1, 2)]
+)
+def test_epochs_are_exact(n, batch, length, order):
+    """Every image exactly `length` times, every epoch a permutation; the last step takes what is
+    left."""
+    trainer = tiny(n, batch=batch, length=length, order=order)
+    seen = record_order(trainer)
+    trainer.train_until(1.0)
+    assert trainer.position == trainer.total == n * length == len(seen)
+    epochs = [seen[start : start + n] for start in range(0, len(seen), n)]
+    assert all(sorted(epoch) == list(range(n)) for epoch in epochs)
+    if n >= 7:
+        assert (epochs[0] == epochs[1]) == (order == "cycled")
+    assert trainer.progress == 1
+
+
+def test_steps_are_exact():
+    trainer = tiny(10, clock="steps", length=7, batch=4)
+    seen = record_order(trainer)
+    trainer.train_until(1.0)
+    assert len(seen) == 28
+    assert sorted(seen[:20]) == sorted(list(range(10)) * 2)
+
+
+def test_order_depends_on_the_seed_alone():
+    def order(**options):
+        trainer = tiny(12, **options)
+        seen = record_order(trainer)
+        trainer.train_until(1.0)
+        return seen
+
+    assert order() == order(lr=1e-2) == order(data_seed=1)
+    assert order() != order(seed=1)
+
+
+def test_batches_hold_the_images_themselves(monkeypatch):
+    seen = []
+    original = trainer_module.denoising_loss
+
+    def listen(denoiser, law, batch, *others):
+        seen.append(batch)
+        return original(denoiser, law, batch, *others)
+
+    monkeypatch.setattr(trainer_module, "denoising_loss", listen)
+    trainer = tiny(6, length=1)
+    trainer.train_until(1.0)
+    pixels = torch.cat(seen)
+    assert (pixels.min() >= -1, pixels.max() <= 1) == (True, True)
+    trained = sorted((pixels.flatten(1).double() * 127.5 + 127.5).round().int().tolist())
+    assert trained == sorted(images(6).flatten(1).int().tolist())
+
+
+# ---------------------------------------------------------------- learning rate
+
+
+def test_learning_rate_of_the_paper():
+    """Linear over 200 epochs, then constant to the end of 40,000."""
+    for n in (1000, 2000, 5000):
+        assert lr_factor(PAPER, n, 0) < 0.01
+        assert lr_factor(PAPER, n, 50 * n) == pytest.approx(0.25, abs=0.003)
+        assert lr_factor(PAPER, n, 100 * n) == pytest.approx(0.5, abs=0.003)
+        assert lr_factor(PAPER, n, 200 * n) == 1
+        assert lr_factor(PAPER, n, 40_000 * n - 512) == 1
+
+
+def test_learning_rate_with_decay():
+    """The recipe for one core: 600 steps, 50 of warm-up, falling over the last 60 %."""
+    recipe = StandardTrainer(clock="steps", length=600, batch=64, warmup=50, decay=0.6)
+    factors = [lr_factor(recipe, 48, 64 * step) for step in range(600)]
+    assert factors[25] == pytest.approx(0.5, abs=0.03)
+    assert factors[50:240] == [1.0] * 190
+    assert factors[420] == pytest.approx(0.5)
+    assert 0 < factors[-1] < 0.01
+    assert max(factors) == 1
+    assert factors == [lr_factor(recipe, 999, 64 * step) for step in range(600)], (
+        "the clock is steps"
+    )
+    assert lr_factor(StandardTrainer(warmup=0), 10, 0) == 1
+
+
+@pytest.mark.parametrize(("warmup", "expected"), [(0, 1.0), (8, 0.05)])
+def test_the_first_step_has_that_size(warmup, expected):
+    """Adam's first step moves every weight by the learning rate whose gradient is far above
+    epsilon."""
+    trainer = tiny(10, lr=1e-3, warmup=warmup, eps=1e-12)
+    before = weights(trainer)
+    trainer.train_until(0.01)
+    moved = torch.cat(
+        [(a - b).abs().flatten() for a, b in zip(weights(trainer), before, strict=True)]
+    )
+    assert float(moved.max()) == pytest.approx(1e-3 * expected, rel=0.02)
+
+
+def test_weight_decay_is_in_the_gradient():
+    """As L2: a weight without a gradient of its own moves by the whole learning rate (decoupled, it
+    would be lr·decay)."""
+    skips = {"network.skips": [False, True], "network.width": 8, "trainer.eps": 1e-30}
+    for decay, expected in ((0.0, 0.0), (1e-3, 1e-3)):
+        trainer = Trainer(
+            with_fields(TINY, skips | {"trainer.weight_decay": decay}), images(6), 0, CPU
+        )
+        scale = trainer.denoiser.network.decoder[
+            -1
+        ].norm0.weight  # of its 16 channels the last 8 come from a removed skip
+        before = scale.detach().clone()
+        trainer.train_until(0.01)
+        torch.testing.assert_close(
+            (before - scale.detach())[8:], torch.full((8,), expected), atol=1e-6, rtol=1e-3
+        )
+
+
+# ---------------------------------------------------------------- EMA
+
+
+def test_ema_of_the_paper():
+    """Half-life 500,000 images at batch 512, at most 5 % of what was seen."""
+    assert ema_decay(PAPER, 10**9) == pytest.approx(0.99929, rel=1e-9)
+    assert ema_decay(PAPER, 10_000_000 + 512) == pytest.approx(0.99929, abs=1e-6), (
+        "ramp-up is over after 10 M images"
+    )
+    for seen in (51_200, 1_000_000, 5_000_000):
+        decay = ema_decay(PAPER, seen)
+        steps = math.log(0.5) / math.log(decay)
+        assert steps * 512 == pytest.approx(0.05 * seen)
+    assert ema_decay(PAPER, 512 * 20) == pytest.approx(0.5), "a half-life of one step"
+    assert ema_decay(StandardTrainer(ema_rampup=0), 512) == pytest.approx(0.99929)
+    assert ema_decay(StandardTrainer(ema_decay=0), 512) == 0
+
+
+def test_the_average_ramps_up_with_the_images_seen_at_its_step():
+    """By hand, in every step: after s steps of 4 images the half-life is half of the 4 s images
+    seen, 1/2^(2/s) is kept."""
+    trainer = tiny(10, batch=4, length=4, ema_decay=0.99, ema_rampup=0.5)
+    expected = weights(trainer)
+    for step in range(1, 6):
+        trainer.train_until(4 * step / 40)
+        kept = 0.5 ** (2 / step)
+        expected = [
+            kept * old + (1 - kept) * new
+            for old, new in zip(expected, weights(trainer), strict=True)
+        ]
+        for average, by_hand in zip(trainer.ema, expected, strict=True):
+            torch.testing.assert_close(average, by_hand)
+
+
+def test_without_ema_the_weights_themselves_are_sampled():
+    trainer = tiny(ema_decay=0.0)
+    trainer.train_until(0.5)
+    assert equal(trainer.sampling_weights(), weights(trainer))
+
+
+def test_ema_averages_the_weights():
+    trainer = tiny(ema_decay=0.9, ema_rampup=0.0)
+    expected = [weight.double() for weight in weights(trainer)]
+    while trainer.progress < 1:
+        trainer.train_until(trainer.progress + 1e-3)
+        expected = [
+            0.9 * e + 0.1 * w.double() for e, w in zip(expected, weights(trainer), strict=True)
+        ]
+    for value, reference in zip(trainer.sampling_weights(), expected, strict=True):
+        torch.testing.assert_close(value.double(), reference, rtol=1e-5, atol=1e-7)
+    assert not equal(trainer.sampling_weights(), weights(trainer))
+
+
+def test_sampling_uses_the_average_and_leaves_the_training_alone():
+    how = Measurement(sampler_steps=3, batch=10)
+    trainer, untouched = tiny(lr=0.1), tiny(lr=0.1)
+    for part in (trainer, untouched):
+        part.train_until(0.5)
+    before = weights(trainer)
+    out = trainer.sample([1, 2, 3], how)
+    assert out.shape == (3, 1, 4, 4)
+    assert equal(weights(trainer), before)
+    trainer.train_until(1.0)
+    untouched.train_until(1.0)
+    assert equal(weights(trainer), weights(untouched))
+    averaged = tiny(lr=0.1)
+    averaged.train_until(0.5)
+    averaged._set_weights(
+        averaged.sampling_weights()
+    )  # the average becomes the weights, and the weights are the average
+    averaged.load_sampling_weights([weight.detach() for weight in averaged.weights])
+    assert torch.equal(averaged.sample([1, 2, 3], how), out)
+
+
+# ---------------------------------------------------------------- randomness
+
+
+def test_noise_depends_on_seed_and_position(monkeypatch):
+    """New noise at every step, the same for every configuration: that pairs them."""
+
+    def noise(seed=0, **changes):
+        drawn = []
+
+        def loss(denoiser, *_):
+            drawn.append(float(torch.randn(())))
+            return sum(weight.sum() for weight in denoiser.parameters())
+
+        monkeypatch.setattr(trainer_module, "denoising_loss", loss)
+        tiny(seed=seed, **changes).train_until(1.0)
+        return drawn
+
+    first = noise()
+    assert len(set(first)) == 8
+    assert noise(lr=1e-2) == first
+    assert not set(noise(seed=1)) & set(first)
+
+
+def test_initialization_depends_on_configuration_and_seed():
+    assert equal(weights(tiny()), weights(tiny(n=5, data_seed=3))), "not on the data or N"
+    assert not equal(weights(tiny()), weights(tiny(seed=1)))
+    assert not equal(weights(tiny()), weights(tiny(lr=2e-3)))
+
+
+@pytest.mark.parametrize(
+    "configuration",
+    [{}, {"diffusion.kind": "vp"}, {"diffusion.stratified": True, "trainer.order": "reshuffled"}],
+)
+def test_slices_and_other_random_numbers_do_not_matter(configuration):
+    changed = with_fields(TINY, configuration)
+    whole = Trainer(changed, images(10), 0, CPU)
+    whole.train_until(1.0)
+    sliced = Trainer(changed, images(10), 0, CPU)
+    for progress in (0.05, 0.3, 0.3, 0.31, 0.9, 1.0):
+        torch.manual_seed(round(progress * 1000))  # somebody else draws numbers
+        torch.rand(7)
+        sliced.train_until(progress)
+    assert equal(weights(whole), weights(sliced))
+    assert equal(whole.sampling_weights(), sliced.sampling_weights())
+    assert whole.take_loss() == sliced.take_loss()
+
+
+@pytest.mark.parametrize("stop", range(9))
+def test_a_loaded_state_goes_on_as_if_it_had_never_stopped(stop):
+    """After each of the eight steps, through the copy that torch.save makes."""
+    whole = tiny()
+    whole.train_until(1.0)
+    first = tiny()
+    first.train_until(min(stop * 4 / 30, 1.0))
+    stream = io.BytesIO()
+    torch.save(first.state_dict(), stream)
+    stream.seek(0)
+    second = tiny()
+    second.load_state_dict(torch.load(stream, weights_only=True))
+    assert second.position == min(stop * 4, 30)
+    second.train_until(1.0)
+    assert equal(weights(second), weights(whole))
+    assert equal(second.sampling_weights(), whole.sampling_weights())
+    for index, moments in whole.optimizer.state_dict()["state"].items():
+        assert all(
+            torch.equal(value, second.optimizer.state_dict()["state"][index][name])
+            for name, value in moments.items()
+        )
+    assert second.take_loss() == whole.take_loss()
+
+
+def test_a_state_is_a_copy_where_it_is_loaded():
+    first = tiny()
+    first.train_until(0.5)
+    second = tiny()
+    second.load_state_dict(first.state_dict())
+    before = weights(second), second.sampling_weights()
+    first.train_until(1.0)
+    assert equal(weights(second), before[0])
+    assert equal(second.sampling_weights(), before[1])
+
+
+# ---------------------------------------------------------------- loss, failure
+
+
+def test_training_lowers_the_loss():
+    trainer = tiny(2, length=150, batch=8, lr=1e-2, clock="steps")
+    trainer.train_until(0.05)
+    first = trainer.take_loss()
+    trainer.train_until(0.8)
+    trainer.take_loss()
+    trainer.train_until(1.0)
+    assert trainer.take_loss() < 0.6 * first
+    assert trainer.take_loss() == 0, "nothing since"
+
+
+def test_loss_is_the_mean_per_image(monkeypatch):
+    values = iter([1.0, 2.0, 6.0])
+
+    def scripted(denoiser, *_):
+        return sum(weight.sum() for weight in denoiser.parameters()) * 0 + next(values)
+
+    monkeypatch.setattr(trainer_module, "denoising_loss", scripted)
+    trainer = tiny(10, length=1)  # steps of 4, 4 and 2 images
+    trainer.train_until(1.0)
+    assert trainer.take_loss() == pytest.approx((4 * 1 + 4 * 2 + 2 * 6) / 10)
+
+
+def with_losses(monkeypatch, values):
+    """Batches whose losses are these, with gradients of the same kind; after them, 1."""
+    script = iter(values)
+
+    def scripted(denoiser, *_):
+        return sum(weight.sum() for weight in denoiser.parameters()) * 0 + next(script, 1.0)
+
+    monkeypatch.setattr(trainer_module, "denoising_loss", scripted)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_losses_that_stay_non_finite_fail_the_trial(monkeypatch, bad):
+    """Ten batches in a row, seen at the end of the slice they are in, wherever slices and snapshots
+    fall."""
+    for before, seen_after in ((0, 160), (16, 68)):
+        with_losses(monkeypatch, [1.0] * 7 + [bad] * 30)
+        trainer = tiny(clock="steps", length=40)
+        for step in range(1, before + 1):
+            trainer.train_until(step / 40)
+        with pytest.raises(
+            TrialFailed, match=rf"not finite after {seen_after} images; try a lower trainer\.lr"
+        ):
+            trainer.train_until(1.0 if before == 0 else 17 / 40)
+
+
+def test_a_few_non_finite_losses_are_passed_over(monkeypatch):
+    """Nine in a row do not fail it, nor eighteen that are not in a row; the mean is over the
+    others."""
+    with_losses(monkeypatch, [2.0] + [math.nan] * 9 + [4.0] + [math.inf] * 9 + [6.0] * 5)
+    trainer = tiny(clock="steps", length=25)
+    trainer.train_until(1.0)
+    assert trainer.take_loss() == pytest.approx((2 + 4 + 5 * 6) / 7)
+
+
+def test_non_finite_losses_are_counted_across_a_checkpoint(monkeypatch):
+    with_losses(monkeypatch, [math.nan] * 20)
+    first, second = tiny(clock="steps", length=20), tiny(clock="steps", length=20)
+    first.train_until(6 / 20)
+    second.load_state_dict(first.state_dict())
+    second.train_until(9 / 20)
+    with pytest.raises(TrialFailed, match="after 40 images"):
+        second.train_until(10 / 20)
+
+
+def test_no_finite_loss_since_the_last_snapshot_is_a_failure(monkeypatch):
+    with_losses(monkeypatch, [1.0, math.nan, math.nan])
+    trainer = tiny(clock="steps", length=3)
+    trainer.train_until(1 / 3)
+    assert trainer.take_loss() == 1
+    trainer.train_until(1.0)
+    with pytest.raises(TrialFailed, match="not finite after 12 images"):
+        trainer.take_loss()
+
+
+def test_a_non_finite_gradient_is_replaced():
+    """NaN by 0, infinity by 1e5 (Gu et al. 2023)."""
+    trainer = tiny(optimizer="sgd", betas=(0.0, 0.0), lr=1e-3, ema_decay=0)
+    before, last = weights(trainer), trainer.weights[-1]
+    last.register_hook(lambda gradient: torch.full_like(gradient, math.inf))
+    trainer.weights[0].register_hook(lambda gradient: torch.full_like(gradient, math.nan))
+    trainer.train_until(0.01)
+    torch.testing.assert_close(last.detach(), before[-1] - 100)
+    assert torch.equal(trainer.weights[0].detach(), before[0])
+
+
+# ---------------------------------------------------------------- optimizers, micro-batches,
+# augmentation, labels
+
+
+def one_step(**changes):
+    """Weights before and after the first step, and its gradient."""
+    trainer = tiny(ema_decay=0, **changes)
+    before = weights(trainer)
+    trainer.train_until(0.01)
+    return before, weights(trainer), [weight.grad for weight in trainer.weights]
+
+
+def test_sgd_follows_the_gradient_and_the_penalty():
+    for w, moved, gradient in zip(
+        *one_step(optimizer="sgd", lr=0.1, weight_decay=0.5), strict=True
+    ):
+        torch.testing.assert_close(moved, w - 0.1 * (gradient + 0.5 * w))
+
+
+def test_sgd_takes_beta_1_as_momentum():
+    trainer = tiny(optimizer="sgd", lr=0.1, betas=(0.8, 0.0), clock="steps", length=2)
+    expected, velocity = weights(trainer), [torch.zeros_like(weight) for weight in weights(trainer)]
+    for progress in (0.5, 1.0):
+        trainer.train_until(progress)
+        velocity = [
+            0.8 * v + weight.grad for v, weight in zip(velocity, trainer.weights, strict=True)
+        ]
+        expected = [w - 0.1 * v for w, v in zip(expected, velocity, strict=True)]
+    for weight, reference in zip(weights(trainer), expected, strict=True):
+        torch.testing.assert_close(weight, reference)
+
+
+def test_adamw_decouples_the_weight_decay():
+    """Its first step is lr·sign of the loss's own gradient (but for eps), and lr·decay of the
+    weight itself."""
+    for w, moved, gradient in zip(
+        *one_step(optimizer="adamw", lr=1e-2, weight_decay=0.5), strict=True
+    ):
+        adam = gradient / (gradient.abs() + 1e-8)
+        torch.testing.assert_close(moved, w * (1 - 1e-2 * 0.5) - 1e-2 * adam, atol=1e-6, rtol=1e-4)
+
+
+def test_learning_rate_that_grows_with_the_batch():
+    """As in the paper's study of the batch, where lr / batch is fixed."""
+    rates = [StandardTrainer(batch=batch, lr_batch=512).scaled_lr for batch in (128, 512, 896)]
+    assert rates == pytest.approx([5e-5, 2e-4, 3.5e-4])
+    assert StandardTrainer(batch=128).scaled_lr == 2e-4
+    before, after, _ = one_step(lr=1e-3, batch=8, lr_batch=4)
+    moved = torch.cat([(a - b).abs().flatten() for a, b in zip(after, before, strict=True)])
+    assert float(moved.max()) == pytest.approx(2e-3, rel=1e-2)
+
+
+@pytest.mark.parametrize("micro", [1, 3, 4, 9])
+def test_micro_batches_do_not_change_the_mathematics(micro):
+    """Without dropout; sums are rounded in another order."""
+    changes = {"network.dropout": 0.0, "diffusion.stratified": True, "trainer.augment": "flip"}
+    whole = Trainer(with_fields(TINY, changes), images(10), 0, CPU)
+    cut = Trainer(with_fields(TINY, changes | {"trainer.micro_batch": micro}), images(10), 0, CPU)
+    assert equal(weights(whole), weights(cut))
+    for trainer in (whole, cut):
+        trainer.train_until(0.01)
+    for a, b in zip(whole.weights, cut.weights, strict=True):
+        torch.testing.assert_close(a.grad, b.grad, rtol=1e-4, atol=1e-6)
+    for trainer in (whole, cut):
+        trainer.train_until(1.0)
+    assert cut.take_loss() == pytest.approx(whole.take_loss(), rel=1e-3)
+
+
+def batches(monkeypatch):
+    """What each call of the loss is given: images, labels, noise levels, noise."""
+    seen = []
+
+    def listen(denoiser, law, batch, labels, noise):
+        seen.append((batch, labels, *noise))
+        return sum(weight.sum() for weight in denoiser.parameters()) * 0
+
+    monkeypatch.setattr(trainer_module, "denoising_loss", listen)
+    return seen
+
+
+def test_a_micro_batch_is_what_the_network_sees(monkeypatch):
+    seen = batches(monkeypatch)
+    tiny(10, length=1, batch=8, micro_batch=3).train_until(1.0)
+    assert (
+        [len(batch) for batch, _, _, _ in seen]
+        == [len(noise) for *_, noise in seen]
+        == [3, 3, 2, 2]
+    )
+
+
+def test_flips(monkeypatch):
+    """Half of the images, whole ones, at random; noise is the same as without."""
+    seen = batches(monkeypatch)
+    for augment in ("none", "flip"):
+        tiny(1, length=400, batch=400, augment=augment).train_until(1.0)
+    (plain, _, *noise), (flipped, _, *same_noise) = seen
+    mirrored = (flipped == plain.flip(-1)).all(dim=3).all(dim=2).all(dim=1)
+    kept = (flipped == plain).all(dim=3).all(dim=2).all(dim=1)
+    assert (mirrored ^ kept).all()
+    assert 150 < int(mirrored.sum()) < 250
+    assert equal(noise, same_noise)
+
+
+def test_labels_stay_with_their_images(monkeypatch):
+    seen = batches(monkeypatch)
+    pixels = (
+        torch.arange(0, 250, 25, dtype=torch.uint8)
+        .reshape(10, 1, 1, 1)
+        .expand(10, 1, 4, 4)
+        .contiguous()
+    )
+    configuration = with_fields(TINY, {"labels.kind": "unique", "trainer.micro_batch": 3})
+    Trainer(configuration, pixels, 0, CPU, torch.arange(10)).train_until(1.0)
+    levels = torch.cat([(batch[:, 0, 0, 0] * 127.5 + 127.5).round() for batch, *_ in seen])
+    labels = torch.cat([labels for _, labels, *_ in seen])
+    assert len(labels) == 30
+    assert torch.equal(levels, 25.0 * labels)
+
+
+# ---------------------------------------------------------------- precision
+
+
+def test_tf32_needs_a_gpu():
+    with pytest.raises(TrialFailed, match="tf32 needs an NVIDIA GPU"):
+        tiny(precision="tf32")
+
+
+def test_bf16_trains_float32_weights():
+    rough, exact = tiny(precision="bf16", warmup=1), tiny(warmup=1)
+    rough.train_until(1.0)
+    exact.train_until(1.0)
+    assert {weight.dtype for weight in weights(rough)} == {torch.float32}
+    assert rough.take_loss() == pytest.approx(exact.take_loss(), rel=0.3)
+
+
+def test_fp32_is_ieee():
+    tiny()
+    assert torch.backends.cuda.matmul.fp32_precision == "ieee"
+    assert torch.backends.cudnn.conv.fp32_precision == "ieee"
+
+
+@pytest.mark.parametrize("law", [EDM(), VP()], ids=["edm", "vp"])
+def test_the_optimum_has_nothing_to_train(law):
+    configuration = Configuration(
+        data=Digits(resolution=4), network=Optimum(), diffusion=law, trainer=PAPER
+    )
+    trainer = Trainer(configuration, images(5), 0, CPU)
+    assert trainer.progress == 1
+    trainer.train_until(1.0)
+    assert trainer.position == 0
+    assert trainer.sampling_weights() == []
+    trainer.load_state_dict(trainer.state_dict())
+    assert trainer.sample([1], Measurement(sampler_steps=10)).shape == (1, 1, 4, 4)

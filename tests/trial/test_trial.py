@@ -1,0 +1,978 @@
+"""The life of a trial, seen from its files: resume, failure, re-measurement, and what the
+measurement promises."""
+
+import json
+import logging
+import re
+from contextlib import suppress
+
+import numpy as np
+import pytest
+import torch
+
+from sweep.analysis.other_k import result_at
+from trainables.config.data import Digits
+from trainables.config.diffusion import EDM
+from trainables.config.fields import with_fields
+from trainables.config.measurement import Measurement
+from trainables.config.network import DDPMpp
+from trainables.config.training import StandardTrainer
+from trainables.config.trial import Configuration, TrialSpec
+from trainables.data.images import ImageData, subset_order
+from trainables.data.sources import data_key
+from trainables.errors import TrialFailed, UserError
+from trainables.measure import distances as distances_module, r_mem as memorization
+from trainables.measure.r_mem import Neighbours
+from trainables.storage import Storage
+from trainables.training import trainer as trainer_module
+from trainables.training.trainer import Trainer
+from trainables.trial import checkpoint, trial
+from trainables.trial.ray_trainable import EmmTrainable
+from trainables.trial.result import Result, read_all, read_result, trial_directory
+from trainables.trial.trial import Trial, key_of_curve
+
+CPU = torch.device("cpu")
+SPEC = TrialSpec(
+    name="tiny",
+    configuration=Configuration(
+        data=Digits(resolution=4),
+        network=DDPMpp(width=4, depth=1, multipliers=(1,), attention=()),
+        diffusion=EDM(),
+        trainer=StandardTrainer(
+            length=8, batch=4, lr=2e-2, warmup=1, ema_rampup=0.0, ema_decay=0.7
+        ),
+    ),
+    measurement=Measurement(
+        n_samples=10, n_selection=12, snapshots=4, sampler_steps=3, batch=4, k=0.9
+    ),
+    n=6,
+    seed=0,
+    # 12 steps; a snapshot after every third; 3 batches of final samples; at this k some of what is
+    # generated counts
+)
+OPTIMUM = with_fields(
+    SPEC, {"configuration.network.kind": "optimum", "measurement.sampler_steps": 18}
+)
+
+
+def data(size=20, labels=True, copies=0):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (size, 1, 4, 4)).astype(np.uint8)
+    images[1 : 1 + copies] = images[0]
+    return ImageData.of(images, np.arange(size) % 2 if labels else None, "test")
+
+
+DATA = data()
+
+
+@pytest.fixture
+def sweep(tmp_path):
+    return Storage(str(tmp_path / "sweep"))
+
+
+def start(sweep, spec=SPEC, dataset=DATA):
+    return Trial(spec, dataset, sweep, CPU)
+
+
+def finish(trial):
+    """Runs a trial to its end; the number of steps that took, and the state in which the training
+    ended."""
+    steps, trained = 0, None
+    while trial.result is None:
+        if trained is None and trial.report()["state"] == "measuring":
+            trained = deep_copy(trial.trainer.state_dict())
+        trial.step()
+        steps += 1
+        assert steps < 200
+    return steps, trained
+
+
+def deep_copy(value):
+    if isinstance(value, torch.Tensor):
+        return value.clone()
+    if isinstance(value, dict):
+        return {key: deep_copy(item) for key, item in value.items()}
+    return [deep_copy(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def assert_same(a, b):
+    if isinstance(a, torch.Tensor):
+        assert torch.equal(a, b)
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys()
+        for key in a:
+            assert_same(a[key], b[key])
+    elif isinstance(a, list):
+        assert len(a) == len(b)
+        for x, y in zip(a, b, strict=True):
+            assert_same(x, y)
+    else:
+        assert a == b
+
+
+def numbers(result):
+    """A result without what is allowed to differ between two runs."""
+    content = result.model_dump(exclude={"seconds", "finished_at", "hardware"})
+    for snapshot in content["curve"]:
+        del snapshot["seconds"]
+    return content
+
+
+def measured(sweep, spec=SPEC, dataset=DATA):
+    directory = trial_directory(sweep, spec.training_key(dataset.digest))
+    with np.load(directory.path("measurement.npz")) as content:
+        arrays = {name: content[name] for name in content.files}
+    weights = torch.load(directory.path("weights.pt"), weights_only=True)["ema"]
+    return arrays, weights
+
+
+def assert_same_trial(one, other):
+    """Results, samples, distances and weights in two storages."""
+    results = [read_all(sweep)[0] for sweep in (one, other)]
+    assert [numbers(result) for result in results[0]] == [numbers(result) for result in results[1]]
+    for a, b in zip(measured(one), measured(other), strict=True):
+        if isinstance(a, dict):
+            assert a.keys() == b.keys()
+            for name in a:
+                np.testing.assert_array_equal(a[name], b[name])
+        else:
+            assert_same(a, b)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A trial that was never interrupted: its storage, its number of steps, the state after
+    training."""
+    sweep = Storage(str(tmp_path_factory.mktemp("whole")))
+    return sweep, *finish(start(sweep))
+
+
+# ---------------------------------------------------------------- the record
+
+
+def test_result(whole):
+    sweep, _, _ = whole
+    results, unfinished, damaged = read_all(sweep)
+    assert not damaged
+    assert (len(results), unfinished) == (1, [])
+    result = results[0]
+    directory = trial_directory(sweep, result.training_key)
+    assert directory.list() == ["measurement.npz", "result.json", "trial.json", "weights.pt"], (
+        "no checkpoint is left"
+    )
+    assert result == read_result(directory)
+    assert result.spec == SPEC
+    assert result.complete
+    assert result.cause is None
+    assert result.training_key == SPEC.training_key(DATA.digest)
+    assert result.measurement_key == SPEC.measurement_key(DATA.digest)
+    assert (result.data.source, result.data.digest, result.data.size, result.data.duplicates) == (
+        "test",
+        DATA.digest,
+        20,
+        0,
+    )
+    assert result.images_trained == 48
+    assert [snapshot.images_trained for snapshot in result.curve] == [12, 24, 36, 48]
+    assert all(snapshot.n_samples == 12 for snapshot in result.curve)
+    assert all(snapshot.r_mem == snapshot.n_memorized / 12 for snapshot in result.curve)
+    assert all(0 < snapshot.r_mem < 1 for snapshot in result.curve), (
+        "so that all these tests compare numbers"
+    )
+    assert result.r_mem_half != result.r_mem_last
+    assert 0 < result.r_mem < 1
+    assert 0 < result.noisy_copier < 1
+    assert all(snapshot.loss > 0 for snapshot in result.curve)
+    assert result.r_mem_half == result.curve[1].r_mem
+    assert result.r_mem_last == result.curve[3].r_mem
+    assert result.n_samples == 10
+    assert result.hardware["device"] == "cpu"
+    assert 0 < result.seconds < 60
+    assert not result.right_censored
+    assert (
+        json.loads(directory.read("trial.json")).items()
+        <= json.loads(directory.read("result.json")).items()
+    )
+
+
+def test_measurement_is_of_these_samples_and_this_subset(whole):
+    """Distances, indices and ratio anew from the kept images, by brute force."""
+    sweep, _, _ = whole
+    result = read_all(sweep)[0][0]
+    kept, _ = measured(sweep)
+    np.testing.assert_array_equal(kept["subset"], subset_order(DATA, 0)[:6])
+    training = DATA.images[kept["subset"]].reshape(6, -1).astype(np.int64)
+    assert kept["images"].shape == (10, 1, 4, 4)
+    distances = np.sqrt(
+        ((kept["images"].reshape(10, 1, -1).astype(np.int64) - training) ** 2).sum(2)
+    )
+    ranked = np.sort(distances, axis=1)
+    np.testing.assert_array_equal(kept["d1"], ranked[:, 0])
+    np.testing.assert_array_equal(kept["d2"], ranked[:, 1])
+    np.testing.assert_array_equal(distances[np.arange(10), kept["i1"]], kept["d1"])
+    np.testing.assert_array_equal(distances[np.arange(10), kept["i2"]], kept["d2"])
+    copied = kept["d1"] < 0.9 * kept["d2"]
+    assert (result.n_memorized, result.r_mem) == (copied.sum(), copied.mean())
+    assert result.median_d1 == np.median(kept["d1"])
+    assert result.distinct_copied == len(set(kept["i1"][copied]))
+
+
+def test_reports_are_plain_and_rise(sweep):
+    running = start(sweep)
+    reports = [running.report()]
+    while running.result is None:
+        reports.append(running.step())
+    json.dumps(reports, allow_nan=False)
+    assert [report["progress"] for report in reports] == sorted(
+        report["progress"] for report in reports
+    )
+    states = [report["state"] for report in reports]
+    assert list(dict.fromkeys(states)) == ["training", "measuring", "complete"]
+    assert reports[0]["images_trained"] == 0
+    assert reports[-1]["images_trained"] == 48
+    assert {report["snapshot"]["images_trained"] for report in reports if "snapshot" in report} == {
+        12,
+        24,
+        36,
+        48,
+    }
+
+
+@pytest.mark.parametrize("n", [2, 5, 13])
+@pytest.mark.parametrize("clock", ["epochs", "steps"])
+def test_as_many_snapshots_whatever_n_is(sweep, n, clock):
+    """Also where there are fewer steps than snapshots."""
+    spec = with_fields(
+        SPEC, {"n": n, "configuration.trainer.clock": clock, "configuration.trainer.length": 3}
+    )
+    running = start(sweep, spec)
+    finish(running)
+    total = 3 * (n if clock == "epochs" else 4)
+    positions = [snapshot.images_trained for snapshot in running.result.curve]
+    assert len(positions) == 4
+    assert positions[-1] == running.result.images_trained == total
+    for share, position in zip((0.25, 0.5, 0.75, 1.0), positions, strict=True):
+        assert share * total <= position < share * total + 4, "at the first step that reaches it"
+
+
+@pytest.mark.parametrize("length", [2, 300])
+def test_short_and_long_trainings_move(sweep, length, monkeypatch):
+    """Each step of a trial takes at least one step of the training, however slow it was before."""
+    monkeypatch.setattr(trial, "SLICE_SECONDS", 0.0)
+    running = start(sweep, with_fields(SPEC, {"configuration.trainer.length": length}))
+    positions = [running.step()["images_trained"] for _ in range(3)]
+    assert positions == [4, 8, 12]
+
+
+# ---------------------------------------------------------------- resume
+
+
+def interrupted(sweep, pattern):
+    """Runs a trial that is thrown away after each number of steps in `pattern`, and then to its
+    end."""
+    for steps in pattern:
+        running = start(sweep)
+        for _ in range(steps):
+            running.step()
+    running = start(sweep)
+    return running, finish(running)[1]
+
+
+@pytest.mark.parametrize(
+    ("slice_seconds", "pattern"),
+    [
+        *((8.0, pattern) for pattern in [(1,), (2,), (4, 3), (6, 2, 1), (8,), (9,), (30,)]),
+        *((0.0, pattern) for pattern in [(2,), (4,), (7, 3), (14,)]),
+        (0.02, (3, 3)),
+    ],
+)
+def test_resumed_equals_uninterrupted(whole, sweep, monkeypatch, slice_seconds, pattern):
+    """Bit for bit: curve, weights, average, optimizer, samples; whatever the slices, also amid the
+    final measurement."""
+    undisturbed, _, trained = whole
+    monkeypatch.setattr(trial, "SLICE_SECONDS", slice_seconds)
+    running, resumed = interrupted(sweep, pattern)
+    assert running.result.complete
+    if resumed is not None:
+        assert_same(resumed, trained)
+    assert_same_trial(undisturbed, sweep)
+
+
+def test_resumed_after_every_single_step(whole, sweep, monkeypatch):
+    """With a checkpoint after each slice of one step, so that it goes on between snapshots, too."""
+    undisturbed, _, trained = whole
+    monkeypatch.setattr(trial, "SLICE_SECONDS", 0.0)
+    monkeypatch.setattr(trial, "CHECKPOINT_SECONDS", -1.0)
+    positions = []
+    while (running := start(sweep)).report()["state"] == "training":
+        positions.append(running.step()["images_trained"])
+    assert positions == [4 * step for step in range(1, 13)]
+    assert_same(finish(running)[1], trained)
+    assert_same_trial(undisturbed, sweep)
+
+
+def test_a_damaged_checkpoint_costs_time_only(whole, sweep):
+    undisturbed, _, _ = whole
+    running = start(sweep)
+    while len(running.curve) < 3:
+        running.step()
+    newest = checkpoint.names(running.storage)[-1]
+    running.storage.write(newest, running.storage.read(newest)[:-100])
+    again = start(sweep)
+    assert len(again.curve) == 2
+    finish(again)
+    assert_same_trial(undisturbed, sweep)
+
+
+def test_storage_that_fails_at_every_file(whole, sweep, monkeypatch):
+    """An error of the storage is raised, is not the trial's failure, and the next step tries
+    again."""
+    undisturbed, _, _ = whole
+    running = start(sweep)
+    write, tried = Storage.writing, []
+
+    def flaky(self, name, mode=0o666):
+        tried.append(name)
+        if tried.count(name) == 1:
+            raise OSError("no space left on device")
+        return write(self, name, mode)
+
+    monkeypatch.setattr(Storage, "writing", flaky)
+    errors = 0
+    while running.result is None:
+        try:
+            running.step()
+        except OSError:
+            errors += 1
+            assert running.report()["state"] in ("training", "measuring")
+    assert errors == 4 + 3, "four checkpoints, weights, measurement, result"
+    monkeypatch.undo()
+    assert_same_trial(undisturbed, sweep)
+
+
+@pytest.mark.parametrize("lost", ["weights.pt", "measurement.npz", "result.json"])
+def test_checkpoints_stay_until_the_result_is_written(whole, sweep, monkeypatch, lost):
+    """A node that dies at its last files leaves all that another one needs to end the trial without
+    training."""
+    undisturbed, _, _ = whole
+    write = Storage.writing
+
+    def full(self, name, mode=0o666):
+        if name == lost:
+            raise OSError("no space left on device")
+        return write(self, name, mode)
+
+    with monkeypatch.context() as failing:
+        failing.setattr(Storage, "writing", full)
+        with pytest.raises(OSError, match="no space"):
+            finish(start(sweep))
+    no_training(monkeypatch)
+    finish(start(sweep))
+    assert_same_trial(undisturbed, sweep)
+
+
+def test_a_checkpoint_of_another_measurement_is_not_continued(sweep, tmp_path):
+    """Its curve would not be the new one's: other snapshots, other samples."""
+    other = with_fields(SPEC, {"measurement.snapshots": 2, "measurement.n_selection": 3})
+    assert other.training_key(DATA.digest) == SPEC.training_key(DATA.digest)
+    running = start(sweep)
+    while len(running.curve) < 3:
+        running.step()
+    finish(start(sweep, other))
+    fresh = Storage(str(tmp_path / "fresh"))
+    finish(start(fresh, other))
+    assert_same_trial(sweep, fresh)
+
+
+# ---------------------------------------------------------------- what is finished
+
+
+def no_training(monkeypatch):
+    def refuse(self):
+        raise AssertionError("it trains")
+
+    monkeypatch.setattr(Trainer, "_step", refuse)
+
+
+def files(sweep, spec=SPEC):
+    directory = trial_directory(sweep, spec.training_key(DATA.digest))
+    return {
+        name: directory.filesystem.get_file_info(directory.path(name)).mtime_ns
+        for name in directory.list()
+    }
+
+
+def test_a_finished_trial_is_left_alone(whole, monkeypatch):
+    sweep, _, _ = whole
+    before = files(sweep)
+    monkeypatch.setattr(trial, "build_trainer", None)
+    again = start(sweep, with_fields(SPEC, {"name": "other name", "measurement.batch": 999}))
+    assert again.result == read_all(sweep)[0][0]
+    assert again.step()["state"] == "complete"
+    assert again.step()["images_trained"] == 48
+    assert files(sweep) == before
+
+
+@pytest.mark.parametrize("n_samples", [23, 3])
+def test_other_numbers_of_final_samples_only_measure_again(sweep, monkeypatch, n_samples):
+    first = start(sweep)
+    finish(first)
+    old, old_weights = measured(sweep)
+    no_training(monkeypatch)
+    spec = with_fields(SPEC, {"measurement.n_samples": n_samples})
+    again = start(sweep, spec)
+    assert again.result is None
+    assert again.step()["state"] == "measuring"
+    finish(start(sweep, spec))  # interrupted amid it
+    new, new_weights = measured(sweep)
+    assert new["images"].shape == (n_samples, 1, 4, 4)
+    common = min(n_samples, 10)
+    for name in ("images", "d1", "d2", "i1", "i2"):
+        np.testing.assert_array_equal(new[name][:common], old[name][:common])
+    assert_same(old_weights, new_weights)
+    result = read_all(sweep)[0][0]
+    assert (result.n_samples, result.spec, result.complete) == (n_samples, spec, True)
+    assert (
+        result.measurement_key == spec.measurement_key(DATA.digest) != first.result.measurement_key
+    )
+    same = {
+        "curve",
+        "images_trained",
+        "best_images_trained",
+        "r_mem_last",
+        "r_mem_half",
+        "training_key",
+        "configuration_key",
+    }
+    assert result.model_dump(include=same) == first.result.model_dump(include=same)
+    assert result.r_mem == result.n_memorized / n_samples
+    assert start(sweep, spec).result == result
+
+
+def test_another_precision_of_the_final_ratio_only_measures_again(sweep, monkeypatch):
+    """At R_mem from .3 to .7 that takes 40 images, looked at every 20."""
+    monkeypatch.setattr(memorization, "LOOK_EVERY", 20)
+    many = with_fields(SPEC, {"measurement.n_samples": 80, "measurement.batch": 80})
+    first = start(sweep, many)
+    finish(first)
+    no_training(monkeypatch)
+    spec = with_fields(many, {"measurement.logit_se": 0.35})
+    again = start(sweep, spec)
+    assert again.step()["state"] == "measuring"
+    finish(again)
+    assert again.result.curve == first.result.curve
+    assert len(measured(sweep)[0]["d1"]) == again.result.n_samples == 40
+
+
+def test_a_checkpoint_of_a_version_that_counted_the_precision_goes_on(sweep, monkeypatch):
+    spec = with_fields(SPEC, {"measurement.logit_se": 0.3})
+    with monkeypatch.context() as older:
+        older.setattr(trial, "key_of_curve", lambda how, but=(): key_of_curve(how, ("n_samples",)))
+        running = start(sweep, spec)
+        while len(running.curve) < 3:
+            running.step()
+    assert len(start(sweep, spec).curve) == 3
+
+
+def test_a_measurement_that_fails_leaves_the_good_result(sweep, monkeypatch, quiet):
+    finish(start(sweep))
+    before = files(sweep)
+    spec = with_fields(SPEC, {"measurement.n_samples": 23})
+    for broken in ("sample", "__init__"):
+        monkeypatch.setattr(Trainer, broken, lambda *_: 1 / 0)
+        again = start(sweep, spec)
+        with suppress(TrialFailed):
+            again.step()
+        assert (again.result.complete, again.result.cause) == (
+            False,
+            "ZeroDivisionError: division by zero",
+        )
+        assert read_result(again.storage).complete
+        assert {name: at for name, at in files(sweep).items() if "trial.json" not in name} == {
+            name: at for name, at in before.items() if "trial.json" not in name
+        }
+        monkeypatch.undo()
+    finish(start(sweep, spec))
+    assert read_all(sweep)[0][0].n_samples == 23
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"measurement.k": 0.7},
+        {"measurement.sampler_steps": 4, "measurement.n_samples": 12},
+        {"measurement.n_selection": 7, "measurement.n_samples": 12},
+    ],
+)
+def test_any_other_measurement_trains_again(sweep, change, tmp_path):
+    spec = with_fields(SPEC, change)
+    finish(start(sweep))
+    finish(start(sweep, spec))
+    fresh = Storage(str(tmp_path / "fresh"))
+    finish(start(fresh, spec))
+    assert_same_trial(sweep, fresh)
+
+
+def test_without_its_weights_a_trial_is_trained_again(whole, sweep, tmp_path):
+    spec = with_fields(SPEC, {"measurement.n_samples": 12})
+    first = start(sweep)
+    finish(first)
+    first.storage.write("weights.pt", first.storage.read("weights.pt")[:-1])
+    finish(start(sweep, spec))
+    fresh = Storage(str(tmp_path / "fresh"))
+    finish(start(fresh, spec))
+    assert_same_trial(sweep, fresh)
+
+
+def test_a_result_of_a_newer_version_is_read(whole):
+    sweep, _, _ = whole
+    result = read_all(sweep)[0][0]
+    content = json.loads(result.model_dump_json()) | {"a_field_of_tomorrow": 1}
+    assert Result.model_validate(content) == result
+
+
+@pytest.mark.parametrize(
+    ("path", "value"), [("network.a_field_of_tomorrow", 1), ("network.kind", "of tomorrow")]
+)
+def test_a_result_of_a_configuration_that_is_not_known_here_is_refused_in_one_line(
+    whole, tmp_path, path, value
+):
+    content = json.loads(read_all(whole[0])[0][0].model_dump_json())
+    section, field = path.split(".")
+    content["spec"]["configuration"][section][field] = value
+    storage = Storage(str(tmp_path))
+    storage.write_json(f"trials/{content['training_key']}/result.json", content)
+    with pytest.raises(
+        UserError,
+        match=r"result.json was written by a newer emm-sweep \(spec\.configuration\.network.* is not",
+    ):
+        read_all(storage)
+
+
+def test_results_and_started_trials_are_listed(sweep):
+    specs = [
+        with_fields(OPTIMUM, {"seed": seed, "name": name})
+        for name, seed in (("b", 2), ("a", 1), ("a", 0))
+    ]
+    for spec in specs[1:]:
+        finish(start(sweep, spec))
+    start(sweep, specs[0])
+    results, unfinished, damaged = read_all(sweep)
+    assert not damaged
+    assert [(result.spec.name, result.spec.seed) for result in results] == [("a", 0), ("a", 1)]
+    assert [record.spec for record in unfinished] == specs[:1]
+    assert read_all(sweep / "elsewhere") == ([], [], [])
+
+
+# ---------------------------------------------------------------- failure
+
+
+@pytest.fixture
+def quiet(caplog):
+    caplog.set_level(logging.CRITICAL)
+
+
+@pytest.mark.parametrize(
+    ("raised", "cause"),
+    [
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried\nmore"),
+            r"^out of memory; lower trainer\.micro_batch .*Tried\)$",
+        ),
+        (MemoryError(), "^out of memory"),
+        (ZeroDivisionError("a bug in a network"), "^ZeroDivisionError: a bug in a network$"),
+        (
+            FileNotFoundError(2, "No such file", "w.pt"),
+            "^FileNotFoundError: .*w.pt",
+        ),  # of the user's: no outage of the storage
+        (TrialFailed("a cause"), "^a cause$"),
+        (
+            RuntimeError("[enforce] DefaultCPUAllocator: can't allocate memory: you tried"),
+            "^out of memory.*can't allocate",
+        ),
+    ],
+    ids=lambda x: type(x).__name__,
+)
+def test_a_failure_is_recorded_with_its_cause(sweep, monkeypatch, quiet, raised, cause):
+    running = start(sweep)
+    while len(running.curve) < 2:
+        running.step()
+
+    def fail(*_):
+        raise raised
+
+    monkeypatch.setattr(trainer_module, "denoising_loss", fail)
+    with pytest.raises(TrialFailed):
+        running.step()
+    result = read_all(sweep)[0][0]
+    assert running.result == result
+    assert not result.complete
+    assert re.search(cause, result.cause)
+    assert (result.r_mem, result.images_trained, len(result.curve)) == (None, 24, 2)
+    assert running.step()["state"] == "failed"
+    monkeypatch.undo()
+    before = files(sweep)
+    again = start(sweep)
+    assert again.step() == {
+        "state": "failed",
+        "progress": 1.0,
+        "images_trained": 24,
+        "seconds": again.seconds,
+    }
+    assert files(sweep) == before, "it is not tried again"
+
+
+def test_a_learning_rate_that_blows_up_fails_the_trial(sweep):
+    running = start(sweep, with_fields(SPEC, {"configuration.trainer.lr": 1e30}))
+    with pytest.raises(TrialFailed, match="not finite"):
+        finish(running)
+    result = read_all(sweep)[0][0]
+    assert not result.complete
+    assert "try a lower trainer.lr" in result.cause
+
+
+@pytest.mark.parametrize(
+    ("raised", "cause"),
+    [
+        (TrialFailed("no such arithmetic"), "no such arithmetic"),
+        (RuntimeError("too large"), "too large"),
+        (FileNotFoundError(2, "No such file", "w.pt"), "w.pt"),
+    ],
+)
+def test_a_network_that_cannot_be_built_is_a_failure(sweep, monkeypatch, quiet, raised, cause):
+    def fail(*_):
+        raise raised
+
+    monkeypatch.setattr(trainer_module, "build_denoiser", fail)
+    running = start(sweep)
+    assert running.report()["state"] == running.step()["state"] == "failed"
+    result = read_all(sweep)[0][0]
+    assert cause in result.cause
+    assert result.images_trained == 0
+
+
+def test_a_worker_is_told_that_a_trial_could_not_be_built(sweep, monkeypatch, quiet):
+    """Also where an earlier measurement of it is complete, which stays; and one that needs no
+    building is not told so."""
+    finish(start(sweep))
+    (before,) = read_all(sweep)[0]
+    monkeypatch.setattr(trainer_module, "build_denoiser", None)
+    assert worker(sweep, SPEC)._advance()["state"] == "complete"
+    again = worker(
+        sweep, with_fields(SPEC, {"measurement.n_samples": SPEC.measurement.n_samples + 1})
+    )
+    with pytest.raises(TrialFailed, match="could not be built"):
+        again._advance()
+    assert not again.trial.is_built
+    assert not again.trial.result.complete
+    assert read_all(sweep)[0] == [before]
+
+
+def worker(sweep, spec):
+    """What Ray makes, without Ray."""
+    made = object.__new__(EmmTrainable)
+    made.data, made.storage, made.trial, made.note = (
+        {data_key(spec.configuration.data): DATA},
+        sweep,
+        None,
+        {},
+    )
+    made._begin({"spec": spec.model_dump_json()})
+    return made
+
+
+def test_more_images_than_there_are_is_the_users_mistake(sweep):
+    with pytest.raises(UserError, match="N=21 is more than the 20 images of test"):
+        start(sweep, with_fields(SPEC, {"n": 21}))
+    assert not sweep.exists(), "and leaves nothing behind"
+    finish(start(sweep, with_fields(OPTIMUM, {"n": 20})))
+
+
+# ---------------------------------------------------------------- what the measurement promises
+
+
+def test_the_optimum_copies_and_trains_nothing(sweep):
+    running = start(sweep, OPTIMUM)
+    finish(running)
+    result = running.result
+    assert (result.r_mem, result.n_memorized, result.ceiling, result.median_d1) == (1, 10, 1, 0)
+    assert result.images_trained == result.best_images_trained == 0
+    assert [snapshot.r_mem for snapshot in result.curve] == [1] * 4
+    assert result.r_mem_last == result.r_mem_half == 1
+    assert 1 < result.distinct_copied <= 6
+
+
+def test_controls_come_from_the_images_outside_the_subset(sweep, monkeypatch):
+    """Seen from the files: the null distances are those of the next images in the order of the
+    subsets."""
+    monkeypatch.setattr(distances_module, "N_OTHERS", 10)
+    running = start(sweep)
+    finish(running)
+    kept, _ = measured(sweep)
+    order = subset_order(DATA, 0)
+    subset, rest = (
+        DATA.images[part].reshape(-1, 16).astype(float) for part in (order[:6], order[6:16])
+    )
+    distances = np.sort(np.linalg.norm(rest[:, None] - subset[None], axis=2), axis=1)
+    np.testing.assert_allclose(kept["null_d1"], distances[:, 0])
+    np.testing.assert_allclose(kept["null_d2"], distances[:, 1])
+    result = running.result
+    assert result.null_samples == 10, "as many as samples"
+    assert result.null_rate == np.mean(distances[:, 0] < 0.9 * distances[:, 1]) > 0
+    assert result.r_mem + result.spurious + result.generalized == pytest.approx(1)
+    assert result.spurious_null is not None
+    assert all(snapshot.loss_gap is not None for snapshot in result.curve)
+    whole = start(sweep, with_fields(SPEC, {"n": 20}))
+    finish(whole)
+    assert (whole.result.null_rate, whole.result.c_t, whole.result.curve[0].loss_gap) == (
+        None,
+        None,
+        None,
+    )
+    assert whole.result.nn_distance > 0
+
+
+@pytest.mark.parametrize("augment", ["none", "flip"])
+def test_both_rules_are_told_and_the_trials_own_counts(sweep, monkeypatch, augment):
+    """Half of what is generated are training images, the other half are mirrored ones."""
+
+    def copies(self, seeds, how, labels=None):
+        return torch.cat([self.images[:5], self.images[:5].flip(-1)])[: len(seeds)]
+
+    monkeypatch.setattr(Trainer, "sample", copies)
+    changes = {
+        "configuration.trainer.augment": augment,
+        "measurement.k": 1 / 3,
+        "measurement.batch": 10,
+    }
+    spec = with_fields(OPTIMUM, changes)
+    running = start(sweep, spec)
+    finish(running)
+    result = running.result
+    assert (result.r_mem_without_flips, result.r_mem_with_flips) == (0.5, 1.0)
+    assert result.r_mem == {"none": 0.5, "flip": 1.0}[augment]
+    kept, _ = measured(sweep, spec)
+    assert {"none": "with_flips_d1", "flip": "without_flips_d1"}[augment] in kept
+    for k, other in ((0.4, 0.5), (1e-9, 0.5)):
+        at = result_at(result, sweep, k, 0.9)
+        assert (at.r_mem_without_flips, at.r_mem_with_flips) == (other, 1.0), "also at another k"
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({}, ""),
+        ({"configuration.trainer.decay": 0.6}, "the learning rate decays over the last 60%"),
+        (
+            {"measurement.protocol": "paper", "measurement.snapshots": None},
+            "protocol=paper takes its snapshots by images",
+        ),
+        (
+            {
+                "configuration.trainer.kind": "custom",
+                "configuration.trainer.builder": "my.code:trainer",
+            },
+            "of your own",
+        ),
+    ],
+)
+def test_whether_half_of_a_training_is_a_training(changes, why):
+    plain = with_fields(SPEC, {"measurement.n_samples": 2000, "measurement.n_selection": 500})
+    found = with_fields(plain, changes).why_no_half
+    assert found.startswith(why) if why.startswith(("the", "prot")) else why in found
+    assert bool(found) == bool(why)
+
+
+def test_half_of_a_training_at_a_constant_rate_is_a_training(sweep):
+    """Bit for bit, so `r_mem_half` is what the shorter training has at its end."""
+    whole, half = start(sweep), start(sweep, with_fields(SPEC, {"configuration.trainer.length": 4}))
+    half.trainer.load_state_dict(
+        deep_copy(whole.trainer.state_dict())
+    )  # each configuration has an initialization of its own
+    for running in (whole, half):
+        running.trainer.train_until(0.5 if running is whole else 1.0)
+    assert whole.trainer.position == half.trainer.position == 24
+    assert_same(whole.trainer.ema, half.trainer.ema)
+
+
+@pytest.mark.parametrize(
+    ("images", "number"), [(5_000_000, 1), (6_000_000, None), (40_000_000, 8), (100, None)]
+)
+def test_a_snapshot_by_images_is_at_half_only_if_it_is(images, number):
+    assert Measurement(protocol="paper").half(images) == number
+    assert Measurement(snapshots=6).half(images) == 3
+
+
+def test_duplicates_lower_the_ceiling(sweep):
+    """Of six images three are the same: half of what the optimum copies can't be told apart."""
+    dataset = data(size=6, labels=False, copies=2)
+    spec = with_fields(OPTIMUM, {"measurement.n_samples": 256, "measurement.k": 1 / 3})
+    running = start(sweep, spec, dataset)
+    finish(running)
+    assert running.result.data.duplicates == 2
+    assert running.result.r_mem == pytest.approx(0.5, abs=0.12)
+    assert running.result.ceiling == pytest.approx(0.5, abs=0.12)
+    trained = start(sweep, dataset=dataset)
+    finish(trained)
+    assert 0 < trained.result.ceiling < 1, "also for a network"
+
+
+def sampled(monkeypatch):
+    """The seeds of the latents of each call of the sampler, by trainer."""
+    calls, original = [], Trainer.sample
+
+    def listen(self, seeds, how, labels=None):
+        calls.append(list(seeds))
+        return original(self, seeds, how, labels)
+
+    monkeypatch.setattr(Trainer, "sample", listen)
+    return calls
+
+
+def test_the_best_snapshot_is_measured_with_fresh_latents(sweep, monkeypatch):
+    calls = sampled(monkeypatch)
+    finish(start(sweep))
+    selection, final = calls[:4], [seed for seeds in calls[4:] for seed in seeds]
+    assert all(seeds == selection[0] for seeds in selection), (
+        "all snapshots are compared on the same latents"
+    )
+    assert len(set(selection[0])) == 12
+    assert len(final) == len(set(final)) == 10
+    assert not set(final) & set(selection[0])
+
+
+def test_latents_depend_on_data_and_seed_alone(tmp_path, monkeypatch):
+    def seeds_of(name, spec, dataset=DATA):
+        calls = sampled(monkeypatch)
+        finish(start(Storage(str(tmp_path / name)), spec, dataset))
+        return calls[0], [seed for seeds in calls[4:] for seed in seeds]
+
+    first = seeds_of("a", OPTIMUM)
+    assert (
+        seeds_of("b", with_fields(OPTIMUM, {"configuration.diffusion.kind": "vp", "n": 9})) == first
+    )
+    assert seeds_of("c", SPEC) == first
+    others = [
+        seeds_of("d", with_fields(OPTIMUM, {"seed": 1})),
+        seeds_of("e", OPTIMUM, data(labels=False)),
+    ]
+    for other in others:
+        assert not set(other[0] + other[1]) & set(first[0] + first[1])
+
+
+def test_configurations_see_the_same_images_and_subsets_are_nested(tmp_path):
+    specs = {
+        "small": with_fields(OPTIMUM, {"n": 5}),
+        "large": with_fields(OPTIMUM, {"n": 9}),
+        "vp": with_fields(OPTIMUM, {"n": 9, "configuration.diffusion.kind": "vp"}),
+        "seed": with_fields(OPTIMUM, {"n": 9, "seed": 1}),
+    }
+    kept = {}
+    for name, spec in specs.items():
+        sweep = Storage(str(tmp_path / name))
+        finish(start(sweep, spec))
+        kept[name] = measured(sweep, spec)[0]
+    np.testing.assert_array_equal(kept["large"]["subset"][:5], kept["small"]["subset"])
+    np.testing.assert_array_equal(kept["large"]["subset"], kept["vp"]["subset"])
+    np.testing.assert_array_equal(kept["large"]["images"], kept["vp"]["images"])
+    assert set(kept["seed"]["subset"]) != set(kept["large"]["subset"])
+
+
+@pytest.mark.parametrize(
+    ("ratios", "best"),
+    [((1, 4, 4, 2), 3), ((6, 1, 1, 1), 1), ((0, 0, 0, 0), 4), ((1, 2, 3, 3), 4), ((0, 5, 1, 4), 2)],
+)
+def test_the_best_snapshot_is_the_last_of_the_highest(sweep, monkeypatch, ratios, best):
+    """Its weights are what is measured and kept, and the final ratio is a measurement of its
+    own."""
+    calls, running = sampled(monkeypatch), start(sweep)
+    script, weights = iter([*ratios, 1]), []
+
+    def scripted(images):
+        memorized = next(script, 0)
+        weights.append(running.trainer.sampling_weights())
+        d1 = np.array([0.0] * memorized + [5.5] * (len(images) - memorized))
+        index = np.arange(len(images))
+        return Neighbours(d1, np.full(len(images), 6.0), index, index)
+
+    monkeypatch.setattr(running.subset, "nearest", scripted)
+    finish(running)
+    result = running.result
+    assert result.best_images_trained == 12 * best
+    assert [snapshot.n_memorized for snapshot in result.curve] == list(ratios)
+    assert (result.r_mem, result.n_memorized) == (0.1, 1)
+    assert (result.r_mem_half, result.r_mem_last) == (ratios[1] / 12, ratios[3] / 12)
+    arrays, kept = measured(sweep)
+    assert_same(kept, weights[best - 1])
+    fresh = Trainer(SPEC.configuration, running.subset.images, 0, CPU)
+    fresh.load_sampling_weights(kept)
+    drawn = [fresh.sample(seeds, SPEC.measurement) for seeds in calls[4:7]]
+    np.testing.assert_array_equal(arrays["images"], torch.cat(drawn))
+    assert all(
+        not torch.equal(kept[0], other[0])
+        for index, other in enumerate(weights[:4])
+        if index != best - 1
+    )
+
+
+def test_r_mem_of_a_trained_network_rises(sweep):
+    """Four images and a small network: at the end it copies them, at the beginning it did not."""
+    changes = {
+        "n": 4, "configuration.network.width": 8, "configuration.network.dropout": 0.0, "configuration.trainer.clock": "steps",
+        "configuration.trainer.length": 200, "configuration.trainer.batch": 16, "configuration.trainer.lr": 2e-2,
+        "configuration.trainer.warmup": 20, "configuration.trainer.decay": 0.5, "configuration.trainer.ema_decay": 0.9,
+        "configuration.diffusion.stratified": True, "measurement.n_samples": 100, "measurement.n_selection": 50,
+        "measurement.sampler_steps": 6, "measurement.sigma_min": 0.02, "measurement.sigma_max": 10, "measurement.batch": 100,
+        "measurement.snapshots": 10, "measurement.k": 1 / 3,
+    }  # fmt: skip
+    running = start(sweep, with_fields(SPEC, changes))
+    finish(running)
+    result = running.result
+    assert result.r_mem > 0.6
+    assert result.curve[0].r_mem < 0.3
+    assert result.distinct_copied == 4
+    assert result.curve[0].loss > result.curve[-1].loss
+
+
+def test_it_is_not_accepted_early_while_there_is_doubt(sweep, monkeypatch):
+    """8 copies of 20 are .40, with an interval of [.22, .61]: not for certain above .3."""
+    spec = SPEC.model_copy(
+        update={
+            "measurement": SPEC.measurement.model_copy(update={"accept": 0.3, "n_selection": 20})
+        }
+    )
+    running = start(sweep, spec)
+
+    def two_in_five(images):
+        index = np.arange(len(images))
+        return Neighbours(np.where(index % 5 < 2, 0.0, 1.0), np.ones(len(images)), index, index)
+
+    monkeypatch.setattr(running.subset, "nearest", two_in_five)
+    finish(running)
+    assert running.result.curve[0].n_memorized == 8
+    assert len(running.result.curve) == spec.measurement.snapshots
+    assert not running.result.right_censored
+
+
+def test_it_is_accepted_early_when_a_snapshot_leaves_no_doubt(sweep, monkeypatch):
+    """Recorded as a lower bound; and what was accepted early trains on when asked for without."""
+    spec = SPEC.model_copy(
+        update={
+            "measurement": SPEC.measurement.model_copy(update={"accept": 0.3, "n_selection": 20})
+        }
+    )
+    running = start(sweep, spec)
+
+    def copies(images):
+        index = np.arange(len(images))
+        return Neighbours(np.zeros(len(images)), np.ones(len(images)), index, index)
+
+    monkeypatch.setattr(running.subset, "nearest", copies)
+    finish(running)
+    assert running.result.right_censored
+    assert len(running.result.curve) == 1
+    assert running.result.r_mem_last is None
+    assert running.result.images_trained < SPEC.configuration.trainer.train_images(SPEC.n)
+    again = start(sweep)
+    finish(again)
+    assert not again.result.right_censored

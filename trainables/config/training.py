@@ -1,0 +1,122 @@
+"""Trainers: ours, and one of the user's own."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, JsonValue
+
+from trainables.config.fields import Builder
+from trainables.config.identity import IGNORED, Frozen
+
+Decay = Annotated[float, Field(ge=0, lt=1)]
+
+
+class AnyTrainer(Frozen):
+    """What plans, searches and measurements must know of any training: its length, and whether
+    mirror images are trained on."""
+
+    kind: str
+    clock: Literal["epochs", "steps"] = Field("epochs", description="unit of length and warmup")
+    length: int = Field(40_000, ge=1, description="length of training, in the unit of clock")
+    batch: int = Field(512, ge=1, description="images per step")
+    augment: Literal["none", "flip"] = Field(
+        "none", description="flip: half of the training images are mirrored, at random"
+    )
+
+    def train_images(self, n: int) -> int:
+        """Images seen by the whole training of N = `n` images (the last step may be a smaller
+        batch)."""
+        return self.length * (n if self.clock == "epochs" else self.batch)
+
+    def train_steps(self, n: int) -> int:
+        """Optimizer steps of the whole training of N = `n` images."""
+        return -(-self.train_images(n) // self.batch)
+
+    @property
+    def why_no_half(self) -> str:
+        """Why the first half of a training is no training of half the length; "" if it is one, to a
+        step."""
+        raise NotImplementedError
+
+
+class StandardTrainer(AnyTrainer):
+    """Adam on the denoising loss, with warm-up and an exponential moving average (EMA) of the
+    weights."""
+
+    kind: Literal["standard"] = "standard"
+    lr: float = Field(2e-4, gt=0, description="learning rate after warm-up")
+    warmup: int = Field(200, ge=0, description="linear warm-up from 0, in the unit of clock")
+    decay: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of the training, at its end, in which lr falls linearly to 0",
+    )
+    lr_batch: int | None = Field(
+        None,
+        ge=1,
+        description="batch that lr is for: lr grows with batch / lr_batch; None: it doesn't",
+    )
+    optimizer: Literal["adam", "adamw", "sgd"] = Field(
+        "adam", description="adamw decouples the weight decay"
+    )
+    betas: tuple[Decay, Decay] = Field(
+        (0.9, 0.999), description="Adam's beta_1, beta_2; beta_1 is the momentum of SGD"
+    )
+    eps: float = Field(1e-8, gt=0, description="Adam's epsilon")
+    weight_decay: float = Field(
+        0.0, ge=0, description="L2 penalty, added to the gradient (adamw: decoupled, times lr)"
+    )
+    ema_decay: float = Field(
+        0.99929, ge=0, lt=1, description="EMA decay per step; 0 switches it off"
+    )
+    ema_rampup: float = Field(
+        0.05, ge=0, description="EMA half-life at most this share of images seen; 0: no ramp-up"
+    )
+    order: Literal["cycled", "reshuffled"] = Field(
+        "cycled", description="the subset's order: one for all epochs, or each its own"
+    )
+    precision: Literal["fp32", "tf32", "bf16"] = Field(
+        "fp32", description="arithmetic of the network; tf32 needs a GPU"
+    )
+    micro_batch: int | None = Field(
+        None,
+        ge=1,
+        description="images on the device at once, gradients are accumulated (dropout masks depend on it); None: batch",
+        json_schema_extra=IGNORED,
+    )
+
+    @property
+    def scaled_lr(self) -> float:
+        """Learning rate after warm-up at this batch."""
+        return self.lr * (self.batch / self.lr_batch if self.lr_batch else 1.0)
+
+    def warmup_images(self, n: int) -> int:
+        return self.warmup * (n if self.clock == "epochs" else self.batch)
+
+    @property
+    def why_no_half(self) -> str:
+        """Warm-up, order and averaging depend on what was trained so far alone; the decay on what
+        is still to come."""
+        if self.decay == 0:
+            return ""
+        return f"the learning rate decays over the last {self.decay:.0%} of the training"
+
+
+class CustomTrainer(AnyTrainer):
+    """A trainer of your own: `builder` is called as trainables.training.custom.YourTrainer says; see
+    docs/custom.md."""
+
+    kind: Literal["custom"] = "custom"
+    builder: Builder
+    options: dict[str, JsonValue] = Field({}, description="keyword arguments of the builder")
+    version: str = Field(
+        "",
+        description="change it when your code changes: of the code only names and options are compared",
+    )
+
+    @property
+    def why_no_half(self) -> str:
+        return "what a trainer of your own changes on the way is not known"
+
+
+Trainer = Annotated[StandardTrainer | CustomTrainer, Field(discriminator="kind")]

@@ -1,0 +1,122 @@
+"""Factors of the data: which classes, a mix of two sources, and copies; as plain operations on
+arrays."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainables.errors import UserError
+
+UInt8 = NDArray[np.uint8]
+Ints = NDArray[np.int64]
+
+
+class Pool(NamedTuple):
+    """Images that subsets are drawn from.
+
+    images [n, C, R, R] uint8; labels, groups: [n] int64 or None; second: [n] bool, those of the
+    second source, or None.
+    """
+
+    images: UInt8
+    labels: Ints | None = None
+    groups: Ints | None = None
+    second: NDArray[np.bool_] | None = None
+
+    def take(self, chosen: Ints) -> "Pool":
+        return Pool(*(None if part is None else part[chosen] for part in self))  # type: ignore[arg-type]
+
+
+def first_classes(pool: Pool, classes: int) -> Pool:
+    """The images of the `classes` lowest labels, in their order."""
+    if pool.labels is None:
+        raise UserError("data.classes: these images have no labels; leave it out")
+    there = np.unique(pool.labels)
+    if classes > len(there):
+        raise UserError(f"data.classes: {classes} is more than the {len(there)} classes there are")
+    return pool.take(np.flatnonzero(np.isin(pool.labels, there[:classes])))
+
+
+def mixed(first: Pool, second: Pool, share: float) -> Pool:
+    """As many images of both sources as the share α of the second allows in every class: m (1 − α)
+    and m α of them.
+
+    m is the largest number for which there are enough; which images are left out is drawn once and
+    for all. Raises UserError if a class is missing in the second source; classes that only it has
+    are not used.
+    """
+    if (first.labels is None) != (second.labels is None):
+        raise UserError(
+            "data.mix: one of the two sources has labels and the other has none; give both, or neither"
+        )
+    if first.groups is not None or second.groups is not None:
+        raise UserError("data.mix: images with groups can't be mixed; leave the groups out")
+    ours, theirs = (
+        np.zeros(len(p.images), int) if p.labels is None else p.labels for p in (first, second)
+    )
+    if missing := set(ours.tolist()) - set(theirs.tolist()):
+        raise UserError(f"data.mix: the second source has no image of class {min(missing)}")
+    rng = np.random.default_rng(0)
+    chosen: list[list[Ints]] = [[], []]
+    for label in np.unique(ours):
+        members = [rng.permutation(np.flatnonzero(labels == label)) for labels in (ours, theirs)]
+        m = int(
+            min(
+                len(part) / s if s else np.inf
+                for part, s in zip(members, (1 - share, share), strict=True)
+            )
+        )
+        n_second = round(share * m)
+        for index, count in enumerate((m - n_second, n_second)):
+            chosen[index].append(members[index][:count])
+    a, b = (
+        pool.take(np.sort(np.concatenate(parts)))
+        for pool, parts in zip((first, second), chosen, strict=True)
+    )
+    labels = None if a.labels is None or b.labels is None else np.concatenate([a.labels, b.labels])
+    origin = np.repeat([False, True], [len(a.images), len(b.images)])
+    return Pool(np.concatenate([a.images, b.images]), labels, None, origin)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How a subset takes its turns within a class: the share of a second source, or the share that
+    is there several times.
+
+    `mix`: share of the turns that go to images of the second source. `repeated`: share of the turns
+    that go to images that are there `multiplicity` times in a row, each copy taking a turn. Both
+    hold for every prefix, to one image of the class.
+    """
+
+    mix: float = 0.0
+    repeated: float = 0.0
+    multiplicity: int = 1
+
+    def turns(self, members: Ints, second: NDArray[np.bool_] | None, phase: float) -> Ints:
+        """The sequence of turns of a class, from an order of its images.
+
+        members: [m] int64; second: [m] bool, which of them are of the second source; phase in (0,
+        1), other for every class, so that what is rounded evens out between them. -> [m or more]
+        int64.
+        """
+        if second is not None and 0 < self.mix < 1:
+            # the j-th image of the second source comes when α turns + phase reach j; those of the
+            # first fill the rest
+            position = np.where(
+                second,
+                (second.cumsum() - phase) / self.mix,
+                ((~second).cumsum() - 1 + phase) / (1 - self.mix),
+            )
+            members = members[np.argsort(position, kind="stable")]
+        if self.repeated:
+            per_image = self.repeated / (
+                self.multiplicity - self.repeated * (self.multiplicity - 1)
+            )  # share of distinct ones
+            chosen = np.diff(np.floor(per_image * np.arange(len(members) + 1) + phase)) > 0
+            members = np.repeat(members, np.where(chosen, self.multiplicity, 1))
+        return members
+
+
+PLAIN = Rule()

@@ -1,0 +1,1 @@
+"""Between a network and its images: the denoiser, its loss, and the ODE samplers."""

@@ -1,0 +1,145 @@
+"""All distances of a trial, taken once; and the controls that they are compared with."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from trainables.config.identity import derive_seed
+from trainables.diffusion.sampling import draw_latents
+from trainables.measure.measures import Distances
+from trainables.measure.neighbours import nearest_two
+from trainables.measure.r_mem import Floats, Ints, Neighbours
+
+# images at most, and noise level (pixels in [−1, 1]), of the loss gap
+N_LOSS, LOSS_SIGMA = 256, 0.2
+
+# training images at most whose nearest other one is looked for: a median needs no more
+N_SPACING = 2000
+
+# images among which one made again is looked for: a fixed number, since the more there are, the
+# nearer is one
+N_OTHERS = 500
+
+N_COPIES = 1000  # noisy copies of training images: R_mem of .9 is then known to .01
+
+# steps to the noise of a copy, and the factor by which clipping may raise it
+BISECTIONS, MOST_NOISE = 20, 2**12
+
+
+def take_distances(
+    found: Neighbours,
+    samples: Tensor,
+    held_out: Tensor,
+    training: Tensor,
+    device: torch.device | None = None,
+    groups: Ints | None = None,
+    flips: bool = False,
+    seeds: Sequence[int] = (),
+) -> Distances:
+    """The distances that go with those already `found` for `samples`: [n, C, R, R] uint8, as the
+    other images are.
+
+    groups, flips: as in `nearest_two`, and as `found` was made with; seeds: of the noisy copies,
+    one of each.
+    """
+
+    def nearest(images: Tensor, flips: bool = flips) -> Neighbours:
+        return nearest_two(images, training, device, groups, flips)
+
+    other_rule = nearest(samples, flips=not flips)
+    return Distances(
+        found,
+        null=nearest(held_out) if len(held_out) else None,
+        repeats=_repeats(samples, device, flips),
+        spacing=nearest(training[:N_SPACING]).d2,  # the first is itself, or its double
+        groups=groups,
+        null_repeats=_repeats(held_out, device, flips),
+        copies=nearest(noisy_copies(training, float(np.median(found.d1)), seeds))
+        if len(seeds)
+        else None,
+        without_flips=other_rule if flips else None,
+        with_flips=None if flips else other_rule,
+    )
+
+
+def _repeats(images: Tensor, device: torch.device | None, flips: bool) -> Floats | None:
+    """[n], distance of each image to the nearest other one of the first N_OTHERS; None if there are
+    not so many."""
+    if len(images) < N_OTHERS:
+        return None
+    return nearest_other(
+        images, images[:N_OTHERS], np.arange(len(images)) < N_OTHERS, device, flips
+    )
+
+
+def nearest_other(
+    images: Tensor,
+    others: Tensor,
+    is_among: NDArray[np.bool_],
+    device: torch.device | None,
+    flips: bool,
+) -> Floats:
+    """[n], distance of each of `images` to the nearest of `others` that is not itself; both [any,
+    C, R, R] uint8.
+
+    is_among: [n], whether the image is one of `others`. Two others or more.
+    """
+    found = nearest_two(images, others, device, flips=flips)
+    return np.where(is_among, found.d2, found.d1)  # the first is itself, or its double
+
+
+def noisy_copies(images: Tensor, distance: float, seeds: Sequence[int]) -> Tensor:
+    """For each seed a copy of one of `images`, moved in a random direction: [len(seeds), C, R, R]
+    uint8.
+
+    images [N, C, R, R] uint8. The image is drawn uniformly and the direction is Gaussian, both by
+    the seed. Its length is such that the copy, rounded and clipped to 0 … 255, is `distance` from
+    its image (L2), or as near under it as whole pixel values come; where even black and white
+    pixels are not so far, it is as far as they are.
+    """
+    copies = [
+        _moved(images, distance, seeds[start : start + 50]) for start in range(0, len(seeds), 50)
+    ]
+    return torch.cat(copies)
+
+
+def _moved(images: Tensor, distance: float, seeds: Sequence[int]) -> Tensor:
+    """Bisects the logarithm of the noise: every pixel, and so the distance, moves one way only as
+    it grows."""
+    chosen = [derive_seed("copied image", seed) % len(images) for seed in seeds]
+    sources = images[chosen].flatten(1).double()
+    noise = draw_latents(seeds, images.shape[1:], torch.device("cpu")).flatten(1)
+    low = distance / noise.norm(dim=1, keepdim=True) / 2  # rounding at most doubles a distance
+    high = low * MOST_NOISE
+    for _ in range(BISECTIONS):
+        middle = (low * high).sqrt()
+        is_too_far = ((sources + middle * noise).round().clip(0, 255) - sources).norm(
+            dim=1, keepdim=True
+        ) > distance
+        low, high = torch.where(is_too_far, low, middle), torch.where(is_too_far, middle, high)
+    moved: Tensor = (sources + low * noise).round().clip(0, 255).to(torch.uint8)
+    return moved.reshape(-1, *images.shape[1:])
+
+
+def loss_gap(
+    error: Callable[[Tensor, float, Tensor | None], float],
+    training: tuple[Tensor, Tensor | None],
+    held_out: tuple[Tensor, Tensor | None],
+) -> float | None:
+    """Denoising error at small noise of held-out images minus that of training images, in units of
+    the noise variance.
+
+    `error(images, σ, labels)`: mean squared error per pixel; both sets are images and their labels,
+    or None. The gap opens before R_mem rises (Bonnaire et al. 2025, arXiv 2505.17638). None without
+    held-out images.
+    """
+    if not len(held_out[0]):
+        return None
+    of_set = [
+        error(images[:N_LOSS], LOSS_SIGMA, None if of is None else of[:N_LOSS])
+        for images, of in (training, held_out)
+    ]
+    return (of_set[1] - of_set[0]) / LOSS_SIGMA**2

@@ -1,0 +1,325 @@
+"""The training loop: a configuration, a subset and a seed in; weights and generated images out. No
+files, no Ray."""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trainables.config.identity import derive_seed, key_of
+from trainables.config.measurement import Measurement
+from trainables.config.training import StandardTrainer
+from trainables.config.trial import Configuration, described
+from trainables.data.labels import label_dim
+from trainables.diffusion.denoiser import build_denoiser, denoising_loss, draw_noise
+from trainables.diffusion.sampling import draw_latents, from_uint8, sample
+from trainables.errors import TrialFailed
+
+N_NOT_FINITE = 10  # batches in a row whose loss is not finite, after which a trial fails
+
+
+class Trainer:
+    """Trains one denoiser on one subset: images [N, C, R, R] uint8 on the CPU, labels [N] int64 if
+    it is conditional.
+
+    All randomness is a function of (seed, images trained so far), so that a trainer that loads a
+    state goes on as if it had never stopped. Raises TrialFailed if the device can't do the
+    precision.
+    """
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        images: Tensor,
+        seed: int,
+        device: torch.device,
+        labels: Tensor | None = None,
+    ) -> None:
+        assert isinstance(configuration.trainer, StandardTrainer)
+        self.recipe = configuration.trainer
+        self.law, self.seed, self.device = configuration.diffusion, seed, device
+        _set_precision(self.recipe.precision, device)
+        self.images, self.labels = images.to(device), None if labels is None else labels.to(device)
+        self.total = self.recipe.train_images(len(images))
+        self.position = 0  # images trained so far
+        self.interrupted = False  # by whoever wants `train_until` to end early
+        torch.manual_seed(derive_seed("initialization", key_of(described(configuration)), seed))
+        dim = label_dim(configuration.labels, None if labels is None else labels.numpy())
+        self.denoiser = build_denoiser(configuration, from_uint8(images), dim, labels).to(device)
+        self.weights = list(self.denoiser.parameters())
+        self.ema = [weight.detach().clone() for weight in self.weights]
+        self.optimizer = self._optimizer()
+        self.losses = Losses()
+
+    def _optimizer(self) -> torch.optim.Optimizer | None:
+        """None if there is nothing to train, which also takes no images."""
+        if not self.weights:
+            self.total = 0
+            return None
+        r = self.recipe
+        if r.optimizer == "sgd":
+            return torch.optim.SGD(
+                self.weights,
+                r.scaled_lr,
+                momentum=r.betas[0],
+                weight_decay=r.weight_decay,
+                fused=True,
+            )
+        kind = torch.optim.AdamW if r.optimizer == "adamw" else torch.optim.Adam
+        return kind(
+            self.weights, r.scaled_lr, r.betas, r.eps, weight_decay=r.weight_decay, fused=True
+        )
+
+    @property
+    def progress(self) -> float:
+        """Share of the training that is done, 0 … 1."""
+        return self.position / self.total if self.total else 1.0
+
+    def train_until(self, progress: float) -> None:
+        """Takes whole steps until the share `progress` of all images has been seen, or
+        `interrupted` is set.
+
+        Raises TrialFailed if the losses of N_NOT_FINITE batches in a row were not finite.
+        """
+        end = math.ceil(progress * self.total - 1e-6)
+        self.denoiser.train()
+        while self.position < end and not self.interrupted:
+            self._step()
+        if self.losses.settle() >= N_NOT_FINITE:
+            raise self._not_finite()
+
+    def _not_finite(self) -> TrialFailed:
+        return TrialFailed(
+            f"the loss is not finite after {self.position} images; try a lower trainer.lr"
+        )
+
+    def _step(self) -> None:
+        assert self.optimizer is not None
+        n, size = len(self.images), min(self.recipe.batch, self.total - self.position)
+        torch.manual_seed(
+            derive_seed("step", self.seed, self.position)
+        )  # noise, flips and dropout of this step, in this order
+        chosen = self._indices(n, size)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = self._gradients(
+            from_uint8(self.images[chosen]), None if self.labels is None else self.labels[chosen]
+        )
+        for weight in self.weights:
+            if (
+                weight.grad is not None
+            ):  # as in Karras et al. 2022; a loss that stays non-finite fails the trial
+                torch.nan_to_num(weight.grad, nan=0.0, posinf=1e5, neginf=-1e5, out=weight.grad)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.recipe.scaled_lr * lr_factor(self.recipe, n, self.position)
+        self.optimizer.step()
+        self.position += size
+        decay = ema_decay(self.recipe, self.position)
+        torch._foreach_lerp_(self.ema, [weight.detach() for weight in self.weights], 1 - decay)
+        self.losses.pending.append((loss, size))
+
+    def _gradients(self, images: Tensor, labels: Tensor | None) -> Tensor:
+        """Adds the gradients of a batch to the weights', `micro_batch` images at a time; returns
+        its mean loss.
+
+        Noise and flips are drawn for the whole batch, so that only dropout depends on how it is
+        cut.
+        """
+        sigma, epsilon = draw_noise(self.law, images)
+        if self.recipe.augment == "flip":
+            mirrored = torch.rand(len(images), device=images.device) < 0.5
+            images = torch.where(mirrored.reshape(-1, 1, 1, 1), images.flip(-1), images)
+        loss = torch.zeros((), device=images.device)
+        micro = self.recipe.micro_batch or len(images)
+        for start in range(0, len(images), micro):
+            cut = slice(start, start + micro)
+            of_cut = None if labels is None else labels[cut]
+            mean = denoising_loss(
+                self.denoiser, self.law, images[cut], of_cut, (sigma[cut], epsilon[cut])
+            )
+            part = mean * (len(images[cut]) / len(images))
+            part.backward()  # type: ignore[no-untyped-call]
+            loss += part.detach()
+        return loss
+
+    def _indices(self, n: int, size: int) -> Tensor:
+        """The next `size` images of the sequence of epochs: [size] int64."""
+        first, last = self.position // n, (self.position + size - 1) // n
+        epochs = [self._epoch(n, epoch) for epoch in range(first, last + 1)]
+        start = self.position - first * n
+        return torch.cat(epochs)[start : start + size].to(self.device)
+
+    def _epoch(self, n: int, epoch: int) -> Tensor:
+        shuffle = epoch if self.recipe.order == "reshuffled" else 0
+        return torch.randperm(
+            n, generator=torch.Generator().manual_seed(derive_seed("order", self.seed, shuffle))
+        )
+
+    def take_loss(self) -> float:
+        """Mean loss per image since the last call, over the batches with a finite one; 0 if there
+        were no batches.
+
+        Raises TrialFailed if there were batches and none had a finite loss.
+        """
+        mean = self.losses.take()
+        if not math.isfinite(mean):
+            raise self._not_finite()
+        return mean
+
+    def sample(self, seeds: list[int], how: Measurement, labels: Tensor | None = None) -> Tensor:
+        """One image per seed, by the EMA of the weights: [len(seeds), C, R, R] uint8 on the CPU;
+        labels [len(seeds)]."""
+        with self._averaged():
+            return sample(
+                self.denoiser, seeds, tuple(self.images.shape[1:]), how, self.device, labels
+            )
+
+    @torch.no_grad()
+    def denoising_error(self, images: Tensor, sigma: float, labels: Tensor | None = None) -> float:
+        """(D(y + σε; σ) − y)², mean over images y and pixels, by the EMA of the weights; the noise
+        ε never changes.
+
+        images [n, C, R, R] uint8, sigma > 0 in the unit of pixels in [−1, 1], labels [n] int64.
+        """
+        total, size = 0.0, self.recipe.micro_batch or self.recipe.batch
+        with self._averaged():
+            for start in range(0, len(images), size):
+                y = from_uint8(images[start : start + size].to(self.device))
+                seeds = [derive_seed("denoising error", start + i) for i in range(len(y))]
+                noisy = y + sigma * draw_latents(seeds, y.shape[1:], self.device).float()
+                of = None if labels is None else labels[start : start + size].to(self.device)
+                total += float(
+                    (self.denoiser(noisy, y.new_full((len(y),), sigma), of) - y)
+                    .square()
+                    .mean((1, 2, 3))
+                    .sum()
+                )
+        return total / len(images)
+
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """Evaluation, by the EMA of the weights."""
+        self.denoiser.eval()
+        trained = [weight.detach().clone() for weight in self.weights]
+        self._set_weights(self.ema)
+        try:
+            yield
+        finally:
+            self._set_weights(trained)
+
+    def _set_weights(self, values: list[Tensor]) -> None:
+        with torch.no_grad():
+            for weight, value in zip(self.weights, values, strict=True):
+                weight.copy_(value)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that a trainer of the same configuration, subset and seed needs to go on. On
+        the trainer's device."""
+        return {
+            "position": self.position,
+            "weights": [weight.detach() for weight in self.weights],
+            "ema": self.ema,
+            "optimizer": self.optimizer.state_dict() if self.optimizer else {},
+            "losses": self.losses.state,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.position = state["position"]
+        self._set_weights(state["weights"])
+        self.load_sampling_weights(state["ema"])
+        if self.optimizer:
+            self.optimizer.load_state_dict(state["optimizer"])
+        # a checkpoint of an older version has none
+        self.losses.state = state.get("losses", (0.0, 0, 0, 0))
+
+    def sampling_weights(self) -> list[Tensor]:
+        """A copy of the weights that `sample` uses, on the CPU."""
+        return [value.to("cpu", copy=True) for value in self.ema]
+
+    def load_sampling_weights(self, values: list[Tensor]) -> None:
+        self.ema = [value.to(self.device, copy=True) for value in values]
+
+
+class Losses:
+    """The losses of batches; looked at once a slice, so that no step waits for the device."""
+
+    def __init__(self) -> None:
+        self.pending: list[
+            tuple[Tensor, int]
+        ] = []  # mean loss of a batch, a scalar on the device, and its images
+        self.sum, self.images, self.skipped = (
+            0.0,
+            0,
+            0,
+        )  # since `take`: of the batches with a finite loss; images of the others
+        self.failures = 0  # number of the last batches in a row whose loss is not finite
+
+    def settle(self) -> int:
+        """Counts what is pending; returns the largest number of batches in a row whose loss was not
+        finite."""
+        longest = self.failures
+        values = torch.stack([loss for loss, _ in self.pending]).tolist() if self.pending else []
+        for loss, (_, images) in zip(values, self.pending, strict=True):
+            if math.isfinite(loss):
+                self.sum, self.images, self.failures = (
+                    self.sum + loss * images,
+                    self.images + images,
+                    0,
+                )
+            else:
+                self.skipped, self.failures = self.skipped + images, self.failures + 1
+            longest = max(longest, self.failures)
+        self.pending = []
+        return longest
+
+    def take(self) -> float:
+        """Mean per image of the batches with a finite loss, since the last call; NaN if all batches
+        were without."""
+        mean = self.sum / self.images if self.images else (math.nan if self.skipped else 0.0)
+        self.sum, self.images, self.skipped = 0.0, 0, 0
+        return mean
+
+    @property
+    def state(self) -> tuple[float, int, int, int]:
+        """What is settled."""
+        return self.sum, self.images, self.skipped, self.failures
+
+    @state.setter
+    def state(self, values: tuple[float, int, int, int]) -> None:
+        self.sum, self.images, self.skipped, self.failures = values
+
+
+def lr_factor(recipe: StandardTrainer, n: int, position: int) -> float:
+    """Learning rate / `recipe.lr` for the step that begins after `position` images: linear warm-up,
+    constant, linear decay."""
+    warmup, total = recipe.warmup_images(n), recipe.train_images(n)
+    rising = min((position + recipe.batch) / warmup, 1.0) if warmup else 1.0
+    falling = min((total - position) / (recipe.decay * total), 1.0) if recipe.decay else 1.0
+    return rising * falling
+
+
+def ema_decay(recipe: StandardTrainer, position: int) -> float:
+    """EMA decay of the step that ends after `position` images.
+
+    In terms of the half-life in images, batch·ln ½ / ln decay; during ramp-up it is at most
+    `ema_rampup`·position.
+    """
+    if recipe.ema_decay == 0:
+        return 0.0
+    halflife = recipe.batch * math.log(0.5) / math.log(recipe.ema_decay)
+    if recipe.ema_rampup:
+        halflife = min(halflife, recipe.ema_rampup * position)
+    return float(0.5 ** (recipe.batch / halflife))
+
+
+def _set_precision(precision: str, device: torch.device) -> None:
+    """fp32 means IEEE arithmetic everywhere: what a machine would choose for itself is not part of
+    an identity."""
+    if precision == "tf32" and device.type != "cuda":
+        raise TrialFailed(
+            "trainer.precision=tf32 needs an NVIDIA GPU, and this trial has none; use fp32"
+        )
+    torch.backends.cuda.matmul.fp32_precision = "tf32" if precision == "tf32" else "ieee"
+    torch.backends.cudnn.conv.fp32_precision = "tf32" if precision == "tf32" else "ieee"  # type: ignore[attr-defined]

@@ -1,0 +1,84 @@
+"""Checkpoints of a trial: atomic to write, newest valid one to read, never unpickling code."""
+
+import io
+import logging
+import pickle
+import zipfile
+from typing import Any
+
+import torch
+
+from trainables.storage import Storage
+
+log = logging.getLogger(__name__)
+KEEP = 2  # the one before is there for the case that the newest turns out to be corrupt
+
+
+def save(storage: Storage, position: int, state: dict[str, Any]) -> None:
+    """Writes `checkpoint-<position>.pt` (images trained, so that names sort by it) and drops all
+    but the newest two.
+
+    Those of later positions are dropped as well: they were passed over, or the trial would be
+    beyond them.
+    """
+    saved = f"checkpoint-{position:014d}.pt"
+    write(storage, saved, state)
+    reached = [name for name in names(storage) if name <= saved]
+    for name in names(storage):
+        if name not in reached[-KEEP:]:
+            storage.delete(name)
+
+
+def write(storage: Storage, name: str, state: dict[str, Any]) -> None:
+    """By way of memory: torch.save hides the OSError of a full disk behind an error of its own."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    storage.write(name, buffer.getvalue())
+
+
+def load_newest(storage: Storage) -> dict[str, Any] | None:
+    """The state of the newest checkpoint that is whole, on the CPU; None if there is none."""
+    states = (load(storage, name) for name in reversed(names(storage)))
+    return next((state for state in states if state is not None), None)
+
+
+def load(storage: Storage, name: str) -> dict[str, Any] | None:
+    """The state in a file that torch.save wrote, on the CPU; None if it is missing or corrupt."""
+    if (content := storage.read(name)) is None:
+        return None
+    try:
+        return load_bytes(content)
+    except (
+        zipfile.BadZipFile,
+        RuntimeError,
+        ValueError,
+        EOFError,
+        pickle.UnpicklingError,
+    ) as error:
+        log.warning("passing over the corrupt file %s: %s", storage.path(name), error)
+        return None
+
+
+def load_bytes(content: bytes) -> dict[str, Any]:
+    """State from the bytes of a checkpoint, its checksums verified. Raises BadZipFile if it is
+    truncated or damaged."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        for entry in archive.infolist():  # torch.load believes these, and no checksum covers them
+            if entry.compress_type or entry.external_attr or entry.file_size != entry.compress_size:
+                raise zipfile.BadZipFile(f"{entry.filename} is not as torch.save writes it")
+        if damaged := archive.testzip():
+            raise zipfile.BadZipFile(f"checksum of {damaged} is wrong")
+    return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)  # type: ignore[no-any-return]
+
+
+def names(storage: Storage) -> list[str]:
+    return [
+        name for name in storage.list() if name.startswith("checkpoint-") and name.endswith(".pt")
+    ]
+
+
+def delete_all(storage: Storage, but: int = 0) -> None:
+    """All but the newest few."""
+    found = names(storage)
+    for name in found[: len(found) - but]:
+        storage.delete(name)

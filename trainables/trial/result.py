@@ -1,0 +1,344 @@
+"""What is known of a trial: `result.json`, the only truth about a finished one."""
+
+import io
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Self, TypeVar
+
+import numpy as np
+import psutil
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from trainables.config.fields import explain
+from trainables.config.measurement import Measurement
+from trainables.config.trial import Configuration, TrialSpec, configuration_key
+from trainables.data.images import ImageData
+from trainables.data.labels import check_subset
+from trainables.data.pictures import ArrayArchive, check_memory
+from trainables.errors import DamagedFile, UserError
+from trainables.storage import MOST_JSON, Storage, parse_json, redacted
+
+RESULT, STARTED, MEASUREMENT, WEIGHTS = "result.json", "trial.json", "measurement.npz", "weights.pt"
+FAILED = "result-failed.json"  # the last failure of a trial that is tried again
+
+# what a result says beside R_mem
+MEASURES = (
+    "ceiling", "noisy_copier", "median_d1", "nn_distance", "null_rate", "null_samples", "distinct_copied", "distinct_expected",
+    "spurious", "spurious_null", "generalized", "c_t", "r_mem_without_flips", "r_mem_with_flips", "own_label", "unseen_labels",
+)  # fmt: skip
+
+
+Kind = TypeVar("Kind", bound=BaseModel)
+
+
+class Record(BaseModel):
+    # a newer version may have more fields
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+
+class DataSummary(Record):
+    source: str
+    digest: str = Field(description="SHA-256 of the whole data set's images and labels")
+    size: int = Field(description="images in the whole data set")
+    duplicates: int = Field(description="images of it that equal an earlier one")
+
+
+class Snapshot(Record):
+    """A point of a trial at which it sampled and measured, with the latents that choose the best
+    one."""
+
+    images_trained: int
+    loss: float | None = Field(
+        description="mean loss per image since the last snapshot; None if the trainer does not tell"
+    )
+    r_mem: float = Field(ge=0, le=1)
+    n_samples: int
+    n_memorized: int
+    median_d1: float = Field(
+        description="median distance to the nearest training image, pixel values 0–255, L2"
+    )
+    seconds: float = Field(description="wall time of the trial so far")
+    loss_gap: float | None = Field(
+        None,
+        description="denoising error at small noise, held-out minus training images, / noise variance",
+    )
+
+
+class TrialRecord(Record):
+    """What is written when a trial starts (`trial.json`), so that it can be adopted."""
+
+    spec: TrialSpec
+    training_key: str
+    measurement_key: str
+    configuration_key: str
+    data: DataSummary
+
+
+class Result(TrialRecord):
+    """What is written when a trial ends (`result.json`). If it failed, `complete` is false and
+    `cause` says why."""
+
+    complete: bool
+    cause: str | None = None
+    r_mem: float | None = Field(
+        None, ge=0, le=1, description="at the best snapshot, with fresh latents"
+    )
+    n_samples: int = 0
+    n_memorized: int = 0
+    right_censored: bool = False
+    images_trained: int = 0
+    best_images_trained: int = Field(0, description="where the best snapshot was")
+    r_mem_last: float | None = Field(
+        None, description="at the end of the training, with the selection latents"
+    )
+    r_mem_half: float | None = Field(
+        None,
+        description="at exactly half of the training, with the selection latents; see TrialSpec.why_no_half",
+    )
+    ceiling: float | None = Field(
+        None, description="R_mem of the closed-form optimum on the same subset"
+    )
+    noisy_copier: float | None = Field(
+        None,
+        description="R_mem of noisy copies of the training images, at distance median_d1 from them",
+    )
+    median_d1: float | None = Field(
+        None, description="median distance of the samples to the nearest training image"
+    )
+    nn_distance: float | None = Field(
+        None, description="median distance of training images to the nearest other one"
+    )
+    null_rate: float | None = Field(
+        None,
+        description="R_mem of held-out images, none equal to a training image, put in place of generated ones",
+    )
+    null_samples: int = Field(0, description="number of those held-out images")
+    distinct_copied: int = Field(
+        0, description="number of distinct training images among the memorized samples"
+    )
+    r_mem_per_label: dict[int, float] | None = Field(
+        None, description="of conditional samples, for at most 100 labels"
+    )
+    own_label: float | None = Field(
+        None, description="share of the memorized samples that copy an image of their own label"
+    )
+    unseen_labels: float | None = Field(
+        None,
+        description="share of conditional samples whose label no training image has; protocol=paper alone draws such",
+    )
+    distinct_expected: float | None = Field(
+        None, description="the same, if each copy were of any training image alike"
+    )
+    r_mem_without_flips: float | None = Field(
+        None, description="were a mirrored copy none; r_mem if augment=none"
+    )
+    r_mem_with_flips: float | None = Field(
+        None, description="were a mirrored copy one; r_mem if augment=flip"
+    )
+    spurious: float | None = Field(
+        None,
+        description="share of samples not memorized, but made again among 500 by the model; None if there are fewer",
+    )
+    spurious_null: float | None = Field(
+        None, description="the same of held-out images, among 500 of them"
+    )
+    generalized: float | None = Field(
+        None, description="share of samples neither memorized nor spurious"
+    )
+    c_t: float | None = Field(
+        None, description="data-copying statistic against held-out images; far below 0: copies"
+    )
+    curve: tuple[Snapshot, ...] = ()
+    seconds: float = 0.0
+    hardware: dict[str, str] = {}
+    finished_at: str = ""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.complete and (
+            self.r_mem is None or not 0 <= self.n_memorized <= self.n_samples or not self.n_samples
+        ):
+            raise ValueError("a finished trial needs R_mem, and n_memorized of n_samples")
+        return self
+
+    @property
+    def configuration(self) -> Configuration:
+        return self.spec.configuration
+
+    @property
+    def measurement(self) -> Measurement:
+        return self.spec.measurement
+
+
+def start_record(spec: TrialSpec, data: ImageData) -> TrialRecord:
+    """Identity of a trial on these data. Raises UserError if they can't give a subset of N images,
+    or not with labels."""
+    check_subset(
+        spec.configuration.labels, data, spec.n, [spec.seed], spec.measurement.protocol == "paper"
+    )
+    return TrialRecord(
+        spec=spec,
+        training_key=spec.training_key(data.digest),
+        measurement_key=spec.measurement_key(data.digest),
+        configuration_key=configuration_key(spec.configuration, data.digest),
+        data=DataSummary(
+            source=data.source, digest=data.digest, size=len(data), duplicates=data.duplicates
+        ),
+    )
+
+
+def read_measurement(storage: Storage, result: Result) -> dict[str, NDArray[Any]] | None:
+    """The arrays of a trial's final measurement by name, None if there are none; `storage` is that
+    of the sweep.
+
+    Raises DamagedFile if they can't be read, are more than the memory holds, or don't fit each
+    other: `images` [n, C, R, R] uint8, `d1`, `d2`, `i1`, `i2` [n], and `subset` [N], positions in
+    the data, in which `i1` and `i2` are positions.
+    """
+    directory = trial_directory(storage, result.training_key)
+    if (content := directory.read(MEASUREMENT, psutil.virtual_memory().available)) is None:
+        return None
+    file = directory.path(MEASUREMENT)
+    try:
+        archive = ArrayArchive(io.BytesIO(content))
+        check_memory(file, "", sum(archive.header(name).n_bytes for name in archive.names))
+        kept = {name: archive.read(name) for name in archive.names}
+        _check_measurement(kept, result)
+    except Exception as error:  # a damaged archive makes its readers raise whatever they stumble on
+        raise DamagedFile(
+            f"{redacted(file)} is damaged ({str(error).partition(chr(10))[0][:200]})"
+        ) from error
+    return kept
+
+
+def _check_measurement(kept: Mapping[str, NDArray[Any]], result: Result) -> None:
+    if missing := {"images", "d1", "d2", "i1", "i2", "subset"} - kept.keys():
+        raise ValueError(f"it has no {', '.join(sorted(missing))}")
+    n, subset = len(kept["d1"]), kept["subset"]
+    if (
+        not n
+        or any(kept[name].shape != (n,) for name in ("d1", "d2", "i1", "i2"))
+        or len(kept["images"]) != n
+    ):
+        raise ValueError("its arrays have different lengths")
+    if kept["images"].dtype != np.uint8 or kept["images"].ndim != 4 or subset.ndim != 1:
+        raise ValueError(f"images are {kept['images'].dtype} {list(kept['images'].shape)}")
+    for name, positions, most in (
+        ("i1", kept["i1"], len(subset)),
+        ("i2", kept["i2"], len(subset)),
+        ("subset", subset, result.data.size),
+    ):
+        if (
+            not np.issubdtype(positions.dtype, np.integer)
+            or not ((positions >= 0) & (positions < most)).all()
+        ):
+            raise ValueError(f"{name} are no positions in {most:,} images")
+    if not all(
+        np.issubdtype(kept[name].dtype, np.floating) and np.isfinite(kept[name]).all()
+        for name in ("d1", "d2")
+    ):
+        raise ValueError("a distance is no number")
+
+
+class FinalMeasurement(Record):
+    """A last measurement of many images, of a trial near the EMM. It does not enter the belief."""
+
+    r_mem: float = Field(ge=0, le=1)
+    n_samples: int
+    n_memorized: int
+
+
+def trial_directory(storage: Storage, training_key: str) -> Storage:
+    return storage / f"trials/{training_key}"
+
+
+def read_result(storage: Storage) -> Result | None:
+    """The result in a trial's directory, or None. Raises as `parsed` does."""
+    return _read(Result, storage, RESULT)
+
+
+def _read(kind: type[Kind], storage: Storage, name: str) -> Kind | None:
+    content, file = storage.read(name, MOST_JSON), f"{storage.shown}/{name}"
+    return None if content is None else parsed(kind, parse_json(content, file), file)
+
+
+NEWER = {
+    "extra_forbidden",
+    "union_tag_invalid",
+    "literal_error",
+}  # what pydantic calls fields and values that are not known
+
+
+def parsed(kind: type[Kind], content: Any, file: str) -> Kind:
+    """What a file of a sweep says. Raises DamagedFile, with the field, if it says nothing of the
+    kind, and UserError if only a newer version of this program can have written it.
+    """
+    try:
+        return kind.model_validate(content)
+    except ValidationError as error:
+        unknown = [".".join(map(str, one["loc"])) for one in error.errors() if one["type"] in NEWER]
+        if not unknown:
+            raise DamagedFile(f"{file} is damaged ({explain(error)[:200]})") from None
+        raise UserError(
+            f"{file} was written by a newer emm-sweep ({unknown[0]} is not known here); update this one"
+        ) from None
+
+
+class Trials(NamedTuple):
+    """What a sweep's storage says of its trials. `damaged`: a line for every file that says
+    nothing, which is passed over."""
+
+    results: list[Result]
+    started: list[TrialRecord]  # and have no result
+    damaged: list[str]
+
+
+SomeTrial = TypeVar("SomeTrial", bound=TrialRecord)
+KEY = re.compile(r"[0-9a-f]{32}")
+MOST_SEEDS = 10**6  # of a study: its seeds count its trials
+
+
+def read_all(storage: Storage) -> Trials:
+    """All trials of a sweep, sorted by (name, seed). What is not named by a key in `trials/` is not
+    looked at."""
+    results: list[Result] = []
+    started: list[TrialRecord] = []
+    damaged: list[str] = []
+    for key in filter(KEY.fullmatch, storage.list("trials")):
+        directory = trial_directory(storage, key)
+        if (result := _read_or_tell(Result, directory, RESULT, key, damaged)) is not None:
+            results.append(result)
+        elif (record := _read_or_tell(TrialRecord, directory, STARTED, key, damaged)) is not None:
+            started.append(record)
+    return Trials(sorted(results, key=_position), sorted(started, key=_position), damaged)
+
+
+def _read_or_tell(
+    kind: type[SomeTrial], directory: Storage, name: str, key: str, damaged: list[str]
+) -> SomeTrial | None:
+    """The record in a trial's directory; None if there is none, or a damaged one, of which
+    `damaged` then has a line.
+
+    A record must be of the trial in whose directory it is: whoever reads on takes its key for a
+    path.
+    """
+    file = f"{directory.shown}/{name}"
+    try:
+        record = _read(kind, directory, name)
+        if record is not None and record.training_key != key:
+            raise DamagedFile(f"{file} is of another trial, {record.training_key[:40]!r}")
+        if record is not None and record.spec.seed > MOST_SEEDS:
+            raise DamagedFile(
+                f"{file} is of seed {record.spec.seed}; a study has at most {MOST_SEEDS:,}"
+            )
+    except NotADirectoryError:  # it only has the name of a trial
+        return None
+    except DamagedFile as error:
+        damaged.append(str(error))
+        return None
+    return record
+
+
+def _position(trial: TrialRecord) -> tuple[str, int]:
+    return trial.spec.name, trial.spec.seed

@@ -1,0 +1,160 @@
+"""What a trial trains on, and what its samples are conditioned on and compared with: all that
+follows from data, N and seed."""
+
+import hashlib
+import math
+from collections.abc import Iterator
+from itertools import islice
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trainables.config.identity import derive_seed
+from trainables.config.trial import TrialSpec
+from trainables.data.images import ImageData, subset_order
+from trainables.data.labels import draw_labels, label_dim, subset_labels
+from trainables.data.pools import Ints, UInt8
+from trainables.diffusion.sampling import from_uint8, sample
+from trainables.errors import TrialFailed
+from trainables.measure.distances import N_COPIES, N_LOSS, loss_gap, take_distances
+from trainables.measure.measures import Distances
+from trainables.measure.neighbours import nearest_two
+from trainables.measure.r_mem import Neighbours
+from trainables.networks.optimum import OptimalDenoiser
+from trainables.training.trainer import Trainer
+
+N_CEILING = 256  # samples of the closed-form optimum
+
+
+class Subset:
+    """The training subset of a trial.
+
+    indices: [N] int64, in the data; images: [N, C, R, R] uint8; labels: [N] int64, or None without
+    conditioning; groups: [N] int64, or None; held_out: images outside of it, [any, C, R, R] uint8,
+    none of them equal to one of its images.
+    """
+
+    def __init__(self, spec: TrialSpec, data: ImageData, device: torch.device) -> None:
+        self.spec, self.device, self.digest = spec, device, data.digest
+        configuration, how, seed = spec.configuration, spec.measurement, spec.seed
+        order = subset_order(data, seed, in_file_order=how.protocol == "paper")
+        self.indices = order[: spec.n]
+        self.flips = (
+            configuration.trainer.augment == "flip"
+        )  # a mirrored copy is a copy of what was trained on
+        untrained = _untrained(data, order, spec.n, self.flips)
+        others = np.fromiter(islice(untrained, max(how.n_samples, N_LOSS)), dtype=np.int64)
+        self.images, self.held_out = (
+            torch.from_numpy(data.images[part]) for part in (self.indices, others)
+        )
+        self.groups = None if data.groups is None else data.groups[self.indices]
+        self.labels = subset_labels(configuration.labels, data, self.indices, seed)
+        self.label_dim = label_dim(configuration.labels, self.labels)
+        # a unique label is that of a training image: none fits an image held out
+        unique = configuration.labels.kind == "unique"
+        self.held_out_labels = (
+            None if unique else _tensor(subset_labels(configuration.labels, data, others, seed))
+        )
+
+    @property
+    def label_tensor(self) -> Tensor | None:
+        return _tensor(self.labels)
+
+    def latent_seeds(self, purpose: str, start: int, end: int) -> list[int]:
+        """They depend on data and seed alone, so that configurations are compared on the same
+        latents."""
+        if self.spec.measurement.protocol == "paper":  # one set of latents for everything
+            return list(range(start, end))
+        return [
+            derive_seed(purpose, self.digest, self.spec.seed, index) for index in range(start, end)
+        ]
+
+    def sample_labels(self, seeds: list[int]) -> Tensor | None:
+        """The labels that samples are conditioned on, [len(seeds)]: those of training images drawn
+        by the latents' seeds."""
+        if self.labels is None:
+            return None
+        uniform_over = self.label_dim if self.spec.measurement.protocol == "paper" else None
+        return torch.from_numpy(draw_labels(self.labels, seeds, uniform_over))
+
+    def label_arrays(self, seeds: list[int]) -> dict[str, Ints]:
+        """Of a conditional trial: the labels of samples with these seeds, and of the subset; else
+        nothing."""
+        labels = self.sample_labels(seeds)
+        return (
+            {}
+            if labels is None or self.labels is None
+            else {"labels": labels.numpy(), "subset_labels": self.labels}
+        )
+
+    def nearest(self, samples: Tensor) -> Neighbours:
+        """The two nearest training images of each sample [n, C, R, R] uint8."""
+        return nearest_two(samples, self.images, self.device, self.groups, self.flips)
+
+    def distances(self, found: Neighbours, samples: Tensor) -> Distances:
+        """All that go with those already `found` for `samples`."""
+        held_out = self.held_out[: self.spec.measurement.n_samples]
+        seeds = [
+            derive_seed("noisy copy", self.digest, self.spec.seed, index)
+            for index in range(N_COPIES)
+        ]
+        return take_distances(
+            found, samples, held_out, self.images, self.device, self.groups, self.flips, seeds
+        )
+
+    def loss_gap(self, trainer: object) -> float | None:
+        """See `measures.loss_gap`; None where it can't be had: a trainer of the user's, or labels
+        that held-out images lack.
+
+        Raises TrialFailed if it is not finite.
+        """
+        if not isinstance(trainer, Trainer) or (
+            self.labels is not None and self.held_out_labels is None
+        ):
+            return None
+        gap = loss_gap(
+            trainer.denoising_error,
+            (self.images, self.label_tensor),
+            (self.held_out, self.held_out_labels),
+        )
+        if gap is not None and not math.isfinite(
+            gap
+        ):  # averaged weights that are not finite never become so again
+            raise TrialFailed(
+                f"the loss is not finite after {trainer.position} images; try a lower trainer.lr"
+            )
+        return gap
+
+    def ceiling(self) -> float:
+        """R_mem of the closed-form optimum: below 1 where the data themselves hide copies (exact
+        duplicates)."""
+        how = self.spec.measurement
+        denoiser = OptimalDenoiser(from_uint8(self.images), self.label_tensor).to(self.device)
+        seeds = self.latent_seeds("selection", 0, min(N_CEILING, how.n_samples))
+        shape = tuple(self.images.shape[1:])
+        return self.nearest(
+            sample(denoiser, seeds, shape, how, self.device, self.sample_labels(seeds))
+        ).r_mem(how.k)
+
+
+def _untrained(data: ImageData, order: Ints, n: int, flips: bool) -> Iterator[int]:
+    """Of the images in `order` after the first `n` those that none of these first ones equals, or
+    shares its group with.
+
+    flips: nor equals when it is mirrored (left and right).
+    """
+    groups = np.arange(len(data)) if data.groups is None else data.groups
+    trained = {_content(image) for image in data.images[order[:n]]}
+    for index in order[n:][~np.isin(groups[order[n:]], groups[order[:n]])]:
+        image = data.images[index]
+        if _content(image) not in trained and not (flips and _content(image[..., ::-1]) in trained):
+            yield int(index)
+
+
+def _content(image: UInt8) -> bytes:
+    return hashlib.sha256(image.tobytes()).digest()
+
+
+def _tensor(labels: Ints | None) -> Tensor | None:
+    return None if labels is None else torch.from_numpy(np.ascontiguousarray(labels))
