@@ -3,17 +3,11 @@
 import logging
 import os
 import shlex
-import signal
 import sys
-import tempfile
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -23,23 +17,20 @@ from sweep.cli.options import (
     SpaceName,
     Target,
     console,
+    parse_deadline,
     shown,
     space_of,
 )
-from sweep.tracking.place import destination
-from trainables.storage import RedactedFormatter
+from trainables.storage import RedactedFormatter, redacted
 from trainables.text import say
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from sweep.run.driver import Run
-    from sweep.run.machines import Resources
     from sweep.store.places import Place
     from sweep.tracking.place import Destination
-
-
-GONE_SECONDS = 13.0  # from a SIGTERM to the end of the driver, at most
+    from sweep.tracking.tracker import Tracker
 
 
 class Objective(StrEnum):
@@ -104,85 +95,75 @@ def run(
 ) -> None:
     """Finds the EMM of every configuration of a space: starts, resumes or extends the sweep in
     DIR."""
-    from sweep.cli.options import parse_deadline
+    from sweep.run.checks import open_sweep
     from sweep.run.cluster import check_per_trial
+    from sweep.run.driver import Run
+    from sweep.run.machines import Resources, claim
+    from sweep.run.retry import reopen_failed
+    from sweep.search.rules import accept_bound
     from sweep.store.budget import Limits
-    from sweep.store.places import check_views, create_private, new_place, remember
-    from sweep.tracking.place import check_tracking, why_unreachable
-    from trainables.storage import redacted
+    from sweep.store.places import new_place, remember
 
     check_per_trial(cpus_per_trial, gpus_per_trial)
     if tracking_uri:
-        check_tracking(tracking_uri)
+        _check_tracking(tracking_uri)
     here = new_place(out, storage)
     given = {"search.precision": precision, "search.target": target, "search.guard": guard or None}
     given |= {"search.replicates": replicates, "search.final_samples": final_samples}
     chosen = space_of(space, settings, **given)
-    limits = Limits(budget_hours, parse_deadline(deadline) if deadline else None)
-    if tracking_uri and (reason := why_unreachable(tracking_uri)):
-        say(
-            f"warning: no MLflow can be reached at {redacted(tracking_uri)} ({reason}); the sweep goes on without it",
-            file=sys.stderr,
-            flush=True,
-        )
-    from sweep.run.checks import Sweep, check_sweep
-    from sweep.run.driver import Run
-    from sweep.run.machines import Resources, start_ray
-    from sweep.run.retry import reopen_failed
-    from sweep.search.rules import accept_bound
-    from sweep.store.lock import Lock
-
     if early_accept:
         chosen = chosen.with_settings({"measurement.accept": accept_bound(chosen.search.target)})
+    limits = Limits(budget_hours, parse_deadline(deadline) if deadline else None)
+    if tracking_uri:
+        _warn_if_unreachable(tracking_uri)
     resources = Resources(cpus_per_trial, gpus_per_trial, workers, address, objective.value)
-    if address is None:
-        _check_machine(resources)
-    else:
-        start_ray(resources)
-    sweep = Sweep(chosen)
-    sweep.load_data()
-    check_sweep(here.storage, sweep)
-    check_views(here)
-    create_private(here)
-    with Lock(here.storage), _views(here) as views:
-        check_sweep(here.storage, sweep)  # another driver may have begun one meanwhile
+    claim(resources)
+    with open_sweep(chosen, here) as (sweep, views):
         _log_to(None if here.views is None else views / "emm.log")
-        for result in reopen_failed(here.storage, chosen, sweep.keys()) if retry_failed else ():
-            say(
-                f"tried again: {result.spec.name} N={result.spec.n} seed={result.spec.seed}, which failed: {result.cause}"
-            )
-        one = Run(sweep, here.storage, views, resources, limits=limits)
-        remember(here, one.sweep_id)
+        if retry_failed:
+            for result in reopen_failed(here.storage, chosen, sweep.keys()):
+                trial = f"{result.spec.name} N={result.spec.n} seed={result.spec.seed}"
+                say(f"tried again: {trial}, which failed: {result.cause}")
+        this_run = Run(sweep, here.storage, views, resources, limits=limits)
+        remember(here, this_run.sweep_id)
         is_tracked = here.views is not None or tracking_uri is not None
-        where = destination(chosen, views, tracking_uri, sweep.data_of) if is_tracked else None
-        in_mlflow = _run(one, where, quiet, None if here.views is None else views / "report")
+        where = _destination(this_run, tracking_uri) if is_tracked else None
+        in_mlflow = _carry_out(this_run, where, quiet)
+        _show(this_run, None if here.views is None else views / "report")
         if not in_mlflow:
             lacks = "some of this sweep" if where else "this sweep"
             say(f"MLflow lacks {lacks}: {_sync_command(here, tracking_uri)} writes it")
         elif tracking_uri is None:
             say(f"compare in MLflow: emm ui {shown(views)}")
-    if one.ended and _is_open(one):
-        say(one.ended)
-    elif not one.is_decided:
+    if this_run.ended and this_run.is_open:
+        say(this_run.ended)
+    elif not this_run.is_decided:
         say("interrupted; the same command goes on where it stopped")
         raise typer.Exit(130)
 
 
-@contextmanager
-def _views(here: "Place") -> Iterator[Path]:
-    """The directory of Optuna's database and Tune's files; if the sweep has none, a temporary
-    one."""
-    if here.views is not None:
-        yield here.views
-        return
-    with tempfile.TemporaryDirectory(prefix="emm-", ignore_cleanup_errors=True) as directory:
-        yield Path(directory)
+def _check_tracking(uri: str) -> None:
+    from sweep.tracking.place import check_tracking
+
+    check_tracking(uri)
+
+
+def _warn_if_unreachable(uri: str) -> None:
+    from sweep.tracking.place import why_unreachable
+
+    if (reason := why_unreachable(uri)) is not None:
+        no_mlflow = f"no MLflow can be reached at {redacted(uri)} ({reason})"
+        say(f"warning: {no_mlflow}; the sweep goes on without it", file=sys.stderr, flush=True)
+
+
+def _destination(run: "Run", tracking_uri: str | None) -> "Destination":
+    from sweep.tracking.place import destination
+
+    return destination(run.sweep.space, run.views, tracking_uri, run.sweep.data_of)
 
 
 def _sync_command(here: "Place", tracking_uri: str | None) -> str:
     """The command that writes what this very MLflow lacks; credentials left out."""
-    from trainables.storage import redacted
-
     kept = here.storage.shown if here.views is None else shown(here.views)
     command = ["emm", "sync", kept]
     if tracking_uri or here.views is None:
@@ -190,108 +171,71 @@ def _sync_command(here: "Place", tracking_uri: str | None) -> str:
     return shlex.join(command)
 
 
-def _run(one: "Run", where: "Destination | None", quiet: bool, report: Path | None) -> bool:
-    """Runs a sweep to its table, and to its report if there is a directory for it.
-
-    Returns whether MLflow holds all of it.
-    """
-    from sweep.report.files import write_report
-    from sweep.report.gallery import pictures_of
-    from sweep.report.table import print_table
+def _carry_out(run: "Run", where: "Destination | None", quiet: bool) -> bool:
+    """Trains what is open; returns whether MLflow holds all of it."""
+    terminal = console()
+    for note in run.sweep.notes:
+        terminal.print(f"note: {note}", markup=False, highlight=False)
+    if run.is_open:
+        return _train(run, where, console(quiet))
+    if where is None:
+        return False
     from sweep.tracking.tracker import make_up
 
-    terminal = console()
-    for name, data in {data.source: data for data in one.sweep.data.values()}.items():
-        if data.duplicates:
-            terminal.print(
-                f"note: {data.duplicates} of the {len(data)} images of {name} equal another one; copies of them don't count"
-            )
-    for note in dict.fromkeys(note for data in one.sweep.data.values() for note in data.notes):
-        terminal.print(f"note: {note}", markup=False, highlight=False)
-    if _is_open(one):
-        in_mlflow = _fit(one, where, console(quiet))
-    else:
-        in_mlflow = where is not None and make_up(one.summary(), one.storage, where)
-    summary = one.summary()
-    print_table(summary, terminal)
-    if report is None:
-        page = f"emm report {shlex.quote(one.storage.shown)} writes it"
-    else:
-        page = shown(write_report(summary, report, pictures_of(summary.space, one.storage), say))
-    terminal.print(f"report: {page}", soft_wrap=True, highlight=False)
-    return in_mlflow
+    return make_up(run.summary(), run.storage, where)
 
 
-def _is_open(one: "Run") -> bool:
-    from sweep.analysis.finals import missing_finals
-
-    return not one.is_decided or bool(missing_finals(one.summary()))
-
-
-def _fit(one: "Run", where: "Destination | None", console: "Console") -> bool:
-    """Until every study has a verdict, or the budget, the deadline or a signal ends it. After a
-    SIGTERM there are seconds.
+def _train(run: "Run", where: "Destination | None", console: "Console") -> bool:
+    """Until every study has a verdict, or the budget, the deadline or a signal ends it.
 
     Returns whether MLflow holds all of it.
     """
     from sweep.report.live import Terminal
     from sweep.report.rows import final_line
-    from sweep.run.driver import SIGTERM
     from sweep.run.finals import measure_finals
-    from sweep.run.machines import remove_session, start_ray, stop_ray
+    from sweep.run.session import session
     from sweep.tracking.tracker import Tracker
 
-    def end(number: int, frame: FrameType | None) -> None:
-        one.ended = SIGTERM
-        timer = threading.Timer(GONE_SECONDS, leave)  # whatever Ray or MLflow are waiting for
-        timer.daemon = True
-        timer.start()
-
-    def leave() -> None:
-        say(SIGTERM, flush=True)
-        remove_session()
-        os._exit(128 + signal.SIGTERM)
-
-    signal.signal(
-        signal.SIGTERM, lambda number, frame: sys.exit(128 + number)
-    )  # while Ray starts, so that its files go
-    start_ray(one.resources)
-    signal.signal(signal.SIGTERM, end)  # after Ray has set its own
     tell = partial(console.print, markup=False, highlight=False, soft_wrap=True)
-    tracker = (
-        Tracker(one.summary(), one.studies.verdict, one.storage, where, tell) if where else None
-    )
-    try:
-        studies = one.studies
-        with Terminal(
-            studies.configurations, studies.verdict, studies.options, console
-        ) as terminal:
-            if not one.is_decided:
-                one.fit([terminal, tracker] if tracker else [terminal])
-        if one.is_decided:
-            for result, final in measure_finals(one):
-                console.print(final_line(result, final), highlight=False)
-    finally:
+    with session(run, partial(say, flush=True)):
+        studies, tracker = run.studies, None
+        if where is not None:
+            tracker = Tracker(run.summary(), studies.verdict, run.storage, where, tell)
+        terminal = Terminal(studies.configurations, studies.verdict, studies.options, console)
+        written = False
         try:
-            how: dict[str, Any] = (
-                {"timeout": 1.0} if one.ended == SIGTERM else {"final": one.summary()}
-            )
-            written = tracker is not None and tracker.close(**how)
+            with terminal:
+                run.fit([terminal, tracker] if tracker else [terminal])
+            if run.is_decided:
+                for result, final in measure_finals(run):
+                    console.print(final_line(result, final), highlight=False)
         finally:
-            stop_ray()
-    if one.ended == SIGTERM:
-        say(SIGTERM, flush=True)
-        raise typer.Exit(128 + signal.SIGTERM)
+            if tracker is not None:
+                written = _closed(tracker, run)
     return written
 
 
-def _check_machine(resources: "Resources") -> None:
-    import torch
+def _closed(tracker: "Tracker", run: "Run") -> bool:
+    """Whether MLflow holds all of it. After a SIGTERM there are seconds."""
+    if run.is_terminated:
+        return tracker.close(timeout=1.0)
+    return tracker.close(final=run.summary())
 
-    from sweep.run.machines import check_local_resources, session_parent, usable_cpus
 
-    session_parent()
-    check_local_resources(resources, usable_cpus(), torch.cuda.device_count())
+def _show(run: "Run", report: Path | None) -> None:
+    """The table, and the report if there is a directory for it."""
+    from sweep.report.files import write_report
+    from sweep.report.gallery import pictures_of
+    from sweep.report.table import print_table
+
+    summary, terminal = run.summary(), console()
+    print_table(summary, terminal)
+    if report is None:
+        page = f"emm report {shlex.quote(run.storage.shown)} writes it"
+    else:
+        pictures = pictures_of(summary.space, run.storage)
+        page = shown(write_report(summary, report, pictures, say))
+    terminal.print(f"report: {page}", soft_wrap=True, highlight=False)
 
 
 def _log_to(path: Path | None) -> None:

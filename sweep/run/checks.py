@@ -1,11 +1,15 @@
 """A sweep before it runs: its data, and whether its storage holds another one. No Ray."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from search_spaces.space import MAY_CHANGE, SearchSpace
 from sweep.store.files import read_sweep
-from sweep.store.lock import LOCK
+from sweep.store.lock import LOCK, Lock
+from sweep.store.places import Place, check_views, create_private, views_of
 from trainables.config.identity import IGNORED, identity
 from trainables.config.trial import Configuration, TrialSpec, configuration_key
 from trainables.data.images import ImageData
@@ -46,6 +50,19 @@ class Sweep:
             check_custom(configuration, planned_label_dim(configuration, search.n_low, data))
         self._check_keys()
 
+    @property
+    def notes(self) -> list[str]:
+        """What is to be said of the data that are loaded, a line each."""
+        by_source = {data.source: data for data in self.data.values()}
+        notes = [
+            f"{data.duplicates} of the {len(data)} images of {source} equal another one; "
+            "copies of them don't count"
+            for source, data in by_source.items()
+            if data.duplicates
+        ]
+        notes += [note for data in self.data.values() for note in data.notes]
+        return list(dict.fromkeys(notes))
+
     def data_of(self, name: str) -> ImageData:
         """The data of a configuration, loaded when they are first asked for."""
         (configuration,) = (
@@ -83,6 +100,22 @@ class Sweep:
         }
 
 
+@contextmanager
+def open_sweep(space: SearchSpace, here: Place) -> Iterator[tuple[Sweep, Path]]:
+    """Checks a sweep and locks its place: gives it with its data, and the directory of its views.
+
+    Raises UserError, and has created nothing, if it can't be run there or somebody else does.
+    """
+    sweep = Sweep(space)
+    sweep.load_data()
+    check_sweep(here.storage, sweep)
+    check_views(here)
+    create_private(here)
+    with Lock(here.storage), views_of(here) as views:
+        check_sweep(here.storage, sweep)  # another driver may have begun one meanwhile
+        yield sweep, views
+
+
 def check_sweep(storage: Storage, sweep: Sweep) -> None:
     """Raises UserError, naming the field, if the storage holds another sweep that these trials
     can't be compared with."""
@@ -114,10 +147,7 @@ def check_sweep(storage: Storage, sweep: Sweep) -> None:
 
 
 def _difference(former: SearchSpace, space: SearchSpace, name: str) -> str:
-    old, new = (
-        {one.name: one.configuration for one in it.configurations}.get(name)
-        for it in (former, space)
-    )
+    old, new = _configuration(former, name), _configuration(space, name)
     if old is None:
         return f"{name}: this sweep has had another configuration of that name; choose another name, or another --out"
     for section in ("labels", "network", "diffusion", "trainer"):
@@ -132,6 +162,11 @@ def _difference(former: SearchSpace, space: SearchSpace, name: str) -> str:
                     f"{section}.{key}", getattr(before, key, None), getattr(after, key, None)
                 )
     return f"the data of {name} have changed; choose another --out"
+
+
+def _configuration(space: SearchSpace, name: str) -> Configuration | None:
+    by_name = {named.name: named.configuration for named in space.configurations}
+    return by_name.get(name)
 
 
 def _changed(path: str, old: Any, new: Any) -> str:

@@ -20,6 +20,7 @@ from uuid import uuid4
 import ray
 from ray import tune
 
+from sweep.analysis.finals import missing_finals
 from sweep.analysis.summary import SweepSummary, summary_of
 from sweep.run.checks import Sweep
 from sweep.run.listener import Listener
@@ -35,10 +36,8 @@ from trainables.trial.ray_trainable import EmmTrainable
 
 log = logging.getLogger(__name__)
 
-MOST_PER_STUDY = {
-    "cost": 2,
-    "wall": 8,
-}  # trials at once; more would be of small N, end first and tell little
+# trials at once; more would be of small N, end first and tell little
+MOST_PER_STUDY = {"cost": 2, "wall": 8}
 
 SIGTERM = "ended by SIGTERM; the same command goes on where it stopped"
 
@@ -62,14 +61,8 @@ class Run:
         trainable: type[tune.Trainable] = EmmTrainable,
         limits: Limits = Limits(),  # noqa: B008  frozen
     ) -> None:
-        self.sweep, self.storage, self.views, self.resources, self.trainable = (
-            sweep,
-            storage,
-            views,
-            resources,
-            trainable,
-        )
-        self.limits = limits
+        self.sweep, self.storage, self.views = sweep, storage, views
+        self.resources, self.trainable, self.limits = resources, trainable, limits
         self.ended: str | None = None  # why it ended before every study had a verdict
         space, former = sweep.space, read_sweep(storage)
         # those that are left out today too, and former names: their trials are still there
@@ -98,8 +91,19 @@ class Run:
             self.studies.verdict(name).state != "searching" for name in self.studies.configurations
         )
 
+    @property
+    def is_open(self) -> bool:
+        """Whether there is something to train, or to measure at last."""
+        return not self.is_decided or bool(missing_finals(self.summary()))
+
+    @property
+    def is_terminated(self) -> bool:
+        return self.ended == SIGTERM
+
     def fit(self, listeners: Sequence[Listener]) -> None:
         """Trains until every study has a verdict. Needs a Ray that is initialized."""
+        if self.is_decided:
+            return
         per_trial, budget = self.per_trial(), self.budget()
         ended = partial(self.has_ended, budget)
         searcher = EmmSearcher(
@@ -107,7 +111,7 @@ class Run:
             self.adopted,
             self.storage,
             self.sweep.record_of,
-            _slots(per_trial, self.resources.workers),
+            free_slots(per_trial, self.resources.workers),
             [*listeners, budget],
             most_per_study=MOST_PER_STUDY[self.resources.objective],
             ended=ended,
@@ -124,9 +128,8 @@ class Run:
             run_config=tune.RunConfig(
                 name=time.strftime("%Y%m%d-%H%M%S"),
                 storage_path=str(self.views / "ray"),
-                failure_config=tune.FailureConfig(
-                    max_failures=0
-                ),  # the searcher has a lost trial go on
+                # the searcher has a lost trial go on
+                failure_config=tune.FailureConfig(max_failures=0),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                 stop=searcher.is_unneeded,  # type: ignore[arg-type]
                 verbose=0,
@@ -185,7 +188,7 @@ def _gpus_per_trial(resources: Resources) -> float:
     return 1.0 if ray.cluster_resources().get("GPU", 0) >= 1 else 0.0
 
 
-def _slots(per_trial: dict[str, float], workers: int | None) -> Callable[[], int]:
+def free_slots(per_trial: dict[str, float], workers: int | None) -> Callable[[], int]:
     """How many trials may be in flight: `workers`, or what fits the nodes that are there now,
     looked up once a second.
 

@@ -1,5 +1,6 @@
 """The last measurements of a sweep, on its cluster."""
 
+import logging
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -8,7 +9,7 @@ import ray
 import torch
 
 from sweep.analysis.finals import missing_finals
-from sweep.run.driver import Run, _slots, log
+from sweep.run.driver import Run, free_slots
 from sweep.store.files import FINAL
 from trainables.data.images import ImageData
 from trainables.data.sources import data_key
@@ -18,46 +19,60 @@ from trainables.trial.final import measure_final
 from trainables.trial.result import FinalMeasurement, Result
 from trainables.trial.trial import choose_device
 
+log = logging.getLogger(__name__)
 
-def measure_finals(one: Run) -> Iterator[tuple[Result, FinalMeasurement | None]]:
+
+def measure_finals(run: Run) -> Iterator[tuple[Result, FinalMeasurement | None]]:
     """Measures what `search.final_samples` asks for on the cluster, and writes each outcome as it
-    comes; None of a trial that could not be measured. What is not measured when the budget ends is
-    left to the next run. Needs a Ray that is initialized, and the lock of the sweep.
+    comes; None of a trial that could not be measured.
+
+    What is not measured when the budget ends is left to the next run. Needs a Ray that is
+    initialized, and the lock of the sweep.
     """
-    summary, per_trial, budget = one.summary(), one.per_trial(), one.budget()
+    summary, per_trial, budget = run.summary(), run.per_trial(), run.budget()
     waiting, n_samples = missing_finals(summary), summary.space.search.final_samples
     measure = ray.remote(num_cpus=per_trial["CPU"], num_gpus=per_trial["GPU"])(_measure_final)
-    slots = _slots(per_trial, one.resources.workers)
+    slots = free_slots(per_trial, run.resources.workers)
     shared: dict[str, Any] = {}  # what Ray calls the data, by data_key: each is put there once
-    running: dict[
-        Any, tuple[Result, float]
-    ] = {}  # with the seconds that were charged to the budget so far
+    # by Ray's task: the trial, and the seconds that were charged to the budget so far
+    running: dict[Any, tuple[Result, float]] = {}
     checked_at = time.monotonic()
-    while (waiting or running) and not one.has_ended(budget):
+    while (waiting or running) and not run.has_ended(budget):
         while waiting and len(running) < slots():
             result = waiting.pop(0)
-            data = one.sweep.data_of(result.spec.name)
             key = data_key(result.configuration.data)
-            shared[key] = shared.get(key) or ray.put(data)
-            task = measure.remote(result, shared[key], one.storage, n_samples, per_trial["CPU"])
+            if key not in shared:
+                shared[key] = ray.put(run.sweep.data_of(result.spec.name))
+            task = measure.remote(result, shared[key], run.storage, n_samples, per_trial["CPU"])
             running[task] = result, 0.0
         finished, _ = ray.wait(list(running), timeout=0.5)
         elapsed, checked_at = time.monotonic() - checked_at, time.monotonic()
         budget.spend(elapsed * len(running))  # those that are cancelled have cost it as well
         running = {task: (result, charged + elapsed) for task, (result, charged) in running.items()}
-        for done in finished:
-            (result, charged), outcome = running.pop(done), None
-            try:
-                outcome, seconds = ray.get(done)
-                budget.spend(seconds - charged)  # it may have waited for its process
-                kept = one.storage.read_json(FINAL) or {}
-                one.storage.write_json(FINAL, {**kept, result.training_key: outcome.model_dump()})
-            except (ray.exceptions.RayError, TrialFailed) as error:  # the others are still wanted
-                log.warning("no last measurement of %s: %s", result.training_key, error)
-            yield result, outcome
+        for task in finished:
+            result, charged = running.pop(task)
+            measured = _outcome(task, result)
+            if measured is None:
+                yield result, None
+                continue
+            final, seconds = measured
+            budget.spend(seconds - charged)  # it may have waited for its process
+            kept = run.storage.read_json(FINAL) or {}
+            run.storage.write_json(FINAL, {**kept, result.training_key: final.model_dump()})
+            yield result, final
     for task in running:
         ray.cancel(task, force=True)
     budget.write()
+
+
+def _outcome(task: Any, result: Result) -> tuple[FinalMeasurement, float] | None:
+    """Of a task that has ended; None if it failed, since the others are still wanted."""
+    try:
+        measured: tuple[FinalMeasurement, float] = ray.get(task)
+    except (ray.exceptions.RayError, TrialFailed) as error:
+        log.warning("no last measurement of %s: %s", result.training_key, error)
+        return None
+    return measured
 
 
 def _measure_final(

@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import joblib
 import ray
+import torch
 
 from sweep.run.cluster import TOKEN, check_address, check_per_trial, this_code
 from trainables.errors import UserError
@@ -47,35 +49,35 @@ def check_local_resources(resources: Resources, cpus: int, gpus: int) -> None:
     """Raises UserError for more than this machine has: locally, waiting for it would be for
     ever."""
     check_per_trial(resources.cpus_per_trial, resources.gpus_per_trial)
-    per_trial = {"cpus": resources.cpus_per_trial, "gpus": resources.gpus_per_trial or 0}
-    for what, there_are in (("cpus", cpus), ("gpus", gpus)):
-        if per_trial[what] > there_are:
+    cpus_each, gpus_each = resources.cpus_per_trial, resources.gpus_per_trial or 0
+    for name, each, there_are in (("CPU", cpus_each, cpus), ("GPU", gpus_each, gpus)):
+        if each > there_are:
+            option = f"--{name.lower()}s-per-trial {each:g}"
+            raise UserError(f"{option}: this machine has {there_are} {name}s")
+    if resources.workers is None:
+        return
+    for name, each, there_are in (("CPU", cpus_each, cpus), ("GPU", gpus_each, gpus)):
+        if resources.workers * each > there_are:
+            needed = f"{each:g} {name}s each"
             raise UserError(
-                f"--{what}-per-trial {per_trial[what]:g}: this machine has {there_are} {what[:-1].upper()}s"
+                f"--workers {resources.workers}: {needed}, and this machine has {there_are}"
             )
-    if resources.workers is not None and resources.workers * resources.cpus_per_trial > cpus:
-        raise UserError(
-            f"--workers {resources.workers}: {resources.cpus_per_trial:g} CPUs each, and this machine has {cpus}"
-        )
-    if resources.workers is not None and resources.workers * (resources.gpus_per_trial or 0) > gpus:
-        raise UserError(
-            f"--workers {resources.workers}: {resources.gpus_per_trial:g} GPUs each, and this machine has {gpus}"
-        )
 
 
-def usable_cpus(cgroups: Path = Path("/sys/fs/cgroup")) -> int:
+def usable_cpus() -> int:
     """CPUs that this process may use: those it may run on, or the quota of its container where that
-    is less."""
-    there_are = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
-    quota = ""
-    if (v2 := cgroups / "cpu.max").is_file():
-        quota = v2.read_text()
-    elif (v1 := cgroups / "cpu" / "cpu.cfs_quota_us").is_file():
-        quota = f"{v1.read_text()} {v1.with_name('cpu.cfs_period_us').read_text()}"
-    limit, period = quota.split() if quota and not quota.startswith(("max", "-1")) else ("0", "1")
-    return max(1, min(there_are, int(limit) // int(period))) if int(limit) else there_are
+    is less; a quota of 1.5 counts as 2."""
+    return int(joblib.cpu_count())
+
+
+def claim(resources: Resources) -> None:
+    """Raises UserError if trials can't have that much: of this machine, or of the cluster at the
+    address, which is joined."""
+    if resources.address is not None:
+        start_ray(resources)
+        return
+    session_parent()
+    check_local_resources(resources, usable_cpus(), torch.cuda.device_count())
 
 
 def start_ray(resources: Resources) -> None:

@@ -7,7 +7,9 @@ says to whom credentials are sent, and what `emm purge` removes.
 
 import os
 import stat
-from collections.abc import Iterable
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -130,6 +132,16 @@ def create_private(here: Place) -> None:
         if directory is not None and not directory.exists():
             directory.parent.mkdir(parents=True, exist_ok=True)
             directory.mkdir(mode=0o700, exist_ok=True)
+
+
+@contextmanager
+def views_of(here: Place) -> Iterator[Path]:
+    """The directory of the views; of a sweep that has none a temporary one."""
+    if here.views is not None:
+        yield here.views
+        return
+    with tempfile.TemporaryDirectory(prefix="emm-", ignore_cleanup_errors=True) as directory:
+        yield Path(directory)
 
 
 def remember(here: Place, sweep_id: str | None = None) -> None:

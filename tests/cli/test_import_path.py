@@ -154,7 +154,7 @@ def test_the_local_ray_runs_ours_on_loopback_behind_a_token_and_leaves_nothing(h
     statistics, sweep, trainable, network = map(Path, seen["files"])
     assert statistics.parent == Path(os.__file__).parent
     assert sweep == ROOT / "sweep" / "__init__.py"
-    assert trainable == ROOT / "trainables" / "trainable.py"
+    assert trainable == ROOT / "trainables" / "trial" / "ray_trainable.py"
     assert network == hostile / "my_network.py"
     assert len(seen["listening"]) > 5
     assert {ip.removeprefix("::ffff:") for ip in seen["listening"]} <= {"127.0.0.1", "::1"}

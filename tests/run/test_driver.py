@@ -300,7 +300,7 @@ def test_a_sweep_that_another_driver_began_meanwhile_is_not_overwritten(
         return enter(lock)
 
     monkeypatch.setattr(Lock, "__enter__", late)
-    monkeypatch.setattr("sweep.cli.run._run", lambda *_: True)  # for whom it is too late
+    monkeypatch.setattr("sweep.cli.run._carry_out", lambda *_: True)  # for whom it is too late
     with pytest.raises(SystemExit) as ended:
         main(["run", "digits-width", "--out", str(tmp_path / "out")])
     assert ended.value.code == 2
