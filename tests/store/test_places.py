@@ -128,6 +128,25 @@ def test_purge_removes_a_sweep_and_nothing_else(tmp_path, url, monkeypatch):
         assert not (tmp_path / "sweep").exists()
 
 
+@pytest.mark.parametrize("number", range(1, len(TRUTH)))
+def test_a_purge_that_is_interrupted_is_done_again(tmp_path, monkeypatch, number):
+    """Whatever it has removed by then: while anything of the sweep is left, it is known to be one."""
+    here, removed = place(str(tmp_path / "sweep")), []
+    sweep_in(here.storage)
+
+    def interrupted(storage, of=""):
+        removed.append(of)
+        if len(removed) == number:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Storage, "delete_parts", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            purge(here)
+    assert purge(here) == []
+    assert not (tmp_path / "sweep").exists()
+
+
 @pytest.mark.parametrize("is_linked", [False, True])
 def test_a_directory_that_belongs_to_a_storage_takes_no_other_one(tmp_path, is_linked):
     views, url = tmp_path / "views", f"file://{tmp_path}/store"
@@ -212,6 +231,10 @@ def test_purge_through_a_pointer_is_of_the_sweep_that_it_was_written_for(pointed
         Storage(str(pointed)).write_json(POINTER, content, mode=0o600)
         assert store.url in refused(capsys, "purge", pointed, "--yes")
         assert store.exists(SWEEP)
+    made = store.read_json(SWEEP)
+    store.write_json(SWEEP, {**made, "id": None})  # as older versions made it: two without an id need not be of one sweep
+    assert store.url in refused(capsys, "purge", pointed, "--yes")
+    store.write_json(SWEEP, made)
     Storage(str(pointed)).write_json(POINTER, {"storage": store.url, "id": "7"}, mode=0o600)
     with pytest.raises(SystemExit) as ended:
         main(["purge", str(pointed), "--yes"])
