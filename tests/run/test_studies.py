@@ -151,6 +151,15 @@ def test_a_database_that_another_machine_has_overtaken_is_rebuilt(tmp_path, mine
     assert [observation.n for observation in studies.observations(NAME)] == [50] * is_finished
 
 
+def test_a_trial_that_failed_here_and_was_tried_again_elsewhere_counts(undisturbed, tmp_path):
+    url, spec = f"sqlite:///{tmp_path / 'optuna.db'}", undisturbed[0].spec
+    failed = result_of(spec, complete=False, r_mem=None, n_samples=0, n_memorized=0, cause="out of memory")
+    for result, sizes in ((failed, []), (undisturbed[0], [spec.n])):
+        studies = Studies(SPACE, url)
+        studies.reconcile([result], [])
+        assert [observation.n for observation in studies.observations(NAME)] == sizes
+
+
 def test_a_trial_that_died_before_its_n_was_stored_gets_one(tmp_path):
     url = f"sqlite:///{tmp_path / 'optuna.db'}"
     studies = Studies(SPACE, url)
