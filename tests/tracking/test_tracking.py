@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -417,6 +418,20 @@ def test_sync_again_changes_nothing_and_an_empty_database_is_filled(
     rebuilt = replace(live, uri=f"sqlite:///{root / 'new.db'}", artifacts=str(root / "new"))
     sync(empty.summary, empty.storage, rebuilt)
     assert content(rebuilt) == before
+
+
+def test_what_is_made_up_for_has_the_time_at_which_it_was(empty: Sweep) -> None:
+    from mlflow import MlflowClient
+
+    result, *_ = written(empty)
+    sync(empty.summary, empty.storage, where := destination(empty))
+    run, end = runs(where)["width=4 N=8 seed=0"], round(1000 * datetime.fromisoformat(result.finished_at).timestamp())
+    begin = end - 1000 * result.seconds
+    assert (run.info.start_time, run.info.end_time) == (begin, end)
+    points = MlflowClient(where.uri).get_metric_history(run.info.run_id, "r_mem_snapshot")
+    assert {p.step: p.timestamp for p in points} == {s.images_trained: begin + 1000 * s.seconds for s in result.curve}
+    (point,) = MlflowClient(where.uri).get_metric_history(run.info.run_id, "r_mem")
+    assert point.timestamp == end
 
 
 def test_a_failed_trial_that_is_tried_again_keeps_its_run_and_loses_its_cause(empty: Sweep) -> None:
