@@ -104,6 +104,13 @@ def test_every_emm_is_that_of_its_k(sweep, capsys, tmp_path):
     assert not (tmp_path / "sweep" / "report").exists()
 
 
+def test_a_last_measurement_is_of_the_k_of_its_sweep_alone(sweep):
+    key = finished(sweep, 40, 20).training_key
+    sweep.write_json(FINAL, {key: {"r_mem": 0.9, "n_samples": 10_000, "n_memorized": 9000}})
+    assert list(summarize(sweep).studies[0].finals) == [key]
+    assert not summarize(sweep, 0.5).studies[0].finals
+
+
 def test_what_is_not_kept_is_not_claimed(sweep):
     old = {"spurious": 0.1, "noisy_copier": 0.9, "r_mem_with_flips": 0.6}
     result = finished(sweep, 60, 20, r_mem_last=0.7, r_mem_half=0.6, right_censored=True, **old)
