@@ -46,6 +46,8 @@ def test_other_images_of_the_same_network(tmp_path, monkeypatch):
     )
     first, again = (measure_final(result, DATA, sweep, 10, CPU) for _ in range(2))
     assert first == again
+    found = Neighbours.joined(compared[:3])
+    assert found.memorized(1 / 3).sum() < first.n_memorized == found.memorized(SPEC.measurement.k).sum()
     assert [len(batch) for batch in seen] == [4, 4, 2] * 2
     with np.load(sweep.path(f"trials/{result.training_key}/measurement.npz")) as kept:
         assert not np.array_equal(kept["images"], torch.cat(seen[:3]).numpy())
