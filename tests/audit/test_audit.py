@@ -200,8 +200,9 @@ def test_mirrored_copies(tmp_path, monkeypatch):
     assert plain["r_mem"] < 0.5
     twice = saved(tmp_path / "twice.npy", np.concatenate([FRESH[:20], FRESH[:20, :, ::-1]]))
     monkeypatch.setattr(copies_module, "N_OTHERS", 40)
-    found = compared(paths[0], twice, flips=True).as_json()
-    assert found["generalized"] == 0, "each image is made again, mirrored"
+    found = compared(paths[0], twice, twice, flips=True)
+    assert found.as_json()["generalized"] == 0, "each image is made again, mirrored"
+    assert not found.distances.null_repeats.any(), "and so is each of these held-out images"
 
 
 def test_other_sizes_and_colours(tmp_path, capsys):
@@ -342,9 +343,14 @@ def test_held_out_images_that_were_trained_on_are_no_control(tmp_path, capsys, f
     )
 
 
-def test_many_held_out_images_are_thinned_evenly():
+def test_many_held_out_images_are_thinned_evenly(tmp_path):
     assert spread(10, 4).tolist() == [0, 3, 6, 9]
     assert spread(3, 10).tolist() == [0, 1, 2]
+    held_out = saved(tmp_path / "h.npy", np.concatenate([TRAINING[:1], HELD_OUT[:8], TRAINING[1:2]]))
+    paths = saved(tmp_path / "t.npy", TRAINING), saved(tmp_path / "g.npy", FRESH[:4]), held_out
+    found = compared(*paths, memory=1).as_json()  # room for two: the first and the last
+    assert (found["null_in_training"], found["null_samples"]) == (2, 0)
+    assert "--holdout: 2 of 10 images, evenly spread, were used" in found["notes"]
 
 
 def test_equal_images_are_found_across_chunks():
@@ -392,6 +398,7 @@ def test_the_page_is_one_file_and_shows_the_copies(tmp_path, capsys):
         (["--train", "t.npy", "--generated", "none.npy"], "0 images are there"),
         (["--train", "t.npy", "--generated", "deep16"], "8 bits per channel are needed"),
         (["--train", "t.npy", "--generated", "sizes"], r"--resolution R: --generated 00000.png is 16x16 pixels .* are 8x8"),
+        (["--train", "t.npy", "--generated", "wide"], r"--resolution R: --generated 00000.png is 16x8 pixels .* are 8x8"),
         (["--train", "t.npy", "--generated", "one.npy"], r"one image as \[1, 8, 8, 3\], grey images as \[8, 8, 3, 1\]"),
         (["--train", "t.npy", "--generated", "claim.npy"], r"promises uint8 \[1000000000000, 8, 8, 1\], and 9 bytes are there"),
         (["--train", "t.npy", "--generated", "pipe.npy"], "it is not a regular file"),
@@ -430,6 +437,7 @@ def test_a_mistake_is_one_line_exit_2_and_nothing_is_created(
     Path("broken.npz").write_bytes(b"PK\x03\x04nothing")
     Image.fromarray(np.arange(64, dtype=np.uint16).reshape(8, 8) * 1000).save("deep16/a.png")
     folder(Path("one"), TRAINING[:1])
+    folder(Path("wide"), np.concatenate([FRESH[:2], FRESH[2:4]], axis=2))
     folder(Path("sizes"), np.kron(FRESH[:2], np.ones((1, 2, 2, 1), dtype=np.uint8)))
     before = sorted(tmp_path.rglob("*"))
     if "--out" not in arguments:
