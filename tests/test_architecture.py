@@ -9,13 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.house import arrows, floor, imports, modules, room_of, statements
+
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-MODULES = {
-    ".".join(path.relative_to(ROOT).with_suffix("").parts): path
-    for package in ("trainables", "search_spaces", "sweep")
-    for path in sorted((ROOT / package).rglob("*.py"))
-}
+MODULES = modules()
 RANK = {"trainables": 0, "search_spaces": 1, "sweep": 2}
 # room → the rooms of its package that it may import from; storage, errors, text and the import path
 # are every room's. `sweep.api` and `sweep.__main__` stand beside the rooms of `sweep`.
@@ -60,41 +58,6 @@ LIGHT = {
 }  # fmt: skip
 
 
-def imports(path: Path) -> set[str]:
-    """Full names of the modules that a file imports, anywhere in it."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
-
-
-def statements(path: Path) -> int:
-    return sum(isinstance(node, ast.stmt) for node in ast.walk(ast.parse(path.read_text())))
-
-
-def room_of(module: str) -> str:
-    """`sweep.run.driver` → `sweep.run`; a module beside the rooms is its own."""
-    return ".".join(module.split(".")[:2])
-
-
-def arrows() -> dict[str, set[str]]:
-    """Room → rooms of the same package that something in it imports."""
-    found: dict[str, set[str]] = {}
-    for name, path in MODULES.items():
-        package, room = name.split(".")[0], room_of(name)
-        for imported in imports(path):
-            target = room_of(imported)
-            is_inside = imported.split(".")[0] == package and target in {
-                room_of(m) for m in MODULES
-            }
-            if is_inside and target not in (room, package):
-                found.setdefault(room, set()).add(target.split(".")[1])
-    return found
-
-
 def test_packages_import_one_way():
     for name, path in MODULES.items():
         inner = {module.split(".")[0] for module in imports(path)} & RANK.keys()
@@ -103,30 +66,27 @@ def test_packages_import_one_way():
 
 def test_rooms_import_through_their_doors():
     for room, targets in arrows().items():
-        package, name = room.split(".")
-        if package != "search_spaces" and name not in BESIDE[package] - {"api", "__main__"}:
+        package = room.split(".")[0]
+        names = {target.split(".")[1] for target in targets}
+        if room in DOORS:
             allowed = DOORS[room] | (BESIDE[package] if package == "trainables" else set())
-            assert targets <= allowed, f"{room} imports {sorted(targets - allowed)}"
+        else:
+            allowed = BESIDE.get(package, names)
+        assert names <= allowed, f"{room} imports {sorted(names - allowed)}"
 
 
 def test_there_are_no_other_rooms():
-    for package in ("trainables", "sweep"):
-        there = {room_of(name).split(".")[1] for name in MODULES if name.startswith(f"{package}.")}
-        rooms = {room.split(".")[1] for room in DOORS if room.startswith(package)}
-        assert there - {"__init__"} == rooms | BESIDE[package]
+    for package, beside in BESIDE.items():
+        there = {room.split(".")[1] for room in arrows() if room.startswith(f"{package}.")}
+        rooms = {room.split(".")[1] for room in DOORS if room.startswith(f"{package}.")}
+        assert there == rooms | beside
 
 
 def test_the_house_of_the_sweep_is_low():
     """At most 8 floors and 25 arrows; a room stands one floor above the highest that it imports."""
-    doors = {room: targets for room, targets in arrows().items() if room.startswith("sweep.")}
-
-    def floor(room: str) -> int:
-        return 1 + max((floor(f"sweep.{target}") for target in doors.get(room, ())), default=0)
-
-    floors = {room: floor(room) for room in DOORS if room.startswith("sweep.")}
-    count = sum(map(len, doors.values()))
-    assert max(floors.values()) <= 8, floors
-    assert count <= 25, doors
+    targets = {room: of_room for room, of_room in arrows().items() if room.startswith("sweep.")}
+    assert max(floor(room, targets) for room in targets) <= 8
+    assert sum(map(len, targets.values())) <= 25, targets
 
 
 @pytest.mark.parametrize(

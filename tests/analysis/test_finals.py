@@ -28,6 +28,7 @@ from trainables.config.measurement import Measurement
 from trainables.config.network import Optimum
 from trainables.data.sources import load
 from trainables.errors import TrialFailed
+from trainables.measure.r_mem import Neighbours
 from trainables.storage import Storage
 from trainables.trial.final import measure_final
 from trainables.trial.result import FinalMeasurement, read_all
@@ -38,16 +39,22 @@ def test_other_images_of_the_same_network(tmp_path, monkeypatch):
     sweep = Storage(str(tmp_path))
     finish(start(sweep))
     (result,) = read_all(sweep).results
-    seen, compare = [], Subset.nearest
-    monkeypatch.setattr(
-        Subset,
-        "nearest",
-        lambda subset, samples: (seen.append(samples), compare(subset, samples))[1],
-    )
+    seen, compared, compare = [], [], Subset.nearest
+
+    def nearest(subset, samples):
+        seen.append(samples)
+        compared.append(compare(subset, samples))
+        return compared[-1]
+
+    monkeypatch.setattr(Subset, "nearest", nearest)
     first, again = (measure_final(result, DATA, sweep, 10, CPU) for _ in range(2))
     assert first == again
     found = Neighbours.joined(compared[:3])
-    assert found.memorized(1 / 3).sum() < first.n_memorized == found.memorized(SPEC.measurement.k).sum()
+    assert (
+        found.memorized(1 / 3).sum()
+        < first.n_memorized
+        == found.memorized(SPEC.measurement.k).sum()
+    )
     assert [len(batch) for batch in seen] == [4, 4, 2] * 2
     with np.load(sweep.path(f"trials/{result.training_key}/measurement.npz")) as kept:
         assert not np.array_equal(kept["images"], torch.cat(seen[:3]).numpy())

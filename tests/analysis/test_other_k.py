@@ -11,7 +11,7 @@ from sweep.analysis.other_k import result_at
 from sweep.analysis.summary import summarize
 from sweep.cli.main import main
 from sweep.cli.options import parse_k
-from sweep.store.files import SWEEP
+from sweep.store.files import FINAL, SWEEP
 from tests.fakes import fake_space
 from trainables.config.trial import TrialSpec
 from trainables.data.sources import load

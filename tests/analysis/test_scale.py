@@ -60,6 +60,7 @@ def test_scale_is_the_mean_of_the_trials_near_the_emm() -> None:
             nn_distance=900.0,
             null_rate=0.9,
             ceiling=0.1,
+            noisy_copier=0.1,
             r_mem_half=None,
         ),
     ]
@@ -98,9 +99,14 @@ def test_the_emm_at_half_of_the_training() -> None:
     scale = summary_of(SPACE, halves(30), []).studies[0].scale
     assert scale.half_emm == pytest.approx(30, rel=0.2)
     assert scale.half_low < 30 < scale.half_high  # type: ignore[operator]
-    many = [r.model_copy(update={"n_samples": 100 * r.n_samples, "n_memorized": 100 * r.n_memorized}) for r in halves(30)]
+    many = [
+        r.model_copy(update={"n_samples": 100 * r.n_samples, "n_memorized": 100 * r.n_memorized})
+        for r in halves(30)
+    ]
     few, many = (study("width=8", VERDICTS["found"], trials).scale for trials in (halves(30), many))
-    assert few == many, "R_mem halfway is of the images of the snapshot, whatever was drawn at the end"
+    assert few == many, (
+        "R_mem halfway is of the images of the snapshot, whatever was drawn at the end"
+    )
     never = [r.model_copy(update={"r_mem_half": 0.0}) for r in halves(30)]
     summary = summary_of(SPACE, never, [])
     assert summary.studies[0].scale.half_emm is None

@@ -346,7 +346,9 @@ def test_held_out_images_that_were_trained_on_are_no_control(tmp_path, capsys, f
 def test_many_held_out_images_are_thinned_evenly(tmp_path):
     assert spread(10, 4).tolist() == [0, 3, 6, 9]
     assert spread(3, 10).tolist() == [0, 1, 2]
-    held_out = saved(tmp_path / "h.npy", np.concatenate([TRAINING[:1], HELD_OUT[:8], TRAINING[1:2]]))
+    held_out = saved(
+        tmp_path / "h.npy", np.concatenate([TRAINING[:1], HELD_OUT[:8], TRAINING[1:2]])
+    )
     paths = saved(tmp_path / "t.npy", TRAINING), saved(tmp_path / "g.npy", FRESH[:4]), held_out
     found = compared(*paths, memory=1).as_json()  # room for two: the first and the last
     assert (found["null_in_training"], found["null_samples"]) == (2, 0)

@@ -456,6 +456,12 @@ def test_warnings_where_a_trap_applies() -> None:
         "faces: 7 of 60 images equal another one; copies of them never count as memorized",
         "a: N = 35 is 59% of the 60 images that there are; above half, the verdict is for this data set only",
     ]
+    few = DataSummary(source="faces", digest="e", size=300, duplicates=0)
+    large = (
+        "a: N = 256 is 85% of the 300 images that there are; above half, the verdict is for this"
+    )
+    above = said(VERDICTS["above_range"], trial("a", 256, 0, 500, data=few))
+    assert above == f"{large} data set only"
     assert (
         said(near, failure("a", 9, 0), failure("a", 9, 1), trial("a", 35, 2))
         == "a: 2 trials failed: non-finite loss"

@@ -156,7 +156,10 @@ def test_a_configuration_that_was_left_out_in_between_keeps_its_name(tmp_path):
 @pytest.mark.parametrize(("gpus", "devices"), [(0.5, 0.5), (2, 2), (0, 1)])
 def test_a_budget_is_of_gpus_or_else_of_trials(tmp_path, gpus, devices):
     resources = Resources(cpus_per_trial=4, gpus_per_trial=gpus)
-    assert Run(sweep_of(fake_space()), Storage(str(tmp_path)), tmp_path, resources).budget().devices == devices
+    assert (
+        Run(sweep_of(fake_space()), Storage(str(tmp_path)), tmp_path, resources).budget().devices
+        == devices
+    )
 
 
 @pytest.fixture

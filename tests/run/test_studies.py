@@ -153,7 +153,9 @@ def test_a_database_that_another_machine_has_overtaken_is_rebuilt(tmp_path, mine
 
 def test_a_trial_that_failed_here_and_was_tried_again_elsewhere_counts(undisturbed, tmp_path):
     url, spec = f"sqlite:///{tmp_path / 'optuna.db'}", undisturbed[0].spec
-    failed = result_of(spec, complete=False, r_mem=None, n_samples=0, n_memorized=0, cause="out of memory")
+    failed = result_of(
+        spec, complete=False, r_mem=None, n_samples=0, n_memorized=0, cause="out of memory"
+    )
     for result, sizes in ((failed, []), (undisturbed[0], [spec.n])):
         studies = Studies(SPACE, url)
         studies.reconcile([result], [])

@@ -23,6 +23,7 @@ from sweep.store.files import FINAL, SWEEP
 from sweep.store.lock import LOCK, Lock
 from sweep.store.places import (
     POINTER,
+    TRUTH,
     VIEWS,
     check_views,
     create_private,
@@ -232,7 +233,9 @@ def test_purge_through_a_pointer_is_of_the_sweep_that_it_was_written_for(pointed
         assert store.url in refused(capsys, "purge", pointed, "--yes")
         assert store.exists(SWEEP)
     made = store.read_json(SWEEP)
-    store.write_json(SWEEP, {**made, "id": None})  # as older versions made it: two without an id need not be of one sweep
+    store.write_json(
+        SWEEP, {**made, "id": None}
+    )  # as older versions made it: two without an id need not be of one sweep
     assert store.url in refused(capsys, "purge", pointed, "--yes")
     store.write_json(SWEEP, made)
     Storage(str(pointed)).write_json(POINTER, {"storage": store.url, "id": "7"}, mode=0o600)

@@ -425,11 +425,16 @@ def test_what_is_made_up_for_has_the_time_at_which_it_was(empty: Sweep) -> None:
 
     result, *_ = written(empty)
     sync(empty.summary, empty.storage, where := destination(empty))
-    run, end = runs(where)["width=4 N=8 seed=0"], round(1000 * datetime.fromisoformat(result.finished_at).timestamp())
+    run, end = (
+        runs(where)["width=4 N=8 seed=0"],
+        round(1000 * datetime.fromisoformat(result.finished_at).timestamp()),
+    )
     begin = end - 1000 * result.seconds
     assert (run.info.start_time, run.info.end_time) == (begin, end)
     points = MlflowClient(where.uri).get_metric_history(run.info.run_id, "r_mem_snapshot")
-    assert {p.step: p.timestamp for p in points} == {s.images_trained: begin + 1000 * s.seconds for s in result.curve}
+    assert {p.step: p.timestamp for p in points} == {
+        s.images_trained: begin + 1000 * s.seconds for s in result.curve
+    }
     (point,) = MlflowClient(where.uri).get_metric_history(run.info.run_id, "r_mem")
     assert point.timestamp == end
 
