@@ -89,6 +89,23 @@ def test_the_house_of_the_sweep_is_low():
     assert sum(map(len, targets.values())) <= 25, targets
 
 
+def test_the_page_about_the_house_names_its_rooms_and_doors():
+    """docs/architecture.md has a line for each, with what it imports; the README has their names."""
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    readme = (ROOT / "README.md").read_text()
+    for package in ("sweep", "trainables"):
+        block = page.partition(f"\n{package}/")[2].partition("\n\n")[0]
+        lines = dict(re.findall(r"^  (\w+)(?:/|\.py) .*?  +(\S.*)$", block, re.MULTILINE))
+        rooms = {room.split(".")[1]: doors for room, doors in DOORS.items() if package in room}
+        rooms.pop("__main__", None)
+        assert lines.keys() == rooms.keys()
+        for room, doors in rooms.items():
+            said = re.sub(r"^.*  +| \(.*\)|–", "", lines[room]).split()
+            assert set(said) == doors or said == ["everything", "below"], room
+        (row,) = re.findall(rf"^{package}/ +(\S.*)$", readme, re.MULTILINE)
+        assert {word.removesuffix(".py") for word in row.split()} == rooms.keys()
+
+
 @pytest.mark.parametrize(
     "room", [room for room in DOORS if room.split(".")[1] not in BESIDE["sweep"]]
 )
