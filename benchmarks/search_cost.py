@@ -26,7 +26,8 @@ from typing import Any
 import numpy as np
 from scipy.special import expit, logit
 
-from sweep.search.belief import Belief, Observation, base_prior, pool, pool_each, shape_likelihood
+from sweep.search.belief import Belief, Observation, base_prior, shape_likelihood
+from sweep.search.pooling import pool, pool_each
 from sweep.search.rules import Options, accept_bound, judge, propose
 
 LOW, HIGH = 100, 40_000

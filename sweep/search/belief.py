@@ -33,23 +33,33 @@ Array = NDArray[np.float64]
 
 # from 0.8 to 32: all that there were once, and older sweeps have weights on these alone
 N_OLD_SLOPES = 21
+
 SLOPES: Array = 0.8 * (32 / 0.8) ** (np.arange(-6, N_OLD_SLOPES) / (N_OLD_SLOPES - 1))  # from 0.26
+
 NOISES: Array = np.geomspace(0.06, 1.6, 9)
+
 CURVES = ("logistic", "roughly logistic", "saturating")
+
 SHAPE = (len(CURVES), len(SLOPES), len(NOISES))
+
 # discrepancy of the second curve, as a share of the distance s·|x − m|: far trials say little
 ROUGH = 0.2
+
 PLATEAU = (
     1.1,
     0.6,
 )  # logit R_mem far below EMM, minus that at EMM, of the third curve: mean and spread
 
-
 MARGIN = 1.0  # the grid reaches this far, in ln N, beyond both ends of the range
+
 STEP = 0.15  # cells of a first look at the whole range …
+
 CELLS = 96  # … and of the belief
+
 FINE_SLOPES = 13
+
 OUTLIER = 0.02  # share of trials that mean nothing
+
 OUTLIER_DENSITY = {
     "graded": 0.03,
     "high": 0.02,
@@ -383,57 +393,3 @@ def shape_likelihood(
     table: Array = _likelihood(observations, edges, SLOPES, target) @ np.diff(edges)
     table /= table.max()
     return table
-
-
-def pool(tables: Sequence[Array]) -> Prior:
-    """Prior of curve, slope and noise shared by the studies behind `tables` (each from
-    `shape_likelihood`).
-
-    EM: every study's posterior of its shape under the pooled prior, then log-normals fitted to
-    their mixture, in which the base prior counts as one study more. A part of the noise and slope
-    priors stays wide.
-    """
-    base = base_prior()
-    curve, slope, noise = (np.array(w) for w in (base.curve, base.slope, base.noise))
-    stacked = np.array(tables).reshape(-1, *SHAPE)
-    for _ in range(60):
-        posteriors = stacked * _outer(curve, slope, noise)
-        total = (posteriors / posteriors.sum((1, 2, 3), keepdims=True)).sum(0)
-        curve = total.sum((1, 2)) + 6 / len(CURVES)
-        curve /= curve.sum()
-        slope = lognormal(SLOPES, *_fit(SLOPES, total.sum((0, 2)) + base.slope, floor=0.2))
-        noise = lognormal(NOISES, *_fit(NOISES, total.sum((0, 1)) + base.noise, floor=0.25))
-    # A study stops when its trials happen to agree, most of all a lone noisy one: the pooled noise
-    # is never the whole prior. And the fewer studies are alike, the more easily the next is unlike
-    # them.
-    unlike = 0.1 + 0.4 / (len(tables) + 1)
-    noise = (1 - unlike) * noise + unlike * lognormal(NOISES, 0.5, 0.6)
-    slope = 0.9 * slope + 0.1 * lognormal(SLOPES, 3, 1)
-    return Prior(tuple(curve), tuple(slope), tuple(noise))
-
-
-def pool_each(tables: Sequence[Array]) -> list[Prior | None]:
-    """For each study of a sweep the prior pooled from the *others*, with which to report it.
-
-    None where it stands alone: fewer than three others, or its own trials contradict them: the base
-    prior explains them better by half, although a part of the pooled prior is as wide.
-    """
-    priors: list[Prior | None] = []
-    for i, table in enumerate(tables):
-        others = [t for j, t in enumerate(tables) if j != i]
-        prior = pool(others) if len(others) >= 3 else None
-        if (
-            prior
-            and (table * base_prior().on(SLOPES)).sum() > 1.5 * (table * prior.on(SLOPES)).sum()
-        ):
-            prior = None
-        priors.append(prior)
-    return priors
-
-
-def _fit(values: Array, weights: Array, floor: float) -> tuple[float, float]:
-    """Centre and spread of the log-normal with the mean and sd of ln `values`; the spread is at
-    least `floor`."""
-    p = weights / weights.sum()
-    mean = p @ np.log(values)
-    return math.exp(mean), max(floor, math.sqrt(p @ (np.log(values) - mean) ** 2))

@@ -4,10 +4,25 @@ A handful of trials can't tell the noise between seeds from the slope of the cur
 sweep can, where the configurations share a training recipe.
 """
 
+from __future__ import annotations
+
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from sweep.search.belief import Array, Prior, base_prior, pool, pool_each
+import numpy as np
+
+from sweep.search.belief import (
+    CURVES,
+    NOISES,
+    SHAPE,
+    SLOPES,
+    Array,
+    Prior,
+    _outer,
+    base_prior,
+    lognormal,
+)
 
 MIN_POOLED = 4  # finished studies that share a recipe
 
@@ -38,3 +53,57 @@ def report_priors(
         )
         priors.update(zip(names, pooled, strict=True))
     return priors
+
+
+def pool(tables: Sequence[Array]) -> Prior:
+    """Prior of curve, slope and noise shared by the studies behind `tables` (each from
+    `shape_likelihood`).
+
+    EM: every study's posterior of its shape under the pooled prior, then log-normals fitted to
+    their mixture, in which the base prior counts as one study more. A part of the noise and slope
+    priors stays wide.
+    """
+    base = base_prior()
+    curve, slope, noise = (np.array(w) for w in (base.curve, base.slope, base.noise))
+    stacked = np.array(tables).reshape(-1, *SHAPE)
+    for _ in range(60):
+        posteriors = stacked * _outer(curve, slope, noise)
+        total = (posteriors / posteriors.sum((1, 2, 3), keepdims=True)).sum(0)
+        curve = total.sum((1, 2)) + 6 / len(CURVES)
+        curve /= curve.sum()
+        slope = lognormal(SLOPES, *_fit(SLOPES, total.sum((0, 2)) + base.slope, floor=0.2))
+        noise = lognormal(NOISES, *_fit(NOISES, total.sum((0, 1)) + base.noise, floor=0.25))
+    # A study stops when its trials happen to agree, most of all a lone noisy one: the pooled noise
+    # is never the whole prior. And the fewer studies are alike, the more easily the next is unlike
+    # them.
+    unlike = 0.1 + 0.4 / (len(tables) + 1)
+    noise = (1 - unlike) * noise + unlike * lognormal(NOISES, 0.5, 0.6)
+    slope = 0.9 * slope + 0.1 * lognormal(SLOPES, 3, 1)
+    return Prior(tuple(curve), tuple(slope), tuple(noise))
+
+
+def pool_each(tables: Sequence[Array]) -> list[Prior | None]:
+    """For each study of a sweep the prior pooled from the *others*, with which to report it.
+
+    None where it stands alone: fewer than three others, or its own trials contradict them: the base
+    prior explains them better by half, although a part of the pooled prior is as wide.
+    """
+    priors: list[Prior | None] = []
+    for i, table in enumerate(tables):
+        others = [t for j, t in enumerate(tables) if j != i]
+        prior = pool(others) if len(others) >= 3 else None
+        if (
+            prior
+            and (table * base_prior().on(SLOPES)).sum() > 1.5 * (table * prior.on(SLOPES)).sum()
+        ):
+            prior = None
+        priors.append(prior)
+    return priors
+
+
+def _fit(values: Array, weights: Array, floor: float) -> tuple[float, float]:
+    """Centre and spread of the log-normal with the mean and sd of ln `values`; the spread is at
+    least `floor`."""
+    p = weights / weights.sum()
+    mean = p @ np.log(values)
+    return math.exp(mean), max(floor, math.sqrt(p @ (np.log(values) - mean) ** 2))

@@ -8,6 +8,7 @@ docs/search.md.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -123,7 +124,11 @@ class Options:
         return cls(**{**values, "prior": Prior(**values["prior"])})
 
     def belief(self, finished: Sequence[Observation]) -> Belief:
-        return belief(self.heard(finished), self.low, self.high, self.target, self.prior)
+        return self.belief_of(self.heard(finished))
+
+    def belief_of(self, heard: Sequence[Observation]) -> Belief:
+        """Of all these trials, those below a dip too."""
+        return belief(heard, self.low, self.high, self.target, self.prior)
 
     def shape(self, finished: Sequence[Observation]) -> Array:
         """What the trials tell other studies: see `shape_likelihood`."""
@@ -214,14 +219,15 @@ def _gallop(finished: Sequence[Observation], pending: Sequence[int], b: Belief) 
     While one above it is running, between the two: it costs less than to guess beyond, and tells
     more if that one fails.
     """
-    top, accepted = max(((o.n, o.right_censored) for o in finished), default=(0, False))
+    sizes = [(trial.n, trial.right_censored) for trial in finished]
+    top, accepted = max(sizes, default=(0, False))
     above = [n for n in pending if n > top]
-    if not above:
-        return max(
-            top + 1, round(top * min(2.0 if accepted else 2.5, max(1.25, b.quantile(0.35) / top)))
-        )
-    between = round(math.sqrt(top * min(above)))
-    return between if between > 1.2 * top > 0 else 2 * max(above)
+    if above:
+        between = round(math.sqrt(top * min(above)))
+        return between if between > 1.2 * top > 0 else 2 * max(above)
+    near = max(1.25, b.quantile(0.35) / top)
+    most = 2.0 if accepted else 2.5
+    return max(top + 1, round(top * min(most, near)))
 
 
 def _level(
@@ -229,12 +235,16 @@ def _level(
 ) -> float:
     """Quantile of the belief to ask at: balances passing and failing witnesses, keeps away from
     running trials."""
-    balance = 0.5 if options.cost == "constant" else 0.7 if n_passing > n_failing else 0.3
+    if options.cost == "constant":
+        balance = 0.5
+    else:
+        balance = 0.7 if n_passing > n_failing else 0.3
     taken = [b.cdf(n) for n in pending]
-    levels = (balance, 0.5, 0.35, 0.65, 0.2, 0.8)
-    return max(
-        levels, key=lambda q: min((abs(q - t) for t in taken), default=1.0)
-    )  # the first of equals
+
+    def distance(level: float) -> float:
+        return min((abs(level - other) for other in taken), default=1.0)
+
+    return max((balance, 0.5, 0.35, 0.65, 0.2, 0.8), key=distance)  # the first of equals
 
 
 def _free(n: int, pending: Sequence[int], options: Options, b: Belief) -> int:
@@ -242,10 +252,9 @@ def _free(n: int, pending: Sequence[int], options: Options, b: Belief) -> int:
     belief, or the nearest free N."""
     n = min(max(n, options.low), options.high)
     if n in pending:
-        taken = sorted(b.cdf(m) for m in {options.low, *pending, options.high})
-        _, left, right = max(
-            (right - left, left, right) for left, right in zip(taken, taken[1:], strict=False)
-        )
+        taken = sorted(b.cdf(other) for other in {options.low, *pending, options.high})
+        gaps = [(right - left, left, right) for left, right in itertools.pairwise(taken)]
+        _, left, right = max(gaps)
         n = min(max(round(b.quantile((left + right) / 2)), options.low), options.high)
     for step in range(len(pending) + 1):
         for candidate in (n + step, n - step):
@@ -263,21 +272,25 @@ def _witnesses(
     for it.
     """
     low, high = math.floor(b.median * math.exp(-NEAR)), math.ceil(b.median * math.exp(NEAR))
-    near = [o for o in finished if low <= o.n <= high]
-    passing, failing = ([o.n for o in near if options.passed(o) is side] for side in (True, False))
+    near = [trial for trial in finished if low <= trial.n <= high]
+    passing = [trial.n for trial in near if options.passed(trial)]
+    failing = [trial.n for trial in near if not options.passed(trial)]
     if not failing and b.median * math.exp(ASIDE) > options.high:
-        failing = [o.n for o in near if o.n == options.high]
+        failing = [trial.n for trial in near if trial.n == options.high]
     if not passing and b.median * math.exp(-ASIDE) < options.low:
-        passing = [o.n for o in near if o.n == options.low]
+        passing = [trial.n for trial in near if trial.n == options.low]
     return passing, failing
 
 
 def _enough(finished: Sequence[Observation], options: Options, b: Belief) -> bool:
     """A passing and a failing witness, and a belief as narrow as asked; narrower if it rests on two
     trials."""
-    c = sum(abs(math.log(o.n / b.median)) <= 0.35 for o in finished)
-    limit = options.precision * {0: 0.0, 1: 0.0, 2: 0.55}.get(c, 1.0)
-    return b.sd <= limit and all(_witnesses(finished, options, b))
+    n_near = sum(abs(math.log(trial.n / b.median)) <= 0.35 for trial in finished)
+    if n_near < 2:
+        return False
+    limit = options.precision if n_near > 2 else 0.55 * options.precision
+    passing, failing = _witnesses(finished, options, b)
+    return b.sd <= limit and bool(passing) and bool(failing)
 
 
 def _decided(options: Options, b: Belief) -> State | None:
@@ -304,19 +317,21 @@ def _dip(
     predict, and the trials up there see R_mem cross the target themselves. If they do not, it is
     returned as well: there is a floor, or a dip too wide to tell.
     """
+    if not options.guard:
+        return finished, None
     floor = 0.3 * options.target  # a few copies are no sign of a dip
-    for o in sorted(finished, key=lambda o: -o.n) if options.guard else ():
-        cut = o.n / 2.5
-        below, kept = [t for t in finished if t.n < cut], [t for t in finished if t.n >= cut]
-        if o.r_mem > floor and any(not options.passed(t) for t in below):
-            lower, upper = (
-                belief(part, options.low, options.high, options.target, options.prior)
-                for part in (below, kept)
-            )
-            if o.n > 2 * lower.median and o.r_mem > lower.predict([o.n])[2][0]:
-                return (
-                    (kept, None) if upper.quantile(0.2) > cut else (finished, o)
-                )  # what is asked next is to be kept, too
+    for trial in sorted(finished, key=lambda trial: -trial.n):
+        cut = trial.n / 2.5
+        below = [other for other in finished if other.n < cut]
+        above = [other for other in finished if other.n >= cut]
+        if trial.r_mem <= floor or all(options.passed(other) for other in below):
+            continue
+        of_below, of_above = options.belief_of(below), options.belief_of(above)
+        _, _, (most,) = of_below.predict([trial.n])
+        if trial.n > 2 * of_below.median and trial.r_mem > most:
+            if of_above.quantile(0.2) > cut:
+                return above, None
+            return finished, trial  # what is asked next is to be kept, too
     return finished, None
 
 
@@ -347,38 +362,33 @@ def _judged(finished: Sequence[Observation], options: Options, b: Belief | None)
     if not finished:
         return Verdict("searching", None, None, None, None, "no trial has finished", 0)
     b = b or options.belief(finished)
-    emm, (low, high), count = b.median, b.interval(), len(finished)
+    low, high = b.interval()
+    known = Verdict("searching", b.median, low, high, b.sd, "", len(finished))
     heard, odd = _dip(finished, options)
     outside, guarded = _decided(options, b), _guarded(heard, options, b)
-    if (again := _unreplicated(finished, [], options)) is not None and count < options.cap:
-        return Verdict(
-            "searching",
-            emm,
-            low,
-            high,
-            b.sd,
-            f"N = {again} has fewer than {options.replicates} seeds",
-            count,
-        )
+    again = _unreplicated(finished, [], options)
+    if again is not None and known.n_trials < options.cap:
+        return replace(known, reason=f"N = {again} has fewer than {options.replicates} seeds")
     if outside == "below_range" and guarded:
         reason = f"P(EMM < {options.low}) = {b.p_below(options.low):.3f}"
-        return Verdict("below_range", None, None, high, b.sd, reason, count)
+        return replace(known, state="below_range", emm=None, emm_low=None, reason=reason)
     if outside == "above_range":
         reason = f"P(EMM > {options.high}) = {b.p_above(options.high):.3f}"
-        return Verdict("above_range", None, low, None, b.sd, reason, count)
+        return replace(known, state="above_range", emm=None, emm_high=None, reason=reason)
     if odd is not None:
         reason = (
             f"R_mem {odd.r_mem:.3f} at N = {odd.n} is more than smaller N predict: a floor, or a "
             "dip too wide to see through"
         )
-        return Verdict("unresolved", emm, low, high, b.sd, reason, count)
-    state: State = "searching"
-    reason = f"sd {b.sd:.3f} of ln EMM; at most {options.precision} is asked, with trials close by on both sides"
+        return replace(known, state="unresolved", reason=reason)
+    sd = f"sd {b.sd:.3f} of ln EMM"
     if guarded and _enough(heard, options, b):
-        state, reason = "found", f"sd {b.sd:.3f} of ln EMM, with trials on both sides of it"
-    elif count >= options.cap:
-        state, reason = "unresolved", f"after all {count} trials: {reason}"
-    return Verdict(state, emm, low, high, b.sd, reason, count)
+        return replace(known, state="found", reason=f"{sd}, with trials on both sides of it")
+    reason = f"{sd}; at most {options.precision} is asked, with trials close by on both sides"
+    if known.n_trials >= options.cap:
+        reason = f"after all {known.n_trials} trials: {reason}"
+        return replace(known, state="unresolved", reason=reason)
+    return replace(known, reason=reason)
 
 
 def accept_bound(target: float) -> float:

@@ -25,10 +25,9 @@ from sweep.search.belief import (
     base_prior,
     belief,
     lognormal,
-    pool,
-    pool_each,
     shape_likelihood,
 )
+from sweep.search.pooling import pool, pool_each
 
 LOW, HIGH = 100, 40_000
 
