@@ -81,11 +81,8 @@ class Tracking(Frozen):
     )
 
 
-OF_A_TRIAL = (
-    "configuration",
-    "n",
-    "seed",
-)  # stand beside the factors in tables and in MLflow, so no factor is called so
+# stand beside the factors in tables and in MLflow, so no factor is called so
+OF_A_TRIAL = ("configuration", "n", "seed")
 
 
 class NamedConfiguration(Frozen):

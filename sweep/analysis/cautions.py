@@ -21,7 +21,8 @@ def cautions(summary: SweepSummary) -> list[str]:
     first."""
     lines = [f"passed over: {line}" for line in summary.damaged]
     lines += [
-        f"{data.source}: {data.duplicates:,} of {data.size:,} images equal another one; copies of them never count as memorized"
+        f"{data.source}: {data.duplicates:,} of {data.size:,} images equal another one; copies of "
+        "them never count as memorized"
         for data in data_sets(summary)
         if data.duplicates
     ]
@@ -78,7 +79,8 @@ def _across_data(summary: SweepSummary) -> list[str]:
     known += [f"noisy copier: {'; '.join(copiers)}"] if copiers else []
     details = f" ({'. '.join(known)})" if known else ""
     return [
-        f"contrasts across {len(by_data)} data sets: the rule d1 < k d2 is tighter on denser data{details}"
+        f"contrasts across {len(by_data)} data sets: the rule d1 < k d2 is tighter on denser "
+        f"data{details}"
     ]
 
 
@@ -103,14 +105,18 @@ def _two_rules(summary: SweepSummary) -> list[str]:
         else ""
     )
     return [
-        f"trainer.augment differs: only where training mirrors images do mirrored copies count{details}"
+        "trainer.augment differs: only where training mirrors images do mirrored copies "
+        f"count{details}"
     ]
 
 
 def _alone(study: StudySummary) -> str | None:
     if not study.contradicts:
         return None
-    return "its trials contradict what the other configurations have in common; its interval is from its own trials only"
+    return (
+        "its trials contradict what the other configurations have in common; its interval is from "
+        "its own trials only"
+    )
 
 
 def _rising(study: StudySummary) -> str | None:
@@ -143,7 +149,10 @@ def _low_ceiling(study: StudySummary) -> str | None:
     low, n = min(ceilings, default=(1.0, 0))
     if low >= study.options.target:
         return None
-    return f"even the closed-form optimum reaches only R_mem {low:.2f} at N = {n}, below the target {study.options.target:g}"
+    return (
+        f"even the closed-form optimum reaches only R_mem {low:.2f} at N = {n}, below the target "
+        f"{study.options.target:g}"
+    )
 
 
 def _noisy(study: StudySummary) -> str | None:
@@ -151,7 +160,8 @@ def _noisy(study: StudySummary) -> str | None:
     if copier is None or copier >= target or not near(study.complete, study.verdict.emm):
         return None
     return (
-        f"near the EMM, copies of training images with noise at median d1 would reach only R_mem {copier:.2f}, below the "
+        "near the EMM, copies of training images with noise at median d1 would reach only R_mem "
+        f"{copier:.2f}, below the "
         f"target {target:g} (noisy copier): the EMM may say how dense the data are"
     )
 
@@ -166,7 +176,10 @@ def _chance(study: StudySummary) -> str | None:
     if rate <= CHANCE:
         return None
     k = study.results[0].measurement.k
-    return f"chance alone counts at k = {k:.3g}: {rate:.1%} of held-out images would be copies at N = {n}"
+    return (
+        f"chance alone counts at k = {k:.3g}: {rate:.1%} of held-out images would be copies at N "
+        f"= {n}"
+    )
 
 
 def _unseen(study: StudySummary) -> str | None:
@@ -174,7 +187,10 @@ def _unseen(study: StudySummary) -> str | None:
     if not shares:
         return None
     share, n = max(shares)
-    return f"{share:.0%} of the samples at N = {n} are of labels that no training image has, as protocol=paper draws them"
+    return (
+        f"{share:.0%} of the samples at N = {n} are of labels that no training image has, as "
+        "protocol=paper draws them"
+    )
 
 
 def _large_share(study: StudySummary) -> str | None:
@@ -194,8 +210,10 @@ def _uneven(study: StudySummary) -> str | None:
         return None
     worst = min(bad, key=lambda r: r.distinct_copied / (r.distinct_expected or 1))
     return (
-        f"few training images are copied again and again: {worst.distinct_copied} distinct ones at N = {worst.spec.n}, where "
-        f"even copying would give {worst.distinct_expected:.0f} ({len(bad)} of {len(trials)} trials near the EMM)"
+        f"few training images are copied again and again: {worst.distinct_copied} distinct ones "
+        f"at N = {worst.spec.n}, where "
+        f"even copying would give {worst.distinct_expected:.0f} ({len(bad)} of {len(trials)} "
+        "trials near the EMM)"
     )
 
 
@@ -203,7 +221,10 @@ def _accepted(study: StudySummary) -> str | None:
     count = sum(r.right_censored for r in study.complete)
     if not count:
         return None
-    return f"{count} of {len(study.complete)} trials ended early since R_mem was high enough; theirs is a lower bound"
+    return (
+        f"{count} of {len(study.complete)} trials ended early since R_mem was high enough; theirs "
+        "is a lower bound"
+    )
 
 
 def _failures(study: StudySummary) -> list[str]:

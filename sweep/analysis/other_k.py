@@ -28,7 +28,8 @@ def result_at(result: Result, storage: Storage, k: float, target: float) -> Resu
         return result
     if (kept := read_measurement(storage, result)) is None:
         raise DamagedFile(
-            f"--k: trials/{result.training_key} has no {MEASUREMENT}; without it only its own k is known"
+            f"--k: trials/{result.training_key} has no {MEASUREMENT}; without it only its own k "
+            "is known"
         )
     distances = Distances.of_arrays(kept)
     subset, labels = (
@@ -41,7 +42,10 @@ def result_at(result: Result, storage: Storage, k: float, target: float) -> Resu
     of_labels = by_label(distances.found.memorized(k), distances.found.i1, dim, subset, **labels)
     known = measures(distances, result.spec.n, k) | of_labels
     if result.right_censored and known["r_mem"] < target:
-        cause = f"accepted early; at k = {k:.3g} its R_mem is only known to be above {known['r_mem']:.3f}"
+        cause = (
+            f"accepted early; at k = {k:.3g} its R_mem is only known to be above "
+            f"{known['r_mem']:.3f}"
+        )
         unknown |= {"complete": False, "cause": cause}
     return result.model_copy(update={**known, **unknown, "spec": spec})
 

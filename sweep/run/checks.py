@@ -37,7 +37,8 @@ class Sweep:
             data = self._data(configuration, may_fetch=True)
             if search.n_high > (size := len(data)):
                 raise UserError(
-                    f"search.n_high: {search.n_high} is more than the {size} images there are; --set search.n_high={size}"
+                    f"search.n_high: {search.n_high} is more than the {size} images there are; "
+                    f"--set search.n_high={size}"
                 )
             seeds = range(search.max_trials * search.replicates)
             check_subset(
@@ -86,7 +87,8 @@ class Sweep:
         for name, key in self.keys().items():
             if key in first:
                 raise UserError(
-                    f"{first[key]} and {name} are the same configuration: paths, and what only saves memory, do not count"
+                    f"{first[key]} and {name} are the same configuration: paths, and what only "
+                    "saves memory, do not count"
                 )
             first[key] = name
 
@@ -132,7 +134,8 @@ def check_sweep(storage: Storage, sweep: Sweep) -> None:
         return
     if former.space.name != sweep.space.name:
         raise UserError(
-            f"{storage.shown} holds the sweep of {former.space.name}, not of {sweep.space.name}; choose another --out"
+            f"{storage.shown} holds the sweep of {former.space.name}, not of {sweep.space.name}; "
+            "choose another --out"
         )
     for name, key in sweep.keys().items():
         if former.configurations.get(name, key) != key:
@@ -149,13 +152,14 @@ def check_sweep(storage: Storage, sweep: Sweep) -> None:
 def _difference(former: SearchSpace, space: SearchSpace, name: str) -> str:
     old, new = _configuration(former, name), _configuration(space, name)
     if old is None:
-        return f"{name}: this sweep has had another configuration of that name; choose another name, or another --out"
+        return (
+            f"{name}: this sweep has had another configuration of that name; choose another name, "
+            "or another --out"
+        )
     for section in ("labels", "network", "diffusion", "trainer"):
         before, after = getattr(old, section), getattr(new, section)
-        ours, theirs = (
-            identity(before),
-            identity(after),
-        )  # of what decides results; another micro_batch is no difference
+        # of what decides results; another micro_batch is no difference
+        ours, theirs = identity(before), identity(after)
         for key in sorted(ours | theirs, key=lambda key: key != "kind"):
             if ours.get(key) != theirs.get(key):
                 return _changed(
@@ -170,4 +174,7 @@ def _configuration(space: SearchSpace, name: str) -> Configuration | None:
 
 
 def _changed(path: str, old: Any, new: Any) -> str:
-    return f"{path}: this sweep was made with {old}, not {new}, and its trials could not be compared; choose another --out"
+    return (
+        f"{path}: this sweep was made with {old}, not {new}, and its trials could not be "
+        "compared; choose another --out"
+    )

@@ -32,7 +32,8 @@ def check_address(address: str) -> None:
     `auto` stands for."""
     if address.startswith("ray://"):
         raise UserError(
-            f"--address {address}: a driver does not run through Ray's client; use HOST:PORT, or emm submit"
+            f"--address {address}: a driver does not run through Ray's client; use HOST:PORT, or "
+            "emm submit"
         )
     if address == "local":
         raise UserError("--address local: leave it out, and this run has a Ray of its own")
@@ -44,7 +45,8 @@ def check_address(address: str) -> None:
         raise UserError(f"--address {address}: {error}") from None
     if host is None or port is None:
         raise UserError(
-            f"--address {address}: it has no port; give HOST:PORT, of Ray's head 6379 unless it was told another"
+            f"--address {address}: it has no port; give HOST:PORT, of Ray's head 6379 unless it "
+            "was told another"
         )
     try:
         socket.create_connection((host, port), timeout=CONNECT_SECONDS).close()
@@ -53,7 +55,8 @@ def check_address(address: str) -> None:
     except (OSError, TimeoutError) as error:
         found = "" if where == address else f", which is {where} here"
         raise UserError(
-            f"--address {address}{found}: nothing answers there ({error}); is this the address of the cluster?"
+            f"--address {address}{found}: nothing answers there ({error}); is this the address of "
+            "the cluster?"
         ) from None
 
 
@@ -88,7 +91,8 @@ def check_per_trial(cpus: float, gpus: float | None) -> None:
             )
     if gpus and gpus > 1 and gpus != int(gpus):
         raise UserError(
-            f"--gpus-per-trial {gpus:g}: a trial gets a share of one GPU, or whole ones; give {int(gpus)} or less than 1"
+            f"--gpus-per-trial {gpus:g}: a trial gets a share of one GPU, or whole ones; give "
+            f"{int(gpus)} or less than 1"
         )
 
 

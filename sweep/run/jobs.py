@@ -103,7 +103,8 @@ def check_elsewhere(option: str, place: str) -> None:
     path = place.removeprefix("sqlite:///").removeprefix("file:")
     if "://" not in path and not path.startswith("/") and not path.startswith("databricks"):
         raise UserError(
-            f"{option} {place}: a job works in another directory; give a URL, or a path from / on that its nodes see"
+            f"{option} {place}: a job works in another directory; give a URL, or a path from / on "
+            "that its nodes see"
         )
 
 
@@ -114,7 +115,8 @@ def check_data_elsewhere(space: "SearchSpace", code: Path | None) -> None:
             if not Path(path).is_absolute() and not (code is not None and (code / path).exists()):
                 where = "" if code is None else f", and {code} does not hold it"
                 raise UserError(
-                    f"{field}={path}: a job works in another directory{where}; give a path from / on that its head sees"
+                    f"{field}={path}: a job works in another directory{where}; give a path from / "
+                    "on that its head sees"
                 )
 
 
@@ -170,7 +172,8 @@ class Jobs:
 
         if redacted(storage) != storage:
             raise UserError(
-                f"--storage {redacted(storage)}: everybody may read a job's command; give its nodes the credentials"
+                f"--storage {redacted(storage)}: everybody may read a job's command; give its "
+                "nodes the credentials"
             )
         if not address.startswith(("http://", "https://")):
             raise UserError(f"--address {address}: give the dashboard's, as http://HOST:8265")
@@ -265,7 +268,8 @@ class Jobs:
             except (RuntimeError, OSError) as error:
                 if _is_gone(error):
                     raise UserError(
-                        f"{name}: the cluster does not know it any more (was its head restarted?); the same command goes on"
+                        f"{name}: the cluster does not know it any more (was its head "
+                        "restarted?); the same command goes on"
                     ) from error
                 time.sleep(1)
                 continue
@@ -301,7 +305,8 @@ class Jobs:
             while not self.client.get_job_info(name).status.is_terminal():
                 if time.monotonic() > deadline:
                     raise UserError(
-                        f"{name} was asked to end and still runs after {timeout:g} s; run emm stop again"
+                        f"{name} was asked to end and still runs after {timeout:g} s; run emm "
+                        "stop again"
                     )
                 time.sleep(0.5)
         except (RuntimeError, OSError) as error:

@@ -92,9 +92,8 @@ def start_ray(resources: Resources) -> None:
     ours_first()
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
-    os.environ.setdefault(
-        "RAY_AIR_NEW_OUTPUT", "0"
-    )  # Tune is not to print beside the lines of the sweep
+    # Tune is not to print beside the lines of the sweep
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     common: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     if resources.address:
         _join(resources.address, common)
@@ -118,7 +117,8 @@ def _join(address: str, common: dict[str, Any]) -> None:
     except (ConnectionError, ray.exceptions.AuthenticationError, RuntimeError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise UserError(
-            f"--address {address}: the cluster does not take us in ({reason}); if it has a token, {TOKEN}"
+            f"--address {address}: the cluster does not take us in ({reason}); if it has a token, "
+            f"{TOKEN}"
         ) from error
 
 
@@ -189,7 +189,8 @@ def session_parent() -> str:
         if len(os.fsencode(parent)) <= most and os.access(parent, os.W_OK | os.X_OK):
             return parent
     raise UserError(
-        f"{'RAY_TMPDIR' if named else 'TMPDIR'}={candidates[0]}: Ray needs a directory that can be written, with a path of "
+        f"{'RAY_TMPDIR' if named else 'TMPDIR'}={candidates[0]}: Ray needs a directory that can "
+        "be written, with a path of "
         f"{most} bytes at most; export RAY_TMPDIR=DIR"
     )
 
@@ -241,6 +242,7 @@ def check_workers() -> None:
     for name, (file, digest) in look(OURS).items():
         if theirs[name][1] != digest:
             raise UserError(
-                f"Ray's processes take {theirs[name][0] or 'nothing'} for this package's {name}, which is {file}: rename that "
+                f"Ray's processes take {theirs[name][0] or 'nothing'} for this package's {name}, "
+                f"which is {file}: rename that "
                 "file, take its directory from their PYTHONPATH, or install the same version there"
             )

@@ -49,9 +49,8 @@ class EmmSearcher(Searcher):
         self.ended = ended
         self.failure: Exception | None = None  # of ours; nothing is asked after it
         self.live: dict[str, TrialRecord] = {}  # by Tune's trial id
-        self.attempts: dict[
-            str, tuple[str, int]
-        ] = {}  # lost since which checkpoint, how often; by training key
+        # lost since which checkpoint, how often; by training key
+        self.attempts: dict[str, tuple[str, int]] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
         """The next trial; None while nothing is useful, FINISHED when every study has a verdict and
@@ -134,9 +133,8 @@ class EmmSearcher(Searcher):
         else:
             self.adopted.append(Ticket(record.spec.name, record.spec.seed, record.spec.n))
         for listener in self.listeners:
-            if (
-                outcome is None
-            ):  # it goes on, at once if it was lost, else should its study open again
+            if outcome is None:
+                # it goes on, at once if it was lost, else should its study open again
                 listener.trial_stopped(record)
             else:
                 listener.trial_finished(outcome)
@@ -148,7 +146,10 @@ class EmmSearcher(Searcher):
         if outcome is not None:  # an earlier driver may have called the configuration otherwise
             outcome = renamed(outcome, record.spec.name)
         if outcome is None and error and self._count_attempt(record, directory) == MAX_ATTEMPTS:
-            cause = f"its process ended {MAX_ATTEMPTS} times in a row without a newer checkpoint; is there memory enough?"
+            cause = (
+                f"its process ended {MAX_ATTEMPTS} times in a row without a newer checkpoint; is "
+                "there memory enough?"
+            )
             outcome = Result(**dict(record), complete=False, cause=cause)
             directory.write(RESULT, outcome.model_dump_json(indent=1).encode())
         return outcome

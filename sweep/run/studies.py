@@ -15,7 +15,7 @@ import optuna
 from optuna.distributions import IntDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from search_spaces.space import NamedConfiguration, SearchSpace
+from search_spaces.space import SearchSpace
 from sweep.analysis.study import options_of
 from sweep.search.belief import Array, Observation
 from sweep.search.pooling import search_prior
@@ -59,9 +59,7 @@ class Studies:
         self, space: SearchSpace, url: str | None = None, priors: FrozenPriors | None = None
     ) -> None:
         self.space, self.priors = space, priors or FrozenPriors()
-        self.configurations: dict[str, NamedConfiguration] = {
-            one.name: one for one in space.configurations
-        }
+        self.configurations = {named.name: named for named in space.configurations}
         storage = optuna.storages.RDBStorage(url) if url else optuna.storages.InMemoryStorage()
         self._storage: optuna.storages.BaseStorage = storage
         self._studies = {name: self._open(name) for name in self.configurations}
@@ -164,10 +162,10 @@ class Studies:
             mine = by_seed([result for result in results if result.spec.name == name])
             open_trials = by_seed([record for record in started if record.spec.name == name])
             study = self._studies[name]
-            is_other = (
-                difference_of(study, self.options(name)) is not None
-            )  # the database is of another search
-            if is_other or _contradicts(study.get_trials(deepcopy=False), mine, open_trials):
+            is_of_another_search = difference_of(study, self.options(name)) is not None
+            if is_of_another_search or _contradicts(
+                study.get_trials(deepcopy=False), mine, open_trials
+            ):
                 self.forget([name])
                 self._studies[name] = self._open(name)
             unfinished += self._complete(name, mine, open_trials)
@@ -203,8 +201,10 @@ class Studies:
         if record is None:  # asked for, and lost before it began
             return create_trial(state=TrialState.FAIL, user_attrs={"cause": "lost before it began"})
         return create_trial(
-            state=TrialState.RUNNING, params={"n": record.spec.n}, distributions={"n": self._distribution}
-        )  # fmt: skip
+            state=TrialState.RUNNING,
+            params={"n": record.spec.n},
+            distributions={"n": self._distribution},
+        )
 
     @cached_property
     def _distribution(self) -> IntDistribution:

@@ -45,10 +45,8 @@ SHAPE = (len(CURVES), len(SLOPES), len(NOISES))
 # discrepancy of the second curve, as a share of the distance s·|x − m|: far trials say little
 ROUGH = 0.2
 
-PLATEAU = (
-    1.1,
-    0.6,
-)  # logit R_mem far below EMM, minus that at EMM, of the third curve: mean and spread
+# logit R_mem far below EMM, minus that at EMM, of the third curve: mean and spread
+PLATEAU = 1.1, 0.6
 
 MARGIN = 1.0  # the grid reaches this far, in ln N, beyond both ends of the range
 
@@ -322,10 +320,7 @@ def _likelihood(
     """[curves, S, noises, M] likelihood, up to a factor, of all observations on M cells of ln
     EMM."""
     h0, h = float(logit(target)), _crossing(target).astype(np.float32)[:, None]
-    z_low, z_high = (
-        min(-3.0, h0 - 2),
-        max(3.0, h0 + 3),
-    )  # target .9: graded between R_mem .047 and .994
+    z_low, z_high = min(-3.0, h0 - 2), max(3.0, h0 + 3)  # of target .9: R_mem .047 and .994
     s, m, width = slopes[:, None, None], (edges[1:] + edges[:-1]) / 2, np.diff(edges)
     # s·m varies by s·Δ within a cell of width Δ: without it, spikes of steep curves fall between
     # the centres.
@@ -361,9 +356,8 @@ def _curves(s_d: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
     discrepancy²: [curves, *s_d]."""
     rough = (ROUGH * s_d) ** 2
     level, spread = PLATEAU
-    plateau = -np.logaddexp(
-        math.log(-math.expm1(-level)) + s_d, -level
-    )  # logit of A·sigmoid, for the A of that level
+    # logit of A·sigmoid, for the A of that level
+    plateau = -np.logaddexp(math.log(-math.expm1(-level)) + s_d, -level)
     offset = np.stack([-s_d, -s_d, plateau])
     discrepancy = np.stack(
         [np.zeros_like(s_d), rough, np.where(s_d < 0, (spread * plateau / level) ** 2, rough)]

@@ -70,16 +70,14 @@ def read_table(path: Path) -> Table:
     UserError, with the line, for what could be misread.
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig").split(
-            "\n"
-        )  # line ends of all systems are \n by now
+        text = path.read_text(encoding="utf-8-sig")  # line ends of all systems are \n by now
     except UnicodeDecodeError:
         raise UserError(f"{path}: not UTF-8; save it as CSV in UTF-8") from None
     except OSError as error:
         raise UserError(f"{path}: {error.strerror or error}") from None
     kept = [
         (number, line)
-        for number, line in enumerate(lines, 1)
+        for number, line in enumerate(text.split("\n"), 1)
         if line.strip() and not line.lstrip().startswith("#")
     ]
     columns, delimiter, unused = _header(path, kept[0][1] if kept else "")
@@ -131,7 +129,8 @@ def _header(path: Path, line: str) -> tuple[dict[str, int], str, list[str]]:
             break
     else:
         raise UserError(
-            f"{path}: a header with the columns n and r_mem (and n_samples, configuration, right_censored, if known) is "
+            f"{path}: a header with the columns n and r_mem (and n_samples, configuration, "
+            "right_censored, if known) is "
             "needed, separated by commas, semicolons or tabs; then a row per trial"
         )
     for meaning in MEANINGS:
@@ -142,7 +141,8 @@ def _header(path: Path, line: str) -> tuple[dict[str, int], str, list[str]]:
             )
     if "%" in names[meanings.index("r_mem")]:
         raise UserError(
-            f"{path}: {names[meanings.index('r_mem')]}: write R_mem as a share (0.92), or % behind every value"
+            f"{path}: {names[meanings.index('r_mem')]}: write R_mem as a share (0.92), or % "
+            "behind every value"
         )
     columns = {meaning: index for index, meaning in enumerate(meanings) if meaning is not None}
     unused = [name or f"column {i + 1}" for i, name in enumerate(names) if meanings[i] is None]

@@ -80,7 +80,8 @@ class Options:
             isinstance(self.low, int) and isinstance(self.high, int) and 1 <= self.low < self.high
         ):
             raise ValueError(
-                f"range of N: integers 1 <= low < high are needed, not low={self.low}, high={self.high}"
+                f"range of N: integers 1 <= low < high are needed, not low={self.low}, "
+                f"high={self.high}"
             )
         if not 0 < self.target < 1:
             raise ValueError(f"target={self.target}: an R_mem strictly between 0 and 1 is needed")

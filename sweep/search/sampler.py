@@ -42,7 +42,8 @@ def study_verdict(
     if options is None:
         if any(t.state == TrialState.COMPLETE for t in trials):
             raise ValueError(
-                f"study {study.study_name!r} knows no range of N: its first trial needs an EmmSampler"
+                f"study {study.study_name!r} knows no range of N: its first trial needs an "
+                "EmmSampler"
             )
         return NOT_JUDGED
     options = replace(
@@ -100,7 +101,8 @@ class EmmSampler(optuna.samplers.BaseSampler):
         asked = (param_distribution.low, param_distribution.high)
         if asked != (options.low, options.high):
             raise ValueError(
-                f"suggest_int asks for n in {asked}, the study searches {(options.low, options.high)}"
+                f"suggest_int asks for n in {asked}, the study searches "
+                f"{(options.low, options.high)}"
             )
         trials = study.get_trials(deepcopy=False)
         finished = observations_of(trials)

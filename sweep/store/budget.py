@@ -61,7 +61,10 @@ class Budget:
         """Why nothing more may be trained, or None."""
         spent, limits = self.before + self.hours, self.limits
         if limits.hours is not None and spent >= limits.hours:
-            return f"the budget of {limits.hours:g} device hours is spent ({spent:.3g}); more of --budget-hours goes on"
+            return (
+                f"the budget of {limits.hours:g} device hours is spent ({spent:.3g}); more of "
+                "--budget-hours goes on"
+            )
         if limits.deadline is not None and time.time() >= limits.deadline:
             return "the deadline has come; the same command with a later one goes on"
         return None

@@ -13,7 +13,8 @@ def sqlite_url(path: Path) -> str:
     url = URL.create("sqlite", database=str(path.absolute())).render_as_string(hide_password=False)
     if make_url(url).database != str(path.absolute()):
         raise UserError(
-            f"{path.parent}: a database can't be opened there; choose a directory without ? in its path"
+            f"{path.parent}: a database can't be opened there; choose a directory without ? in "
+            "its path"
         )
     # of what follows sqlite:/// MLflow makes the parents, without unquoting them
     return url.replace("sqlite:", "sqlite+pysqlite:", 1) if "%" in url else url

@@ -114,9 +114,8 @@ class Watch:
 
     def __init__(self, storage: Storage, clock: Clock) -> None:
         self.storage, self.clock = storage, clock
-        self.seen: dict[
-            str, tuple[Claim, float]
-        ] = {}  # by token: as it is, and since when on our clock
+        # by token: as it is, and since when on our clock
+        self.seen: dict[str, tuple[Claim, float]] = {}
         self.renewing: set[str] = set()  # tokens of those that were seen to change
 
     def look(self) -> list[Claim]:
@@ -200,11 +199,15 @@ class Lock:
             who = f"process {alive[0]['pid']} on {alive[0]['host']}"
             if any(map(self.watch.is_sure, alive)):
                 raise UserError(
-                    f"{self.storage.shown} is being run by {who}; wait for it, or end it and run this command again"
+                    f"{self.storage.shown} is being run by {who}; wait for it, or end it and run "
+                    "this command again"
                 )
             if not is_told:
                 say(
-                    f"waiting, up to {LEASE_SECONDS:g} s, to see whether {who} still runs the sweep",
+                    (
+                        f"waiting, up to {LEASE_SECONDS:g} s, to see whether {who} still runs the "
+                        "sweep"
+                    ),
                     file=sys.stderr,
                 )
                 is_told = True
@@ -284,7 +287,10 @@ class Lock:
             is_alive = other["token"] in self.watch.renewing and not self.watch.is_dead(other)
             if is_alive and _rank(other) < _rank(self.me):
                 self.storage.delete(self.file)  # so that nobody waits for it
-                return f"is run by process {other['pid']} on {other['host']} as well, which came before"
+                return (
+                    f"is run by process {other['pid']} on {other['host']} as well, which came "
+                    "before"
+                )
         return None
 
     def renew(self) -> bool:
@@ -336,9 +342,8 @@ def _lives_here(claim: Claim) -> bool | None:
         is_killed = process.status() == psutil.STATUS_ZOMBIE  # and its parent does not care
         return not is_killed and abs(_started(process) - claim["started"]) <= 1
     except psutil.NoSuchProcess:
-        return (
-            None if psutil.pid_exists(claim["pid"]) else False
-        )  # None: /proc hides processes of other users
+        is_hidden = psutil.pid_exists(claim["pid"])  # /proc may hide processes of other users
+        return None if is_hidden else False
     except (psutil.AccessDenied, ValueError, TypeError, KeyError, OverflowError):
         return None
 

@@ -66,7 +66,8 @@ def _pointer(directory: Path) -> dict[str, Any] | None:
         raise UserError(f"{path} names no storage; {INSTEAD}")
     if status.st_uid != os.geteuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise UserError(
-            f"{path} may be somebody else's, so that {redacted(content['storage'])}, which it names, is not opened; {INSTEAD}"
+            f"{path} may be somebody else's, so that {redacted(content['storage'])}, which it "
+            f"names, is not opened; {INSTEAD}"
         )
     return content
 
@@ -91,7 +92,8 @@ def new_place(out: Path | None, url: str | None) -> Place:
         )
     if former.is_pointed and storage.identity != former.storage.identity:
         raise UserError(
-            f"--out {out}: it belongs to the sweep in {former.storage.shown}; leave --storage out to go on with that one, "
+            f"--out {out}: it belongs to the sweep in {former.storage.shown}; leave --storage out "
+            "to go on with that one, "
             f"or choose another directory"
         )
     return Place(storage, Path(os.path.realpath(out)))
@@ -105,12 +107,14 @@ def check_writable(*paths: Path) -> None:
     for path in paths:
         if path.is_symlink():
             raise UserError(
-                f"{path} is a link, and nothing is written through one; remove it, or use another directory"
+                f"{path} is a link, and nothing is written through one; remove it, or use another "
+                "directory"
             )
         there = next(one for one in (path, *path.parents) if one.exists())
         if not os.access(there, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
             raise UserError(
-                f"{there} can't be written by you; give yourself the right, or use another directory"
+                f"{there} can't be written by you; give yourself the right, or use another "
+                "directory"
             )
 
 
@@ -163,7 +167,8 @@ def check_pointed(here: Place) -> None:
     found = read_sweep(here.storage)
     if here.sweep_id is None or found is None or found.id != here.sweep_id:
         raise UserError(
-            f"{here.views}: its sweep is kept in {here.storage.shown}, and it can't be told whether that is still the same "
+            f"{here.views}: its sweep is kept in {here.storage.shown}, and it can't be told "
+            "whether that is still the same "
             f"one; give that URL to remove it, or leave --yes out and be asked"
         )
 
