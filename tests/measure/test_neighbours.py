@@ -5,7 +5,12 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from trainables.measure.neighbours import nearest_two, nearest_two_of
+from trainables.measure.neighbours import (
+    PRODUCTS,
+    fastest_product,
+    nearest_two,
+    nearest_two_of,
+)
 from trainables.measure.r_mem import Neighbours, n_sufficient, r_mem_interval
 
 
@@ -56,6 +61,56 @@ def test_with_many_ties(max_bytes):
         random_images(30, (1, 2, 2), high=2, seed=4),
         max_bytes=max_bytes,
     )
+
+
+SETS = {
+    "random": (random_images(30, seed=1), random_images(50, seed=2)),
+    "all equal": (torch.full((4, 3, 4, 4), 7, dtype=torch.uint8),) * 2,
+    "black and white": (255 * random_images(30, high=2), 255 * random_images(50, high=2, seed=1)),
+    "as far as can be": (
+        torch.zeros((3, 3, 64, 64), dtype=torch.uint8),
+        torch.full((3, 3, 64, 64), 255, dtype=torch.uint8),
+    ),
+    "doubles": (random_images(20, seed=3), random_images(20, seed=3).repeat(3, 1, 1, 1)),
+    "copies": (random_images(20, seed=4), random_images(20, seed=4)),
+    "one pixel": (random_images(9, (1, 1, 1)), random_images(8, (1, 1, 1), seed=5)),
+    "more than an int32 of squares": (
+        255 * random_images(3, (3, 128, 128), high=2),
+        255 * random_images(4, (3, 128, 128), high=2, seed=6),
+    ),
+    "more than an int32 of products": (
+        255 * random_images(2, (1, 400, 400), high=2),
+        torch.cat([torch.zeros(1, 1, 400, 400), torch.full((2, 1, 400, 400), 255)]).byte(),
+    ),
+}
+
+
+@pytest.mark.parametrize("product", PRODUCTS, ids=lambda product: product.__name__)
+@pytest.mark.parametrize("name", SETS)
+def test_each_product_is_exact(name, product):
+    samples, training = SETS[name]
+    check(samples, training, product=product, max_bytes=2**20)
+
+
+@pytest.mark.parametrize("product", PRODUCTS, ids=lambda product: product.__name__)
+@pytest.mark.parametrize("pixels", [1, 7, 1023, 1024, 1025, 3072])
+def test_products_of_pixels_are_integers(product, pixels):
+    rng = np.random.default_rng(pixels)
+    x, y = (rng.integers(-128, 128, (rows, pixels)).astype(np.int8) for rows in (5, 19))
+    x[0], y[0] = -128, -128  # as large as they come
+    found = product(torch.from_numpy(x), torch.from_numpy(y))
+    assert found.dtype == torch.int32
+    np.testing.assert_array_equal(found.numpy(), x.astype(np.int64) @ y.T.astype(np.int64))
+
+
+def test_the_faster_of_the_exact_products_is_taken():
+    assert fastest_product(torch.device("cpu")) in PRODUCTS
+
+
+def test_a_second_neighbour_of_another_group_is_missed_where_there_is_one_group():
+    images = random_images(5)
+    with pytest.raises(AssertionError, match="of another group, is needed"):
+        nearest_two(images, images, groups=np.zeros(5, dtype=np.int64))
 
 
 def test_more_samples_than_a_block():

@@ -2,15 +2,30 @@
 
 Everything is computed on uint8 pixels, so a copy is at distance exactly 0; of exact duplicates in
 the training set neither can be told to be *the* source, so their copies never count (d1 = d2).
+
+Pixels are integers, and so is ‖x − y‖² = ‖x‖² − 2⟨x, y⟩ + ‖y‖². With pixels moved to −128 … 127,
+⟨x, y⟩ is a product of int8 matrices, for which processors have units of their own; where they have
+none, products of float32 are as exact while every sum is below 2²⁴.
 """
 
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
+from functools import cache
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from trainables.measure.r_mem import Ints, Neighbours
+
+Product = Callable[[Tensor, Tensor], Tensor]  # int8 [b, p], int8 [c, p] → int32 [b, c]
+
+BLOCK = 2048  # samples that are compared at once
+MOST = 2**14  # of the product of two pixels, in magnitude
+IN_INT32 = (2**31 - 1) // MOST  # pixels whose products may be summed in an int32 …
+IN_FLOAT32 = 2**24 // MOST  # … and in a float32
+SQUARES_IN_INT32 = (2**31 - 1) // (3 * MOST)  # pixels for which ‖y‖² − 2⟨x, y⟩ is an int32
+FAR = 2**62  # the square of a distance that is not known yet
 
 
 def nearest_two(
@@ -20,6 +35,7 @@ def nearest_two(
     groups: Ints | None = None,
     flips: bool = False,
     max_bytes: int = 2**28,
+    product: Product | None = None,
 ) -> Neighbours:
     """Exact nearest and second nearest training image of each sample, by L2; among equal distances
     any one.
@@ -27,11 +43,11 @@ def nearest_two(
     samples [n, C, R, R] uint8, training [N >= 2, C, R, R] uint8. Needs about `max_bytes` of memory,
     whatever n and N are. groups [N] int64, two or more different ones: the second is then the
     nearest image of another group than the first's. flips: the distance to a training image is that
-    to it or to its mirror image (left and right), whichever is less.
+    to it or to its mirror image (left and right), whichever is less. product: see `nearest_two_of`.
     """
     assert len(training) >= 2, "a second nearest training image is needed"
     chunks = torch.split(training, chunk_size(training[0].numel(), max_bytes))
-    return nearest_two_of(samples, chunks, device, groups, flips, max_bytes)
+    return nearest_two_of(samples, chunks, device, groups, flips, max_bytes, product)
 
 
 def nearest_two_of(
@@ -41,75 +57,175 @@ def nearest_two_of(
     groups: Ints | None = None,
     flips: bool = False,
     max_bytes: int = 2**28,
+    product: Product | None = None,
 ) -> Neighbours:
     """`nearest_two` in a training set that comes in chunks, [any, C, R, R] uint8 each: it need not
     fit into memory.
 
-    The squares are integers below 2⁵³, so the expansion ‖x‖² − 2⟨x, y⟩ + ‖y‖² is exact in float64.
+    product: how ⟨x, y⟩ is computed; by default the faster one of those that are exact.
     """
+    assert samples.dtype == torch.uint8, "distances are defined on uint8 pixels"
     names = None if groups is None else torch.from_numpy(groups)
+    multiply = product or fastest_product(device or torch.device("cpu"))
     rows = min(chunk_size(samples[0].numel(), max_bytes), BLOCK)
-    blocks = [_Nearest(block, device, flips) for block in torch.split(samples, rows)]
+    blocks = [_Nearest(block, device, flips, multiply) for block in torch.split(samples, rows)]
     start = 0
     for chunk in chunks:
-        assert samples.dtype == chunk.dtype == torch.uint8, "distances are defined on uint8 pixels"
-        y = chunk.flatten(1).to(device, torch.float64)
+        assert chunk.dtype == torch.uint8, "distances are defined on uint8 pixels"
+        y = _centred(chunk.to(device))
+        square = _square(y)
         index = torch.arange(start, start + len(y), device=device)
         group = None if names is None else names[start : start + len(y)].to(device)
         for block in blocks:
-            block.look_at(y, index, group)
+            block.look_at(y, square, index, group)
         start += len(y)
     return Neighbours.joined([block.found() for block in blocks])
-
-
-BLOCK = 1024  # samples that are compared at once
 
 
 def chunk_size(pixels: int, max_bytes: int) -> int:
     """How many training images fit into `max_bytes`: their pixels, and what BLOCK samples need of
     each."""
-    return max(2, int(max_bytes / (8 * (2 * pixels + 5 * BLOCK))))
+    return max(2, int(max_bytes / (8 * pixels + 12 * BLOCK)))
+
+
+def _centred(images: Tensor) -> Tensor:
+    """[n, …] uint8, 0 … 255 → [n, pixels] int8, −128 … 127: the highest bit turned, nothing else."""
+    return (images ^ 128).view(torch.int8).flatten(1)
+
+
+def _square(images: Tensor) -> Tensor:
+    """‖y‖²: [n, pixels] int8 → [n] int64."""
+    return images.to(torch.int32).square_().sum(1)
 
 
 class _Nearest:
     """The two nearest of the training images that a block of samples has been shown so far."""
 
-    def __init__(self, samples: Tensor, device: torch.device | None, flips: bool) -> None:
-        self.samples, self.device, self.flips = samples, device, flips
-        # squares
-        self.best = torch.full((len(samples), 2), torch.inf, dtype=torch.float64, device=device)
-        self.where = torch.full((len(samples), 2), -1, dtype=torch.int64, device=device)
-        self.group = torch.full((len(samples), 2), -1, dtype=torch.int64, device=device)
+    def __init__(
+        self, samples: Tensor, device: torch.device | None, flips: bool, product: Product
+    ) -> None:
+        self.product = product
+        self.views = [_centred(samples.to(device))]
+        if flips:  # ‖x − mirrored y‖ = ‖mirrored x − y‖
+            self.views.append(_centred(samples.flip(-1).to(device)))
+        two = len(samples), 2
+        self.best = torch.full(two, FAR, device=device)  # ‖y‖² − 2⟨x, y⟩, int64
+        self.where = torch.full(two, -1, device=device)
+        self.group = torch.full(two, -1, device=device)
 
-    def look_at(self, y: Tensor, index: Tensor, group: Tensor | None) -> None:
-        """y [c, pixels] float64 with their positions, and their groups if the second is to be of
-        another one."""
-        x = self.samples.flatten(1).to(self.device, torch.float64)
-        cross = -2 * x @ y.T
-        if self.flips:  # ‖x − mirrored y‖ = ‖mirrored x − y‖
-            cross = torch.minimum(
-                cross, -2 * self.samples.flip(-1).flatten(1).to(self.device, torch.float64) @ y.T
-            )
-        squares = torch.cat(
-            [self.best, x.square().sum(1)[:, None] + cross + y.square().sum(1)[None, :]], 1
-        )
+    def look_at(self, y: Tensor, square: Tensor, index: Tensor, group: Tensor | None) -> None:
+        """y [c, pixels] int8 with their squares and positions [c] int64, and their groups [c] int64
+        if the second is to be of another one."""
+        squares = self._squares(y, square)
         if group is None:
-            self.best, order = squares.topk(2, dim=1, largest=False)
+            values, at = squares.topk(min(2, len(y)), dim=1, largest=False)
         else:
-            groups = torch.cat([self.group, group.expand(len(x), -1)], 1)
-            first, at = squares.min(1, keepdim=True)
-            others = squares.masked_fill(groups == groups.gather(1, at), torch.inf)
-            second, at_second = others.min(1, keepdim=True)
-            self.best, order = torch.cat([first, second], 1), torch.cat([at, at_second], 1)
+            values, at = _two_of_two_groups(squares, group)
+            groups = torch.cat([self.group, group[at]], 1)
+        values = torch.cat([self.best, values.to(torch.int64)], 1)
+        where = torch.cat([self.where, index[at]], 1)
+        if group is None:
+            self.best, order = values.topk(2, dim=1, largest=False)
+        else:
+            self.best, order = _two_of_two_groups(values, groups)
             self.group = groups.gather(1, order)
-        self.where = torch.cat([self.where, index.expand(len(x), -1)], 1).gather(1, order)
+        self.where = where.gather(1, order)
+
+    def _squares(self, y: Tensor, square: Tensor) -> Tensor:
+        """‖y‖² − 2⟨x, y⟩ of all pairs: [b, c] int32, or int64 where it would not fit."""
+        products = _products(self.product, self.views[0], y)
+        for view in self.views[1:]:
+            products = torch.maximum(products, _products(self.product, view, y))
+        kind = torch.int32 if y.shape[1] <= SQUARES_IN_INT32 else torch.int64
+        products = products.to(kind)
+        return torch.sub(square.to(kind), products, alpha=2, out=products)
 
     def found(self) -> Neighbours:
-        assert self.best.isfinite().all(), (
+        assert (self.best < FAR // 2).all(), (
             "a second nearest training image, of another group, is needed"
         )
-        distance, index = (
-            np.sqrt(self.best.cpu().numpy()),
-            self.where.cpu().numpy(),
-        )  # numpy rounds roots correctly
+        squares = (_square(self.views[0])[:, None] + self.best).cpu().numpy()
+        distance, index = np.sqrt(squares), self.where.cpu().numpy()  # numpy rounds roots correctly
         return Neighbours(distance[:, 0], distance[:, 1], index[:, 0], index[:, 1])
+
+
+def _two_of_two_groups(values: Tensor, groups: Tensor) -> tuple[Tensor, Tensor]:
+    """The least of each row, and the least of another group: values and positions, [b, 2] each.
+
+    values [b, c]; groups [c], or [b, c]. Where there is no second, its value is FAR.
+    """
+    groups = groups.expand(values.shape)
+    first, at = values.min(1, keepdim=True)
+    none = min(FAR, torch.iinfo(values.dtype).max)  # more than any square
+    others = values.masked_fill(groups == groups.gather(1, at), none)
+    second, at_second = others.min(1, keepdim=True)
+    second = torch.where(second == none, FAR, second.to(torch.int64))
+    return torch.cat([first.to(torch.int64), second], 1), torch.cat([at, at_second], 1)
+
+
+def _products(product: Product, x: Tensor, y: Tensor) -> Tensor:
+    """⟨x, y⟩ of int8 [b, p] and [c, p]: [b, c] int32, or int64 where p is beyond an int32."""
+    if x.shape[1] <= IN_INT32:
+        return product(x, y)
+    parts = zip(torch.split(x, IN_INT32, 1), torch.split(y, IN_INT32, 1), strict=True)
+    total = torch.zeros((len(x), len(y)), dtype=torch.int64, device=x.device)
+    for x_part, y_part in parts:
+        total += product(x_part, y_part)
+    return total
+
+
+def integer_product(x: Tensor, y: Tensor) -> Tensor:
+    """By units for int8: VNNI and AMX of CPUs, tensor cores.
+
+    Those of CUDA want whole eights of rows and columns, and more than 16 rows; torch 2.14 on a CPU
+    gives something else for a single column.
+    """
+    pixels = x.shape[1] + -x.shape[1] % 8
+    if x.device.type != "cuda":
+        return torch._int_mm(_padded(x, len(x), pixels), _padded(y, len(y), pixels).T)
+    rows, columns = max(24, len(x) + -len(x) % 8), len(y) + -len(y) % 8
+    product = torch._int_mm(_padded(x, rows, pixels), _padded(y, columns, pixels).T)
+    return product[: len(x), : len(y)].contiguous()
+
+
+def _padded(matrix: Tensor, rows: int, columns: int) -> Tensor:
+    """With zeros, to rows × columns."""
+    if matrix.shape == (rows, columns):
+        return matrix.contiguous()
+    wide = matrix.new_zeros((rows, columns))
+    wide[: len(matrix), : matrix.shape[1]] = matrix
+    return wide
+
+
+def float_product(x: Tensor, y: Tensor) -> Tensor:
+    """By float32, so many pixels at a time that each sum is exact; TF32 and bf16 hold a pixel."""
+    total = torch.zeros((len(x), len(y)), dtype=torch.int32, device=x.device)
+    parts = zip(torch.split(x, IN_FLOAT32, 1), torch.split(y, IN_FLOAT32, 1), strict=True)
+    for x_part, y_part in parts:
+        total += (x_part.float() @ y_part.float().T).to(torch.int32)
+    return total
+
+
+@cache
+def fastest_product(device: torch.device) -> Product:
+    """`integer_product` where it is right and faster on `device`, else `float_product`."""
+    generator = torch.Generator().manual_seed(0)
+    x, y = (
+        torch.randint(-128, 128, (rows, 2048), dtype=torch.int8, generator=generator).to(device)
+        for rows in (509, 1021)
+    )
+    try:
+        is_right = torch.equal(integer_product(x, y), float_product(x, y))
+        seconds = [min(_seconds(product, x, y) for _ in range(3)) for product in PRODUCTS]
+    except (RuntimeError, NotImplementedError):  # a device without such a product
+        return float_product
+    return PRODUCTS[seconds.index(min(seconds))] if is_right else float_product
+
+
+PRODUCTS = (integer_product, float_product)
+
+
+def _seconds(product: Product, x: Tensor, y: Tensor) -> float:
+    begin = time.perf_counter()
+    product(x, y)[0, 0].item()  # waits for the device
+    return time.perf_counter() - begin
