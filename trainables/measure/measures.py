@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import mannwhitneyu
 
 from trainables.measure.r_mem import Floats, Ints, Neighbours
 
@@ -166,6 +165,8 @@ def c_t(
 
 
 def _z_u(generated: Floats, held_out: Floats) -> float:
+    from scipy.stats import mannwhitneyu  # which takes half a second to import
+
     m, n = len(generated), len(held_out)
     u = mannwhitneyu(generated, held_out, method="asymptotic").statistic
     return float((u - m * n / 2) / np.sqrt(m * n * (m + n + 1) / 12))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
+from scipy.special import ndtri
 
 Floats = NDArray[np.float64]
 
@@ -66,7 +66,14 @@ def n_sufficient(memorized: NDArray[np.bool_], n_samples: int, logit_se: float) 
 
 
 def r_mem_interval(n_memorized: int, n_samples: int, level: float = 0.95) -> tuple[float, float]:
-    """Wilson interval of a memorization ratio: the sampling noise of one trial (not of its
-    seed)."""
-    interval = binomtest(n_memorized, n_samples).proportion_ci(level, method="wilson")
-    return float(interval.low), float(interval.high)
+    """Wilson interval (Wilson 1927) of a memorization ratio: the sampling noise of one trial (not
+    of its seed)."""
+    z = float(ndtri(0.5 + 0.5 * level))
+    ratio = n_memorized / n_samples
+    scale = 2 * (n_samples + z**2)
+    centre = (2 * n_samples * ratio + z**2) / scale
+    half = z / scale * math.sqrt(4 * n_samples * ratio * (1 - ratio) + z**2)
+    # what is 0 or 1 exactly is not rounded past it
+    low = centre - half if n_memorized else 0.0
+    high = centre + half if n_memorized < n_samples else 1.0
+    return low, high
