@@ -395,7 +395,8 @@ def test_after_a_sigterm_to_a_worker_and_one_to_the_driver_trials_go_on_from_the
     worker.wait(timeout=15)
     wait_for(lambda: files(out, "checkpoint-*.pt"), 5)
     left = set(files(out, "checkpoint-*.pt"))
-    wait_for(lambda: set(files(out, "checkpoint-*.pt")) - left)  # another process goes on with it
+    # another process goes on with it, to the next snapshot or for a minute
+    wait_for(lambda: set(files(out, "checkpoint-*.pt")) - left, 240)
     begin = time.monotonic()
     driver.terminate()
     output, _ = driver.communicate(timeout=30)
