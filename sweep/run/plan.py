@@ -21,7 +21,7 @@ from trainables.training.trainer import Trainer
 
 # What a search costs until it has found an EMM, by simulation (docs/search.md): in trainings at N =
 # EMM where a trial costs N images, in trials where all cost the same.
-SEARCH_COST = {"epochs": 4.3, "steps": 5.3}
+SEARCH_COST = {"epochs": 4.3, "steps": 5.6}
 CPU_FLOPS = 2e11  # of a step, at most, when a CPU is measured: seconds
 SECONDS = 2.0  # that a measurement of a rate takes at least
 

@@ -468,7 +468,7 @@ def test_measured_hours_are_work_over_rates(monkeypatch):
     assert narrow.images_per_second > 0
     how, images = space.measurement, narrow.images_low
     assert narrow.hours_low > images / narrow.images_per_second / 3600
-    assert narrow.hours_search == pytest.approx(5.3 * narrow.hours_low)
+    assert narrow.hours_search == pytest.approx(5.6 * narrow.hours_low)
     assert how.network_calls == 19
     told = plan(space, 1.0)
     assert told[1].hours_low / told[0].hours_low == pytest.approx(
