@@ -42,7 +42,8 @@ VENDORS = {  # → where they may be imported
     "mlflow": {"sweep.tracking"},
     "ray": {"sweep.run", "trainables.trial.ray_trainable"},
     "torch": {"trainables.networks", "trainables.diffusion", "trainables.training",
-              "trainables.measure", "trainables.trial", "sweep.run", "sweep.audit"},
+              "trainables.measure", "trainables.trial", "sweep.run", "sweep.audit",
+              "trainables.config.diffusion"},  # the last for type hints alone: see LIGHT
 }  # fmt: skip
 # importing any module of these imports none of the vendors, not by way of another room either
 LIGHT = {
