@@ -8,6 +8,7 @@ import pytest
 import torch
 from scipy import signal
 
+from tests.networks.test_every_network import random_network
 from trainables.config.network import MLP, DDPMpp, DiT, NCSNpp
 from trainables.networks.blocks import (
     Attention,
@@ -22,13 +23,6 @@ from trainables.networks.blocks import (
 from trainables.networks.build import build_network
 from trainables.networks.dit import DiTBlock, modulated, sine_cosine_positions
 
-KINDS = [
-    DDPMpp(width=8, depth=1, multipliers=(1, 2)),
-    NCSNpp(width=8, depth=1, multipliers=(1, 2)),
-    DiT(width=16, depth=2, heads=2),
-    MLP(width=64, depth=2),
-]
-
 
 def n_parameters(config, resolution=32, channels=3, label_dim=0):
     with torch.device("meta"):
@@ -36,15 +30,6 @@ def n_parameters(config, resolution=32, channels=3, label_dim=0):
             weight.numel()
             for weight in build_network(config, resolution, channels, label_dim).parameters()
         )
-
-
-def random_network(config, resolution=8, channels=1, seed=0, label_dim=0):
-    """With all weights drawn anew, for at initialization the last convolutions are nearly zero."""
-    torch.manual_seed(seed)
-    network = build_network(config, resolution, channels, label_dim).eval()
-    for weight in network.parameters():
-        torch.nn.init.normal_(weight, std=0.15)
-    return network
 
 
 # ---------------------------------------------------------------- parameter counts
@@ -98,99 +83,6 @@ def test_parameters_do_not_depend_on_what_has_none():
     assert n_parameters(DDPMpp(skips=(False,) * 9)) == plain
     assert n_parameters(DDPMpp(attention=())) < plain
     assert n_parameters(DDPMpp(), channels=1) < plain
-
-
-# ---------------------------------------------------------------- the whole network
-
-
-@pytest.mark.parametrize("resolution", [8, 16, 28, 32])
-@pytest.mark.parametrize("channels", [1, 3])
-def test_output_has_the_shape_of_the_input(resolution, channels):
-    network = build_network(DDPMpp(width=4, depth=1), resolution, channels)
-    x = torch.randn(2, channels, resolution, resolution)
-    out = network(x, torch.tensor([0.1, 0.2]))
-    assert out.shape == x.shape
-    assert out.dtype == torch.float32
-    assert out.abs().max() < 0.1, "nearly zero before training"
-
-
-@pytest.mark.parametrize("config", KINDS, ids=lambda config: config.kind)
-@pytest.mark.parametrize(("resolution", "channels"), [(8, 1), (28, 1), (32, 3)])
-def test_every_network_takes_every_source(config, resolution, channels):
-    x, level = torch.randn(2, channels, resolution, resolution), torch.tensor([0.1, 900.0])
-    for label_dim in (0, 5):
-        labels = torch.tensor([0, 4]) if label_dim else None
-        out = build_network(config, resolution, channels, label_dim)(x, level, labels)
-        assert out.shape == x.shape
-        assert out.dtype == torch.float32
-        assert out.abs().max() < 0.1, "nearly zero before training"
-        with torch.device("meta"):  # as `emm plan` counts it
-            build_network(config, resolution, channels, label_dim)(
-                x.to("meta"), level.to("meta"), labels
-            )
-
-
-@pytest.mark.parametrize("config", KINDS, ids=lambda config: config.kind)
-def test_labels_matter_where_there_are_any(config):
-    x, level = torch.randn(3, 1, 8, 8), torch.zeros(3)
-    plain, labelled = random_network(config), random_network(config, label_dim=3)
-    assert torch.equal(plain(x, level, torch.tensor([0, 1, 2])), plain(x, level, None))
-    outs = [labelled(x, level, torch.full((3,), label)) for label in range(3)]
-    assert min((outs[i] - outs[j]).abs().max() for i, j in ((0, 1), (1, 2), (0, 2))) > 1e-3
-    mixed = labelled(x, level, torch.tensor([2, 0, 1]))
-    torch.testing.assert_close(
-        mixed, torch.stack([outs[2][0], outs[0][1], outs[1][2]]), rtol=1e-4, atol=1e-5
-    )
-
-
-@pytest.mark.parametrize(
-    "config", [*KINDS, DDPMpp(width=4, depth=3, multipliers=(1,))], ids=lambda config: config.kind
-)
-def test_images_of_a_batch_do_not_see_each_other(config):
-    network = random_network(config)
-    x, level = torch.randn(3, 1, 8, 8), torch.tensor([-1.0, 0.0, 1.0])
-    together = network(x, level)
-    for i in range(3):
-        torch.testing.assert_close(
-            network(x[i : i + 1], level[i : i + 1])[0], together[i], rtol=1e-4, atol=1e-5
-        )
-    assert (network(x, level + 0.5) - together).abs().max() > 1e-3, "the noise level matters"
-
-
-@pytest.mark.parametrize(
-    "config",
-    [kind(width=8, depth=2, attention=(8, 4), multipliers=(1, 2, 2)) for kind in (DDPMpp, NCSNpp)]
-    + KINDS[2:],
-    ids=lambda config: config.kind,
-)
-def test_every_weight_matters(config):
-    network = random_network(config, label_dim=4)
-    network(torch.randn(4, 1, 8, 8), torch.randn(4), torch.arange(4)).square().sum().backward()
-    assert [
-        name
-        for name, weight in network.named_parameters()
-        if weight.grad is None or not weight.grad.any()
-    ] == []
-
-
-def test_dropout_only_in_training():
-    network = random_network(DDPMpp(width=4, depth=1, multipliers=(1,), dropout=0.3))
-    x, level = torch.randn(1, 1, 8, 8), torch.zeros(1)
-    assert torch.equal(network(x, level), network(x, level))
-    network.train()
-    assert not torch.equal(network(x, level), network(x, level))
-
-
-def test_same_seed_same_network():
-    first, again, other = (
-        random_network(DDPMpp(width=4, depth=1), seed=seed) for seed in (0, 0, 1)
-    )
-    assert all(
-        torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True)
-    )
-    assert not all(
-        torch.equal(a, b) for a, b in zip(first.parameters(), other.parameters(), strict=True)
-    )
 
 
 # ---------------------------------------------------------------- skip connections

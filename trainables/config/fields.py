@@ -2,31 +2,12 @@
 
 import difflib
 from collections.abc import Mapping
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, Field, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from trainables.config.identity import Frozen
 from trainables.errors import UserError
-
-
-def _check_builder(path: str) -> str:
-    module, colon, name = path.partition(":")
-    if (
-        not colon
-        or not name.isidentifier()
-        or not all(part.isidentifier() for part in module.split("."))
-    ):
-        raise ValueError("write it as package.module:name")
-    return path
-
-
-Builder = Annotated[
-    str,
-    AfterValidator(_check_builder),
-    Field(description="package.module:name of a function or class"),
-]
-
 
 Model = TypeVar("Model", bound=Frozen)
 

@@ -1,16 +1,30 @@
-"""Networks."""
+"""Networks: the fields of each, and where its module is."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, JsonValue, model_validator
 
-from trainables.config.fields import Builder
+from trainables.config.builder import Builder
 from trainables.config.identity import Frozen
 
 
-class UNet(Frozen):
+class AnyNetwork(Frozen):
+    """What every network is asked. A new one is a class here, its name in `Network`, and a module
+    that builds it."""
+
+    built_by: ClassVar[str]
+    """What is called as (this configuration, resolution, channels, label_dim) and returns a
+    torch.nn.Module; "package.module:name"."""
+
+    def check_resolution(self, resolution: int) -> None:
+        """Raises ValueError if images of so many pixels a side don't fit the network."""
+
+
+class UNet(AnyNetwork):
     """The U-Net of Song et al. 2021 (arXiv 2011.13456); DDPM++ and NCSN++ differ in how resolutions
     and times are treated."""
+
+    built_by: ClassVar[str] = "trainables.networks.song_unet:SongUNet"
 
     kind: str
     width: int = Field(128, ge=4, le=2048, multiple_of=4, description="base channels")
@@ -41,6 +55,14 @@ class UNet(Frozen):
             )
         return self
 
+    def check_resolution(self, resolution: int) -> None:
+        halvings = len(self.multipliers) - 1
+        if resolution % 2**halvings:
+            raise ValueError(
+                f"network.multipliers: {halvings + 1} resolutions need data.resolution divisible "
+                f"by {2**halvings}, not {resolution}"
+            )
+
 
 class DDPMpp(UNet):
     """DDPM++ (Song et al. 2021, arXiv 2011.13456) as used by Gu et al. (arXiv 2310.02664)."""
@@ -56,9 +78,11 @@ class NCSNpp(UNet):
     time_embedding: Literal["positional", "fourier"] = "fourier"
 
 
-class DiT(Frozen):
+class DiT(AnyNetwork):
     """Diffusion transformer with adaLN-Zero (Peebles & Xie 2022, arXiv 2212.09748); S, B and L are
     its paper's sizes."""
+
+    built_by: ClassVar[str] = "trainables.networks.dit:DiT"
 
     kind: Literal["dit"] = "dit"
     size: Literal["S", "B", "L"] = Field(
@@ -78,9 +102,8 @@ class DiT(Frozen):
     @property
     def shape(self) -> tuple[int, int, int]:
         """Width, depth and heads."""
-        width, depth, heads = {"S": (384, 12, 6), "B": (768, 12, 12), "L": (1024, 24, 16)}[
-            self.size
-        ]
+        sizes = {"S": (384, 12, 6), "B": (768, 12, 12), "L": (1024, 24, 16)}
+        width, depth, heads = sizes[self.size]
         return self.width or width, self.depth or depth, self.heads or heads
 
     @model_validator(mode="after")
@@ -90,9 +113,17 @@ class DiT(Frozen):
             raise ValueError(f"heads must divide the width, and {heads} does not divide {width}")
         return self
 
+    def check_resolution(self, resolution: int) -> None:
+        if resolution % self.patch:
+            raise ValueError(
+                f"network.patch must divide data.resolution ({resolution}), not {self.patch}"
+            )
 
-class MLP(Frozen):
+
+class MLP(AnyNetwork):
     """Residual fully connected layers on the flattened image, for small data."""
+
+    built_by: ClassVar[str] = "trainables.networks.mlp:MLP"
 
     kind: Literal["mlp"] = "mlp"
     width: int = Field(256, ge=4, le=8192, multiple_of=2, description="units of each layer")
@@ -100,9 +131,11 @@ class MLP(Frozen):
     dropout: float = Field(0.0, ge=0, lt=1, description="dropout probability inside the blocks")
 
 
-class CustomNetwork(Frozen):
+class CustomNetwork(AnyNetwork):
     """A network of your own: `builder` returns a torch module called as (x, noise_level, labels);
     see docs/custom.md."""
+
+    built_by: ClassVar[str] = "trainables.networks.custom:build_custom"
 
     kind: Literal["custom"] = "custom"
     builder: Builder
@@ -113,9 +146,12 @@ class CustomNetwork(Frozen):
     )
 
 
-class Optimum(Frozen):
+class Optimum(AnyNetwork):
     """The closed-form minimizer of the denoising loss on the training images: nothing is trained,
-    it can only copy."""
+    it can only copy.
+
+    It is a denoiser as it is, and needs these images: `build_denoiser` makes it.
+    """
 
     kind: Literal["optimum"] = "optimum"
 

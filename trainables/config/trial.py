@@ -9,7 +9,7 @@ from trainables.config.diffusion import Diffusion
 from trainables.config.identity import NUMERICS, Frozen, identity, key_of
 from trainables.config.labels import Labels, NoLabels
 from trainables.config.measurement import Measurement
-from trainables.config.network import DiT, Network, UNet
+from trainables.config.network import Network
 from trainables.config.training import Trainer
 
 MOST_IMAGES = 10**9  # that a range of N may reach
@@ -26,17 +26,7 @@ class Configuration(Frozen):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if isinstance(self.network, DiT) and self.data.resolution % self.network.patch:
-            raise ValueError(
-                f"network.patch must divide data.resolution ({self.data.resolution}), not {self.network.patch}"
-            )
-        if isinstance(self.network, UNet):
-            halvings = len(self.network.multipliers) - 1
-            if self.data.resolution % 2**halvings:
-                raise ValueError(
-                    f"network.multipliers: {halvings + 1} resolutions need data.resolution divisible by {2**halvings}, "
-                    f"not {self.data.resolution}"
-                )
+        self.network.check_resolution(self.data.resolution)
         return self
 
 

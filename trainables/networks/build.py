@@ -1,25 +1,23 @@
-"""Name → network. A network is anything called (x, noise_level, labels) that returns the shape of
-x."""
+"""A network by its configuration. It is anything called (x, noise_level, labels) that returns the
+shape of x."""
 
-from collections.abc import Callable
-from typing import Any
-
+import torch
 from torch import nn
 
-from trainables.networks.custom import build_custom
-from trainables.networks.dit import DiT
-from trainables.networks.mlp import MLP
-from trainables.networks.song_unet import SongUNet
-
-NETWORKS: dict[str, Callable[..., nn.Module]] = {
-    "ddpmpp": SongUNet, "ncsnpp": SongUNet, "dit": DiT, "mlp": MLP, "custom": build_custom
-}  # fmt: skip
+from trainables.config.builder import load_builder
+from trainables.config.network import AnyNetwork
 
 
-def build_network(config: Any, resolution: int, channels: int, label_dim: int = 0) -> nn.Module:
-    """The network that `config.kind` names, for images [channels, resolution, resolution] and
-    `label_dim` distinct labels.
+def build_network(
+    network: AnyNetwork, resolution: int, channels: int, label_dim: int = 0
+) -> nn.Module:
+    """The untrained network, for images [channels, resolution, resolution] and `label_dim` distinct
+    labels; its weights are drawn from torch's global generator.
 
     With label_dim = 0 it is unconditional, and labels may be None.
     """
-    return NETWORKS[config.kind](config, resolution, channels, label_dim)
+    # a plan builds on the meta device, but a module is imported once, for trainings too
+    with torch.device("cpu"):
+        builder = load_builder(network.built_by, "network.built_by")
+    built: nn.Module = builder(network, resolution, channels, label_dim)
+    return built

@@ -1,35 +1,11 @@
-"""The user's own code by name, and a network of the user's own, checked by one forward pass."""
-
-import importlib
-from collections.abc import Callable
-from typing import Any
+"""A network of the user's own, checked by one forward pass."""
 
 import torch
 from torch import Tensor, nn
 
+from trainables.config.builder import in_a_line, load_builder
 from trainables.config.network import CustomNetwork
 from trainables.errors import UserError
-from trainables.import_path import add_theirs
-
-
-def load_builder(path: str, field: str) -> Callable[..., Any]:
-    """What "package.module:name" names. Raises UserError, naming the field of the configuration, if
-    there is none."""
-    module, _, name = path.partition(":")
-    add_theirs()
-    try:
-        imported = importlib.import_module(module)
-    except Exception as error:  # the user's module may raise whatever it likes
-        raise UserError(
-            f"{field}={path}: {module} can't be imported ({_line(error)}); is it in PYTHONPATH?"
-        ) from error
-    builder = getattr(imported, name, None)
-    if not callable(builder):
-        where = (
-            getattr(imported, "__file__", None) or "built in"
-        )  # a library's, where theirs has the same name
-        raise UserError(f"{field}={path}: {module} has no function or class {name!r} ({where})")
-    return builder  # type: ignore[no-any-return]
 
 
 def build_custom(
@@ -43,7 +19,7 @@ def build_custom(
         network = builder(resolution, channels, label_dim, **config.options)
     except Exception as error:
         raise UserError(
-            f"{where}: it raised {_line(error)} for {resolution=}, {channels=}, {label_dim=}"
+            f"{where}: it raised {in_a_line(error)} for {resolution=}, {channels=}, {label_dim=}"
         ) from error
     if not isinstance(network, nn.Module):
         raise UserError(f"{where}: it must return a torch.nn.Module, not {type(network).__name__}")
@@ -54,10 +30,8 @@ def build_custom(
 def _check(network: nn.Module, shape: tuple[int, ...], label_dim: int, where: str) -> None:
     """One forward pass, as in training. Raises UserError for an exception in it, and for what could
     not be trained."""
-    x, level = (
-        torch.randn(shape, generator=torch.Generator().manual_seed(0)),
-        torch.tensor([0.1, 0.5]),
-    )
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    level = torch.tensor([0.1, 0.5])
     labels = torch.tensor([0, label_dim - 1]) if label_dim else None
     buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
     call = f"forward(x {list(shape)}, noise_level [2], labels {'[2]' if label_dim else None})"
@@ -65,7 +39,7 @@ def _check(network: nn.Module, shape: tuple[int, ...], label_dim: int, where: st
         with torch.no_grad():
             out = network.train()(x, level, labels)
     except Exception as error:
-        raise UserError(f"{where}: {call} raised {_line(error)}") from error
+        raise UserError(f"{where}: {call} raised {in_a_line(error)}") from error
     if not isinstance(out, Tensor) or out.shape != x.shape or not out.is_floating_point():
         got = f"{out.dtype} {list(out.shape)}" if isinstance(out, Tensor) else type(out).__name__
         raise UserError(f"{where}: {call} must return floats of the shape of x, not {got}")
@@ -80,7 +54,3 @@ def _check(network: nn.Module, shape: tuple[int, ...], label_dim: int, where: st
         raise UserError(
             f"{where}: its buffer {changed[0]} changes in training, and only parameters are kept; no BatchNorm"
         )
-
-
-def _line(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0]

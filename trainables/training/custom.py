@@ -11,13 +11,14 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from trainables.config.builder import load_builder
 from trainables.config.identity import derive_seed, identity, key_of
 from trainables.config.measurement import Measurement
 from trainables.config.network import CustomNetwork
 from trainables.config.training import CustomTrainer
 from trainables.config.trial import Configuration
 from trainables.errors import TrialFailed, UserError
-from trainables.networks.custom import build_custom, load_builder
+from trainables.networks.custom import build_custom
 from trainables.training.trainer import Trainer
 
 METHODS = ("train_until", "sample", "state_dict", "load_state_dict")

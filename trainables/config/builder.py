@@ -1,0 +1,49 @@
+"""Code by its name, "package.module:name": what a configuration is made by, ours or the user's."""
+
+import importlib
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field
+
+from trainables.errors import UserError
+from trainables.import_path import add_theirs
+
+
+def _check_builder(path: str) -> str:
+    module, colon, name = path.partition(":")
+    words = [*module.split("."), name]
+    if not colon or not all(word.isidentifier() for word in words):
+        raise ValueError("write it as package.module:name")
+    return path
+
+
+Builder = Annotated[
+    str,
+    AfterValidator(_check_builder),
+    Field(description="package.module:name of a function or class"),
+]
+
+
+def load_builder(path: str, field: str) -> Callable[..., Any]:
+    """What "package.module:name" names. Raises UserError, naming the field of the configuration, if
+    there is none."""
+    module, _, name = path.partition(":")
+    add_theirs()
+    try:
+        imported = importlib.import_module(module)
+    except Exception as error:  # the user's module may raise whatever it likes
+        raise UserError(
+            f"{field}={path}: {module} can't be imported ({in_a_line(error)}); is it in PYTHONPATH?"
+        ) from error
+    builder = getattr(imported, name, None)
+    if not callable(builder):
+        # the file, for a library's where a module of theirs has the same name
+        file = getattr(imported, "__file__", None) or "built in"
+        raise UserError(f"{field}={path}: {module} has no function or class {name!r} ({file})")
+    return builder  # type: ignore[no-any-return]
+
+
+def in_a_line(error: Exception) -> str:
+    """The first line of what code that may raise anything has raised."""
+    return f"{type(error).__name__}: {error}".splitlines()[0]
