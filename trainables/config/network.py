@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, JsonValue, model_validator
 
-from trainables.config.builder import Builder
+from trainables.config.code import Builder
 from trainables.config.identity import Frozen
 
 

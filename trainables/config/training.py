@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue
 
-from trainables.config.builder import Builder
+from trainables.config.code import Builder
 from trainables.config.identity import IGNORED, Frozen
 
 Decay = Annotated[float, Field(ge=0, lt=1)]

@@ -50,15 +50,15 @@ def label_dim(labels: Labels, of_subset: Sequence[int] | Ints | None) -> int:
 def planned_label_dim(
     configuration: Configuration, n: int, of_data: ImageData | None = None
 ) -> int:
-    """`label_dim` at N = `n`, before there is a subset; without the data, a user's own are taken to
-    have 10 classes."""
+    """`label_dim` at N = `n`, before there is a subset; without the data, as many classes as their
+    source says."""
     labels, data = configuration.labels, configuration.data
     if labels.kind == "unique":
         return n
     if labels.kind == "true":
         if of_data is not None and of_data.labels is not None:
             return len(np.unique(of_data.labels))
-        return data.classes or (8 if data.kind == "photos" else 10)
+        return data.classes or data.n_classes
     return label_dim(labels, None)
 
 

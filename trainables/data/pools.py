@@ -17,16 +17,23 @@ class Pool(NamedTuple):
     """Images that subsets are drawn from.
 
     images [n, C, R, R] uint8; labels, groups: [n] int64 or None; second: [n] bool, those of the
-    second source, or None.
+    second source, or None; notes: for each folder or file a line that says what was found and done.
     """
 
     images: UInt8
     labels: Ints | None = None
     groups: Ints | None = None
     second: NDArray[np.bool_] | None = None
+    notes: tuple[str, ...] = ()
 
     def take(self, chosen: Ints) -> "Pool":
-        return Pool(*(None if part is None else part[chosen] for part in self))  # type: ignore[arg-type]
+        """The images at these positions."""
+        return self._replace(
+            images=self.images[chosen],
+            labels=None if self.labels is None else self.labels[chosen],
+            groups=None if self.groups is None else self.groups[chosen],
+            second=None if self.second is None else self.second[chosen],
+        )
 
 
 def first_classes(pool: Pool, classes: int) -> Pool:
@@ -77,7 +84,8 @@ def mixed(first: Pool, second: Pool, share: float) -> Pool:
     )
     labels = None if a.labels is None or b.labels is None else np.concatenate([a.labels, b.labels])
     origin = np.repeat([False, True], [len(a.images), len(b.images)])
-    return Pool(np.concatenate([a.images, b.images]), labels, None, origin)
+    images = np.concatenate([a.images, b.images])
+    return Pool(images, labels, None, origin, (*a.notes, *b.notes))
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ shape of x."""
 import torch
 from torch import nn
 
-from trainables.config.builder import load_builder
+from trainables.config.code import load_code
 from trainables.config.network import AnyNetwork
 
 
@@ -18,6 +18,6 @@ def build_network(
     """
     # a plan builds on the meta device, but a module is imported once, for trainings too
     with torch.device("cpu"):
-        builder = load_builder(network.built_by, "network.built_by")
+        builder = load_code(network.built_by, "network.built_by")
     built: nn.Module = builder(network, resolution, channels, label_dim)
     return built

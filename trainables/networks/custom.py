@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from trainables.config.builder import in_a_line, load_builder
+from trainables.config.code import in_a_line, load_code
 from trainables.config.network import CustomNetwork
 from trainables.errors import UserError
 
@@ -14,7 +14,7 @@ def build_custom(
     """What builder(resolution, channels, label_dim, **options) returns, on the CPU. Raises
     UserError if it is unusable."""
     where = f"network.builder={config.builder}"
-    builder = load_builder(config.builder, "network.builder")
+    builder = load_code(config.builder, "network.builder")
     try:
         network = builder(resolution, channels, label_dim, **config.options)
     except Exception as error:

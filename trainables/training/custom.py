@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from trainables.config.builder import load_builder
+from trainables.config.code import load_code
 from trainables.config.identity import derive_seed, identity, key_of
 from trainables.config.measurement import Measurement
 from trainables.config.network import CustomNetwork
@@ -82,7 +82,7 @@ class CustomTrainerAdapter:
         self.position = 0  # images trained so far
         self.interrupted = False  # has no effect: the inner trainer's slices are short
         torch.manual_seed(derive_seed("initialization", key_of(identity(recipe)), seed))
-        builder = load_builder(recipe.builder, "trainer.builder")
+        builder = load_code(recipe.builder, "trainer.builder")
         self.inner: YourTrainer = builder(
             configuration, images, labels, seed, device, **recipe.options
         )
@@ -188,7 +188,7 @@ def check_custom(configuration: Configuration, label_dim: int = 0) -> None:
     if isinstance(configuration.network, CustomNetwork):
         build_custom(configuration.network, data.resolution, data.channels, label_dim)
     if isinstance(configuration.trainer, CustomTrainer):
-        builder = load_builder(configuration.trainer.builder, "trainer.builder")
+        builder = load_code(configuration.trainer.builder, "trainer.builder")
         if isinstance(builder, type) and (missing := _missing_methods(builder)):
             raise UserError(
                 f"trainer.builder={configuration.trainer.builder}: the class has no {missing}"

@@ -25,7 +25,7 @@ Builder = Annotated[
 ]
 
 
-def load_builder(path: str, field: str) -> Callable[..., Any]:
+def load_code(path: str, field: str) -> Callable[..., Any]:
     """What "package.module:name" names. Raises UserError, naming the field of the configuration, if
     there is none."""
     module, _, name = path.partition(":")
