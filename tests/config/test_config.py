@@ -4,6 +4,7 @@ one line."""
 import json
 import subprocess
 import sys
+from typing import Annotated, Literal
 
 import pytest
 from pydantic import Field, ValidationError
@@ -11,8 +12,8 @@ from pydantic import Field, ValidationError
 from search_spaces.space import parse_settings
 from trainables.config.data import Arrays, Cifar10, Digits, Duplicates, Folder, Mix, Mnist5k, Photos
 from trainables.config.diffusion import EDM, VE, VP, Flow
-from trainables.config.fields import with_fields
-from trainables.config.identity import derive_seed, identity, key_of
+from trainables.config.fields import validated, with_fields
+from trainables.config.identity import Frozen, derive_seed, identity, key_of
 from trainables.config.labels import NoLabels, RandomLabels, TrueLabels, UniqueLabels
 from trainables.config.measurement import Measurement
 from trainables.config.network import MLP, CustomNetwork, DDPMpp, DiT, NCSNpp, Optimum
@@ -469,6 +470,37 @@ def test_a_mistake_is_one_line(changes, parts):
     line = str(caught.value)
     assert "\n" not in line
     assert all(part in line for part in parts), line
+
+
+def test_a_line_names_fields_and_no_kinds_whatever_kinds_there_are():
+    class Hexagon(Frozen):
+        kind: Literal["hexagon"] = "hexagon"
+        side: int = Field(ge=1)
+        inside: dict[str, int] = Field({})  # by names of the user's
+
+    class Circle(Frozen):
+        kind: Literal["circle", "disc"] = "circle"
+        disc: int = 0
+        inside: "Hexagon | Circle | None" = Field(None, discriminator="kind")
+
+    class Drawing(Frozen):
+        shapes: tuple[Annotated[Hexagon | Circle, Field(discriminator="kind")], ...]
+
+    namespace = {"Hexagon": Hexagon, "Circle": Circle}
+    Circle.model_rebuild(_types_namespace=namespace)
+    Drawing.model_rebuild(force=True, _types_namespace=namespace)
+
+    def said(*shapes):
+        with pytest.raises(UserError) as caught:
+            validated(Drawing, {"shapes": shapes})
+        return str(caught.value).partition(":")[0]
+
+    wrong = {"kind": "hexagon", "side": 0}
+    assert said(wrong) == "shapes.0.side"
+    assert said({"kind": "circle"}, {"kind": "disc", "inside": wrong}) == "shapes.1.inside.side"
+    assert said({"kind": "circle", "disc": "x"}) == "shapes.0.disc", "a field, here"
+    of_the_user = {"kind": "hexagon", "side": 1, "inside": {"circle": "x"}}
+    assert said(of_the_user) == "shapes.0.inside.circle"
 
 
 @pytest.mark.parametrize(

@@ -279,7 +279,7 @@ def parsed(kind: type[Kind], content: Any, file: str) -> Kind:
     except ValidationError as error:
         unknown = [".".join(map(str, one["loc"])) for one in error.errors() if one["type"] in NEWER]
         if not unknown:
-            raise DamagedFile(f"{file} is damaged ({explain(error)[:200]})") from None
+            raise DamagedFile(f"{file} is damaged ({explain(error, kind)[:200]})") from None
         raise UserError(
             f"{file} was written by a newer emm-sweep ({unknown[0]} is not known here); update this one"
         ) from None
