@@ -10,14 +10,25 @@ import pytest
 from pydantic import Field, ValidationError
 
 from search_spaces.space import parse_settings
-from trainables.config.data import Arrays, Cifar10, Digits, Duplicates, Folder, Mix, Mnist5k, Photos
-from trainables.config.diffusion import EDM, VE, VP, Flow
+from tests.kinds import kinds_of
+from trainables.config.data import (
+    Arrays,
+    Cifar10,
+    Data,
+    Digits,
+    Duplicates,
+    Folder,
+    Mix,
+    Mnist5k,
+    Photos,
+)
+from trainables.config.diffusion import EDM, VE, VP, Diffusion, Flow
 from trainables.config.fields import validated, with_fields
 from trainables.config.identity import Frozen, derive_seed, identity, key_of
-from trainables.config.labels import NoLabels, RandomLabels, TrueLabels, UniqueLabels
+from trainables.config.labels import Labels, NoLabels, RandomLabels, TrueLabels, UniqueLabels
 from trainables.config.measurement import Measurement
-from trainables.config.network import MLP, CustomNetwork, DDPMpp, DiT, NCSNpp, Optimum
-from trainables.config.training import CustomTrainer, StandardTrainer
+from trainables.config.network import MLP, CustomNetwork, DDPMpp, DiT, NCSNpp, Network, Optimum
+from trainables.config.training import CustomTrainer, StandardTrainer, Trainer
 from trainables.config.trial import Configuration, TrialSpec, configuration_key
 from trainables.errors import UserError
 
@@ -75,43 +86,54 @@ REQUIRED = {
 # ---------------------------------------------------------------- JSON
 
 
-SOURCES = [
-    Digits(),
-    Mnist5k(resolution=8),
-    Cifar10(root="/a b", download=True),
-    Folder(path="ü", resolution=8),
-    Arrays(path="x", resolution=8, channels=1),
-    Photos(classes=3, duplicates=Duplicates(share=0.5)),
-    Digits(mix=Mix(share=0.2, data=Arrays(path="x", resolution=8, channels=1))),
-]
-LABELS = [NoLabels(), TrueLabels(), RandomLabels(), RandomLabels(classes=5), UniqueLabels()]
+# section → parts of it, one of each kind or more: another kind stands here too
+PARTS = {
+    "data": [
+        Digits(),
+        Mnist5k(resolution=8),
+        Cifar10(root="/a b", download=True),
+        Folder(path="ü", resolution=8),
+        Arrays(path="x", resolution=8, channels=1),
+        Photos(classes=3, duplicates=Duplicates(share=0.5)),
+        Digits(mix=Mix(share=0.2, data=Arrays(path="x", resolution=8, channels=1))),
+    ],
+    "labels": [NoLabels(), TrueLabels(), RandomLabels(), RandomLabels(classes=5), UniqueLabels()],
+    "network": [
+        DDPMpp(multipliers=(1,), skips=(True, False, True)),
+        NCSNpp(multipliers=(1,), time_embedding="positional"),
+        DiT(width=64, heads=4),
+        MLP(),
+        CustomNetwork(builder="a.b:c", options={"x": [1, None, "ü"], "y": {"z": 0.5}}),
+        Optimum(),
+    ],
+    "diffusion": [EDM(sigma_data=0.3), VP(), VE(), Flow(t_mean=1)],
+    "trainer": [StandardTrainer(lr=1e-3), CustomTrainer(builder="a:b", options={"x": 1})],
+}
+UNIONS = {
+    "data": Data, "labels": Labels, "network": Network, "diffusion": Diffusion, "trainer": Trainer
+}  # fmt: skip
 
 
-NETWORKS = [
-    DDPMpp(multipliers=(1,), skips=(True, False, True)),
-    NCSNpp(time_embedding="positional"),
-    DiT(width=64, heads=4),
-    MLP(),
-    CustomNetwork(builder="a.b:c", options={"x": [1, None, "ü"], "y": {"z": 0.5}}),
-    Optimum(),
-]
+def test_every_kind_is_in_the_tables():
+    for section, union in UNIONS.items():
+        assert {type(part) for part in PARTS[section]} == set(kinds_of(union))
+        kinds = {kind for kind in kinds_of(union) if kind.model_fields.keys() > {"kind"}}
+        assert section in ("data", "labels") or kinds <= CHANGED.keys()
 
 
-@pytest.mark.parametrize("data", SOURCES, ids=lambda data: data.kind)
-@pytest.mark.parametrize("network", NETWORKS, ids=lambda n: n.kind)
 @pytest.mark.parametrize(
-    "diffusion", [EDM(sigma_data=0.3), VP(), VE(), Flow(t_mean=1)], ids=lambda law: law.kind
+    ("section", "part"),
+    [(section, part) for section, parts in PARTS.items() for part in parts],
+    ids=lambda x: getattr(x, "kind", x),
 )
-def test_json_round_trip(data, network, diffusion):
-    configuration = Configuration(
-        data=data, network=network, diffusion=diffusion, trainer=StandardTrainer(lr=1e-3)
-    )
+def test_json_round_trip(section, part):
+    configuration = DIGITS.model_copy(update={section: part})
     spec = TrialSpec(
         name="x", configuration=configuration, measurement=Measurement(k=0.5), n=10, seed=3
     )
     back = TrialSpec.model_validate_json(spec.model_dump_json())
     assert back == spec
-    assert type(back.configuration.network) is type(network)
+    assert type(getattr(back.configuration, section)) is type(part)
     assert back.measurement_key(DIGEST) == spec.measurement_key(DIGEST)
     assert TrialSpec.model_validate(json.loads(json.dumps(spec.model_dump(mode="json")))) == spec
 
@@ -206,9 +228,8 @@ def test_frozen_defaults():
 
 def test_every_field_is_in_the_tables():
     for model, values in CHANGED.items():
-        assert set(values) | NOT_COUNTED.get(model, set()) | {"kind"} == set(model.model_fields) | {
-            "kind"
-        }
+        listed = values.keys() | NOT_COUNTED.get(model, set())
+        assert listed == model.model_fields.keys() - {"kind"}
 
 
 @pytest.mark.parametrize(
@@ -233,33 +254,21 @@ def test_every_field_of_the_measurement_counts_for_it_alone(field):
 
 def test_labels_count():
     """All of them, and their absence as before there were any."""
-    keys = [
-        configuration_key(PAPER.model_copy(update={"labels": labels}), DIGEST) for labels in LABELS
-    ]
-    assert len(set(keys)) == len(LABELS)
+    described = [PAPER.model_copy(update={"labels": labels}) for labels in PARTS["labels"]]
+    keys = [configuration_key(configuration, DIGEST) for configuration in described]
+    assert len(set(keys)) == len(keys)
     assert keys[0] == configuration_key(PAPER, DIGEST)
-    for labels in LABELS:
-        spec = SPEC.model_copy(
-            update={"configuration": PAPER.model_copy(update={"labels": labels})}
-        )
-        assert TrialSpec.model_validate_json(spec.model_dump_json()) == spec
 
 
-def test_kinds_count():
+@pytest.mark.parametrize("section", ["network", "diffusion", "trainer"])
+def test_kinds_count(section):
     """Two kinds whose fields are all at their defaults are still two."""
-    keys = {
-        configuration_key(with_fields(PAPER, change), DIGEST)
-        for change in (
-            {},
-            *({"network.kind": kind} for kind in ("optimum", "ncsnpp", "dit", "mlp")),
-            {"diffusion.kind": "edm"},
-        )
-    }
-    keys |= {
-        configuration_key(with_fields(PAPER, {"diffusion.kind": kind}), DIGEST)
-        for kind in ("ve", "flow")
-    }
-    assert len(keys) == 8
+    keys = set()
+    for kind in kinds_of(UNIONS[section]):
+        name = kind.model_fields["kind"].default
+        changes = {f"{section}.kind": name, **REQUIRED.get(kind, {})}
+        keys.add(configuration_key(with_fields(PAPER, changes), DIGEST))
+    assert len(keys) == len(kinds_of(UNIONS[section]))
 
 
 def test_what_does_not_decide_the_numbers_does_not_count():
