@@ -32,14 +32,16 @@ class _Yaml(yaml.SafeLoader):
     """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key for key, _ in node.value] if isinstance(node, yaml.MappingNode) else []
         seen = set()
-        for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
-            name = (key.tag, key.value) if isinstance(key, yaml.ScalarNode) else None
-            if name is not None and name in seen:
+        for key in keys:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            if (key.tag, key.value) in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"{key.value} is there twice", key.start_mark
                 )
-            seen.add(name)
+            seen.add((key.tag, key.value))
         return super().construct_mapping(node, deep)
 
     def whole_number(self, node: yaml.ScalarNode) -> int:
@@ -103,9 +105,8 @@ def _from_python(path: str) -> SearchSpace:
     except UserError:
         raise
     except Exception as error:  # code of the user's: whatever it raises is told them in one line
-        raise UserError(
-            f"{path}: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
-        ) from error
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"{path}: {type(error).__name__}: {reason}") from error
     if not isinstance(space, SearchSpace):
         raise UserError(f"{path}: set SPACE to a search_spaces.space.SearchSpace")
     return space
@@ -118,51 +119,47 @@ def _from_yaml(path: str) -> SearchSpace:
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 ({error}); save it as UTF-8") from None
     except yaml.MarkedYAMLError as error:
-        line = "" if error.problem_mark is None else f"line {error.problem_mark.line + 1}: "
-        raise UserError(
-            f"{path}: {line}{' '.join((error.problem or str(error)).split())}"
-        ) from None
+        mark = error.problem_mark
+        line = "" if mark is None else f"line {mark.line + 1}: "
+        raise UserError(f"{path}: {line}{_in_a_line(error.problem or error)}") from None
     except (OSError, yaml.YAMLError) as error:
-        raise UserError(f"{path}: {' '.join(str(error).split())}") from None
+        raise UserError(f"{path}: {_in_a_line(error)}") from None
     if not isinstance(content, dict):
         raise UserError(
             f"{path}: the fields of a search space are needed: name, base, vary, search, …"
         )
-    tree: dict[str, Any] = {
-        "name": Path(path).stem,
-        **dict.fromkeys(("question", "source", "expectation", "cost"), ""),
-        **content,
-    }
+    words = dict.fromkeys(("question", "source", "expectation", "cost"), "")
+    tree: dict[str, Any] = {"name": Path(path).stem, **words, **content}
     for name in ("settings", "measurement"):
-        if not isinstance(group := tree.get(name, {}), dict) or not all(
-            isinstance(field, str) for field in group
-        ):
+        group = tree.get(name, {})
+        if not isinstance(group, dict) or not all(isinstance(key, str) for key in group):
             raise UserError(f"{path}: {name}: fields and their values are needed, not {group!r}")
     settings = tree.pop("settings", {})
     if unknown := set(tree) - set(SearchSpace.model_fields):
-        raise UserError(
-            f"{path}: {min(unknown)}: there is no such field; there are {', '.join(SearchSpace.model_fields)}"
-        )
-    if isinstance(base := tree.get("base"), str):
-        if base not in RECIPES:
-            raise UserError(
-                f"{path}: base: no recipe {base!r}; there are {', '.join(RECIPES)}, or give a whole configuration"
-            )
-        tree["base"], measurement = RECIPES[base]
-        tree["measurement"] = with_fields(
-            measurement, tree.get("measurement", {}), prefix="measurement."
-        )
+        fields = ", ".join(SearchSpace.model_fields)
+        raise UserError(f"{path}: {min(unknown)}: there is no such field; there are {fields}")
+    if isinstance(tree.get("base"), str):
+        tree["base"], recipe = _recipe(path, tree["base"])
+        changes = tree.get("measurement", {})
+        tree["measurement"] = with_fields(recipe, changes, prefix="measurement.")
     if "base" in tree and settings:
-        base = (
-            tree["base"]
-            if isinstance(tree["base"], Configuration)
-            else validated(Configuration, tree["base"], "base.")
-        )
+        base = tree["base"]
+        if not isinstance(base, Configuration):
+            base = validated(Configuration, base, "base.")
         tree["base"] = with_fields(base, settings)
     try:
         return validated(SearchSpace, tree)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
+
+
+def _recipe(path: str, name: str) -> tuple[Configuration, Measurement]:
+    if name not in RECIPES:
+        there = ", ".join(RECIPES)
+        raise UserError(
+            f"{path}: base: no recipe {name!r}; there are {there}, or give a whole configuration"
+        )
+    return RECIPES[name]
 
 
 def _read_yaml(text: str) -> Any:
@@ -171,3 +168,7 @@ def _read_yaml(text: str) -> Any:
         return loader.get_single_data()
     finally:
         loader.dispose()
+
+
+def _in_a_line(error: object) -> str:
+    return " ".join(str(error).split())

@@ -6,7 +6,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
@@ -19,8 +19,8 @@ from trainables.errors import UserError
 # a report, a job and runs are named by it
 NAME = r"^[^./\\\x00-\x1f\x7f-\x9f][^/\\\x00-\x1f\x7f-\x9f]{0,99}$"
 MOST_CONFIGURATIONS = 10_000
-
-
+# stand beside the factors in tables and in MLflow, so no factor is called so
+OF_A_TRIAL = ("configuration", "n", "seed")
 MAY_CHANGE: dict[str, Any] = {"may_change": True}  # in a sweep that has begun
 
 
@@ -76,12 +76,9 @@ class Tracking(Frozen):
 
     images: Literal["none", "generated", "pairs"] | None = Field(
         None,
-        description="pictures: none, generated ones, or pairs of these and their nearest training images; None: by the data",
+        description="pictures: none, generated ones, or pairs of these and their nearest training "
+        "images; None: by the data",
     )
-
-
-# stand beside the factors in tables and in MLflow, so no factor is called so
-OF_A_TRIAL = ("configuration", "n", "seed")
 
 
 class NamedConfiguration(Frozen):
@@ -122,7 +119,8 @@ class SearchSpace(Frozen):
     cost: str = Field(description="cost class, in words")
     base: Configuration
     vary: dict[str, tuple[Any, ...] | dict[str, dict[str, Any]]] = Field(
-        description="dotted path of a field → its values; or a factor → its values' names → the fields each sets, by path"
+        description="dotted path of a field → its values; or a factor → its values' names → "
+        "the fields each sets, by path"
     )
     search: Search
     measurement: Measurement
@@ -131,9 +129,10 @@ class SearchSpace(Frozen):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if (accept := self.measurement.accept) is not None and accept < self.search.target:
+        accept, target = self.measurement.accept, self.search.target
+        if accept is not None and accept < target:
             raise ValueError(
-                f"measurement.accept: at least search.target ({self.search.target}) is needed, not {accept}"
+                f"measurement.accept: at least search.target ({target}) is needed, not {accept}"
             )
         return self
 
@@ -142,27 +141,30 @@ class SearchSpace(Frozen):
         """In the order of the table. Raises UserError if a value is not allowed, two factors set
         one field, two configurations are the same or have the same name, or there are more than
         MOST_CONFIGURATIONS."""
-        if (count := math.prod(len(values) for values in self.vary.values())) > MOST_CONFIGURATIONS:
+        count = math.prod(len(values) for values in self.vary.values())
+        if count > MOST_CONFIGURATIONS:
             raise UserError(
-                f"{self.name}: vary: {count:,} configurations, and at most {MOST_CONFIGURATIONS:,} are swept at once"
+                f"{self.name}: vary: {count:,} configurations, "
+                f"and at most {MOST_CONFIGURATIONS:,} are swept at once"
             )
         self._check_fields()
-        named = [
-            self._named(choice) for choice in itertools.product(*map(_choices, self.vary.items()))
-        ]
-        if not named:
+        choices = [_choices(key, values) for key, values in self.vary.items()]
+        configurations = [self._named(chosen) for chosen in itertools.product(*choices)]
+        if not configurations:
             raise UserError(f"{self.name}: vary: every factor needs a value or more")
-        keys = [key_of(one.configuration.model_dump(mode="json")) for one in named]
-        if len(set(keys)) < len(keys):
+        keys = {key_of(named.configuration.model_dump(mode="json")) for named in configurations}
+        if len(keys) < len(configurations):
+            factors = ", ".join(self.vary)
             raise UserError(
-                f"{self.name}: two configurations are the same; check the values of {', '.join(self.vary)}"
+                f"{self.name}: two configurations are the same; check the values of {factors}"
             )
-        name, count = Counter(one.name for one in named).most_common(1)[0]
+        name, count = Counter(named.name for named in configurations).most_common(1)[0]
         if count > 1:
             raise UserError(
-                f"{self.name}: {count} configurations are called {name}; give the values of vary other names"
+                f"{self.name}: {count} configurations are called {name}; "
+                "give the values of vary other names"
             )
-        return named
+        return configurations
 
     @property
     def factor_names(self) -> dict[str, str]:
@@ -175,30 +177,29 @@ class SearchSpace(Frozen):
         for key, values in self.vary.items():
             if key in OF_A_TRIAL and isinstance(values, dict):
                 raise UserError(
-                    f"{self.name}: vary.{key}: every trial has a {key}; call the factor something else"
+                    f"{self.name}: vary.{key}: every trial has a {key}; "
+                    "call the factor something else"
                 )
         words = {
             key: [key] if isinstance(values, dict) else key.split(".")
             for key, values in self.vary.items()
         }
-        taken = dict.fromkeys(words, 1)
+        n_words = dict.fromkeys(words, 1)  # that the name of each factor has so far
         while True:
-            names = {key: ".".join(words[key][-count:]) for key, count in taken.items()}
+            names = {key: ".".join(words[key][-count:]) for key, count in n_words.items()}
             uses = Counter([*names.values(), *OF_A_TRIAL])
-            short = [
-                key
-                for key, name in names.items()
-                if uses[name] > 1 and taken[key] < len(words[key])
-            ]
-            if not short:
+            ambiguous = [key for key, name in names.items() if uses[name] > 1]
+            extensible = [key for key in ambiguous if n_words[key] < len(words[key])]
+            if not extensible:
                 return names
-            for key in short:
-                taken[key] += 1
+            for key in extensible:
+                n_words[key] += 1
 
-    def _named(self, choice: Sequence[tuple[str, Any, Mapping[str, Any]]]) -> NamedConfiguration:
-        fields = {path: value for _, _, settings in choice for path, value in settings.items()}
+    def _named(self, chosen: Sequence["_Choice"]) -> NamedConfiguration:
+        """The configuration of one choice for each factor."""
+        fields = {path: value for choice in chosen for path, value in choice.fields.items()}
         configuration, names, factors = with_fields(self.base, fields), self.factor_names, {}
-        for key, value, _ in choice:
+        for key, value, _ in chosen:
             is_given = isinstance(self.vary[key], dict) or isinstance(value, dict)
             # of a field, the value that it has come to: 1e-2 and 0.01 have one name
             factors[names[key]] = value if is_given else _field(configuration, key)
@@ -210,20 +211,19 @@ class SearchSpace(Frozen):
         other sets as a whole."""
         paths = {key: self._paths(key) for key in self.vary}
         for (a, ours), (b, theirs) in itertools.combinations(paths.items(), 2):
-            for one, other in itertools.product(sorted(ours), sorted(theirs)):
-                if f"{one}.".startswith(f"{other}.") or f"{other}.".startswith(f"{one}."):
+            for path, other in itertools.product(sorted(ours), sorted(theirs)):
+                inner, outer = (path, other) if len(path) >= len(other) else (other, path)
+                if f"{inner}.".startswith(f"{outer}."):
                     raise UserError(
-                        f"{self.name}: vary: {a} and {b} both set {max(one, other, key=len)}; leave it to one of them"
+                        f"{self.name}: vary: {a} and {b} both set {inner}; leave it to one of them"
                     )
 
     def _paths(self, key: str) -> set[str]:
         """Of the fields that a factor sets."""
         values = self.vary[key]
-        return (
-            {path for settings in values.values() for path in settings}
-            if isinstance(values, dict)
-            else {key}
-        )
+        if isinstance(values, dict):
+            return {path for fields in values.values() for path in fields}
+        return {key}
 
     @property
     def _varied(self) -> set[str]:
@@ -234,8 +234,8 @@ class SearchSpace(Frozen):
     def images(self) -> Literal["none", "generated", "pairs"]:
         """Which pictures leave the storage: what is asked for; without that, none of private
         data."""
-        data = [named.configuration.data for named in self.configurations]
-        sources = [*data, *(one.mix.data for one in data if one.mix)]
+        firsts = [named.configuration.data for named in self.configurations]
+        sources = [*firsts, *(first.mix.data for first in firsts if first.mix)]
         is_private = any(source.is_private for source in sources)
         return self.tracking.images or ("none" if is_private else "pairs")
 
@@ -249,46 +249,51 @@ class SearchSpace(Frozen):
         """
         if varied := sorted(set(settings) & self._varied):
             raise UserError(
-                f"{varied[0]}: {self.name} varies this field; choose a space that does not, or write one"
+                f"{varied[0]}: {self.name} varies this field; "
+                "choose a space that does not, or write one"
             )
-        parts: dict[str, dict[str, Any]] = {
-            "measurement": {},
-            "search": {},
-            "tracking": {},
-            "base": {},
-        }
+        changes: dict[str, dict[str, Any]] = {
+            "measurement": {}, "search": {}, "tracking": {}, "base": {}
+        }  # fmt: skip
         for path, value in settings.items():
             section, _, rest = path.partition(".")
-            inside = bool(section in parts and rest)
-            parts[section if inside else "base"][rest if inside else path] = value
-        changed = {
-            section: with_fields(
-                getattr(self, section), changes, prefix="" if section == "base" else f"{section}."
-            )
-            for section, changes in parts.items()
-            if changes
-        }
+            if section in changes and rest:
+                changes[section][rest] = value
+            else:  # network.width is base.network.width
+                changes["base"][path] = value
+        changed = {}
+        for section, fields in changes.items():
+            if fields:
+                prefix = "" if section == "base" else f"{section}."
+                changed[section] = with_fields(getattr(self, section), fields, prefix)
         space = validated(SearchSpace, {**dict(self), **changed})
         assert space.configurations  # every combination is valid, or raises
         how = space.measurement
         if how.n_selection < how.n_selection_to_accept:
             raise UserError(
-                f"measurement.n_selection: at least {how.n_selection_to_accept} images are needed to show R_mem above "
-                f"measurement.accept={how.accept:.4g}, not {how.n_selection}"
+                f"measurement.n_selection: at least {how.n_selection_to_accept} images are needed "
+                f"to show R_mem above measurement.accept={how.accept:.4g}, not {how.n_selection}"
             )
         return space
 
 
-def _choices(varied: tuple[str, Any]) -> list[tuple[str, Any, Mapping[str, Any]]]:
-    """(key of `vary`, value, fields by path) of each value; the name of a group is a number where
-    it is written as one."""
-    key, values = varied
-    if isinstance(values, dict):
-        return [
-            (key, int(name) if _is_count(name) else name, settings)
-            for name, settings in values.items()
-        ]
-    return [(key, value, {key: value}) for value in values]
+class _Choice(NamedTuple):
+    """A value of a factor: its key in `vary`, what it is called, and the fields it sets, by
+    path."""
+
+    key: str
+    value: Any
+    fields: Mapping[str, Any]
+
+
+def _choices(key: str, values: Any) -> list[_Choice]:
+    """Of a factor; the name of a group is a number where it is written as one."""
+    if not isinstance(values, dict):
+        return [_Choice(key, value, {key: value}) for value in values]
+    return [
+        _Choice(key, int(name) if _is_count(name) else name, fields)
+        for name, fields in values.items()
+    ]
 
 
 def _is_count(name: str) -> bool:
@@ -301,11 +306,8 @@ def _field(configuration: Configuration, path: str) -> Any:
     value: Any = configuration.model_dump()
     for name in path.split("."):
         value = value[name]
-    return (
-        int(value)
-        if isinstance(value, float) and value.is_integer() and abs(value) < 1e15
-        else value
-    )
+    is_whole = isinstance(value, float) and value.is_integer() and abs(value) < 1e15
+    return int(value) if is_whole else value
 
 
 def parse_settings(settings: list[str]) -> dict[str, Any]:
@@ -325,9 +327,8 @@ def parse_settings(settings: list[str]) -> dict[str, Any]:
         path = path.strip()
         value = _json_or_text(path, text)
         if path in parsed and parsed[path] != value:
-            raise UserError(
-                f"--set {path}: it is set twice, to {_text(parsed[path])} and to {_text(value)}; say it once"
-            )
+            both = f"{_text(parsed[path])} and to {_text(value)}"
+            raise UserError(f"--set {path}: it is set twice, to {both}; say it once")
         parsed[path] = value
     return parsed
 
