@@ -29,12 +29,9 @@ def identity(model: Frozen) -> dict[str, Any]:
     marked identity=False."""
     counted = {}
     for name, field in type(model).model_fields.items():
-        value = getattr(model, name)
-        ignored = (
-            isinstance(field.json_schema_extra, dict)
-            and field.json_schema_extra.get("identity") is False
-        )
-        if name == "kind" or (not ignored and value != field.default):
+        value, marks = getattr(model, name), field.json_schema_extra
+        is_ignored = isinstance(marks, dict) and marks.get("identity") is False
+        if name == "kind" or (not is_ignored and value != field.default):
             counted[name] = value
     return counted
 

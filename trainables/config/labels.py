@@ -34,11 +34,9 @@ class UniqueLabels(Frozen):
 
 def _true_is_a_word(labels: Any) -> Any:
     """JSON and YAML read `true` as a boolean; as a kind of labels it is a word."""
-    return (
-        {**labels, "kind": "true"}
-        if isinstance(labels, dict) and labels.get("kind") is True
-        else labels
-    )
+    if isinstance(labels, dict) and labels.get("kind") is True:
+        return {**labels, "kind": "true"}
+    return labels
 
 
 Labels = Annotated[

@@ -24,8 +24,9 @@ class Measurement(Frozen):
 
     protocol: Literal["own", "paper"] = Field(
         "own",
-        description="paper: the first images of every class for every seed, latents 0 … 9,999 for all, maximum over snapshots, "
-        "labels drawn from all C alike, also from those that no training image has",
+        description="paper: the first images of every class for every seed, latents 0 … 9,999 for "
+        "all, maximum over snapshots, labels drawn from all C alike, also from those that no "
+        "training image has",
     )
     n_samples: int = Field(
         2000,
@@ -36,7 +37,8 @@ class Measurement(Frozen):
     logit_se: float = Field(
         0.0,
         ge=0,
-        description="enough images once logit R_mem has this standard error; 0: always n_samples of them",
+        description="enough images once logit R_mem has this standard error; "
+        "0: always n_samples of them",
     )
     accept: float | None = Field(
         None,
@@ -73,9 +75,11 @@ class Measurement(Frozen):
             return values
         for name, value in PAPER_PROTOCOL.items():
             default = cls.model_fields[name].default
-            if (given := values.get(name, default)) not in (default, value):
+            given = values.get(name, default)
+            if given not in (default, value):
+                needed = f"{name}={json.dumps(value)}"
                 raise ValueError(
-                    f"protocol=paper needs {name}={json.dumps(value)}, not {given!r}; set it so or leave it out"
+                    f"protocol=paper needs {needed}, not {given!r}; set it so or leave it out"
                 )
         return {**values, **PAPER_PROTOCOL}
 
@@ -95,11 +99,9 @@ class Measurement(Frozen):
         That is Wilson's bound (see `trainables.measure.r_mem.r_mem_interval`), with z² = 3.84; 0
         without `accept`.
         """
-        return (
-            0
-            if self.accept is None
-            else math.floor(WILSON_Z2 * self.accept / (1 - self.accept)) + 1
-        )
+        if self.accept is None:
+            return 0
+        return math.floor(WILSON_Z2 * self.accept / (1 - self.accept)) + 1
 
     @property
     def network_calls(self) -> int:
@@ -112,12 +114,9 @@ class Measurement(Frozen):
 
     def due(self, number: int, images: int) -> float:
         """Share of such a training after which snapshot `number` (1, 2 …) is taken."""
-        return min(
-            1.0,
-            number / self.snapshots
-            if self.snapshots
-            else number * PAPER_SNAPSHOT_IMAGES / max(images, 1),
-        )
+        if self.snapshots:
+            return min(1.0, number / self.snapshots)
+        return min(1.0, number * PAPER_SNAPSHOT_IMAGES / max(images, 1))
 
     def half(self, images: int) -> int | None:
         """Number of the snapshot after exactly half of such a training; None if there is none."""

@@ -51,7 +51,8 @@ class UNet(AnyNetwork):
         n_skips = len(self.multipliers) * (self.depth + 1)
         if self.skips is not None and len(self.skips) != n_skips:
             raise ValueError(
-                f"skips needs {n_skips} flags at this depth (resolutions × (depth + 1)), not {len(self.skips)}"
+                f"skips needs {n_skips} flags at this depth (resolutions × (depth + 1)), "
+                f"not {len(self.skips)}"
             )
         return self
 
@@ -142,7 +143,8 @@ class CustomNetwork(AnyNetwork):
     options: dict[str, JsonValue] = Field({}, description="keyword arguments of the builder")
     version: str = Field(
         "",
-        description="change it when your code changes: of the code only names and options are compared",
+        description="change it when your code changes: of the code only names and options are "
+        "compared",
     )
 
 

@@ -81,7 +81,8 @@ class StandardTrainer(AnyTrainer):
     micro_batch: int | None = Field(
         None,
         ge=1,
-        description="images on the device at once, gradients are accumulated (dropout masks depend on it); None: batch",
+        description="images on the device at once, gradients are accumulated (dropout masks "
+        "depend on it); None: batch",
         json_schema_extra=IGNORED,
     )
 
@@ -103,15 +104,16 @@ class StandardTrainer(AnyTrainer):
 
 
 class CustomTrainer(AnyTrainer):
-    """A trainer of your own: `builder` is called as trainables.training.custom.YourTrainer says; see
-    docs/custom.md."""
+    """A trainer of your own: `builder` is called as trainables.training.custom.YourTrainer says;
+    see docs/custom.md."""
 
     kind: Literal["custom"] = "custom"
     builder: Builder
     options: dict[str, JsonValue] = Field({}, description="keyword arguments of the builder")
     version: str = Field(
         "",
-        description="change it when your code changes: of the code only names and options are compared",
+        description="change it when your code changes: of the code only names and options are "
+        "compared",
     )
 
     @property

@@ -52,11 +52,11 @@ class TrialSpec(Frozen):
 
     def training_key(self, digest: str) -> str:
         """Identity of the weights, given the content digest of the whole data set."""
-        protocol = (
-            {} if self.measurement.protocol == "own" else {"protocol": self.measurement.protocol}
-        )  # decides the subset
         key = configuration_key(self.configuration, digest)
-        return key_of({"configuration": key, "n": self.n, "seed": self.seed, **protocol})
+        trained = {"configuration": key, "n": self.n, "seed": self.seed}
+        if self.measurement.protocol != "own":  # it decides the subset
+            trained["protocol"] = self.measurement.protocol
+        return key_of(trained)
 
     def measurement_key(self, digest: str) -> str:
         """Identity of the numbers measured on them."""
@@ -72,11 +72,7 @@ def configuration_key(configuration: Configuration, digest: str) -> str:
 
 def described(configuration: Configuration) -> dict[str, Any]:
     """The identities of its sections, without the data."""
-    sections = {
-        section: identity(getattr(configuration, section))
-        for section in ("network", "diffusion", "trainer")
-    }
-    labels = (
-        {} if configuration.labels.kind == "none" else {"labels": identity(configuration.labels)}
-    )
-    return {**sections, **labels}
+    sections = ["network", "diffusion", "trainer"]
+    if configuration.labels.kind != "none":  # as before there were any
+        sections.append("labels")
+    return {section: identity(getattr(configuration, section)) for section in sections}

@@ -45,6 +45,7 @@ class ImageData:
         rule: Rule = PLAIN,
         notes: Sequence[str] = (),
     ) -> "ImageData":
+        """With its digest, number of duplicates and, where images are repeated, groups."""
         images = np.ascontiguousarray(images, dtype=np.uint8)
         content = hashlib.sha256(repr(images.shape).encode())
         content.update(images.data)
@@ -60,17 +61,8 @@ class ImageData:
             groups = np.arange(len(images))
         distinct = len({hashlib.sha256(image.data).digest() for image in images})
         duplicates = len(images) - distinct
-        return cls(
-            images,
-            labels,
-            source,
-            content.hexdigest(),
-            duplicates,
-            groups,
-            second,
-            rule,
-            tuple(notes),
-        )
+        digest = content.hexdigest()
+        return cls(images, labels, source, digest, duplicates, groups, second, rule, tuple(notes))
 
     def __len__(self) -> int:
         return len(self.images)
@@ -91,7 +83,8 @@ def subset_order(dataset: ImageData, seed: int, in_file_order: bool = False) -> 
     labels = np.zeros(len(dataset), dtype=np.int64) if dataset.labels is None else dataset.labels
     classes = np.unique(labels)
     sequences = []
-    for turn, label in enumerate(np.roll(classes, 0 if in_file_order else seed % len(classes))):
+    rotation = 0 if in_file_order else seed % len(classes)
+    for turn, label in enumerate(np.roll(classes, rotation)):
         members = order[labels[order] == label]
         second = None if dataset.second is None else dataset.second[members]
         sequences.append(dataset.rule.turns(members, second, phase=(turn + 0.5) / len(classes)))
@@ -113,7 +106,7 @@ def resized(images: UInt8, resolution: int) -> UInt8:
         return np.ascontiguousarray(square)
     size = (resolution, resolution)
     planes: Sequence[Any] = [
-        Image.fromarray(p).resize(size, Image.Resampling.BICUBIC)
-        for p in square.reshape(-1, side, side)
+        Image.fromarray(plane).resize(size, Image.Resampling.BICUBIC)
+        for plane in square.reshape(-1, side, side)
     ]
     return np.stack([np.asarray(plane) for plane in planes]).reshape(*images.shape[:2], *size)

@@ -78,11 +78,14 @@ def check_subset(
         return
     if data.labels is None:
         raise UserError(
-            f"labels.kind=true: the images of {data.source} have no labels; choose none, random or unique"
+            f"labels.kind=true: the images of {data.source} have no labels; "
+            "choose none, random or unique"
         )
-    if n < (classes := len(np.unique(data.labels))):
+    classes = len(np.unique(data.labels))
+    if n < classes:
         raise UserError(
-            f"labels.kind=true: N={n} is less than the {classes} classes; raise it (search.n_low) or --set data.classes={n}"
+            f"labels.kind=true: N={n} is less than the {classes} classes; "
+            f"raise it (search.n_low) or --set data.classes={n}"
         )
 
 
@@ -92,13 +95,16 @@ def _check_groups(data: ImageData, n: int, seeds: Iterable[int], in_file_order: 
     if data.groups is None:
         return
     copies = data.rule.multiplicity if data.rule.repeated else 1
-    if n > copies * int(np.unique(data.groups, return_counts=True)[1].max()):
-        return  # no group has so many
+    largest = int(np.unique(data.groups, return_counts=True)[1].max())
+    if n > copies * largest:
+        return
     for seed in seeds:
-        if len(np.unique(data.groups[subset_order(data, seed, in_file_order)[:n]])) < 2:
+        subset = subset_order(data, seed, in_file_order)[:n]
+        if len(np.unique(data.groups[subset])) < 2:
             repeated = f" (data.duplicates.multiplicity={copies})" if data.rule.repeated else ""
             raise UserError(
-                f"N={n}: with seed {seed} these are all of one group{repeated}; raise it (search.n_low)"
+                f"N={n}: with seed {seed} these are all of one group{repeated}; "
+                "raise it (search.n_low)"
             )
 
 
@@ -109,7 +115,9 @@ def draw_labels(of_subset: Ints, seeds: Sequence[int], uniform_over: int | None 
     al. 2023).
     """
     drawn = np.array([derive_seed("label", seed) for seed in seeds], dtype=np.int64)
-    return drawn % uniform_over if uniform_over else of_subset[drawn % len(of_subset)]
+    if uniform_over:
+        return drawn % uniform_over
+    return of_subset[drawn % len(of_subset)]
 
 
 def by_label(
@@ -130,7 +138,9 @@ def by_label(
     """
     if labels is None or subset_labels is None:
         return {}
-    own = np.isin(subset[nearest] * dim + labels, subset * dim + subset_labels)[memorized]
+    # a number for each pair of an image and a label
+    pairs, trained_pairs = subset[nearest] * dim + labels, subset * dim + subset_labels
+    own = np.isin(pairs, trained_pairs)[memorized]
     per_label = {
         int(label): float(memorized[labels == label].mean()) for label in np.unique(labels)
     }

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, Literal, NamedTuple
 
 import numpy as np
 import psutil
@@ -33,16 +33,15 @@ NO_PICTURES = {"EPS", "WMF", "MPEG", "BUFR", "FITS", "GRIB", "HDF5"}
 GREY_MODES = ("1", "L", "LA", "La")
 # of a picture: twice Pillow's MAX_IMAGE_PIXELS, where it refuses one itself
 MOST_PIXELS = 178_956_970
-MOST_BYTES = (
-    2**31
-)  # of a picture's file, or of a dataset.json: several decoders read the whole of it into memory
+# of a picture's file, or of a dataset.json: several decoders read the whole of it into memory
+MOST_BYTES = 2**31
 SHOWN = 10  # names in a note
 
-TURNED, FLATTENED = "turned as their EXIF orientation says", "with transparency, laid on white"
-FRAMES, DEEP = (
-    "with more frames, of which the first is taken",
-    "with 16 bits a channel, of which the upper 8 are taken",
-)
+# what was done to a picture
+TURNED = "turned as their EXIF orientation says"
+FLATTENED = "with transparency, laid on white"
+FRAMES = "with more frames, of which the first is taken"
+DEEP = "with 16 bits a channel, of which the upper 8 are taken"
 WARNED = "that Pillow warned of"
 
 
@@ -215,17 +214,18 @@ def _opened(option: str, path: Path) -> Iterator[tuple[Image.Image, list[warning
     """A picture whose header is read, and Pillow's warnings about it so far."""
     with _reading(option, path, "image"), warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
-        warnings.simplefilter(
-            "ignore", Image.DecompressionBombWarning
-        )  # MOST_PIXELS is what counts
+        # MOST_PIXELS is what counts
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         with open_regular(path) as file:
             _check_size(file)
             with Image.open(file, formats=picture_formats()) as picture:
                 if (pixels := picture.width * picture.height) > MOST_PIXELS:
                     raise ValueError(f"{pixels:,} pixels are more than {MOST_PIXELS:,}")
                 if picture.mode.startswith(("I", "F")):  # conversion would clip them at 255
-                    needed = f"8 bits per channel are needed, and this image has more (mode {picture.mode})"
-                    raise UserError(f"{option} {printable(path)}: {needed}; save it with 8")
+                    raise UserError(
+                        f"{option} {printable(path)}: 8 bits per channel are needed, "
+                        f"and this image has more (mode {picture.mode}); save it with 8"
+                    )
                 yield picture, warned
 
 
@@ -249,9 +249,9 @@ def read_picture(option: str, path: Path, channels: int | None = None) -> tuple[
             done.append(DEEP)
         if channels is None:
             channels = 1 if picture.mode in GREY_MODES else 3
-        if picture.getexif().get(ExifTags.Base.Orientation, 1) in range(
-            2, 9
-        ):  # to be asked before a TIFF file is decoded
+        # to be asked before a TIFF file is decoded
+        orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)
+        if orientation in range(2, 9):
             done.append(TURNED)
         picture.load()
         image = ImageOps.exif_transpose(picture) if TURNED in done else picture
@@ -261,9 +261,8 @@ def read_picture(option: str, path: Path, channels: int | None = None) -> tuple[
                 image = Image.alpha_composite(Image.new("RGBA", whole.size, "white"), whole)
                 done.append(FLATTENED)
         image = image.convert("L" if channels == 1 else "RGB")
-        pixels: UInt8 = (
-            np.asarray(image).reshape(image.height, image.width, channels).transpose(2, 0, 1)
-        )
+        rows = np.asarray(image).reshape(image.height, image.width, channels)
+        pixels: UInt8 = rows.transpose(2, 0, 1)
         if warned:
             done.append(WARNED)
     return pixels, done
@@ -351,6 +350,5 @@ def map_npy(option: str, path: Path) -> NDArray[Any]:
             raise ValueError("what is in it is an .npz file")
         file.seek(0)
         header = read_header(file, os.fstat(file.fileno()).st_size)
-        return np.memmap(
-            file, header.dtype, "r", header.offset, header.shape, "F" if header.fortran else "C"
-        )
+        order: Literal["F", "C"] = "F" if header.fortran else "C"
+        return np.memmap(file, header.dtype, "r", header.offset, header.shape, order)

@@ -56,36 +56,36 @@ def mixed(first: Pool, second: Pool, share: float) -> Pool:
     """
     if (first.labels is None) != (second.labels is None):
         raise UserError(
-            "data.mix: one of the two sources has labels and the other has none; give both, or neither"
+            "data.mix: one of the two sources has labels and the other has none; "
+            "give both, or neither"
         )
     if first.groups is not None or second.groups is not None:
         raise UserError("data.mix: images with groups can't be mixed; leave the groups out")
-    ours, theirs = (
-        np.zeros(len(p.images), int) if p.labels is None else p.labels for p in (first, second)
-    )
+    ours, theirs = _classes(first), _classes(second)
     if missing := set(ours.tolist()) - set(theirs.tolist()):
         raise UserError(f"data.mix: the second source has no image of class {min(missing)}")
     rng = np.random.default_rng(0)
-    chosen: list[list[Ints]] = [[], []]
+    of_first, of_second = list[Ints](), list[Ints]()
     for label in np.unique(ours):
-        members = [rng.permutation(np.flatnonzero(labels == label)) for labels in (ours, theirs)]
-        m = int(
-            min(
-                len(part) / s if s else np.inf
-                for part, s in zip(members, (1 - share, share), strict=True)
-            )
-        )
+        in_first = rng.permutation(np.flatnonzero(ours == label))
+        in_second = rng.permutation(np.flatnonzero(theirs == label))
+        by_first = len(in_first) / (1 - share) if share < 1 else np.inf
+        by_second = len(in_second) / share if share > 0 else np.inf
+        m = int(min(by_first, by_second))
         n_second = round(share * m)
-        for index, count in enumerate((m - n_second, n_second)):
-            chosen[index].append(members[index][:count])
-    a, b = (
-        pool.take(np.sort(np.concatenate(parts)))
-        for pool, parts in zip((first, second), chosen, strict=True)
-    )
+        of_first.append(in_first[: m - n_second])
+        of_second.append(in_second[:n_second])
+    a = first.take(np.sort(np.concatenate(of_first)))
+    b = second.take(np.sort(np.concatenate(of_second)))
     labels = None if a.labels is None or b.labels is None else np.concatenate([a.labels, b.labels])
     origin = np.repeat([False, True], [len(a.images), len(b.images)])
     images = np.concatenate([a.images, b.images])
     return Pool(images, labels, None, origin, (*a.notes, *b.notes))
+
+
+def _classes(pool: Pool) -> Ints:
+    """[n] int64; without labels, all are of one class."""
+    return np.zeros(len(pool.images), np.int64) if pool.labels is None else pool.labels
 
 
 @dataclass(frozen=True)
@@ -112,18 +112,15 @@ class Rule:
         if second is not None and 0 < self.mix < 1:
             # the j-th image of the second source comes when α turns + phase reach j; those of the
             # first fill the rest
-            position = np.where(
-                second,
-                (second.cumsum() - phase) / self.mix,
-                ((~second).cumsum() - 1 + phase) / (1 - self.mix),
-            )
-            members = members[np.argsort(position, kind="stable")]
+            of_second = (second.cumsum() - phase) / self.mix
+            of_first = ((~second).cumsum() - 1 + phase) / (1 - self.mix)
+            turn = np.where(second, of_second, of_first)
+            members = members[np.argsort(turn, kind="stable")]
         if self.repeated:
-            per_image = self.repeated / (
-                self.multiplicity - self.repeated * (self.multiplicity - 1)
-            )  # share of distinct ones
-            chosen = np.diff(np.floor(per_image * np.arange(len(members) + 1) + phase)) > 0
-            members = np.repeat(members, np.where(chosen, self.multiplicity, 1))
+            # the share of distinct images that are repeated, for that share of all turns
+            share = self.repeated / (self.multiplicity - self.repeated * (self.multiplicity - 1))
+            is_repeated = np.diff(np.floor(share * np.arange(len(members) + 1) + phase)) > 0
+            members = np.repeat(members, np.where(is_repeated, self.multiplicity, 1))
         return members
 
 

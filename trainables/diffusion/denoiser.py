@@ -89,8 +89,5 @@ def build_denoiser(
     data = configuration.data
     network = build_network(configuration.network, data.resolution, data.channels, label_dim)
     trainer = configuration.trainer
-    return Denoiser(
-        network,
-        configuration.diffusion,
-        isinstance(trainer, StandardTrainer) and trainer.precision == "bf16",
-    )
+    is_bf16 = isinstance(trainer, StandardTrainer) and trainer.precision == "bf16"
+    return Denoiser(network, configuration.diffusion, is_bf16)

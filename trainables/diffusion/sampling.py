@@ -17,9 +17,8 @@ from trainables.config.measurement import Measurement
 def karras_sigmas(steps: int, sigma_min: float, sigma_max: float, rho: float) -> Tensor:
     """Noise levels σ_max … σ_min, then 0: [steps + 1] float64, falling (eq. 5)."""
     ramp = torch.linspace(0, 1, steps, dtype=torch.float64)
-    sigmas = (
-        sigma_max ** (1 / rho) + ramp * (sigma_min ** (1 / rho) - sigma_max ** (1 / rho))
-    ) ** rho
+    first, last = sigma_max ** (1 / rho), sigma_min ** (1 / rho)
+    sigmas = (first + ramp * (last - first)) ** rho
     return torch.cat([sigmas, sigmas.new_zeros(1)])
 
 
@@ -98,10 +97,9 @@ def sample(
     solve, images = SAMPLERS[how.sampler], []
     for start in range(0, len(seeds), how.batch):
         batch = slice(start, start + how.batch)
-        conditional = (
-            denoise if labels is None else partial(denoise, labels=labels[batch].to(device))
-        )
-        images.append(
-            to_uint8(solve(conditional, draw_latents(seeds[batch], shape, device), sigmas)).cpu()
-        )
+        conditional = denoise
+        if labels is not None:
+            conditional = partial(denoise, labels=labels[batch].to(device))
+        latents = draw_latents(seeds[batch], shape, device)
+        images.append(to_uint8(solve(conditional, latents, sigmas)).cpu())
     return torch.cat(images)

@@ -52,5 +52,6 @@ def _check(network: nn.Module, shape: tuple[int, ...], label_dim: int, where: st
     ]
     if changed:
         raise UserError(
-            f"{where}: its buffer {changed[0]} changes in training, and only parameters are kept; no BatchNorm"
+            f"{where}: its buffer {changed[0]} changes in training, "
+            "and only parameters are kept; no BatchNorm"
         )

@@ -44,9 +44,8 @@ class DiT(nn.Module):
         if self.label is not None:
             condition = condition + self.label(labels)
         condition = F.silu(condition)
-        tokens = (
-            self.stem(F.unfold(x, self.patch, stride=self.patch).transpose(1, 2)) + self.positions
-        )  # [B, T, width]
+        patches = F.unfold(x, self.patch, stride=self.patch).transpose(1, 2)
+        tokens = self.stem(patches) + self.positions  # [B, T, width]
         for block in self.blocks:
             tokens = block(tokens, condition)
         shift, scale = self.modulation(condition)[:, None].chunk(2, dim=-1)
@@ -66,17 +65,15 @@ class DiTBlock(nn.Module):
         self.modulation = zero_linear(width, 6 * width)
 
     def forward(self, tokens: Tensor, condition: Tensor) -> Tensor:
-        shift0, scale0, gate0, shift1, scale1, gate1 = self.modulation(condition)[:, None].chunk(
-            6, dim=-1
-        )
+        modulation = self.modulation(condition)[:, None]
+        shift0, scale0, gate0, shift1, scale1, gate1 = modulation.chunk(6, dim=-1)
         tokens = tokens + gate0 * self._attend(modulated(tokens, shift0, scale0))
         hidden = F.gelu(self.expand(modulated(tokens, shift1, scale1)), approximate="tanh")
         return tokens + gate1 * self.contract(hidden)  # type: ignore[no-any-return]
 
     def _attend(self, tokens: Tensor) -> Tensor:
-        q, k, v = (
-            self.qkv(tokens).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        )  # each [B, heads, T, W / heads]
+        heads = self.qkv(tokens).unflatten(2, (3, self.heads, -1))
+        q, k, v = heads.permute(2, 0, 3, 1, 4)  # each [B, heads, T, W / heads]
         attended = F.scaled_dot_product_attention(q, k, v)
         return self.proj(attended.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
 
@@ -97,5 +94,5 @@ def sine_cosine_positions(side: int, width: int) -> Tensor:
     row, half for the column."""
     frequencies = torch.exp(-math.log(10_000) * torch.arange(width // 4) / (width // 4))
     angles = torch.arange(side)[:, None] * frequencies
-    one = torch.cat([angles.sin(), angles.cos()], dim=1)  # [side, width / 2]
-    return torch.cat([one.repeat_interleave(side, dim=0), one.repeat(side, 1)], dim=1)
+    waves = torch.cat([angles.sin(), angles.cos()], dim=1)  # [side, width / 2]
+    return torch.cat([waves.repeat_interleave(side, dim=0), waves.repeat(side, 1)], dim=1)
