@@ -58,7 +58,8 @@ def numbers_of_labels(*classes: int) -> dict[str, Any]:
 
 NARROW = {"network.width": 8}
 SMALL_DIT = {
-    "network.kind": "dit", "network.width": 48, "network.depth": 3, "network.heads": 3, "network.patch": 2, "trainer.lr": 3e-3
+    "network.kind": "dit", "network.width": 48, "network.depth": 3, "network.heads": 3,
+    "network.patch": 2, "trainer.lr": 3e-3,
 }  # fmt: skip
 
 ROWS = [
@@ -90,7 +91,8 @@ ROWS = [
         "skip-resolution",
         "Skip connections of which resolution does memorization need?",
         f"{GU}: removed skips are zeros; here those of one resolution are kept",
-        "the highest: with one skip kept, R_mem at N = 1,000 is .92–.93 at 32², .61–.81 at 16², .002–.13 at 8²",
+        "the highest: with one skip kept, R_mem at N = 1,000 is .92–.93 at 32², .61–.81 at 16², "
+        ".002–.13 at 8²",
         Asked({"skips": {
             "all": {},
             "32x32": {"network.skips": kept(1, 1, 1, 0, 0, 0, 0, 0, 0)},
@@ -98,7 +100,9 @@ ROWS = [
             "8x8": {"network.skips": kept(0, 0, 0, 0, 0, 0, 1, 1, 1)},
         }}),
         Asked({"skips": {
-            "all": {}, "8x8": {"network.skips": kept(1, 1, 0, 0)}, "4x4": {"network.skips": kept(0, 0, 1, 1)}
+            "all": {},
+            "8x8": {"network.skips": kept(1, 1, 0, 0)},
+            "4x4": {"network.skips": kept(0, 0, 1, 1)},
         }}, NARROW),
     ),
     Row(
@@ -113,9 +117,18 @@ ROWS = [
         "labels",
         "Does conditioning on labels raise memorization, and do they have to be informative?",
         f"{GU}: no, true, and random labels of C classes",
-        "1.06k without, about 1.4k with 10 true or random labels; the more random classes, the more is memorized",
-        Asked({"labels": {"none": {}, "true": {"labels.kind": "true"}, **numbers_of_labels(1, 10, 50, 100, 500, 1000)}}),
-        Asked({"labels": {"none": {}, "true": {"labels.kind": "true"}, **numbers_of_labels(10)}}, NARROW, {"n_low": 10}),
+        "1.06k without, about 1.4k with 10 true or random labels; the more random classes, the more "
+        "is memorized",
+        Asked({"labels": {
+            "none": {},
+            "true": {"labels.kind": "true"},
+            **numbers_of_labels(1, 10, 50, 100, 500, 1000),
+        }}),
+        Asked({"labels": {
+            "none": {},
+            "true": {"labels.kind": "true"},
+            **numbers_of_labels(10),
+        }}, NARROW, {"n_low": 10}),
     ),
     Row(
         "unique",
@@ -124,7 +137,10 @@ ROWS = [
         "far more: at N = 50,000 about 65 % of the samples and rising, against 0 % without labels",
         Asked(
             {"labels": {"none": {}, "unique": {"labels.kind": "unique"}}},
-            {"diffusion.kind": "edm", "network.depth": 4, "trainer.length": 12_000, "trainer.lr": 1e-3},
+            {
+                "diffusion.kind": "edm", "network.depth": 4,
+                "trainer.length": 12_000, "trainer.lr": 1e-3,
+            },
             {"n_low": 1000, "n_high": 50_000},
         ),
         Asked({"labels": {"none": {}, "unique": {"labels.kind": "unique"}}}, NARROW),
@@ -154,7 +170,10 @@ ROWS = [
         "no number that we verified",
         Asked(
             {"data.mix.share": (0, 0.25, 0.5, 0.75, 1)},
-            {"data.mix.share": 0, "data.mix.data": {"kind": "arrays", "path": "", "resolution": 32}},
+            {
+                "data.mix.share": 0,
+                "data.mix.data": {"kind": "arrays", "path": "", "resolution": 32},
+            },
             {"n_high": 5000},
         ),
         Asked({"data.mix.share": (0, 0.5)}, {
@@ -163,7 +182,8 @@ ROWS = [
     ),
     Row(
         "batch",
-        "Does the batch matter at a fixed ratio of learning rate to batch (and a fixed EMA decay per step)?",
+        "Does the batch matter at a fixed ratio of learning rate to batch (and a fixed EMA decay "
+        "per step)?",
         f"{GU}: batches of 128 to 896",
         "no number that we verified",
         Asked({"trainer.batch": (128, 384, 640, 896)}, {"trainer.lr_batch": 512}),
@@ -191,7 +211,9 @@ ROWS = [
         "network of Peebles & Xie 2022 (arXiv 2212.09748), in the training recipe of the paper",
         OPEN,
         Asked({"network": {
-            "ddpmpp": {}, **{f"DiT-{size}": {"network.kind": "dit", "network.size": size} for size in "SB"}
+            "ddpmpp": {},
+            "DiT-S": {"network.kind": "dit", "network.size": "S"},
+            "DiT-B": {"network.kind": "dit", "network.size": "B"},
         }}),
         Asked({"network": {"ddpmpp": {}, "dit": SMALL_DIT}}, NARROW),
     ),
@@ -205,7 +227,12 @@ ROWS = [
             "flow logit-normal": {"diffusion.kind": "flow", "diffusion.times": "logit_normal"},
         }}),
         Asked({"law": {
-            "edm": {}, "flow": {"diffusion.kind": "flow", "diffusion.times": "logit_normal", "diffusion.t_mean": -1.3}
+            "edm": {},
+            "flow": {
+                "diffusion.kind": "flow",
+                "diffusion.times": "logit_normal",
+                "diffusion.t_mean": -1.3,
+            },
         }}, NARROW),
     ),
     Row(
@@ -222,10 +249,13 @@ ROWS = [
         "exact copies; N counts them, and the second neighbour is another image",
         OPEN,
         Asked({"copies": {
-            "none": {}, **{f"10% x{m}": {"data.duplicates.share": 0.1, "data.duplicates.multiplicity": m} for m in (2, 10)}
+            "none": {},
+            "10% x2": {"data.duplicates.share": 0.1, "data.duplicates.multiplicity": 2},
+            "10% x10": {"data.duplicates.share": 0.1, "data.duplicates.multiplicity": 10},
         }}),
         Asked({"copies": {
-            "none": {}, "all x2": {"data.duplicates.share": 1, "data.duplicates.multiplicity": 2}
+            "none": {},
+            "all x2": {"data.duplicates.share": 1, "data.duplicates.multiplicity": 2},
         }}, NARROW),
     ),
     Row(
@@ -233,19 +263,31 @@ ROWS = [
         "Does the noise law and loss weight matter: VP, VE or EDM?",
         f"{GU} offers all three; table 1 of Karras et al. 2022 (arXiv 2206.00364)",
         OPEN,
-        Asked({"law": {"vp": {}, "ve": {"diffusion.kind": "ve"}, "edm": {"diffusion.kind": "edm"}}}),
-        Asked({"law": {"edm narrow": {}, "edm": {"diffusion.kind": "edm", "diffusion.sigma_data": 0.75}}}, NARROW),
+        Asked({"law": {
+            "vp": {},
+            "ve": {"diffusion.kind": "ve"},
+            "edm": {"diffusion.kind": "edm"},
+        }}),
+        Asked({"law": {
+            "edm narrow": {},
+            "edm": {"diffusion.kind": "edm", "diffusion.sigma_data": 0.75},
+        }}, NARROW),
     ),
     Row(
         "optimizer",
         "Does the optimizer matter: Adam, AdamW or SGD?",
-        "the paper's recipe with another optimizer; SGD with momentum 0.9 and a learning rate of its own",
+        "the paper's recipe with another optimizer; SGD with momentum 0.9 and a learning rate of "
+        "its own",
         OPEN,
         Asked({"optimizer": {
-            "adam": {}, "adamw": {"trainer.optimizer": "adamw", "trainer.weight_decay": 1e-2},
+            "adam": {},
+            "adamw": {"trainer.optimizer": "adamw", "trainer.weight_decay": 1e-2},
             "sgd": {"trainer.optimizer": "sgd", "trainer.lr": 0.05},
         }}),
-        Asked({"optimizer": {"adam": {}, "adamw": {"trainer.optimizer": "adamw", "trainer.weight_decay": 1e-2}}}, NARROW),
+        Asked({"optimizer": {
+            "adam": {},
+            "adamw": {"trainer.optimizer": "adamw", "trainer.weight_decay": 1e-2},
+        }}, NARROW),
     ),
 ]  # fmt: skip
 
@@ -270,7 +312,8 @@ def _digits(row: Row) -> SearchSpace:
     return SearchSpace(
         name=f"digits-{row.name}",
         question=row.question,
-        source=f"the same question on scikit-learn's digits, at a fixed number of steps ({row.source})",
+        source="the same question on scikit-learn's digits, at a fixed number of steps "
+        f"({row.source})",
         expectation="unknown" if row.expectation == OPEN else f"on CIFAR-10: {row.expectation}",
         cost="minutes on 2 CPU cores",
         base=with_fields(DIGITS, asked.settings),
@@ -284,7 +327,8 @@ def _digits(row: Row) -> SearchSpace:
 
 YOURS = SearchSpace(
     name="digits",
-    question="How many digits does one configuration memorize? The space for a network or trainer of your own",
+    question="How many digits does one configuration memorize? "
+    "The space for a network or trainer of your own",
     source="docs/custom.md",
     expectation="depends on what is put into it",
     cost="minutes on 2 CPU cores",
@@ -300,7 +344,8 @@ YOURS = SearchSpace(
 PAPER_1K = SearchSpace(
     name="paper-1k",
     question="Does this code memorize what the paper's did, at N = 1,000?",
-    source=f"{GU}, the basic experiment: DDPM++ of width 128, unconditional CIFAR-10, 40,000 epochs",
+    source=f"{GU}, the basic experiment: DDPM++ of width 128, unconditional CIFAR-10, "
+    "40,000 epochs",
     expectation="R_mem of 92.0 % at N = 1,000: emm trial paper-1k --config base --n 1000",
     cost="GPU days",
     base=PAPER,

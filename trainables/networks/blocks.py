@@ -41,12 +41,10 @@ def resample(x: Tensor, mode: str | None, taps: tuple[int, ...] = (1, 1)) -> Ten
     """
     if mode is None:
         return x
+    if taps == (1, 1) and mode == "down":
+        return F.avg_pool2d(x, 2)
     if taps == (1, 1):
-        return (
-            F.avg_pool2d(x, 2)
-            if mode == "down"
-            else F.interpolate(x, scale_factor=2.0, mode="nearest")
-        )
+        return F.interpolate(x, scale_factor=2.0, mode="nearest")
     kernel, padding = _filter(x, taps), len(taps) // 2 - 1
     if mode == "down":
         return F.conv2d(x, kernel, stride=2, padding=padding, groups=x.shape[1])

@@ -39,11 +39,8 @@ class SongUNet(nn.Module):
         taps = (1, 3, 3, 1) if is_ncsnpp else (1, 1)
         width, embedding = config.width, 4 * config.width
         noise = 2 * width if is_ncsnpp else width
-        self.embed = (
-            PositionalEmbedding(noise)
-            if config.time_embedding == "positional"
-            else FourierEmbedding(noise)
-        )
+        is_positional = config.time_embedding == "positional"
+        self.embed = PositionalEmbedding(noise) if is_positional else FourierEmbedding(noise)
         self.label = LabelEmbedding(label_dim, noise) if label_dim else None
         self.map0, self.map1 = linear(noise, embedding), linear(embedding, embedding)
 
@@ -52,12 +49,15 @@ class SongUNet(nn.Module):
         ) -> ResidualBlock:
             return ResidualBlock(c_in, c_out, embedding, config.dropout, attention, mode, taps)
 
-        widths = [width * multiplier for multiplier in config.multipliers]
-        resolutions = [resolution >> level for level in range(len(widths))]
+        levels = [
+            (resolution >> level, width * multiplier)
+            for level, multiplier in enumerate(config.multipliers)
+        ]
         self.stem = conv(channels, width)
-        self.encoder, self.pyramid, kept, c = nn.ModuleList(), nn.ModuleDict(), [width], width
+        self.encoder, self.pyramid = nn.ModuleList(), nn.ModuleDict()
+        c, kept = width, [width]  # channels of what comes next, and of all that a skip may take
         pyramid_channels = channels
-        for level, (r, c_out) in enumerate(zip(resolutions, widths, strict=True)):
+        for level, (r, c_out) in enumerate(levels):
             if level:
                 if is_ncsnpp:
                     self.pyramid[str(len(self.encoder))] = DownConv(pyramid_channels, c, taps)
@@ -72,15 +72,13 @@ class SongUNet(nn.Module):
 
         self.middle = nn.ModuleList([block(c, c, attention=True), block(c, c)])
         self.decoder, self.takes_skip = nn.ModuleList(), []
-        for level, (r, c_out) in reversed(list(enumerate(zip(resolutions, widths, strict=True)))):
-            if level + 1 < len(widths):
+        for level, (r, c_out) in reversed(list(enumerate(levels))):
+            if level + 1 < len(levels):
                 self.decoder.append(block(c, c, mode="up"))
                 self.takes_skip.append(False)
             for index in range(config.depth + 1):
-                last = index == config.depth
-                self.decoder.append(
-                    block(c + kept.pop(), c_out, attention=last and r in config.attention)
-                )
+                attends = index == config.depth and r in config.attention
+                self.decoder.append(block(c + kept.pop(), c_out, attends))
                 self.takes_skip.append(True)
                 c = c_out
         self.norm = group_norm(c)
@@ -98,12 +96,13 @@ class SongUNet(nn.Module):
             if str(position) in self.pyramid:
                 x = image = (x + self.pyramid[str(position)](image)) * math.sqrt(0.5)
             skips.append(x)
-        skips = [
-            skip if keep else skip.new_zeros(()).expand_as(skip)
-            for skip, keep in zip(skips, self.keep, strict=True)
-        ]
+        for index, keep in enumerate(self.keep):
+            if not keep:
+                skips[index] = skips[index].new_zeros(()).expand_as(skips[index])
         for block in self.middle:
             x = block(x, embedding)
         for block, takes_skip in zip(self.decoder, self.takes_skip, strict=True):
-            x = block(torch.cat([x, skips.pop()], dim=1) if takes_skip else x, embedding)
+            if takes_skip:
+                x = torch.cat([x, skips.pop()], dim=1)
+            x = block(x, embedding)
         return self.head(F.silu(self.norm(x)))  # type: ignore[no-any-return]
