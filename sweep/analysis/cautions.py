@@ -3,6 +3,7 @@ failure."""
 
 import math
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 
 from sweep.analysis.scale import near
 from sweep.analysis.study import StudySummary
@@ -60,17 +61,10 @@ def _across_data(summary: SweepSummary) -> list[str]:
             by_data.setdefault(digest, study)
     if len(by_data) < 2:
         return []
-    scales = [(study.name, study.scale) for study in by_data.values()]
     distances = [
-        f"{name}: {amount(scale.nn_distance)}"
-        for name, scale in scales
-        if scale.nn_distance is not None
+        f"{name}: {amount(mean)}" for name, mean in _means(by_data.values(), "nn_distance")
     ]
-    copiers = [
-        f"{name}: {scale.noisy_copier:.3f}"
-        for name, scale in scales
-        if scale.noisy_copier is not None
-    ]
+    copiers = [f"{name}: {mean:.3f}" for name, mean in _means(by_data.values(), "noisy_copier")]
     known = (
         [f"median distance of a training image to its nearest other one: {'; '.join(distances)}"]
         if distances
@@ -82,6 +76,12 @@ def _across_data(summary: SweepSummary) -> list[str]:
         f"contrasts across {len(by_data)} data sets: the rule d1 < k d2 is tighter on denser "
         f"data{details}"
     ]
+
+
+def _means(studies: Iterable[StudySummary], measure: str) -> list[tuple[str, float]]:
+    """The mean that stands beside the EMM of each study of which it is known."""
+    means = [(study.name, study.scale.means[measure]) for study in studies]
+    return [(name, mean) for name, mean in means if mean is not None]
 
 
 def _two_rules(summary: SweepSummary) -> list[str]:
@@ -156,7 +156,7 @@ def _low_ceiling(study: StudySummary) -> str | None:
 
 
 def _noisy(study: StudySummary) -> str | None:
-    copier, target = study.scale.noisy_copier, study.options.target
+    copier, target = study.scale.means["noisy_copier"], study.options.target
     if copier is None or copier >= target or not near(study.complete, study.verdict.emm):
         return None
     return (

@@ -7,7 +7,8 @@ from search_spaces.space import SearchSpace
 from trainables.config.measurement import Measurement
 from trainables.data.labels import by_label, label_dim
 from trainables.errors import DamagedFile
-from trainables.measure.measures import Distances, measures
+from trainables.measure.kept import Distances
+from trainables.measure.measures import MEASURES, measures
 from trainables.storage import Storage
 from trainables.trial.result import MEASUREMENT, Result, read_measurement
 
@@ -36,7 +37,9 @@ def result_at(result: Result, storage: Storage, k: float, target: float) -> Resu
         kept["subset"],
         {name: kept[name] for name in ("labels", "subset_labels") if name in kept},
     )
-    unknown: dict[str, Any] = {"r_mem_last": None, "r_mem_half": None, "ceiling": None, "curve": ()}
+    # what distances do not tell: snapshots, the ceiling, and, where they were not kept, labels
+    unknown: dict[str, Any] = {name: None for name, row in MEASURES.items() if row.compute is None}
+    unknown["curve"] = ()
     spec = result.spec.model_copy(update={"measurement": _how(result.measurement, k)})
     dim = label_dim(result.configuration.labels, labels.get("subset_labels"))
     of_labels = by_label(distances.found.memorized(k), distances.found.i1, dim, subset, **labels)
@@ -47,7 +50,7 @@ def result_at(result: Result, storage: Storage, k: float, target: float) -> Resu
             f"{known['r_mem']:.3f}"
         )
         unknown |= {"complete": False, "cause": cause}
-    return result.model_copy(update={**known, **unknown, "spec": spec})
+    return result.model_copy(update={**unknown, **known, "spec": spec})
 
 
 def _how(measurement: Measurement, k: float) -> Measurement:

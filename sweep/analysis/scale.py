@@ -8,43 +8,41 @@ of the trials near the EMM; before there is one, of all complete trials.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from sweep.search.belief import Observation
 from sweep.search.rules import NEAR, SURE, Options
+from trainables.measure.measures import BESIDE_EMM
 from trainables.trial.result import Result
 
-MEANS = ("median_d1", "nn_distance", "null_rate", "ceiling")
 # R_mem above which the median distance is that of a copy, so that it says how blurred copies are
 COPYING = 0.5
 
 
 @dataclass(frozen=True)
 class Scale:
-    """Means over `n_trials` trials; None where nothing was measured.
+    """What stands beside an EMM, from `n_trials` trials; None where nothing was measured.
 
-    `median_d1`: median distance of generated images to their nearest training image; `nn_distance`:
-    median distance of a training image to its nearest other one (both L2, pixel values 0–255);
-    `null_rate`: share of held-out images that the rule calls memorized; `ceiling`: R_mem of the
-    closed-form optimum; `noisy_copier`: of copies of the training images with so much noise that
-    they lie at median d1, of those trials that mostly copy; `share`: N / |D| at the EMM. `half_emm`
-    and its interval: the EMM had the training ended halfway, an approximation, since it follows
-    from the few images of one snapshot; an end is None where the trials do not bound it.
-    `why_no_half`: why all three are None, in words, if the training can't tell; else "".
+    `means`: of the measures that stand there, by name; `share`: N / |D| at the EMM. `half_emm` and
+    its interval: the EMM had the training ended halfway, an approximation, since it follows from
+    the few images of one snapshot; an end is None where the trials do not bound it. `why_no_half`:
+    why all three are None, in words, if the training can't tell; else "".
     """
 
     n_trials: int
-    median_d1: float | None
-    nn_distance: float | None
-    null_rate: float | None
-    ceiling: float | None
-    noisy_copier: float | None
+    means: Mapping[str, float | None]
     share: float | None
     half_emm: float | None
     half_low: float | None
     half_high: float | None
     why_no_half: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        """Its part of `emm report --json`: the means stand among the others."""
+        fields = asdict(self)
+        return {"n_trials": fields.pop("n_trials"), **fields.pop("means"), **fields}
 
 
 def near(trials: Sequence[Result], emm: float | None) -> list[Result]:
@@ -54,18 +52,19 @@ def near(trials: Sequence[Result], emm: float | None) -> list[Result]:
 
 def scale_of(complete: Sequence[Result], emm: float | None, options: Options) -> Scale:
     trials = near(complete, emm) or list(complete)
-    means = {name: _mean([getattr(trial, name) for trial in trials]) for name in MEANS}
-    copier = _mean([t.noisy_copier for t in trials if t.r_mem is not None and t.r_mem > COPYING])
+    copying = [trial for trial in trials if trial.r_mem is not None and trial.r_mem > COPYING]
+    asked = {"all trials": trials, "trials that copy": copying}
+    means = {
+        name: _mean([getattr(trial, name) for trial in asked[row.beside_emm]])
+        for name, row in BESIDE_EMM.items()
+        if row.beside_emm is not None
+    }
     size = min((trial.data.size for trial in complete), default=None)
     why = next((trial.spec.why_no_half for trial in complete), "")  # of one configuration
     half_emm, low, high = (None, None, None) if why else _half(complete, options)
     return Scale(
         n_trials=len(trials),
-        median_d1=means["median_d1"],
-        nn_distance=means["nn_distance"],
-        null_rate=means["null_rate"],
-        ceiling=means["ceiling"],
-        noisy_copier=copier,
+        means=means,
         share=emm / size if emm and size else None,
         half_emm=half_emm,
         half_low=low,

@@ -1,7 +1,7 @@
 """One configuration: its verdict, and the trials behind it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -10,8 +10,9 @@ from sweep.analysis.scale import Scale, scale_of
 from sweep.search.belief import Belief, Observation, Prior, base_prior
 from sweep.search.rules import Failed, Options, Verdict
 from sweep.store.files import by_seed
+from trainables.measure.measures import MEASURES
 from trainables.measure.r_mem import r_mem_interval
-from trainables.trial.result import MEASURES, FinalMeasurement, Result, TrialRecord
+from trainables.trial.result import FinalMeasurement, Result, TrialRecord
 
 
 def options_of(search: Search, named: NamedConfiguration, prior: Prior) -> Options:
@@ -133,7 +134,7 @@ def _configuration(study: StudySummary) -> dict[str, Any]:
         "pooled": study.pooled,
         "contradicts": study.contradicts,
         "images_trained": study.images_trained,
-        "scale": asdict(study.scale),
+        "scale": study.scale.as_json(),
         "trials": sorted(trials, key=lambda trial: trial["seed"]),
     }
 
@@ -148,12 +149,7 @@ def _trial(result: Result, final: FinalMeasurement | None) -> dict[str, Any]:
         "r_mem": result.r_mem,
         "r_mem_low": low,
         "r_mem_high": high,
-        "r_mem_last": result.r_mem_last,
-        "r_mem_half": result.r_mem_half,
-        **{
-            name: getattr(result, name) if result.complete else None
-            for name in (*MEASURES, "r_mem_per_label")
-        },
+        **{name: getattr(result, name) if result.complete else None for name in MEASURES},
         "final": final.model_dump() if final else None,
         "n_samples": result.n_samples,
         "right_censored": result.right_censored,

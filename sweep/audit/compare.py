@@ -22,7 +22,8 @@ from torch import Tensor
 from sweep.audit.image_sets import ImageSet, frame_of
 from trainables.errors import UserError
 from trainables.measure.distances import N_OTHERS, N_SPACING, nearest_other
-from trainables.measure.measures import Distances, measures
+from trainables.measure.kept import Distances
+from trainables.measure.measures import MEASURES, measures
 from trainables.measure.neighbours import chunk_size, nearest_two_of
 from trainables.measure.r_mem import Ints, Neighbours
 
@@ -55,8 +56,8 @@ class Audit:
     @property
     def measures(self) -> dict[str, Any]:
         """Those that need nothing of a model but its images."""
-        of_trials = {"noisy_copier", "r_mem_without_flips", "r_mem_with_flips"}
         found = measures(self.distances, len(self.training), self.k)
+        of_trials = {name for name, row in MEASURES.items() if not row.of_images}
         return {name: value for name, value in found.items() if name not in of_trials}
 
     @property

@@ -38,16 +38,17 @@ from sweep.report.rows import (
 )
 from sweep.report.style import as_pdf, as_png
 from trainables.errors import DamagedFile
+from trainables.measure.measures import BESIDE_EMM, MEASURES
 from trainables.storage import Storage
 from trainables.trial.result import Result
 
 log = logging.getLogger(__name__)
 
 CSV = (
-    "configuration", "n", "seed", "state", "r_mem", "r_mem_low", "r_mem_high", "r_mem_last", "r_mem_half", "ceiling",
-    "noisy_copier", "r_mem_without_flips", "r_mem_with_flips", "n_samples", "right_censored", "images_trained", "cause",
-    "training_key",
-)  # fmt: skip
+    *("configuration", "n", "seed", "state", "r_mem", "r_mem_low", "r_mem_high"),
+    *(name for name, row in MEASURES.items() if row.in_csv),
+    *("n_samples", "right_censored", "images_trained", "cause", "training_key"),
+)
 
 OVERVIEWS = {
     "emm": "EMM of every configuration, with its 95 % interval",
@@ -152,6 +153,7 @@ def _page(summary: SweepSummary, images: Mapping[str, bytes], pictures: Pictures
         configuration_columns=(*CONFIGURATIONS, "reason"),
         scale=scale_rows(summary),
         scale_columns=SCALE,
+        measures=list(BESIDE_EMM.values()),
         halves=half_lines(summary),
         trials=trial_rows(summary),
         trial_columns=TRIALS,

@@ -108,14 +108,12 @@ and <i>own trials</i> is the interval without that. <i>found</i>: known as preci
 reason shown; <i>searching</i>: not finished. R_mem
 with &gt;=: the trial was accepted early, its R_mem is at least that.
 To compare two EMMs, use the interval of their ratio, not whether their intervals overlap.</p>
-<p>The rule compares two distances, so an EMM is to be read beside them. <i>median d1</i>: distance of a generated image to its
-nearest training image, and <i>NN distance</i>: of a training image to its nearest other one (medians, L2, pixel values 0–255);
-the closer training images lie, the stricter the rule. <i>null rate</i>: the share of images that were never trained on that
-the rule calls memorized. <i>ceiling</i>: R_mem of the closed-form optimum, which can only copy; below 1 only where training
-images equal each other. <i>noisy copier</i>: R_mem of copies of the training images with so much noise that they lie at median
-d1, in trials that mostly copy: what density leaves of a faithful model whose copies are that blurred. <i>N/|D|</i>: the EMM as
-a
-share of the data set. <i>EMM at T/2</i>: had the training ended halfway, the EMM would have been about that; an approximation,
+<p>The rule compares two distances, so an EMM is to be read beside them.
+{% for measure in measures %}
+<i>{{ measure.title }}</i>: {{ measure.says }}.
+{% endfor %}
+<i>N/|D|</i>: the EMM as a share of the data set.
+<i>EMM at T/2</i>: had the training ended halfway, the EMM would have been about that; an approximation,
 from the fewer images of the snapshot there, and only where the first half is a training of half the length.</p>
 <h2>Provenance</h2>
 {{ grid("data", ("data", "images", "duplicates", "digest"), data) }}

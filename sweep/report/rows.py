@@ -9,6 +9,7 @@ from sweep.analysis.scale import Scale
 from sweep.analysis.study import StudySummary
 from sweep.analysis.summary import SweepSummary
 from sweep.search.words import amount, emm_text, ends_text, interval_text
+from trainables.measure.measures import BESIDE_EMM, Written
 from trainables.measure.r_mem import r_mem_interval
 from trainables.trial.result import FinalMeasurement, Result
 
@@ -25,9 +26,10 @@ CONFIGURATIONS = (
 TRIALS = ("configuration", "N", "seed", "R_mem", "95 % interval", "images trained", "state")
 
 SCALE = (
-    "configuration", "median d1", "NN distance", "null rate", "ceiling", "noisy copier", "N/|D|", "EMM at T/2",
-    "its 95 % interval",
-)  # fmt: skip
+    "configuration",
+    *(row.title for row in BESIDE_EMM.values()),
+    *("N/|D|", "EMM at T/2", "its 95 % interval"),
+)
 
 TWO_LINES = {
     "images trained",
@@ -119,20 +121,25 @@ def scale_rows(summary: SweepSummary) -> Rows:
 
 
 def _scale_texts(scale: Scale, study: StudySummary) -> tuple[str, ...]:
-    """A distance is in pixel values; an EMM that the halves of the trainings do not reach is
-    outside the range of N."""
-    distances = (
-        "-" if value is None else amount(value) for value in (scale.median_d1, scale.nn_distance)
-    )
-    known = scale.null_rate, scale.ceiling, scale.noisy_copier, scale.share
-    shares = ("-" if value is None else f"{value:.3f}" for value in known)
+    """An EMM that the halves of the trainings do not reach is outside the range of N."""
+    means = [measure_text(scale.means[name], row.written) for name, row in BESIDE_EMM.items()]
+    share = measure_text(scale.share, "share")
     if scale.half_emm is not None:
         half = amount(scale.half_emm)
     elif scale.half_high is not None:
         half = f"< {study.options.low:,}"
     else:
         half = "-" if scale.half_low is None else f"> {study.options.high:,}"
-    return *distances, *shares, half, ends_text(scale.half_low, scale.half_high)
+    return *means, share, half, ends_text(scale.half_low, scale.half_high)
+
+
+def measure_text(value: float | None, written: Written) -> str:
+    """A distance is in pixel values."""
+    if value is None:
+        return "-"
+    if written == "share":
+        return f"{value:.3f}"
+    return f"{value:,.0f}" if written == "count" else amount(value)
 
 
 def half_lines(summary: SweepSummary) -> list[str]:

@@ -15,9 +15,10 @@ from sweep.search.words import belief_text
 from sweep.tracking.escapes import markdown
 from trainables.config.data import Data
 from trainables.config.identity import IGNORED
+from trainables.measure.measures import NUMBERS
 from trainables.measure.r_mem import Neighbours, r_mem_interval
 from trainables.text import cut
-from trainables.trial.result import MEASURES, FinalMeasurement, Result, Snapshot, TrialRecord
+from trainables.trial.result import FinalMeasurement, Result, Snapshot, TrialRecord
 
 
 def study_numbers(study: StudySummary) -> dict[str, float | None]:
@@ -26,7 +27,7 @@ def study_numbers(study: StudySummary) -> dict[str, float | None]:
     known = {name: getattr(study.verdict, name) for name in ("emm", "emm_low", "emm_high", "sd")}
     return {
         **{name: None if value is None else float(f"{value:.5g}") for name, value in known.items()},
-        "noisy_copier": study.scale.noisy_copier,
+        "noisy_copier": study.scale.means["noisy_copier"],
         "slope": None if study.belief is None else float(f"{study.belief.slope:.3g}"),
         "n_trials": study.verdict.n_trials,
         "images_trained": study.images_trained,
@@ -39,7 +40,7 @@ def result_numbers(result: Result) -> dict[str, float | None]:
     if result.complete:
         low, high = r_mem_interval(result.n_memorized, result.n_samples)
         numbers = {"r_mem": result.r_mem, "r_mem_low": low, "r_mem_high": high}
-        names = ("r_mem_last", "r_mem_half", "n_samples", "n_memorized", *MEASURES)
+        names = ("n_samples", "n_memorized", *NUMBERS)
         numbers |= {name: getattr(result, name) for name in names}
     return {**numbers, "images_trained": result.images_trained, "seconds": result.seconds}
 

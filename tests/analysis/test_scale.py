@@ -65,10 +65,12 @@ def test_scale_is_the_mean_of_the_trials_near_the_emm() -> None:
         ),
     ]
     scale = study("a", found(35.0, 30, 40), trials).scale
-    assert (scale.n_trials, scale.median_d1, scale.nn_distance) == (3, 15.0, 100.0)
-    assert (scale.null_rate, scale.ceiling) == (pytest.approx(0.03), pytest.approx(0.9))
+    assert scale.n_trials == 3
+    assert (scale.means["median_d1"], scale.means["nn_distance"]) == (15.0, 100.0)
+    assert scale.means["null_rate"] == pytest.approx(0.03)
+    assert scale.means["ceiling"] == pytest.approx(0.9)
     assert scale.share == pytest.approx(35 / 1797)
-    assert scale.noisy_copier == pytest.approx(0.9), "of the trials that mostly copy"
+    assert scale.means["noisy_copier"] == pytest.approx(0.9), "of the trials that mostly copy"
     assert (
         scale.half_emm is scale.half_low is scale.half_high is None
     )  # the rate of this recipe decays

@@ -2,6 +2,9 @@
 
 import itertools
 import math
+import pkgutil
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,10 +19,14 @@ from trainables.data.images import subset_order
 from trainables.data.sources import load
 from trainables.measure import distances as module
 from trainables.measure.distances import LOSS_SIGMA, loss_gap, noisy_copies, take_distances
-from trainables.measure.measures import Distances, are_spurious, c_t, expected_distinct, measures
+from trainables.measure.kept import Distances, are_spurious
+from trainables.measure.measures import MEASURES, c_t, expected_distinct, measures, rows_of
 from trainables.measure.neighbours import nearest_two
 from trainables.measure.r_mem import Neighbours
 from trainables.training.trainer import Trainer
+from trainables.trial.result import Result, Snapshot
+
+ROOT = Path(__file__).parents[2]
 
 
 def pictures(n, seed, shape=(1, 4, 4)):
@@ -329,22 +336,6 @@ def test_c_t_counts_pairs():
     assert c_t(a + 99, b) == pytest.approx(limit)
 
 
-def test_c_t_by_cells_sees_what_one_cell_hides():
-    """Half the space is copied, the other half underfitted: together they look right, in cells they
-    don't cancel alike."""
-    rng = np.random.default_rng(2)
-    near, far, plain = rng.uniform(0, 1, 100), rng.uniform(2, 3, 100), rng.uniform(1, 2, 300)
-    generated, held_out = np.concatenate([near, far]), plain
-    cells = np.repeat([0, 1], 100), np.repeat([0, 1], [240, 60])
-    assert abs(c_t(generated, held_out)) < 0.01
-    in_cells = [c_t(near, plain[:240]), c_t(far, plain[240:])]
-    assert c_t(generated, held_out, cells) == pytest.approx(0.8 * in_cells[0] + 0.2 * in_cells[1])
-    assert c_t(generated, held_out, cells) < -5
-    few = np.repeat([0, 1], [181, 19]), cells[1]  # the second has too few to say anything
-    assert c_t(generated, held_out, few) == pytest.approx(c_t(generated[:181], plain[:240]))
-    assert c_t(generated[:10], held_out, (np.zeros(10), cells[1])) is None
-
-
 # ---------------------------------------------------------------- loss gap
 
 
@@ -396,3 +387,39 @@ def test_denoising_error_by_hand():
     assert torch.cat([sigma for _, sigma in seen]).tolist() == pytest.approx([0.3] * 10)
     assert noise.std().item() == pytest.approx(0.3, rel=0.1)
     assert noise.mean().item() == pytest.approx(0, abs=0.05)
+
+
+# ---------------------------------------------------------------- the rows
+
+
+def documented():
+    """Names in the first column of the table of docs/measures.md."""
+    lines = (ROOT / "docs" / "measures.md").read_text().splitlines()
+    start = lines.index("| name | in one sentence | source | checked against |") + 2
+    table = itertools.takewhile(lambda line: line.startswith("|"), lines[start:])
+    return [name for line in table for name in re.findall(r"`(\w+)`", line.split("|")[1])]
+
+
+def test_every_measure_is_documented_and_nothing_else():
+    known = ["r_mem", *MEASURES, *rows_of(Snapshot)]
+    assert sorted(documented()) == sorted(known)
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_a_measure_is_computed_from_distances_or_where_its_row_says(name):
+    row = MEASURES[name]
+    assert (row.compute is None) == bool(row.place)
+    if row.place:
+        pkgutil.resolve_name(row.place)  # raises if there is no such thing
+    assert row.title
+    assert row.says == row.says.strip(" .")
+
+
+def test_titles_tell_columns_apart():
+    assert len({row.title for row in MEASURES.values()}) == len(MEASURES)
+
+
+def test_a_result_holds_every_measure_after_its_outcome():
+    fields = list(Result.model_fields)
+    start = fields.index("best_images_trained") + 1
+    assert fields[start : start + len(MEASURES)] == list(MEASURES)

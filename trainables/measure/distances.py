@@ -9,7 +9,7 @@ from torch import Tensor
 
 from trainables.config.identity import derive_seed
 from trainables.diffusion.sampling import draw_latents
-from trainables.measure.measures import Distances
+from trainables.measure.kept import Distances
 from trainables.measure.neighbours import nearest_two
 from trainables.measure.r_mem import Floats, Ints, Neighbours
 

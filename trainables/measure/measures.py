@@ -1,123 +1,78 @@
 """What is measured beside R_mem: controls that say what an R_mem is worth, and other views of the
 same distances. No torch.
 
-All distances of a trial are taken once (`measure.distances`) and kept; `measures` computes every
-number from them, for any k. docs/measures.md says in a sentence what each number means, and where
-it comes from.
+Each measure is one row of `Measures`. Results, reports, tables and MLflow follow from the rows, so
+a new measure that the distances tell is one more row here. docs/measures.md says where each comes
+from and how to read it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
 
-from trainables.measure.r_mem import Floats, Ints, Neighbours
+from trainables.measure.kept import Distances, Judged
+from trainables.measure.r_mem import Floats, Neighbours
 
-# prefixes of the other distances where all are kept together: of held-out images, of noisy copies,
-# and of the generated images were a mirrored copy none (of a trial where it is one), or one
-NULL, COPIES, WITHOUT_FLIPS, WITH_FLIPS = "null_", "copies_", "without_flips_", "with_flips_"
-
-LEAST_IN_CELL = 20  # generated images that a cell needs to count in C_T
+# how a value is written for people; "by label" is a mapping, and no number
+Written = Literal["share", "distance", "count", "score", "by label"]
+# the trials, near an EMM, whose mean stands beside it
+Beside = Literal["all trials", "trials that copy"]
 
 
 @dataclass(frozen=True)
-class Distances:
-    """All distances behind the measures of n generated images; None where they were not taken.
-    Pixel values 0–255, L2.
+class Measure:
+    """A row: all that anybody needs to know of a measure but its name, which is that of its field.
 
-    found: the generated images' nearest training images; null: the same of the held-out images,
-    [any]; copies: of noisy copies of training images, [any]; without_flips, with_flips: of the
-    generated images, were a mirrored copy none, or one: of the two that which `found` is not.
-    repeats: [n], distance of each generated image to the nearest other one among N_OTHERS of them;
-    null_repeats: the same of the held-out images; spacing: [any], of training images to the nearest
-    other.
+    title: at the head of a column; says: what it means, in one sentence without its full stop;
+    compute: it, from the distances; place: the function that tells it, where it takes more than
+    distances; beside_emm: the trials whose mean the report shows beside an EMM, if it does;
+    in_csv: whether trials.csv has it; of_images: whether an audit, which has no model, tells it.
     """
 
-    found: Neighbours
-    null: Neighbours | None = None
-    repeats: Floats | None = None
-    spacing: Floats | None = None
-    groups: Ints | None = None  # [N], of the training images: those of a group count as one
-    null_repeats: Floats | None = None
-    copies: Neighbours | None = None
-    without_flips: Neighbours | None = None
-    with_flips: Neighbours | None = None
-
-    def as_arrays(self) -> dict[str, NDArray[Any]]:
-        """By the names under which they are kept."""
-        arrays = {
-            name: getattr(self, name) for name in ("repeats", "null_repeats", "spacing", "groups")
-        }
-        kept = {name: value for name, value in arrays.items() if value is not None} | vars(
-            self.found
-        )
-        for prefix, of in (
-            (NULL, self.null), (COPIES, self.copies), (WITHOUT_FLIPS, self.without_flips), (WITH_FLIPS, self.with_flips)
-        ):  # fmt: skip
-            kept |= {} if of is None else {prefix + name: value for name, value in vars(of).items()}
-        return kept
-
-    @classmethod
-    def of_arrays(cls, kept: Mapping[str, NDArray[Any]]) -> "Distances":
-        """The inverse of `as_arrays`; what an older version did not keep is None.
-
-        That one kept distances among all the samples, as `others`: they grow smaller with their
-        number, and are not read.
-        """
-
-        def neighbours(prefix: str) -> Neighbours | None:
-            parts = [prefix + part for part in ("d1", "d2", "i1", "i2")]
-            return Neighbours(*(kept[part] for part in parts)) if parts[0] in kept else None
-
-        found = neighbours("")
-        assert found is not None
-        return cls(
-            found,
-            null=neighbours(NULL),
-            copies=neighbours(COPIES),
-            without_flips=neighbours(WITHOUT_FLIPS),
-            with_flips=neighbours(WITH_FLIPS),
-            **{name: kept.get(name) for name in ("repeats", "null_repeats", "spacing", "groups")},
-        )
+    title: str
+    says: str
+    written: Written
+    compute: Callable[[Judged], float | None] | None = None
+    place: str = ""
+    beside_emm: Beside | None = None
+    in_csv: bool = False
+    of_images: bool = True
 
 
-def measures(distances: Distances, n_training: int, k: float) -> dict[str, Any]:
-    """Every measure by its name in a result; None where the distances it needs were not taken."""
-    found, null = distances.found, distances.null
-    memorized = found.memorized(k)
-    r_mem = float(memorized.mean())
-    copied, n_distinct = found.i1[memorized], n_training
-    if distances.groups is not None:
-        copied, n_distinct = distances.groups[copied], len(np.unique(distances.groups))
-    spurious, spurious_null = (
-        None if of is None or repeats is None else are_spurious(of, repeats, k)
-        for of, repeats in ((found, distances.repeats), (null, distances.null_repeats))
-    )
-    without_flips, with_flips = (
-        None if of is None else of.r_mem(k)
-        for of in (distances.without_flips, distances.with_flips)
-    )
-    return {
-        "r_mem": r_mem,
-        # what is kept of one rule only was found by the other; an older version kept neither
-        "r_mem_without_flips": r_mem if with_flips is not None else without_flips,
-        "r_mem_with_flips": r_mem if without_flips is not None else with_flips,
-        "noisy_copier": None if distances.copies is None else distances.copies.r_mem(k),
-        "n_samples": len(memorized),
-        "n_memorized": int(memorized.sum()),
-        "median_d1": float(np.median(found.d1)),
-        "nn_distance": None if distances.spacing is None else float(np.median(distances.spacing)),
-        "null_rate": None if null is None else null.r_mem(k),
-        "null_samples": 0 if null is None else len(null.d1),
-        "distinct_copied": len(np.unique(copied)),
-        "distinct_expected": expected_distinct(int(memorized.sum()), n_distinct),
-        "spurious": None if spurious is None else float(spurious.mean()),
-        "spurious_null": None if spurious_null is None else float(spurious_null.mean()),
-        "generalized": None if spurious is None else float((~spurious & ~memorized).mean()),
-        "c_t": None if null is None else c_t(found.d1, null.d1),
-    }
+# ---------------------------------------------------------------- how they are computed
+
+
+def _r_mem_without_flips(judged: Judged) -> float | None:
+    """Of the two rules one found what was `found`; the other is kept beside it. An older version
+    kept neither, and then both are unknown."""
+    if judged.distances.with_flips is not None:
+        return judged.r_mem
+    return _r_mem(judged.distances.without_flips, judged.k)
+
+
+def _r_mem_with_flips(judged: Judged) -> float | None:
+    if judged.distances.without_flips is not None:
+        return judged.r_mem
+    return _r_mem(judged.distances.with_flips, judged.k)
+
+
+def _r_mem(neighbours: Neighbours | None, k: float) -> float | None:
+    return None if neighbours is None else neighbours.r_mem(k)
+
+
+def _distinct_copied(judged: Judged) -> int:
+    copied, groups = judged.distances.found.i1[judged.memorized], judged.distances.groups
+    return len(np.unique(copied if groups is None else groups[copied]))
+
+
+def _distinct_expected(judged: Judged) -> float:
+    groups = judged.distances.groups
+    n_distinct = judged.n_training if groups is None else len(np.unique(groups))
+    return expected_distinct(judged.n_memorized, n_distinct)
 
 
 def expected_distinct(n_copies: int, n_training: int) -> float:
@@ -126,47 +81,268 @@ def expected_distinct(n_copies: int, n_training: int) -> float:
     return float(-n_training * np.expm1(n_copies * np.log1p(-1 / n_training)))
 
 
-def are_spurious(found: Neighbours, repeats: Floats, k: float) -> NDArray[np.bool_]:
-    """[n] bool: not memorized, but nearer to another generated image (`repeats`, [n]) than k times
-    to any training image.
-
-    Memorized, spurious, generalized after Pham et al. 2025 (arXiv 2505.21777): a spurious sample is
-    no copy of the training set and yet the model makes it again and again. They compare both
-    distances with constants; here the distance to the training set itself is the scale, as in the
-    ratio rule, so that nothing depends on resolution and data.
-    """
-    return ~found.memorized(k) & (repeats < k * found.d1)
+def _generalized(judged: Judged) -> float | None:
+    if judged.spurious is None:
+        return None
+    return float((~judged.spurious & ~judged.memorized).mean())
 
 
-def c_t(
-    generated: Floats, held_out: Floats, cells: tuple[Ints, Ints] | None = None
-) -> float | None:
-    """C_T of Meehan, Chaudhuri and Dasgupta 2020 (arXiv 2004.05675): far below 0, the model copies;
-    far above, it underfits.
+def _share(which: NDArray[np.bool_] | None) -> float | None:
+    return None if which is None else float(which.mean())
 
-    Distances to the nearest training image, of n generated and m held-out images. Z_U is the
+
+def _median(values: Floats | None) -> float | None:
+    return None if values is None else float(np.median(values))
+
+
+def _c_t(judged: Judged) -> float | None:
+    null = judged.distances.null
+    return None if null is None else c_t(judged.distances.found.d1, null.d1)
+
+
+def c_t(generated: Floats, held_out: Floats) -> float:
+    """C_T of Meehan, Chaudhuri and Dasgupta 2020 (arXiv 2004.05675) of one cell, the whole space:
+    far below 0, the model copies; far above, it underfits.
+
+    Distances to the nearest training image, of n generated and m held-out images. It is the
     Mann–Whitney statistic U (pairs in which the generated image is farther), centred and scaled as
-    if both were drawn alike: standard normal if they are. cells: of which cell of a partition each
-    image is, int64 [n] and [m] (the authors cluster the training images by k-means); C_T is then
-    the mean of the cells' Z_U, weighted by their held-out images, over cells with enough generated
-    ones, and None if no cell has. By default there is one cell.
+    if both were drawn alike: standard normal if they are.
     """
-    if cells is None:
-        return _z_u(generated, held_out)
-    of_generated, of_held_out = cells
-    names = [
-        name for name in np.unique(of_held_out) if (of_generated == name).sum() >= LEAST_IN_CELL
-    ]
-    weights = [int((of_held_out == name).sum()) for name in names]
-    scores = [
-        _z_u(generated[of_generated == name], held_out[of_held_out == name]) for name in names
-    ]
-    return float(np.average(scores, weights=weights)) if names else None
-
-
-def _z_u(generated: Floats, held_out: Floats) -> float:
     from scipy.stats import mannwhitneyu  # which takes half a second to import
 
     m, n = len(generated), len(held_out)
     u = mannwhitneyu(generated, held_out, method="asymptotic").statistic
     return float((u - m * n / 2) / np.sqrt(m * n * (m + n + 1) / 12))
+
+
+# ---------------------------------------------------------------- the rows
+
+
+class Measures(BaseModel):
+    """What the result of a trial says beside R_mem: a row for each field. None where it is not
+    known."""
+
+    model_config = ConfigDict(frozen=True)
+
+    r_mem_last: Annotated[
+        float | None,
+        Measure(
+            "R_mem at the end",
+            "R_mem at the end of the training, with the latents that choose the best snapshot",
+            "share",
+            place="trainables.trial.trial.Trial",
+            in_csv=True,
+        ),
+    ] = None
+    r_mem_half: Annotated[
+        float | None,
+        Measure(
+            "R_mem at T/2",
+            "R_mem at exactly half of the training, with the latents that choose the best snapshot",
+            "share",
+            place="trainables.trial.trial.Trial",
+            in_csv=True,
+        ),
+    ] = None
+    median_d1: Annotated[
+        float | None,
+        Measure(
+            "median d1",
+            "distance of a generated image to its nearest training image (median, L2, pixel values "
+            "0–255)",
+            "distance",
+            lambda judged: _median(judged.distances.found.d1),
+            beside_emm="all trials",
+        ),
+    ] = None
+    nn_distance: Annotated[
+        float | None,
+        Measure(
+            "NN distance",
+            "distance of a training image to its nearest other one (median, L2, pixel values "
+            "0–255); the closer training images lie, the stricter the rule",
+            "distance",
+            lambda judged: _median(judged.distances.spacing),
+            beside_emm="all trials",
+        ),
+    ] = None
+    null_rate: Annotated[
+        float | None,
+        Measure(
+            "null rate",
+            "the share of images that were never trained on that the rule calls memorized",
+            "share",
+            lambda judged: _r_mem(judged.distances.null, judged.k),
+            beside_emm="all trials",
+        ),
+    ] = None
+    null_samples: Annotated[
+        int,
+        Measure(
+            "null samples",
+            "number of the held-out images behind the null rate",
+            "count",
+            lambda judged: 0 if judged.distances.null is None else len(judged.distances.null.d1),
+        ),
+    ] = 0
+    ceiling: Annotated[
+        float | None,
+        Measure(
+            "ceiling",
+            "R_mem of the closed-form optimum, which can only copy; below 1 only where training "
+            "images equal each other",
+            "share",
+            place="trainables.trial.subset.Subset.ceiling",
+            beside_emm="all trials",
+            in_csv=True,
+        ),
+    ] = None
+    noisy_copier: Annotated[
+        float | None,
+        Measure(
+            "noisy copier",
+            "R_mem of copies of the training images with so much noise that they lie at median d1, "
+            "in trials that mostly copy: what density leaves of a faithful model whose copies are "
+            "that blurred",
+            "share",
+            lambda judged: _r_mem(judged.distances.copies, judged.k),
+            beside_emm="trials that copy",
+            in_csv=True,
+            of_images=False,
+        ),
+    ] = None
+    r_mem_without_flips: Annotated[
+        float | None,
+        Measure(
+            "R_mem without flips",
+            "R_mem were a mirrored copy none; that of the trial if augment=none",
+            "share",
+            _r_mem_without_flips,
+            in_csv=True,
+            of_images=False,
+        ),
+    ] = None
+    r_mem_with_flips: Annotated[
+        float | None,
+        Measure(
+            "R_mem with flips",
+            "R_mem were a mirrored copy one; that of the trial if augment=flip",
+            "share",
+            _r_mem_with_flips,
+            in_csv=True,
+            of_images=False,
+        ),
+    ] = None
+    distinct_copied: Annotated[
+        int,
+        Measure(
+            "distinct copied",
+            "number of distinct training images among the memorized samples",
+            "count",
+            _distinct_copied,
+        ),
+    ] = 0
+    distinct_expected: Annotated[
+        float | None,
+        Measure(
+            "distinct expected",
+            "number of distinct training images, were each copy of any training image alike",
+            "count",
+            _distinct_expected,
+        ),
+    ] = None
+    spurious: Annotated[
+        float | None,
+        Measure(
+            "spurious",
+            "share of samples not memorized, but made again among 500 by the model; not known of "
+            "fewer",
+            "share",
+            lambda judged: _share(judged.spurious),
+        ),
+    ] = None
+    spurious_null: Annotated[
+        float | None,
+        Measure(
+            "spurious null",
+            "share of held-out images not memorized, but made again among 500 of them",
+            "share",
+            lambda judged: _share(judged.null_spurious),
+        ),
+    ] = None
+    generalized: Annotated[
+        float | None,
+        Measure(
+            "generalized",
+            "share of samples neither memorized nor spurious",
+            "share",
+            _generalized,
+        ),
+    ] = None
+    own_label: Annotated[
+        float | None,
+        Measure(
+            "own label",
+            "share of the memorized samples that copy an image of their own label",
+            "share",
+            place="trainables.data.labels.by_label",
+        ),
+    ] = None
+    r_mem_per_label: Annotated[
+        dict[int, float] | None,
+        Measure(
+            "R_mem per label",
+            "R_mem of the conditional samples of each label, for at most 100 labels",
+            "by label",
+            place="trainables.data.labels.by_label",
+        ),
+    ] = None
+    unseen_labels: Annotated[
+        float | None,
+        Measure(
+            "unseen labels",
+            "share of conditional samples whose label no training image has; protocol=paper alone "
+            "draws such",
+            "share",
+            place="trainables.data.labels.by_label",
+        ),
+    ] = None
+    c_t: Annotated[
+        float | None,
+        Measure(
+            "C_T",
+            "data-copying statistic against held-out images; far below 0: copies",
+            "score",
+            _c_t,
+        ),
+    ] = None
+
+
+def rows_of(model: type[BaseModel]) -> dict[str, Measure]:
+    """The rows among the fields of a model, by name."""
+    return {
+        name: row
+        for name, field in model.model_fields.items()
+        for row in field.metadata
+        if isinstance(row, Measure)
+    }
+
+
+MEASURES = rows_of(Measures)
+NUMBERS = {name: row for name, row in MEASURES.items() if row.written != "by label"}
+BESIDE_EMM = {name: row for name, row in MEASURES.items() if row.beside_emm is not None}
+
+
+def measures(distances: Distances, n_training: int, k: float) -> dict[str, Any]:
+    """R_mem and every measure that the distances tell, by its name in a result; None where those it
+    needs were not taken."""
+    judged = Judged(distances, n_training, k)
+    counts = {
+        "r_mem": judged.r_mem,
+        "n_samples": len(judged.memorized),
+        "n_memorized": judged.n_memorized,
+    }
+    computed = {
+        name: row.compute(judged) for name, row in MEASURES.items() if row.compute is not None
+    }
+    return counts | computed

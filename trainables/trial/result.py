@@ -3,7 +3,7 @@
 import io
 import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Self, TypeVar
+from typing import Annotated, Any, NamedTuple, Self, TypeVar
 
 import numpy as np
 import psutil
@@ -17,17 +17,11 @@ from trainables.data.images import ImageData
 from trainables.data.labels import check_subset
 from trainables.data.pictures import ArrayArchive, check_memory
 from trainables.errors import DamagedFile, UserError
+from trainables.measure.measures import Measure, Measures
 from trainables.storage import MOST_JSON, Storage, parse_json, redacted
 
 RESULT, STARTED, MEASUREMENT, WEIGHTS = "result.json", "trial.json", "measurement.npz", "weights.pt"
 FAILED = "result-failed.json"  # the last failure of a trial that is tried again
-
-# what a result says beside R_mem
-MEASURES = (
-    "ceiling", "noisy_copier", "median_d1", "nn_distance", "null_rate", "null_samples", "distinct_copied", "distinct_expected",
-    "spurious", "spurious_null", "generalized", "c_t", "r_mem_without_flips", "r_mem_with_flips", "own_label", "unseen_labels",
-)  # fmt: skip
-
 
 Kind = TypeVar("Kind", bound=BaseModel)
 
@@ -59,10 +53,15 @@ class Snapshot(Record):
         description="median distance to the nearest training image, pixel values 0–255, L2"
     )
     seconds: float = Field(description="wall time of the trial so far")
-    loss_gap: float | None = Field(
-        None,
-        description="denoising error at small noise, held-out minus training images, / noise variance",
-    )
+    loss_gap: Annotated[
+        float | None,
+        Measure(
+            "loss gap",
+            "denoising error at small noise, held-out minus training images, / noise variance",
+            "score",
+            place="trainables.measure.distances.loss_gap",
+        ),
+    ] = None
 
 
 class TrialRecord(Record):
@@ -75,9 +74,8 @@ class TrialRecord(Record):
     data: DataSummary
 
 
-class Result(TrialRecord):
-    """What is written when a trial ends (`result.json`). If it failed, `complete` is false and
-    `cause` says why."""
+class Outcome(TrialRecord):
+    """How a trial ended. If it failed, `complete` is false and `cause` says why."""
 
     complete: bool
     cause: str | None = None
@@ -89,66 +87,11 @@ class Result(TrialRecord):
     right_censored: bool = False
     images_trained: int = 0
     best_images_trained: int = Field(0, description="where the best snapshot was")
-    r_mem_last: float | None = Field(
-        None, description="at the end of the training, with the selection latents"
-    )
-    r_mem_half: float | None = Field(
-        None,
-        description="at exactly half of the training, with the selection latents; see TrialSpec.why_no_half",
-    )
-    ceiling: float | None = Field(
-        None, description="R_mem of the closed-form optimum on the same subset"
-    )
-    noisy_copier: float | None = Field(
-        None,
-        description="R_mem of noisy copies of the training images, at distance median_d1 from them",
-    )
-    median_d1: float | None = Field(
-        None, description="median distance of the samples to the nearest training image"
-    )
-    nn_distance: float | None = Field(
-        None, description="median distance of training images to the nearest other one"
-    )
-    null_rate: float | None = Field(
-        None,
-        description="R_mem of held-out images, none equal to a training image, put in place of generated ones",
-    )
-    null_samples: int = Field(0, description="number of those held-out images")
-    distinct_copied: int = Field(
-        0, description="number of distinct training images among the memorized samples"
-    )
-    r_mem_per_label: dict[int, float] | None = Field(
-        None, description="of conditional samples, for at most 100 labels"
-    )
-    own_label: float | None = Field(
-        None, description="share of the memorized samples that copy an image of their own label"
-    )
-    unseen_labels: float | None = Field(
-        None,
-        description="share of conditional samples whose label no training image has; protocol=paper alone draws such",
-    )
-    distinct_expected: float | None = Field(
-        None, description="the same, if each copy were of any training image alike"
-    )
-    r_mem_without_flips: float | None = Field(
-        None, description="were a mirrored copy none; r_mem if augment=none"
-    )
-    r_mem_with_flips: float | None = Field(
-        None, description="were a mirrored copy one; r_mem if augment=flip"
-    )
-    spurious: float | None = Field(
-        None,
-        description="share of samples not memorized, but made again among 500 by the model; None if there are fewer",
-    )
-    spurious_null: float | None = Field(
-        None, description="the same of held-out images, among 500 of them"
-    )
-    generalized: float | None = Field(
-        None, description="share of samples neither memorized nor spurious"
-    )
-    c_t: float | None = Field(
-        None, description="data-copying statistic against held-out images; far below 0: copies"
-    )
+
+
+class Result(Measures, Outcome):
+    """What is written when a trial ends (`result.json`): its record, its outcome, its measures."""
+
     curve: tuple[Snapshot, ...] = ()
     seconds: float = 0.0
     hardware: dict[str, str] = {}

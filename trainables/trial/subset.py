@@ -18,7 +18,7 @@ from trainables.data.pools import Ints, UInt8
 from trainables.diffusion.sampling import from_uint8, sample
 from trainables.errors import TrialFailed
 from trainables.measure.distances import N_COPIES, N_LOSS, loss_gap, take_distances
-from trainables.measure.measures import Distances
+from trainables.measure.kept import Distances
 from trainables.measure.neighbours import nearest_two
 from trainables.measure.r_mem import Neighbours
 from trainables.networks.optimum import OptimalDenoiser
