@@ -120,7 +120,7 @@ class Job:
         import torch  # here, because the parent has no need of it
 
         from trainables.storage import Storage
-        from trainables.training.custom import build_trainer
+        from trainables.training.build import build_trainer
         from trainables.trial.trial import Trial
 
         torch.set_num_threads(1)
@@ -129,12 +129,14 @@ class Job:
         configuration, cpu = TABLE[self.name].configuration, time.process_time()
         who = {"name": self.name, "n": self.n, "seed": self.subset_seed}
         spec = TrialSpec(configuration=configuration, measurement=MEASUREMENT, **who)
+
+        def build(configuration, images, labels, seed, device):  # type: ignore[no-untyped-def]
+            """A trainer with a seed of its own on the images of `subset_seed`."""
+            return build_trainer(configuration, images, labels, self.seed, device)
+
         with tempfile.TemporaryDirectory() as directory:
-            trial = Trial(spec, data_of(self.name), Storage(directory), torch.device("cpu"))
-            if self.seed != self.subset_seed:  # a trainer with another seed on the same images
-                images, labels = trial.subset.images, trial.subset.label_tensor
-                device = trial.device
-                trial.trainer = build_trainer(configuration, images, labels, self.seed, device)
+            storage, device = Storage(directory), torch.device("cpu")
+            trial = Trial(spec, data_of(self.name), storage, device, build=build)
             while trial.result is None:
                 if time.time() > deadline or not parent.is_alive():
                     return None

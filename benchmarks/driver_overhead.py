@@ -18,7 +18,7 @@ import time
 
 from trainables.storage import Storage
 from trainables.trial.result import RESULT, STARTED, read_result, trial_directory
-from trainables.trial.trial import SLICE_SECONDS
+from trainables.trial.trial import Pace
 
 TRIAL_SECONDS = 60.0
 
@@ -54,7 +54,7 @@ def main(trials: int) -> None:
     per_step = statistics.median(
         lost / steps for lost, (_, _, _, steps) in zip(inside, rows, strict=True)
     )
-    steps = statistics.median(steps for *_, steps in rows) + TRIAL_SECONDS / SLICE_SECONDS
+    steps = statistics.median(steps for *_, steps in rows) + TRIAL_SECONDS / Pace().slice_seconds
     gap = statistics.median(between)
     print(
         f"{len(rows)} trials of {statistics.median(seconds for _, _, seconds, _ in rows):.1f} s (median)"
@@ -82,7 +82,7 @@ def _times(storage: Storage, key: str) -> tuple[float, float, float, int]:
     assert result is not None
     how = result.measurement
     slices = len(result.curve) * max(
-        1, math.ceil(result.curve[-1].seconds / len(result.curve) / SLICE_SECONDS)
+        1, math.ceil(result.curve[-1].seconds / len(result.curve) / Pace().slice_seconds)
     )
     return started, ended, result.seconds, slices + math.ceil(result.n_samples / how.batch) + 1
 

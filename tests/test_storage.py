@@ -111,7 +111,7 @@ def test_parts_of_killed_writes_are_not_listed(tmp_path):
 
 def test_a_trial_that_starts_removes_the_parts_of_killed_writes_from_its_own_directory(tmp_path):
     sweep, part = Storage(str(tmp_path)), "checkpoint-00000000000001.pt.1234abcd.part"
-    directory = start(sweep).storage
+    directory = start(sweep).files.storage
     other = Storage(str(tmp_path / "trials" / "of another"))
     for place in (sweep, directory, other):
         place.write("mine.part", b"")

@@ -58,9 +58,9 @@ def trial(
         raise UserError(
             f"--out {out}: a sweep is kept there; choose another directory for a single trial"
         )
-    one = Trial(spec, data, storage, choose_device())
     for note in data.notes:
         say(f"note: {note}", flush=True)
+    one = Trial(spec, data, storage, choose_device())
     shown = 0
     while one.result is None:
         one.step()
@@ -86,4 +86,4 @@ def trial(
         say(
             f"{inside} the band {band.r_mem_low:g} to {band.r_mem_high:g} in which it must fall ({chosen.expectation})"
         )
-    say(f"files: {one.storage.shown}")
+    say(f"files: {one.files.storage.shown}")

@@ -253,7 +253,7 @@ def finished(tmp_path, dataset, configuration, measurement=HOW, n=12, seed=0):
     one = Trial(spec, dataset, Storage(str(tmp_path / "trial")), CPU)
     while one.result is None:
         one.step()
-    with np.load(one.storage.path("measurement.npz")) as kept:
+    with np.load(one.files.storage.path("measurement.npz")) as kept:
         return one.result, {name: kept[name] for name in kept.files}
 
 
@@ -338,8 +338,11 @@ def test_a_mirrored_copy_counts_where_training_mirrors(tmp_path, augment, distan
         seed=0,
     )
     one = Trial(spec, DATA, Storage(str(tmp_path)), CPU)
-    assert np.sign(one.subset.nearest(one.subset.images.flip(-1)).d1).tolist() == [distance] * 12
-    assert one.subset.nearest(one.subset.images).r_mem() == 1
+    assert (
+        np.sign(one.training.subset.nearest(one.training.subset.images.flip(-1)).d1).tolist()
+        == [distance] * 12
+    )
+    assert one.training.subset.nearest(one.training.subset.images).r_mem() == 1
 
 
 @pytest.fixture
@@ -416,7 +419,7 @@ def test_copies_of_a_group_are_copies_of_one_image(tmp_path):
     one = Trial(spec, data, Storage(str(tmp_path)), CPU)
     while one.result is None:
         one.step()
-    assert one.result.distinct_copied <= len(set(data.groups[one.subset.indices]))
+    assert one.result.distinct_copied <= len(set(data.groups[one.training.subset.indices]))
 
 
 def test_held_out_images_equal_none_that_is_trained_on(tmp_path):

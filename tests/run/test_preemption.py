@@ -8,9 +8,8 @@ import pytest
 
 from tests.trial.test_trial import assert_same_trial, finish, start
 from trainables.storage import Storage
-from trainables.training.trainer import Trainer
 from trainables.trial import checkpoint
-from trainables.trial.trial import trial_directory
+from trainables.trial.result import trial_directory
 
 
 @pytest.fixture(scope="module")
@@ -26,42 +25,44 @@ def sweep(tmp_path):
 
 
 @pytest.mark.parametrize("step", [1, 2, 5, 11])
-def test_an_interrupted_trial_keeps_every_step_it_took(undisturbed, sweep, monkeypatch, step):
+def test_an_interrupted_trial_keeps_every_step_it_took(undisturbed, sweep, step):
     """Interrupted as by a signal, in the middle of a step of the optimizer; the slice would be all
     that is left."""
-    first, taken, take = start(sweep), [], Trainer._step
+    first, begun = start(sweep), []
+    trainer = first.training.trainer
+    loss = trainer.batch_loss
 
-    def interrupted(trainer):
-        take(trainer)
-        taken.append(trainer.position)
-        if len(taken) == step:
+    def interrupted(*batch):
+        begun.append(trainer.position)
+        if len(begun) == step:
             first.interrupt()
+        return loss(*batch)
 
-    monkeypatch.setattr(Trainer, "_step", interrupted)
-    while len(taken) < step:
+    trainer.batch_loss = interrupted
+    while len(begun) < step:
         first.step()
     first.keep()
-    monkeypatch.undo()
     second = start(sweep)
-    assert second.trainer.position == taken[-1] == 4 * step
+    assert second.training.trainer.position == begun[-1] + 4 == 4 * step
     finish(second)
     assert_same_trial(sweep, undisturbed)
 
 
 def test_nothing_is_kept_twice_or_of_a_finished_trial(sweep):
     trial = start(sweep)
+    storage = trial.files.storage
     trial.keep()
-    assert checkpoint.names(trial.storage) == [], "nothing was trained"
+    assert checkpoint.names(storage) == [], "nothing was trained"
     trial.step()
     trial.keep()
-    (name,) = checkpoint.names(trial.storage)
-    before = trial.storage.filesystem.get_file_info(trial.storage.path(name)).mtime
+    (name,) = checkpoint.names(storage)
+    before = storage.filesystem.get_file_info(storage.path(name)).mtime
     trial.keep()
-    assert trial.storage.filesystem.get_file_info(trial.storage.path(name)).mtime == before
+    assert storage.filesystem.get_file_info(storage.path(name)).mtime == before
     finish(trial)
     trial.interrupt()
     trial.keep()
-    assert checkpoint.names(trial.storage) == []
+    assert checkpoint.names(storage) == []
 
 
 @contextmanager
@@ -79,14 +80,15 @@ def full_disk(n_bytes):
 @pytest.mark.parametrize("room", [0, 2_000, 20_000])
 def test_a_disk_that_is_full_at_a_checkpoint_loses_nothing(undisturbed, sweep, room):
     trial = start(sweep)
-    while not checkpoint.names(trial.storage):
+    storage = trial.files.storage
+    while not checkpoint.names(storage):
         trial.step()
-    before = {name: trial.storage.read(name) for name in trial.storage.list()}
+    before = {name: storage.read(name) for name in storage.list()}
     largest = max(len(content) for content in before.values())
     assert room < largest, "else the disk would not be full"
     with full_disk(room), pytest.raises(OSError, match="File too large"):
         finish(trial)
-    assert {name: trial.storage.read(name) for name in trial.storage.list()} == before
+    assert {name: storage.read(name) for name in storage.list()} == before
     assert not list(Path(sweep.root).rglob("*.part"))
     finish(start(sweep))
     assert_same_trial(sweep, undisturbed)
@@ -94,10 +96,10 @@ def test_a_disk_that_is_full_at_a_checkpoint_loses_nothing(undisturbed, sweep, r
 
 def test_a_full_disk_at_the_end_leaves_no_result(undisturbed, sweep):
     trial = start(sweep)
-    while not trial.measured or len(trial.measured) < 3:
+    while trial.samples is None or len(trial.samples.images) < 3:
         trial.step()
     with full_disk(100), pytest.raises(OSError, match="File too large"):
         trial.step()
-    assert trial_directory(sweep, trial.started.training_key).read("result.json") is None
+    assert trial_directory(sweep, trial.files.record.training_key).read("result.json") is None
     finish(start(sweep))
     assert_same_trial(sweep, undisturbed)

@@ -13,7 +13,6 @@ from trainables.config.data import Digits
 from trainables.data.sources import load
 from trainables.errors import TrialFailed
 from trainables.storage import Storage
-from trainables.training import trainer as trainer_module
 from trainables.trial import checkpoint
 from trainables.trial.result import FAILED, Result, read_all
 
@@ -32,9 +31,7 @@ SPACE = SearchSpace(
 
 
 @pytest.mark.parametrize("snapshots_before", [0, 2])
-def test_it_goes_on_from_the_newest_checkpoint_to_the_same_end(
-    tmp_path, monkeypatch, caplog, snapshots_before
-):
+def test_it_goes_on_from_the_newest_checkpoint_to_the_same_end(tmp_path, caplog, snapshots_before):
     undisturbed, sweep = Storage(str(tmp_path / "a")), Storage(str(tmp_path / "b"))
     finish(start(undisturbed, NAMED))
     failing = start(sweep, NAMED)
@@ -44,23 +41,22 @@ def test_it_goes_on_from_the_newest_checkpoint_to_the_same_end(
     def fail(*_):
         raise torch.OutOfMemoryError("too much")
 
-    monkeypatch.setattr(trainer_module, "denoising_loss", fail)
+    failing.training.trainer.batch_loss = fail
     with pytest.raises(TrialFailed):
         failing.step()
-    monkeypatch.undo()
-    assert len(checkpoint.names(failing.storage)) == min(1, snapshots_before), (
+    assert len(checkpoint.names(failing.files.storage)) == min(1, snapshots_before), (
         "but the newest, none is kept"
     )
     (reopened,) = reopen_failed(sweep, SPACE)
-    assert read_all(sweep) == ([], [failing.started], [])
+    assert read_all(sweep) == ([], [failing.files.record], [])
     assert reopen_failed(sweep, SPACE) == [], "it did not fail any more"
     again = start(sweep, NAMED)
     assert len(again.curve) == snapshots_before
     finish(again)
-    kept = Result.model_validate_json(again.storage.read(FAILED))
+    kept = Result.model_validate_json(again.files.storage.read(FAILED))
     assert "too much" in kept.cause
     assert kept == reopened
-    again.storage.delete(FAILED)
+    again.files.storage.delete(FAILED)
     assert_same_trial(sweep, undisturbed)
 
 

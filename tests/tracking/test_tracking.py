@@ -274,14 +274,14 @@ def test_a_sweep_as_it_runs(empty: Sweep) -> None:
     where = destination(empty)
     tracker = track(empty, where)
     trial = empty.trial("width=4", 8, 0)
-    tracker.trial_started(trial.started)
+    tracker.trial_started(trial.files.record)
     while trial.result is None:
         report = trial.step()
-        tracker.trial_progress(trial.started, report)
-        tracker.trial_progress(trial.started, report)  # a snapshot may be told more than once
+        tracker.trial_progress(trial.files.record, report)
+        tracker.trial_progress(trial.files.record, report)  # a snapshot may be told more than once
     tracker.trial_finished(trial.result)
     stopped = empty.trial("width=4", 16, 1)
-    tracker.trial_started(stopped.started)
+    tracker.trial_started(stopped.files.record)
     assert tracker.close(40)
     assert tracker.missed == 0
 
@@ -398,7 +398,7 @@ def test_sync_again_changes_nothing_and_an_empty_database_is_filled(
     live = destination(empty)
     tracker = track(empty, live)
     tracker.trial_finished(empty.finished("width=4", 8, 0))
-    failed = empty.trial("width=8", 8, 0).started
+    failed = empty.trial("width=8", 8, 0).files.record
     result = Result(**dict(failed), complete=False, cause="out of memory")
     trial_directory(empty.storage, failed.training_key).write(
         RESULT, result.model_dump_json().encode()
@@ -440,7 +440,7 @@ def test_what_is_made_up_for_has_the_time_at_which_it_was(empty: Sweep) -> None:
 
 
 def test_a_failed_trial_that_is_tried_again_keeps_its_run_and_loses_its_cause(empty: Sweep) -> None:
-    where, record = destination(empty), empty.trial("width=4", 8, 0).started
+    where, record = destination(empty), empty.trial("width=4", 8, 0).files.record
     tracker = track(empty, where)
     tracker.trial_finished(Result(**dict(record), complete=False, cause="out of memory"))
     tracker.trial_started(record)
@@ -458,17 +458,17 @@ def test_a_new_driver_goes_on_in_the_same_runs(empty: Sweep) -> None:
     where = destination(empty)
     trial = empty.trial("width=4", 8, 0)
     first = track(empty, where)
-    first.trial_started(trial.started)
+    first.trial_started(trial.files.record)
     while not trial.curve:
-        first.trial_progress(trial.started, trial.step())
+        first.trial_progress(trial.files.record, trial.step())
     first.close(40)
     assert runs(where)["width=4 N=8 seed=0"].info.status == "KILLED"
 
     again = empty.trial("width=4", 8, 0)
     second = track(empty, where)
-    second.trial_started(again.started)
+    second.trial_started(again.files.record)
     while again.result is None:
-        second.trial_progress(again.started, again.step())
+        second.trial_progress(again.files.record, again.step())
     second.trial_finished(again.result)
     second.close(40)
     run = runs(where)["width=4 N=8 seed=0"]
@@ -479,8 +479,8 @@ def test_a_new_driver_goes_on_in_the_same_runs(empty: Sweep) -> None:
 def test_sync_ends_what_a_killed_driver_left_running(empty: Sweep) -> None:
     where, trial = destination(empty), empty.trial("width=4", 8, 0)
     view = View(SPACE, empty.storage, where)
-    view.trial_status(trial.started, "RUNNING")
-    view.trial_status(empty.trial("width=4", 16, 1).started, "RUNNING")
+    view.trial_status(trial.files.record, "RUNNING")
+    view.trial_status(empty.trial("width=4", 16, 1).files.record, "RUNNING")
     empty.finished("width=4", 8, 0)
     sync(empty.summary, empty.storage, where, live=True)
     assert runs(where)["width=4 N=16 seed=1"].info.status == "RUNNING"

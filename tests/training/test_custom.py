@@ -330,7 +330,7 @@ def test_a_trial_with_a_trainer_of_the_users(tmp_path, digits):
     assert weights["ema"]["done"] == 1
     torch.manual_seed(12345)
     again = finished(SPEC, digits, Storage(str(tmp_path / "again")))
-    assert torch.equal(again.trainer.inner.weight, trial.trainer.inner.weight), (
+    assert torch.equal(again.training.trainer.inner.weight, trial.training.trainer.inner.weight), (
         "initialized from the trial's seed alone"
     )
 
@@ -341,8 +341,9 @@ def test_it_goes_on_from_a_checkpoint_and_can_be_measured_again(tmp_path, digits
     while len(trial.curve) < 2:
         trial.step()
     adopted = Trial(SPEC, digits, storage, CPU)
-    assert adopted.trainer.inner.done == trial.trainer.inner.done == 0.5
-    assert torch.equal(adopted.trainer.inner.weight, trial.trainer.inner.weight)
+    inner, before = adopted.training.trainer.inner, trial.training.trainer.inner
+    assert inner.done == before.done == 0.5
+    assert torch.equal(inner.weight, before.weight)
     assert len(finish(adopted).result.curve) == 4
     more = with_fields(SPEC, {"measurement.n_samples": 30})
     again = Trial(more, digits, storage, CPU)
@@ -382,11 +383,11 @@ def test_what_a_trainer_does_wrong_ends_the_trial_with_one_line(
 
 def test_a_builder_that_returns_too_little(user_code, tmp_path, digits):
     spec = with_fields(SPEC, {"configuration.trainer.builder": "user_code:half"})
-    trial = Trial(spec, digits, Storage(str(tmp_path)), CPU)
-    assert (
-        trial.result.cause
-        == "trainer.builder=user_code:half: what it returns has no state_dict, load_state_dict"
-    )
+    cause = "trainer.builder=user_code:half: what it returns has no state_dict, load_state_dict"
+    with pytest.raises(TrialFailed, match=cause):
+        Trial(spec, digits, Storage(str(tmp_path)), CPU)
+    (result,) = read_all(Storage(str(tmp_path))).results
+    assert result.cause == cause
 
 
 def test_images_trained_and_loss_are_taken_where_they_are_told(digits, monkeypatch):

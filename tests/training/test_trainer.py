@@ -15,8 +15,8 @@ from trainables.config.measurement import Measurement
 from trainables.config.network import DDPMpp, Optimum
 from trainables.config.training import StandardTrainer
 from trainables.config.trial import Configuration
+from trainables.diffusion.sampling import from_uint8
 from trainables.errors import TrialFailed
-from trainables.training import trainer as trainer_module
 from trainables.training.trainer import Trainer, ema_decay, lr_factor
 
 CPU = torch.device("cpu")
@@ -35,9 +35,13 @@ def images(n, seed=0):
     )
 
 
-def tiny(n=10, seed=0, data_seed=0, **changes):
+def tiny(n=10, seed=0, data_seed=0, loss=None, **changes):
+    """loss: in place of the denoising loss."""
     fields = {f"trainer.{name}": value for name, value in changes.items()}
-    return Trainer(with_fields(TINY, fields), images(n, data_seed), seed, CPU)
+    trainer = Trainer(with_fields(TINY, fields), images(n, data_seed), seed, CPU)
+    if loss is not None:
+        trainer.batch_loss = loss
+    return trainer
 
 
 def weights(trainer):
@@ -48,17 +52,26 @@ def equal(a, b):
     return len(a) == len(b) and all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
 
 
-def record_order(trainer):
-    """Collects the index of every image that is trained on."""
-    seen, original = [], trainer._indices
+def record_batches(trainer):
+    """Collects the images of every batch that is trained on."""
+    batches, loss = [], trainer.batch_loss
 
-    def listen(n, size):
-        chosen = original(n, size)
-        seen.extend(chosen.tolist())
-        return chosen
+    def listen(denoiser, law, images, *others):
+        batches.append(images)
+        return loss(denoiser, law, images, *others)
 
-    trainer._indices = listen
-    return seen
+    trainer.batch_loss = listen
+    return batches
+
+
+def trained_order(trainer):
+    """Trains to the end; positions, in the subset, of the images that were trained on."""
+    batches, pixels = record_batches(trainer), from_uint8(trainer.images)
+    trainer.train_until(1.0)
+    return [
+        int((pixels == image).all(dim=3).all(dim=2).all(dim=1).nonzero())
+        for image in torch.cat(batches)
+    ]
 
 
 # ---------------------------------------------------------------- what is trained on
@@ -72,8 +85,7 @@ def test_epochs_are_exact(n, batch, length, order):
     """Every image exactly `length` times, every epoch a permutation; the last step takes what is
     left."""
     trainer = tiny(n, batch=batch, length=length, order=order)
-    seen = record_order(trainer)
-    trainer.train_until(1.0)
+    seen = trained_order(trainer)
     assert trainer.position == trainer.total == n * length == len(seen)
     epochs = [seen[start : start + n] for start in range(0, len(seen), n)]
     assert all(sorted(epoch) == list(range(n)) for epoch in epochs)
@@ -83,34 +95,22 @@ def test_epochs_are_exact(n, batch, length, order):
 
 
 def test_steps_are_exact():
-    trainer = tiny(10, clock="steps", length=7, batch=4)
-    seen = record_order(trainer)
-    trainer.train_until(1.0)
+    seen = trained_order(tiny(10, clock="steps", length=7, batch=4))
     assert len(seen) == 28
     assert sorted(seen[:20]) == sorted(list(range(10)) * 2)
 
 
 def test_order_depends_on_the_seed_alone():
     def order(**options):
-        trainer = tiny(12, **options)
-        seen = record_order(trainer)
-        trainer.train_until(1.0)
-        return seen
+        return trained_order(tiny(12, **options))
 
     assert order() == order(lr=1e-2) == order(data_seed=1)
     assert order() != order(seed=1)
 
 
-def test_batches_hold_the_images_themselves(monkeypatch):
-    seen = []
-    original = trainer_module.denoising_loss
-
-    def listen(denoiser, law, batch, *others):
-        seen.append(batch)
-        return original(denoiser, law, batch, *others)
-
-    monkeypatch.setattr(trainer_module, "denoising_loss", listen)
+def test_batches_hold_the_images_themselves():
     trainer = tiny(6, length=1)
+    seen = record_batches(trainer)
     trainer.train_until(1.0)
     pixels = torch.cat(seen)
     assert (pixels.min() >= -1, pixels.max() <= 1) == (True, True)
@@ -254,7 +254,7 @@ def test_sampling_uses_the_average_and_leaves_the_training_alone():
 # ---------------------------------------------------------------- randomness
 
 
-def test_noise_depends_on_seed_and_position(monkeypatch):
+def test_noise_depends_on_seed_and_position():
     """New noise at every step, the same for every configuration: that pairs them."""
 
     def noise(seed=0, **changes):
@@ -264,8 +264,7 @@ def test_noise_depends_on_seed_and_position(monkeypatch):
             drawn.append(float(torch.randn(())))
             return sum(weight.sum() for weight in denoiser.parameters())
 
-        monkeypatch.setattr(trainer_module, "denoising_loss", loss)
-        tiny(seed=seed, **changes).train_until(1.0)
+        tiny(seed=seed, loss=loss, **changes).train_until(1.0)
         return drawn
 
     first = noise()
@@ -347,35 +346,29 @@ def test_training_lowers_the_loss():
     assert trainer.take_loss() == 0, "nothing since"
 
 
-def test_loss_is_the_mean_per_image(monkeypatch):
-    values = iter([1.0, 2.0, 6.0])
-
-    def scripted(denoiser, *_):
-        return sum(weight.sum() for weight in denoiser.parameters()) * 0 + next(values)
-
-    monkeypatch.setattr(trainer_module, "denoising_loss", scripted)
-    trainer = tiny(10, length=1)  # steps of 4, 4 and 2 images
-    trainer.train_until(1.0)
-    assert trainer.take_loss() == pytest.approx((4 * 1 + 4 * 2 + 2 * 6) / 10)
-
-
-def with_losses(monkeypatch, values):
-    """Batches whose losses are these, with gradients of the same kind; after them, 1."""
+def losses(*values):
+    """Of one batch after the other, with gradients of the same kind; after them, 1."""
     script = iter(values)
 
     def scripted(denoiser, *_):
         return sum(weight.sum() for weight in denoiser.parameters()) * 0 + next(script, 1.0)
 
-    monkeypatch.setattr(trainer_module, "denoising_loss", scripted)
+    return scripted
+
+
+def test_loss_is_the_mean_per_image():
+    trainer = tiny(10, length=1, loss=losses(1.0, 2.0, 6.0))  # steps of 4, 4 and 2 images
+    trainer.train_until(1.0)
+    assert trainer.take_loss() == pytest.approx((4 * 1 + 4 * 2 + 2 * 6) / 10)
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_losses_that_stay_non_finite_fail_the_trial(monkeypatch, bad):
+def test_losses_that_stay_non_finite_fail_the_trial(bad):
     """Ten batches in a row, seen at the end of the slice they are in, wherever slices and snapshots
     fall."""
     for before, seen_after in ((0, 160), (16, 68)):
-        with_losses(monkeypatch, [1.0] * 7 + [bad] * 30)
-        trainer = tiny(clock="steps", length=40)
+        script = losses(*[1.0] * 7, *[bad] * 30)
+        trainer = tiny(clock="steps", length=40, loss=script)
         for step in range(1, before + 1):
             trainer.train_until(step / 40)
         with pytest.raises(
@@ -384,18 +377,18 @@ def test_losses_that_stay_non_finite_fail_the_trial(monkeypatch, bad):
             trainer.train_until(1.0 if before == 0 else 17 / 40)
 
 
-def test_a_few_non_finite_losses_are_passed_over(monkeypatch):
+def test_a_few_non_finite_losses_are_passed_over():
     """Nine in a row do not fail it, nor eighteen that are not in a row; the mean is over the
     others."""
-    with_losses(monkeypatch, [2.0] + [math.nan] * 9 + [4.0] + [math.inf] * 9 + [6.0] * 5)
-    trainer = tiny(clock="steps", length=25)
+    script = losses(2.0, *[math.nan] * 9, 4.0, *[math.inf] * 9, *[6.0] * 5)
+    trainer = tiny(clock="steps", length=25, loss=script)
     trainer.train_until(1.0)
     assert trainer.take_loss() == pytest.approx((2 + 4 + 5 * 6) / 7)
 
 
-def test_non_finite_losses_are_counted_across_a_checkpoint(monkeypatch):
-    with_losses(monkeypatch, [math.nan] * 20)
-    first, second = tiny(clock="steps", length=20), tiny(clock="steps", length=20)
+def test_non_finite_losses_are_counted_across_a_checkpoint():
+    script = losses(*[math.nan] * 20)
+    first, second = (tiny(clock="steps", length=20, loss=script) for _ in range(2))
     first.train_until(6 / 20)
     second.load_state_dict(first.state_dict())
     second.train_until(9 / 20)
@@ -403,9 +396,8 @@ def test_non_finite_losses_are_counted_across_a_checkpoint(monkeypatch):
         second.train_until(10 / 20)
 
 
-def test_no_finite_loss_since_the_last_snapshot_is_a_failure(monkeypatch):
-    with_losses(monkeypatch, [1.0, math.nan, math.nan])
-    trainer = tiny(clock="steps", length=3)
+def test_no_finite_loss_since_the_last_snapshot_is_a_failure():
+    trainer = tiny(clock="steps", length=3, loss=losses(1.0, math.nan, math.nan))
     trainer.train_until(1 / 3)
     assert trainer.take_loss() == 1
     trainer.train_until(1.0)
@@ -492,33 +484,29 @@ def test_micro_batches_do_not_change_the_mathematics(micro):
     assert cut.take_loss() == pytest.approx(whole.take_loss(), rel=1e-3)
 
 
-def batches(monkeypatch):
-    """What each call of the loss is given: images, labels, noise levels, noise."""
+def listening():
+    """A loss, and what each of its calls is given: images, labels, noise levels, noise."""
     seen = []
 
     def listen(denoiser, law, batch, labels, noise):
         seen.append((batch, labels, *noise))
         return sum(weight.sum() for weight in denoiser.parameters()) * 0
 
-    monkeypatch.setattr(trainer_module, "denoising_loss", listen)
-    return seen
+    return listen, seen
 
 
-def test_a_micro_batch_is_what_the_network_sees(monkeypatch):
-    seen = batches(monkeypatch)
-    tiny(10, length=1, batch=8, micro_batch=3).train_until(1.0)
-    assert (
-        [len(batch) for batch, _, _, _ in seen]
-        == [len(noise) for *_, noise in seen]
-        == [3, 3, 2, 2]
-    )
+def test_a_micro_batch_is_what_the_network_sees():
+    loss, seen = listening()
+    tiny(10, length=1, batch=8, micro_batch=3, loss=loss).train_until(1.0)
+    assert [len(batch) for batch, _, _, _ in seen] == [3, 3, 2, 2]
+    assert [len(noise) for *_, noise in seen] == [3, 3, 2, 2]
 
 
-def test_flips(monkeypatch):
+def test_flips():
     """Half of the images, whole ones, at random; noise is the same as without."""
-    seen = batches(monkeypatch)
+    loss, seen = listening()
     for augment in ("none", "flip"):
-        tiny(1, length=400, batch=400, augment=augment).train_until(1.0)
+        tiny(1, length=400, batch=400, augment=augment, loss=loss).train_until(1.0)
     (plain, _, *noise), (flipped, _, *same_noise) = seen
     mirrored = (flipped == plain.flip(-1)).all(dim=3).all(dim=2).all(dim=1)
     kept = (flipped == plain).all(dim=3).all(dim=2).all(dim=1)
@@ -527,8 +515,8 @@ def test_flips(monkeypatch):
     assert equal(noise, same_noise)
 
 
-def test_labels_stay_with_their_images(monkeypatch):
-    seen = batches(monkeypatch)
+def test_labels_stay_with_their_images():
+    loss, seen = listening()
     pixels = (
         torch.arange(0, 250, 25, dtype=torch.uint8)
         .reshape(10, 1, 1, 1)
@@ -536,7 +524,9 @@ def test_labels_stay_with_their_images(monkeypatch):
         .contiguous()
     )
     configuration = with_fields(TINY, {"labels.kind": "unique", "trainer.micro_batch": 3})
-    Trainer(configuration, pixels, 0, CPU, torch.arange(10)).train_until(1.0)
+    trainer = Trainer(configuration, pixels, 0, CPU, torch.arange(10))
+    trainer.batch_loss = loss
+    trainer.train_until(1.0)
     levels = torch.cat([(batch[:, 0, 0, 0] * 127.5 + 127.5).round() for batch, *_ in seen])
     labels = torch.cat([labels for _, labels, *_ in seen])
     assert len(labels) == 30

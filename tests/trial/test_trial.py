@@ -4,7 +4,6 @@ measurement promises."""
 import json
 import logging
 import re
-from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -21,15 +20,15 @@ from trainables.config.trial import Configuration, TrialSpec
 from trainables.data.images import ImageData, subset_order
 from trainables.data.sources import data_key
 from trainables.errors import TrialFailed, UserError
-from trainables.measure import distances as distances_module, r_mem as memorization
 from trainables.measure.r_mem import Neighbours
 from trainables.storage import Storage
-from trainables.training import trainer as trainer_module
+from trainables.training.build import build_trainer
 from trainables.training.trainer import Trainer
-from trainables.trial import checkpoint, trial
+from trainables.trial import checkpoint
 from trainables.trial.ray_trainable import EmmTrainable
 from trainables.trial.result import Result, read_all, read_result, trial_directory
-from trainables.trial.trial import Trial, key_of_curve
+from trainables.trial.training import key_of_curve
+from trainables.trial.trial import Pace, Trial
 
 CPU = torch.device("cpu")
 SPEC = TrialSpec(
@@ -70,8 +69,26 @@ def sweep(tmp_path):
     return Storage(str(tmp_path / "sweep"))
 
 
-def start(sweep, spec=SPEC, dataset=DATA):
-    return Trial(spec, dataset, sweep, CPU)
+def start(sweep, spec=SPEC, dataset=DATA, pace=None, build=build_trainer):
+    return Trial(spec, dataset, sweep, CPU, pace or Pace(), build)
+
+
+def built(kind):
+    """How a trial builds its trainer, where that is of a kind of ours with a fault or an ear."""
+
+    def build(configuration, images, labels, seed, device):
+        return kind(configuration, images, seed, device, labels)
+
+    return build
+
+
+class Untrained(Trainer):
+    def train_until(self, progress):
+        raise AssertionError("it trains")
+
+
+def not_built(configuration, images, labels, seed, device):
+    raise AssertionError("it builds a trainer")
 
 
 def finish(trial):
@@ -80,7 +97,7 @@ def finish(trial):
     steps, trained = 0, None
     while trial.result is None:
         if trained is None and trial.report()["state"] == "measuring":
-            trained = deep_copy(trial.trainer.state_dict())
+            trained = deep_copy(trial.training.trainer.state_dict())
         trial.step()
         steps += 1
         assert steps < 200
@@ -256,10 +273,10 @@ def test_as_many_snapshots_whatever_n_is(sweep, n, clock):
 
 
 @pytest.mark.parametrize("length", [2, 300])
-def test_short_and_long_trainings_move(sweep, length, monkeypatch):
+def test_short_and_long_trainings_move(sweep, length):
     """Each step of a trial takes at least one step of the training, however slow it was before."""
-    monkeypatch.setattr(trial, "SLICE_SECONDS", 0.0)
-    running = start(sweep, with_fields(SPEC, {"configuration.trainer.length": length}))
+    spec = with_fields(SPEC, {"configuration.trainer.length": length})
+    running = start(sweep, spec, pace=Pace(slice_seconds=0))
     positions = [running.step()["images_trained"] for _ in range(3)]
     assert positions == [4, 8, 12]
 
@@ -267,14 +284,14 @@ def test_short_and_long_trainings_move(sweep, length, monkeypatch):
 # ---------------------------------------------------------------- resume
 
 
-def interrupted(sweep, pattern):
+def interrupted(sweep, pattern, pace):
     """Runs a trial that is thrown away after each number of steps in `pattern`, and then to its
     end."""
     for steps in pattern:
-        running = start(sweep)
+        running = start(sweep, pace=pace)
         for _ in range(steps):
             running.step()
-    running = start(sweep)
+    running = start(sweep, pace=pace)
     return running, finish(running)[1]
 
 
@@ -286,25 +303,22 @@ def interrupted(sweep, pattern):
         (0.02, (3, 3)),
     ],
 )
-def test_resumed_equals_uninterrupted(whole, sweep, monkeypatch, slice_seconds, pattern):
+def test_resumed_equals_uninterrupted(whole, sweep, slice_seconds, pattern):
     """Bit for bit: curve, weights, average, optimizer, samples; whatever the slices, also amid the
     final measurement."""
     undisturbed, _, trained = whole
-    monkeypatch.setattr(trial, "SLICE_SECONDS", slice_seconds)
-    running, resumed = interrupted(sweep, pattern)
+    running, resumed = interrupted(sweep, pattern, Pace(slice_seconds))
     assert running.result.complete
     if resumed is not None:
         assert_same(resumed, trained)
     assert_same_trial(undisturbed, sweep)
 
 
-def test_resumed_after_every_single_step(whole, sweep, monkeypatch):
+def test_resumed_after_every_single_step(whole, sweep):
     """With a checkpoint after each slice of one step, so that it goes on between snapshots, too."""
     undisturbed, _, trained = whole
-    monkeypatch.setattr(trial, "SLICE_SECONDS", 0.0)
-    monkeypatch.setattr(trial, "CHECKPOINT_SECONDS", -1.0)
-    positions = []
-    while (running := start(sweep)).report()["state"] == "training":
+    pace, positions = Pace(slice_seconds=0, checkpoint_seconds=-1), []
+    while (running := start(sweep, pace=pace)).report()["state"] == "training":
         positions.append(running.step()["images_trained"])
     assert positions == [4 * step for step in range(1, 13)]
     assert_same(finish(running)[1], trained)
@@ -316,8 +330,9 @@ def test_a_damaged_checkpoint_costs_time_only(whole, sweep):
     running = start(sweep)
     while len(running.curve) < 3:
         running.step()
-    newest = checkpoint.names(running.storage)[-1]
-    running.storage.write(newest, running.storage.read(newest)[:-100])
+    storage = running.files.storage
+    newest = checkpoint.names(storage)[-1]
+    storage.write(newest, storage.read(newest)[:-100])
     again = start(sweep)
     assert len(again.curve) == 2
     finish(again)
@@ -366,8 +381,7 @@ def test_checkpoints_stay_until_the_result_is_written(whole, sweep, monkeypatch,
         failing.setattr(Storage, "writing", full)
         with pytest.raises(OSError, match="no space"):
             finish(start(sweep))
-    no_training(monkeypatch)
-    finish(start(sweep))
+    finish(start(sweep, build=built(Untrained)))
     assert_same_trial(undisturbed, sweep)
 
 
@@ -387,13 +401,6 @@ def test_a_checkpoint_of_another_measurement_is_not_continued(sweep, tmp_path):
 # ---------------------------------------------------------------- what is finished
 
 
-def no_training(monkeypatch):
-    def refuse(self):
-        raise AssertionError("it trains")
-
-    monkeypatch.setattr(Trainer, "_step", refuse)
-
-
 def files(sweep, spec=SPEC):
     directory = trial_directory(sweep, spec.training_key(DATA.digest))
     return {
@@ -402,11 +409,11 @@ def files(sweep, spec=SPEC):
     }
 
 
-def test_a_finished_trial_is_left_alone(whole, monkeypatch):
+def test_a_finished_trial_is_left_alone(whole):
     sweep, _, _ = whole
     before = files(sweep)
-    monkeypatch.setattr(trial, "build_trainer", None)
-    again = start(sweep, with_fields(SPEC, {"name": "other name", "measurement.batch": 999}))
+    spec = with_fields(SPEC, {"name": "other name", "measurement.batch": 999})
+    again = start(sweep, spec, build=not_built)
     assert again.result == read_all(sweep)[0][0]
     assert again.step()["state"] == "complete"
     assert again.step()["images_trained"] == 48
@@ -414,16 +421,15 @@ def test_a_finished_trial_is_left_alone(whole, monkeypatch):
 
 
 @pytest.mark.parametrize("n_samples", [23, 3])
-def test_other_numbers_of_final_samples_only_measure_again(sweep, monkeypatch, n_samples):
+def test_other_numbers_of_final_samples_only_measure_again(sweep, n_samples):
     first = start(sweep)
     finish(first)
     old, old_weights = measured(sweep)
-    no_training(monkeypatch)
     spec = with_fields(SPEC, {"measurement.n_samples": n_samples})
-    again = start(sweep, spec)
+    again = start(sweep, spec, build=built(Untrained))
     assert again.result is None
     assert again.step()["state"] == "measuring"
-    finish(start(sweep, spec))  # interrupted amid it
+    finish(start(sweep, spec, build=built(Untrained)))  # interrupted amid it
     new, new_weights = measured(sweep)
     assert new["images"].shape == (n_samples, 1, 4, 4)
     common = min(n_samples, 10)
@@ -449,49 +455,54 @@ def test_other_numbers_of_final_samples_only_measure_again(sweep, monkeypatch, n
     assert start(sweep, spec).result == result
 
 
-def test_another_precision_of_the_final_ratio_only_measures_again(sweep, monkeypatch):
-    """At R_mem from .3 to .7 that takes 40 images, looked at every 20."""
-    monkeypatch.setattr(memorization, "LOOK_EVERY", 20)
-    many = with_fields(SPEC, {"measurement.n_samples": 80, "measurement.batch": 80})
+def test_another_precision_of_the_final_ratio_only_measures_again(sweep):
+    """At R_mem from .3 to .7 that takes 500 images, looked at every 250."""
+    many = with_fields(SPEC, {"measurement.n_samples": 750, "measurement.batch": 750})
     first = start(sweep, many)
     finish(first)
-    no_training(monkeypatch)
-    spec = with_fields(many, {"measurement.logit_se": 0.35})
-    again = start(sweep, spec)
+    assert 0.3 < first.result.r_mem < 0.7
+    spec = with_fields(many, {"measurement.logit_se": 0.1})
+    again = start(sweep, spec, build=built(Untrained))
     assert again.step()["state"] == "measuring"
     finish(again)
     assert again.result.curve == first.result.curve
-    assert len(measured(sweep)[0]["d1"]) == again.result.n_samples == 40
+    assert len(measured(sweep)[0]["d1"]) == again.result.n_samples == 500
 
 
-def test_a_checkpoint_of_a_version_that_counted_the_precision_goes_on(sweep, monkeypatch):
+def test_a_checkpoint_of_a_version_that_counted_the_precision_goes_on(sweep):
     spec = with_fields(SPEC, {"measurement.logit_se": 0.3})
-    with monkeypatch.context() as older:
-        older.setattr(trial, "key_of_curve", lambda how, but=(): key_of_curve(how, ("n_samples",)))
-        running = start(sweep, spec)
-        while len(running.curve) < 3:
-            running.step()
+    running = start(sweep, spec)
+    while len(running.curve) < 3:
+        running.step()
+    state = running.files.newest_state()
+    older = key_of_curve(spec.measurement, but=("n_samples",))
+    assert older != state["curve_key"]
+    checkpoint.save(running.files.storage, 36, state | {"curve_key": older})
     assert len(start(sweep, spec).curve) == 3
+    checkpoint.save(running.files.storage, 36, state | {"curve_key": "of another curve"})
+    assert len(start(sweep, spec).curve) == 0, "it trains anew"
 
 
-def test_a_measurement_that_fails_leaves_the_good_result(sweep, monkeypatch, quiet):
+class Unsampled(Trainer):
+    def sample(self, *_):
+        raise ZeroDivisionError("division by zero")
+
+
+def broken(*_):
+    raise ZeroDivisionError("division by zero")
+
+
+@pytest.mark.parametrize("build", [built(Unsampled), broken], ids=["sampled", "built"])
+def test_a_measurement_that_fails_leaves_the_good_result(sweep, quiet, build):
     finish(start(sweep))
     before = files(sweep)
     spec = with_fields(SPEC, {"measurement.n_samples": 23})
-    for broken in ("sample", "__init__"):
-        monkeypatch.setattr(Trainer, broken, lambda *_: 1 / 0)
-        again = start(sweep, spec)
-        with suppress(TrialFailed):
-            again.step()
-        assert (again.result.complete, again.result.cause) == (
-            False,
-            "ZeroDivisionError: division by zero",
-        )
-        assert read_result(again.storage).complete
-        assert {name: at for name, at in files(sweep).items() if "trial.json" not in name} == {
-            name: at for name, at in before.items() if "trial.json" not in name
-        }
-        monkeypatch.undo()
+    with pytest.raises(TrialFailed, match=r"^ZeroDivisionError: division by zero$"):
+        start(sweep, spec, build=build).step()
+    after = files(sweep)
+    assert after.pop("trial.json") != before.pop("trial.json")
+    assert after == before
+    assert read_all(sweep)[0][0].complete
     finish(start(sweep, spec))
     assert read_all(sweep)[0][0].n_samples == 23
 
@@ -517,7 +528,8 @@ def test_without_its_weights_a_trial_is_trained_again(whole, sweep, tmp_path):
     spec = with_fields(SPEC, {"measurement.n_samples": 12})
     first = start(sweep)
     finish(first)
-    first.storage.write("weights.pt", first.storage.read("weights.pt")[:-1])
+    storage = first.files.storage
+    storage.write("weights.pt", storage.read("weights.pt")[:-1])
     finish(start(sweep, spec))
     fresh = Storage(str(tmp_path / "fresh"))
     finish(start(fresh, spec))
@@ -593,7 +605,7 @@ def quiet(caplog):
     ],
     ids=lambda x: type(x).__name__,
 )
-def test_a_failure_is_recorded_with_its_cause(sweep, monkeypatch, quiet, raised, cause):
+def test_a_failure_is_recorded_with_its_cause(sweep, quiet, raised, cause):
     running = start(sweep)
     while len(running.curve) < 2:
         running.step()
@@ -601,8 +613,8 @@ def test_a_failure_is_recorded_with_its_cause(sweep, monkeypatch, quiet, raised,
     def fail(*_):
         raise raised
 
-    monkeypatch.setattr(trainer_module, "denoising_loss", fail)
-    with pytest.raises(TrialFailed):
+    running.training.trainer.batch_loss = fail
+    with pytest.raises(TrialFailed, match=cause):
         running.step()
     result = read_all(sweep)[0][0]
     assert running.result == result
@@ -610,15 +622,10 @@ def test_a_failure_is_recorded_with_its_cause(sweep, monkeypatch, quiet, raised,
     assert re.search(cause, result.cause)
     assert (result.r_mem, result.images_trained, len(result.curve)) == (None, 24, 2)
     assert running.step()["state"] == "failed"
-    monkeypatch.undo()
     before = files(sweep)
-    again = start(sweep)
-    assert again.step() == {
-        "state": "failed",
-        "progress": 1.0,
-        "images_trained": 24,
-        "seconds": again.seconds,
-    }
+    again = start(sweep, build=not_built)
+    expected = {"state": "failed", "progress": 1.0, "images_trained": 24, "seconds": 0.0}
+    assert again.step() == expected
     assert files(sweep) == before, "it is not tried again"
 
 
@@ -639,44 +646,47 @@ def test_a_learning_rate_that_blows_up_fails_the_trial(sweep):
         (FileNotFoundError(2, "No such file", "w.pt"), "w.pt"),
     ],
 )
-def test_a_network_that_cannot_be_built_is_a_failure(sweep, monkeypatch, quiet, raised, cause):
+def test_a_network_that_cannot_be_built_is_a_failure(sweep, quiet, raised, cause):
+    """It is recorded, and raised: nobody gets a trial that is half built."""
+
     def fail(*_):
         raise raised
 
-    monkeypatch.setattr(trainer_module, "build_denoiser", fail)
-    running = start(sweep)
-    assert running.report()["state"] == running.step()["state"] == "failed"
+    with pytest.raises(TrialFailed, match=cause):
+        start(sweep, build=fail)
     result = read_all(sweep)[0][0]
     assert cause in result.cause
-    assert result.images_trained == 0
+    assert (result.complete, result.images_trained, result.curve) == (False, 0, ())
+    assert start(sweep, build=not_built).report()["state"] == "failed", "it is not tried again"
 
 
-def test_a_worker_is_told_that_a_trial_could_not_be_built(sweep, monkeypatch, quiet):
+def test_a_worker_is_told_that_a_trial_could_not_be_built(sweep, quiet):
     """Also where an earlier measurement of it is complete, which stays; and one that needs no
     building is not told so."""
-    finish(start(sweep))
+    missing = {
+        "configuration.trainer.kind": "custom",
+        "configuration.trainer.builder": "no_such_module:trainer",
+    }
+    spec = with_fields(SPEC, missing)
+
+    def ours(configuration, *others):
+        return build_trainer(SPEC.configuration, *others)
+
+    finish(start(sweep, spec, build=ours))
     (before,) = read_all(sweep)[0]
-    monkeypatch.setattr(trainer_module, "build_denoiser", None)
-    assert worker(sweep, SPEC)._advance()["state"] == "complete"
-    again = worker(
-        sweep, with_fields(SPEC, {"measurement.n_samples": SPEC.measurement.n_samples + 1})
-    )
-    with pytest.raises(TrialFailed, match="could not be built"):
-        again._advance()
-    assert not again.trial.is_built
-    assert not again.trial.result.complete
+    assert worker(sweep, spec).step()["state"] == "complete"
+    again = worker(sweep, with_fields(spec, {"measurement.n_samples": 11}))
+    with pytest.raises(TrialFailed, match="no_such_module can't be imported"):
+        again.step()
+    assert again.trial is None
     assert read_all(sweep)[0] == [before]
 
 
 def worker(sweep, spec):
     """What Ray makes, without Ray."""
     made = object.__new__(EmmTrainable)
-    made.data, made.storage, made.trial, made.note = (
-        {data_key(spec.configuration.data): DATA},
-        sweep,
-        None,
-        {},
-    )
+    made.data, made.storage = {data_key(spec.configuration.data): DATA}, sweep
+    made.trial, made.note, made.preempted = None, {}, False
     made._begin({"spec": spec.model_dump_json()})
     return made
 
@@ -702,22 +712,23 @@ def test_the_optimum_copies_and_trains_nothing(sweep):
     assert 1 < result.distinct_copied <= 6
 
 
-def test_controls_come_from_the_images_outside_the_subset(sweep, monkeypatch):
+def test_controls_come_from_the_images_outside_the_subset(sweep):
     """Seen from the files: the null distances are those of the next images in the order of the
     subsets."""
-    monkeypatch.setattr(distances_module, "N_OTHERS", 10)
-    running = start(sweep)
+    dataset = data(size=520)
+    spec = with_fields(SPEC, {"measurement.n_samples": 500, "measurement.batch": 500})
+    running = start(sweep, spec, dataset)
     finish(running)
-    kept, _ = measured(sweep)
-    order = subset_order(DATA, 0)
+    kept, _ = measured(sweep, spec, dataset)
+    order = subset_order(dataset, 0)
     subset, rest = (
-        DATA.images[part].reshape(-1, 16).astype(float) for part in (order[:6], order[6:16])
+        dataset.images[part].reshape(-1, 16).astype(float) for part in (order[:6], order[6:506])
     )
     distances = np.sort(np.linalg.norm(rest[:, None] - subset[None], axis=2), axis=1)
     np.testing.assert_allclose(kept["null_d1"], distances[:, 0])
     np.testing.assert_allclose(kept["null_d2"], distances[:, 1])
     result = running.result
-    assert result.null_samples == 10, "as many as samples"
+    assert result.null_samples == 500, "as many as samples"
     assert result.null_rate == np.mean(distances[:, 0] < 0.9 * distances[:, 1]) > 0
     assert result.r_mem + result.spurious + result.generalized == pytest.approx(1)
     assert result.spurious_null is not None
@@ -733,20 +744,20 @@ def test_controls_come_from_the_images_outside_the_subset(sweep, monkeypatch):
 
 
 @pytest.mark.parametrize("augment", ["none", "flip"])
-def test_both_rules_are_told_and_the_trials_own_counts(sweep, monkeypatch, augment):
+def test_both_rules_are_told_and_the_trials_own_counts(sweep, augment):
     """Half of what is generated are training images, the other half are mirrored ones."""
 
-    def copies(self, seeds, how, labels=None):
-        return torch.cat([self.images[:5], self.images[:5].flip(-1)])[: len(seeds)]
+    class Copier(Trainer):
+        def sample(self, seeds, measurement, labels=None):
+            return torch.cat([self.images[:5], self.images[:5].flip(-1)])[: len(seeds)]
 
-    monkeypatch.setattr(Trainer, "sample", copies)
     changes = {
         "configuration.trainer.augment": augment,
         "measurement.k": 1 / 3,
         "measurement.batch": 10,
     }
     spec = with_fields(OPTIMUM, changes)
-    running = start(sweep, spec)
+    running = start(sweep, spec, build=built(Copier))
     finish(running)
     result = running.result
     assert (result.r_mem_without_flips, result.r_mem_with_flips) == (0.5, 1.0)
@@ -785,14 +796,14 @@ def test_whether_half_of_a_training_is_a_training(changes, why):
 
 def test_half_of_a_training_at_a_constant_rate_is_a_training(sweep):
     """Bit for bit, so `r_mem_half` is what the shorter training has at its end."""
-    whole, half = start(sweep), start(sweep, with_fields(SPEC, {"configuration.trainer.length": 4}))
-    half.trainer.load_state_dict(
-        deep_copy(whole.trainer.state_dict())
-    )  # each configuration has an initialization of its own
-    for running in (whole, half):
-        running.trainer.train_until(0.5 if running is whole else 1.0)
-    assert whole.trainer.position == half.trainer.position == 24
-    assert_same(whole.trainer.ema, half.trainer.ema)
+    shorter = with_fields(SPEC, {"configuration.trainer.length": 4})
+    whole, half = (start(sweep, spec).training.trainer for spec in (SPEC, shorter))
+    # each configuration has an initialization of its own
+    half.load_state_dict(deep_copy(whole.state_dict()))
+    whole.train_until(0.5)
+    half.train_until(1.0)
+    assert whole.position == half.position == 24
+    assert_same(whole.ema, half.ema)
 
 
 @pytest.mark.parametrize(
@@ -817,21 +828,22 @@ def test_duplicates_lower_the_ceiling(sweep):
     assert 0 < trained.result.ceiling < 1, "also for a network"
 
 
-def sampled(monkeypatch):
-    """The seeds of the latents of each call of the sampler, by trainer."""
-    calls, original = [], Trainer.sample
+def sampled():
+    """How to build a trainer that is listened to, and the seeds of the latents of each call of its
+    sampler."""
+    calls = []
 
-    def listen(self, seeds, how, labels=None):
-        calls.append(list(seeds))
-        return original(self, seeds, how, labels)
+    class Listening(Trainer):
+        def sample(self, seeds, measurement, labels=None):
+            calls.append(list(seeds))
+            return super().sample(seeds, measurement, labels)
 
-    monkeypatch.setattr(Trainer, "sample", listen)
-    return calls
+    return built(Listening), calls
 
 
-def test_the_best_snapshot_is_measured_with_fresh_latents(sweep, monkeypatch):
-    calls = sampled(monkeypatch)
-    finish(start(sweep))
+def test_the_best_snapshot_is_measured_with_fresh_latents(sweep):
+    build, calls = sampled()
+    finish(start(sweep, build=build))
     selection, final = calls[:4], [seed for seeds in calls[4:] for seed in seeds]
     assert all(seeds == selection[0] for seeds in selection), (
         "all snapshots are compared on the same latents"
@@ -841,10 +853,10 @@ def test_the_best_snapshot_is_measured_with_fresh_latents(sweep, monkeypatch):
     assert not set(final) & set(selection[0])
 
 
-def test_latents_depend_on_data_and_seed_alone(tmp_path, monkeypatch):
+def test_latents_depend_on_data_and_seed_alone(tmp_path):
     def seeds_of(name, spec, dataset=DATA):
-        calls = sampled(monkeypatch)
-        finish(start(Storage(str(tmp_path / name)), spec, dataset))
+        build, calls = sampled()
+        finish(start(Storage(str(tmp_path / name)), spec, dataset, build=build))
         return calls[0], [seed for seeds in calls[4:] for seed in seeds]
 
     first = seeds_of("a", OPTIMUM)
@@ -885,17 +897,18 @@ def test_configurations_see_the_same_images_and_subsets_are_nested(tmp_path):
 def test_the_best_snapshot_is_the_last_of_the_highest(sweep, monkeypatch, ratios, best):
     """Its weights are what is measured and kept, and the final ratio is a measurement of its
     own."""
-    calls, running = sampled(monkeypatch), start(sweep)
+    build, calls = sampled()
+    running = start(sweep, build=build)
     script, weights = iter([*ratios, 1]), []
 
     def scripted(images):
         memorized = next(script, 0)
-        weights.append(running.trainer.sampling_weights())
+        weights.append(running.training.trainer.sampling_weights())
         d1 = np.array([0.0] * memorized + [5.5] * (len(images) - memorized))
         index = np.arange(len(images))
         return Neighbours(d1, np.full(len(images), 6.0), index, index)
 
-    monkeypatch.setattr(running.subset, "nearest", scripted)
+    monkeypatch.setattr(running.training.subset, "nearest", scripted)
     finish(running)
     result = running.result
     assert result.best_images_trained == 12 * best
@@ -904,7 +917,7 @@ def test_the_best_snapshot_is_the_last_of_the_highest(sweep, monkeypatch, ratios
     assert (result.r_mem_half, result.r_mem_last) == (ratios[1] / 12, ratios[3] / 12)
     arrays, kept = measured(sweep)
     assert_same(kept, weights[best - 1])
-    fresh = Trainer(SPEC.configuration, running.subset.images, 0, CPU)
+    fresh = Trainer(SPEC.configuration, running.training.subset.images, 0, CPU)
     fresh.load_sampling_weights(kept)
     drawn = [fresh.sample(seeds, SPEC.measurement) for seeds in calls[4:7]]
     np.testing.assert_array_equal(arrays["images"], torch.cat(drawn))
@@ -934,40 +947,39 @@ def test_r_mem_of_a_trained_network_rises(sweep):
     assert result.curve[0].loss > result.curve[-1].loss
 
 
-def test_it_is_not_accepted_early_while_there_is_doubt(sweep, monkeypatch):
+ACCEPTING = SPEC.model_copy(
+    update={"measurement": SPEC.measurement.model_copy(update={"accept": 0.3, "n_selection": 20})}
+)
+
+
+class TwoInFive(Trainer):
+    """Samples copies of its images, and images halfway between two of them."""
+
+    copies = 2  # of five images
+
+    def sample(self, seeds, measurement, labels=None):
+        number = torch.arange(len(seeds))
+        middle = ((self.images[0].int() + self.images[1].int()) // 2).to(torch.uint8)
+        copied = (number % 5 < self.copies).reshape(-1, 1, 1, 1)
+        return torch.where(copied, self.images[number % len(self.images)], middle)
+
+
+class AllCopies(TwoInFive):
+    copies = 5
+
+
+def test_it_is_not_accepted_early_while_there_is_doubt(sweep):
     """8 copies of 20 are .40, with an interval of [.22, .61]: not for certain above .3."""
-    spec = SPEC.model_copy(
-        update={
-            "measurement": SPEC.measurement.model_copy(update={"accept": 0.3, "n_selection": 20})
-        }
-    )
-    running = start(sweep, spec)
-
-    def two_in_five(images):
-        index = np.arange(len(images))
-        return Neighbours(np.where(index % 5 < 2, 0.0, 1.0), np.ones(len(images)), index, index)
-
-    monkeypatch.setattr(running.subset, "nearest", two_in_five)
+    running = start(sweep, ACCEPTING, build=built(TwoInFive))
     finish(running)
     assert running.result.curve[0].n_memorized == 8
-    assert len(running.result.curve) == spec.measurement.snapshots
+    assert len(running.result.curve) == ACCEPTING.measurement.snapshots
     assert not running.result.right_censored
 
 
-def test_it_is_accepted_early_when_a_snapshot_leaves_no_doubt(sweep, monkeypatch):
+def test_it_is_accepted_early_when_a_snapshot_leaves_no_doubt(sweep):
     """Recorded as a lower bound; and what was accepted early trains on when asked for without."""
-    spec = SPEC.model_copy(
-        update={
-            "measurement": SPEC.measurement.model_copy(update={"accept": 0.3, "n_selection": 20})
-        }
-    )
-    running = start(sweep, spec)
-
-    def copies(images):
-        index = np.arange(len(images))
-        return Neighbours(np.zeros(len(images)), np.ones(len(images)), index, index)
-
-    monkeypatch.setattr(running.subset, "nearest", copies)
+    running = start(sweep, ACCEPTING, build=built(AllCopies))
     finish(running)
     assert running.result.right_censored
     assert len(running.result.curve) == 1

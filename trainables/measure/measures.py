@@ -130,7 +130,7 @@ class Measures(BaseModel):
             "R_mem at the end",
             "R_mem at the end of the training, with the latents that choose the best snapshot",
             "share",
-            place="trainables.trial.trial.Trial",
+            place="trainables.trial.training.Training.r_mem_last",
             in_csv=True,
         ),
     ] = None
@@ -140,7 +140,7 @@ class Measures(BaseModel):
             "R_mem at T/2",
             "R_mem at exactly half of the training, with the latents that choose the best snapshot",
             "share",
-            place="trainables.trial.trial.Trial",
+            place="trainables.trial.training.Training.r_mem_half",
             in_csv=True,
         ),
     ] = None

@@ -19,7 +19,6 @@ from trainables.config.training import CustomTrainer
 from trainables.config.trial import Configuration
 from trainables.errors import TrialFailed, UserError
 from trainables.networks.custom import build_custom
-from trainables.training.trainer import Trainer
 
 METHODS = ("train_until", "sample", "state_dict", "load_state_dict")
 
@@ -64,7 +63,7 @@ class YourTrainer(Protocol):
 
 
 class CustomTrainerAdapter:
-    """Has the interface of `Trainer`, and a YourTrainer inside. What the inner one does wrong
+    """Has the interface `AnyTrainer`, and a YourTrainer inside. What the inner one does wrong
     raises TrialFailed."""
 
     def __init__(
@@ -77,7 +76,7 @@ class CustomTrainerAdapter:
     ) -> None:
         recipe = configuration.trainer
         assert isinstance(recipe, CustomTrainer)
-        self.name, self.shape = recipe.builder, tuple(images.shape[1:])
+        self.name, self.shape = recipe.builder, list(images.shape[1:])  # of an image
         self.total = recipe.train_images(len(images))
         self.position = 0  # images trained so far
         self.interrupted = False  # has no effect: the inner trainer's slices are short
@@ -95,43 +94,40 @@ class CustomTrainerAdapter:
 
     def train_until(self, progress: float) -> None:
         self.inner.train_until(progress)
-        self.position = max(
-            math.ceil(progress * self.total - 1e-6), int(getattr(self.inner, "images_trained", 0))
-        )
+        asked = math.ceil(progress * self.total - 1e-6)
+        self.position = max(asked, int(getattr(self.inner, "images_trained", 0)))
 
     def take_loss(self) -> float | None:
         """Raises TrialFailed if it is not finite; None if the inner trainer doesn't tell."""
-        if (take := getattr(self.inner, "take_loss", None)) is None:
+        take = getattr(self.inner, "take_loss", None)
+        if take is None:
             return None
-        if not math.isfinite(loss := float(take())):
+        loss = float(take())
+        if not math.isfinite(loss):
             raise TrialFailed(f"the loss is not finite after {self.position} images")
         return loss
 
-    def sample(self, seeds: list[int], how: Measurement, labels: Tensor | None = None) -> Tensor:
-        """One image per seed, `how.batch` at a time: [len(seeds), C, R, R] uint8 on the CPU."""
-        batches = [slice(start, start + how.batch) for start in range(0, len(seeds), how.batch)]
-        return torch.cat(
-            [
-                self._sample(seeds[batch], None if labels is None else labels[batch])
-                for batch in batches
-            ]
-        )
+    def sample(
+        self, seeds: list[int], measurement: Measurement, labels: Tensor | None = None
+    ) -> Tensor:
+        """One image per seed, `measurement.batch` at a time: [len(seeds), C, R, R] uint8 on the
+        CPU."""
+        images = []
+        for start in range(0, len(seeds), measurement.batch):
+            batch = slice(start, start + measurement.batch)
+            images.append(self._sample(seeds[batch], None if labels is None else labels[batch]))
+        return torch.cat(images)
 
     def _sample(self, seeds: list[int], labels: Tensor | None) -> Tensor:
-        images, expected = self.inner.sample(seeds, labels), (len(seeds), *self.shape)
-        if (
-            not isinstance(images, Tensor)
-            or images.dtype != torch.uint8
-            or tuple(images.shape) != expected
-        ):
-            got = (
-                f"{images.dtype} {list(images.shape)}"
-                if isinstance(images, Tensor)
-                else type(images).__name__
-            )
-            wanted = f"torch.uint8 {list(expected)}"
+        images: object = self.inner.sample(seeds, labels)  # of the user's: anything
+        wanted = f"torch.uint8 {[len(seeds), *self.shape]}"
+        given = type(images).__name__
+        if isinstance(images, Tensor):
+            given = f"{images.dtype} {list(images.shape)}"
+        if not isinstance(images, Tensor) or given != wanted:
             raise TrialFailed(
-                f"trainer.builder={self.name}: sample() must give {wanted} for {len(seeds)} seeds, not {got}"
+                f"trainer.builder={self.name}: sample() must give {wanted} for {len(seeds)} seeds, "
+                f"not {given}"
             )
         return images.cpu()
 
@@ -163,22 +159,9 @@ def plain_copy(value: Any, where: str) -> Any:
     if value is None or type(value) in (bool, int, float, str):
         return value
     raise TrialFailed(
-        f"{where} is a {type(value).__name__}; keep tensors, numbers, text, and lists and dictionaries of them"
+        f"{where} is a {type(value).__name__}; "
+        "keep tensors, numbers, text, and lists and dictionaries of them"
     )
-
-
-def build_trainer(
-    configuration: Configuration,
-    images: Tensor,
-    labels: Tensor | None,
-    seed: int,
-    device: torch.device,
-) -> Trainer | CustomTrainerAdapter:
-    """The trainer that `configuration.trainer.kind` names, for the subset's images [N, C, R, R]
-    uint8 and labels [N] int64."""
-    if isinstance(configuration.trainer, CustomTrainer):
-        return CustomTrainerAdapter(configuration, images, labels, seed, device)
-    return Trainer(configuration, images, seed, device, labels)
 
 
 def check_custom(configuration: Configuration, label_dim: int = 0) -> None:

@@ -2,13 +2,14 @@
 files, no Ray."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from trainables.config.diffusion import Diffusion
 from trainables.config.identity import derive_seed, key_of
 from trainables.config.measurement import Measurement
 from trainables.config.training import StandardTrainer
@@ -20,6 +21,9 @@ from trainables.errors import TrialFailed
 
 N_NOT_FINITE = 10  # batches in a row whose loss is not finite, after which a trial fails
 
+# of a denoiser under a law, on images in [−1, 1], labels, and (noise levels, noise): a scalar
+BatchLoss = Callable[[nn.Module, Diffusion, Tensor, Tensor | None, tuple[Tensor, Tensor]], Tensor]
+
 
 class Trainer:
     """Trains one denoiser on one subset: images [N, C, R, R] uint8 on the CPU, labels [N] int64 if
@@ -27,8 +31,10 @@ class Trainer:
 
     All randomness is a function of (seed, images trained so far), so that a trainer that loads a
     state goes on as if it had never stopped. Raises TrialFailed if the device can't do the
-    precision.
+    precision. batch_loss: what is minimized, the mean over a batch.
     """
+
+    batch_loss: BatchLoss
 
     def __init__(
         self,
@@ -53,25 +59,23 @@ class Trainer:
         self.ema = [weight.detach().clone() for weight in self.weights]
         self.optimizer = self._optimizer()
         self.losses = Losses()
+        self.batch_loss = denoising_loss
 
     def _optimizer(self) -> torch.optim.Optimizer | None:
         """None if there is nothing to train, which also takes no images."""
         if not self.weights:
             self.total = 0
             return None
-        r = self.recipe
-        if r.optimizer == "sgd":
-            return torch.optim.SGD(
-                self.weights,
-                r.scaled_lr,
-                momentum=r.betas[0],
-                weight_decay=r.weight_decay,
-                fused=True,
-            )
-        kind = torch.optim.AdamW if r.optimizer == "adamw" else torch.optim.Adam
-        return kind(
-            self.weights, r.scaled_lr, r.betas, r.eps, weight_decay=r.weight_decay, fused=True
-        )
+        recipe = self.recipe
+        common: dict[str, Any] = {
+            "lr": recipe.scaled_lr,
+            "weight_decay": recipe.weight_decay,
+            "fused": True,
+        }
+        if recipe.optimizer == "sgd":
+            return torch.optim.SGD(self.weights, momentum=recipe.betas[0], **common)
+        kind = torch.optim.AdamW if recipe.optimizer == "adamw" else torch.optim.Adam
+        return kind(self.weights, betas=recipe.betas, eps=recipe.eps, **common)
 
     @property
     def progress(self) -> float:
@@ -99,18 +103,15 @@ class Trainer:
     def _step(self) -> None:
         assert self.optimizer is not None
         n, size = len(self.images), min(self.recipe.batch, self.total - self.position)
-        torch.manual_seed(
-            derive_seed("step", self.seed, self.position)
-        )  # noise, flips and dropout of this step, in this order
+        # noise, flips and dropout of this step, in this order
+        torch.manual_seed(derive_seed("step", self.seed, self.position))
         chosen = self._indices(n, size)
+        labels = None if self.labels is None else self.labels[chosen]
         self.optimizer.zero_grad(set_to_none=True)
-        loss = self._gradients(
-            from_uint8(self.images[chosen]), None if self.labels is None else self.labels[chosen]
-        )
+        loss = self._gradients(from_uint8(self.images[chosen]), labels)
         for weight in self.weights:
-            if (
-                weight.grad is not None
-            ):  # as in Karras et al. 2022; a loss that stays non-finite fails the trial
+            # as in Karras et al. 2022; a loss that stays non-finite fails the trial
+            if weight.grad is not None:
                 torch.nan_to_num(weight.grad, nan=0.0, posinf=1e5, neginf=-1e5, out=weight.grad)
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.scaled_lr * lr_factor(self.recipe, n, self.position)
@@ -135,10 +136,9 @@ class Trainer:
         micro = self.recipe.micro_batch or len(images)
         for start in range(0, len(images), micro):
             cut = slice(start, start + micro)
-            of_cut = None if labels is None else labels[cut]
-            mean = denoising_loss(
-                self.denoiser, self.law, images[cut], of_cut, (sigma[cut], epsilon[cut])
-            )
+            cut_labels = None if labels is None else labels[cut]
+            noise = sigma[cut], epsilon[cut]
+            mean = self.batch_loss(self.denoiser, self.law, images[cut], cut_labels, noise)
             part = mean * (len(images[cut]) / len(images))
             part.backward()  # type: ignore[no-untyped-call]
             loss += part.detach()
@@ -153,9 +153,8 @@ class Trainer:
 
     def _epoch(self, n: int, epoch: int) -> Tensor:
         shuffle = epoch if self.recipe.order == "reshuffled" else 0
-        return torch.randperm(
-            n, generator=torch.Generator().manual_seed(derive_seed("order", self.seed, shuffle))
-        )
+        generator = torch.Generator().manual_seed(derive_seed("order", self.seed, shuffle))
+        return torch.randperm(n, generator=generator)
 
     def take_loss(self) -> float:
         """Mean loss per image since the last call, over the batches with a finite one; 0 if there
@@ -168,13 +167,14 @@ class Trainer:
             raise self._not_finite()
         return mean
 
-    def sample(self, seeds: list[int], how: Measurement, labels: Tensor | None = None) -> Tensor:
+    def sample(
+        self, seeds: list[int], measurement: Measurement, labels: Tensor | None = None
+    ) -> Tensor:
         """One image per seed, by the EMA of the weights: [len(seeds), C, R, R] uint8 on the CPU;
         labels [len(seeds)]."""
+        shape = tuple(self.images.shape[1:])
         with self._averaged():
-            return sample(
-                self.denoiser, seeds, tuple(self.images.shape[1:]), how, self.device, labels
-            )
+            return sample(self.denoiser, seeds, shape, measurement, self.device, labels)
 
     @torch.no_grad()
     def denoising_error(self, images: Tensor, sigma: float, labels: Tensor | None = None) -> float:
@@ -189,13 +189,10 @@ class Trainer:
                 y = from_uint8(images[start : start + size].to(self.device))
                 seeds = [derive_seed("denoising error", start + i) for i in range(len(y))]
                 noisy = y + sigma * draw_latents(seeds, y.shape[1:], self.device).float()
-                of = None if labels is None else labels[start : start + size].to(self.device)
-                total += float(
-                    (self.denoiser(noisy, y.new_full((len(y),), sigma), of) - y)
-                    .square()
-                    .mean((1, 2, 3))
-                    .sum()
-                )
+                levels = y.new_full((len(y),), sigma)
+                part = None if labels is None else labels[start : start + size].to(self.device)
+                errors = (self.denoiser(noisy, levels, part) - y).square().mean((1, 2, 3))
+                total += float(errors.sum())
         return total / len(images)
 
     @contextmanager
@@ -246,14 +243,10 @@ class Losses:
     """The losses of batches; looked at once a slice, so that no step waits for the device."""
 
     def __init__(self) -> None:
-        self.pending: list[
-            tuple[Tensor, int]
-        ] = []  # mean loss of a batch, a scalar on the device, and its images
-        self.sum, self.images, self.skipped = (
-            0.0,
-            0,
-            0,
-        )  # since `take`: of the batches with a finite loss; images of the others
+        # mean loss of a batch, a scalar on the device, and its number of images
+        self.pending: list[tuple[Tensor, int]] = []
+        # since `take`: of the batches with a finite loss, and images of the others
+        self.sum, self.images, self.skipped = 0.0, 0, 0
         self.failures = 0  # number of the last batches in a row whose loss is not finite
 
     def settle(self) -> int:
@@ -263,13 +256,12 @@ class Losses:
         values = torch.stack([loss for loss, _ in self.pending]).tolist() if self.pending else []
         for loss, (_, images) in zip(values, self.pending, strict=True):
             if math.isfinite(loss):
-                self.sum, self.images, self.failures = (
-                    self.sum + loss * images,
-                    self.images + images,
-                    0,
-                )
+                self.sum += loss * images
+                self.images += images
+                self.failures = 0
             else:
-                self.skipped, self.failures = self.skipped + images, self.failures + 1
+                self.skipped += images
+                self.failures += 1
             longest = max(longest, self.failures)
         self.pending = []
         return longest
@@ -277,7 +269,9 @@ class Losses:
     def take(self) -> float:
         """Mean per image of the batches with a finite loss, since the last call; NaN if all batches
         were without."""
-        mean = self.sum / self.images if self.images else (math.nan if self.skipped else 0.0)
+        mean = math.nan if self.skipped else 0.0
+        if self.images:
+            mean = self.sum / self.images
         self.sum, self.images, self.skipped = 0.0, 0, 0
         return mean
 
@@ -321,5 +315,6 @@ def _set_precision(precision: str, device: torch.device) -> None:
         raise TrialFailed(
             "trainer.precision=tf32 needs an NVIDIA GPU, and this trial has none; use fp32"
         )
-    torch.backends.cuda.matmul.fp32_precision = "tf32" if precision == "tf32" else "ieee"
-    torch.backends.cudnn.conv.fp32_precision = "tf32" if precision == "tf32" else "ieee"  # type: ignore[attr-defined]
+    arithmetic = "tf32" if precision == "tf32" else "ieee"
+    torch.backends.cuda.matmul.fp32_precision = arithmetic
+    torch.backends.cudnn.conv.fp32_precision = arithmetic  # type: ignore[attr-defined]

@@ -3,6 +3,7 @@
 import io
 import logging
 import pickle
+import time
 import zipfile
 from typing import Any
 
@@ -12,6 +13,27 @@ from trainables.storage import Storage
 
 log = logging.getLogger(__name__)
 KEEP = 2  # the one before is there for the case that the newest turns out to be corrupt
+SHARE = 0.05  # of the time that saving may take; where it took more, the next one waits
+
+
+class Checkpoints:
+    """When a trial saves its state: every `seconds`, and less often where saving takes long."""
+
+    def __init__(self, storage: Storage, seconds: float) -> None:
+        self.storage, self.seconds = storage, seconds
+        self.interval = seconds  # until the next one is due …
+        self.saved_at = time.monotonic()  # … after the last one
+        self.position = 0  # images trained until the last one
+
+    @property
+    def is_due(self) -> bool:
+        return time.monotonic() - self.saved_at > self.interval
+
+    def save(self, position: int, state: dict[str, Any]) -> None:
+        begin = time.monotonic()
+        save(self.storage, position, state)
+        self.saved_at, self.position = time.monotonic(), position
+        self.interval = max(self.seconds, (self.saved_at - begin) / SHARE)
 
 
 def save(storage: Storage, position: int, state: dict[str, Any]) -> None:

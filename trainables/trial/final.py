@@ -7,7 +7,7 @@ from trainables.config.identity import derive_seed
 from trainables.data.images import ImageData
 from trainables.errors import TrialFailed
 from trainables.storage import Storage
-from trainables.training.custom import build_trainer
+from trainables.training.build import build_trainer
 from trainables.trial import checkpoint
 from trainables.trial.result import WEIGHTS, FinalMeasurement, Result, trial_directory
 from trainables.trial.subset import Subset

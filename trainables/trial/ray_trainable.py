@@ -17,7 +17,6 @@ from ray import tune
 from trainables.config.trial import TrialSpec
 from trainables.data.images import ImageData
 from trainables.data.sources import data_key
-from trainables.errors import TrialFailed
 from trainables.storage import Storage
 from trainables.trial.trial import Trial, choose_device
 
@@ -93,8 +92,6 @@ class EmmTrainable(tune.Trainable):
                     self.storage,
                     choose_device(),
                 )
-                if not self.trial.is_built:
-                    raise TrialFailed("it could not be built")
             report = self.trial.step()
             self.failing_since, self.pause = None, 1.0
             return {**report, **self.note}
