@@ -23,7 +23,6 @@ from trainables.config.measurement import Measurement
 from trainables.config.network import CustomNetwork
 from trainables.config.training import CustomTrainer, StandardTrainer
 from trainables.config.trial import Configuration, TrialSpec
-from trainables.data.images import subset_order
 from trainables.data.sources import load
 from trainables.diffusion.denoiser import build_denoiser
 from trainables.errors import TrialFailed, UserError
@@ -484,34 +483,6 @@ def test_the_examples_run(tmp_path, monkeypatch, capsys, settings):
     assert (ended.value.code, printed.err) == (0, "")
     assert printed.out.count(" images  loss ") == 2
     assert "24 samples" in printed.out
-
-
-def test_the_example_trainer_resumes_as_if_never_interrupted(digits, monkeypatch):
-    monkeypatch.syspath_prepend(EXAMPLES)
-    from my_trainer import LatentDiffusion
-
-    recipe = CustomTrainer(builder="my_trainer:LatentDiffusion", clock="steps", length=12, batch=8)
-    configuration = SPEC.configuration.model_copy(update={"trainer": recipe})
-    images = torch.from_numpy(digits.images[subset_order(digits, 0)[:6]])
-
-    def new():
-        return CustomTrainerAdapter(configuration, images, None, 3, CPU)
-
-    whole, first, second = new(), new(), new()
-    assert isinstance(whole.inner, LatentDiffusion)
-    whole.train_until(1)
-    first.train_until(0.3)
-    first.sample([1, 2], Measurement())
-    second.load_state_dict(first.state_dict())
-    second.train_until(1)
-    assert (second.position, second.inner.images_trained) == (96, 96)
-    for a, b in zip(
-        whole.inner.network.parameters(), second.inner.network.parameters(), strict=True
-    ):
-        assert torch.equal(a, b)
-    together = whole.sample([5, 6, 7], Measurement())
-    assert (whole.sample([6], Measurement())[0].int() - together[1].int()).abs().max() <= 1
-    assert not torch.equal(together[0], together[1])
 
 
 @pytest.mark.slow

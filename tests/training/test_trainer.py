@@ -1,7 +1,6 @@
 """The training loop: exact epochs, the paper's clocks and averages, and randomness that depends on
 the position alone."""
 
-import io
 import math
 
 import numpy as np
@@ -277,59 +276,6 @@ def test_initialization_depends_on_configuration_and_seed():
     assert equal(weights(tiny()), weights(tiny(n=5, data_seed=3))), "not on the data or N"
     assert not equal(weights(tiny()), weights(tiny(seed=1)))
     assert not equal(weights(tiny()), weights(tiny(lr=2e-3)))
-
-
-@pytest.mark.parametrize(
-    "configuration",
-    [{}, {"diffusion.kind": "vp"}, {"diffusion.stratified": True, "trainer.order": "reshuffled"}],
-)
-def test_slices_and_other_random_numbers_do_not_matter(configuration):
-    changed = with_fields(TINY, configuration)
-    whole = Trainer(changed, images(10), 0, CPU)
-    whole.train_until(1.0)
-    sliced = Trainer(changed, images(10), 0, CPU)
-    for progress in (0.05, 0.3, 0.3, 0.31, 0.9, 1.0):
-        torch.manual_seed(round(progress * 1000))  # somebody else draws numbers
-        torch.rand(7)
-        sliced.train_until(progress)
-    assert equal(weights(whole), weights(sliced))
-    assert equal(whole.sampling_weights(), sliced.sampling_weights())
-    assert whole.take_loss() == sliced.take_loss()
-
-
-@pytest.mark.parametrize("stop", range(9))
-def test_a_loaded_state_goes_on_as_if_it_had_never_stopped(stop):
-    """After each of the eight steps, through the copy that torch.save makes."""
-    whole = tiny()
-    whole.train_until(1.0)
-    first = tiny()
-    first.train_until(min(stop * 4 / 30, 1.0))
-    stream = io.BytesIO()
-    torch.save(first.state_dict(), stream)
-    stream.seek(0)
-    second = tiny()
-    second.load_state_dict(torch.load(stream, weights_only=True))
-    assert second.position == min(stop * 4, 30)
-    second.train_until(1.0)
-    assert equal(weights(second), weights(whole))
-    assert equal(second.sampling_weights(), whole.sampling_weights())
-    for index, moments in whole.optimizer.state_dict()["state"].items():
-        assert all(
-            torch.equal(value, second.optimizer.state_dict()["state"][index][name])
-            for name, value in moments.items()
-        )
-    assert second.take_loss() == whole.take_loss()
-
-
-def test_a_state_is_a_copy_where_it_is_loaded():
-    first = tiny()
-    first.train_until(0.5)
-    second = tiny()
-    second.load_state_dict(first.state_dict())
-    before = weights(second), second.sampling_weights()
-    first.train_until(1.0)
-    assert equal(weights(second), before[0])
-    assert equal(second.sampling_weights(), before[1])
 
 
 # ---------------------------------------------------------------- loss, failure
