@@ -5,6 +5,7 @@ import logging
 import os
 import tempfile
 from pathlib import Path
+from urllib.request import ProxyHandler, Request, build_opener
 
 import pytest
 
@@ -16,6 +17,30 @@ def short_path():
     """Ray's sockets need short paths, which pytest's are not."""
     with tempfile.TemporaryDirectory(prefix="emm") as path:
         yield Path(path)
+
+
+@pytest.fixture(scope="module")
+def s3_host():
+    """Host and port of a loopback S3 server of moto's, with a bucket `emm`."""
+    from moto.server import ThreadedMotoServer
+
+    secrets = {
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in secrets.items():
+            patch.setenv(name, value)
+        for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+            patch.delenv(name, raising=False)
+        server = ThreadedMotoServer("127.0.0.1", port=0)
+        server.start()
+        host, port = server.get_host_and_port()
+        new_bucket = Request(f"http://{host}:{port}/emm", method="PUT")
+        build_opener(ProxyHandler({})).open(new_bucket, timeout=20)
+        yield f"{host}:{port}"
+        server.stop()
 
 
 def pytest_terminal_summary(terminalreporter):

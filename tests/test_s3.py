@@ -1,5 +1,4 @@
-"""Object storage: a loopback S3 server of moto's, through pyarrow; and a file system that only
-fsspec knows."""
+"""A sweep on object storage: a loopback S3 server of moto's, through pyarrow."""
 
 import os
 import signal
@@ -11,109 +10,25 @@ import threading
 import time
 from contextlib import suppress
 from pathlib import Path
-from urllib.request import ProxyHandler, Request, build_opener
 
 import pytest
-import torch
-from moto.server import ThreadedMotoServer
 
 from sweep.analysis.summary import summarize
 from sweep.run.checks import Sweep, check_sweep
-from sweep.store.lock import Lock, holder_of
+from sweep.store.lock import Lock
 from sweep.store.places import place, purge
 from tests.fakes import fake_space
 from trainables.errors import UserError
 from trainables.storage import Storage, redacted
-from trainables.trial import checkpoint
 from trainables.trial.result import read_all
 
 ROOT = Path(__file__).parent.parent
 
 
-@pytest.fixture(scope="module")
-def bucket():
-    """The address of a bucket, as (bucket URL, options of the URL)."""
-    secrets = {
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in secrets.items():
-            patch.setenv(name, value)
-        for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
-            patch.delenv(name, raising=False)
-        server = ThreadedMotoServer("127.0.0.1", port=0)
-        server.start()
-        host, port = server.get_host_and_port()
-        build_opener(ProxyHandler({})).open(
-            Request(f"http://{host}:{port}/emm", method="PUT"), timeout=20
-        )
-        yield "s3://emm", f"?scheme=http&region=us-east-1&endpoint_override={host}:{port}"
-        server.stop()
-
-
-@pytest.fixture(params=["s3", "fsspec"])
-def storage(request, tmp_path):
-    name = f"test-{tmp_path.name}"
-    if request.param == "fsspec":
-        return Storage(f"memory://bucket/{name}")
-    base, options = request.getfixturevalue("bucket")
-    return Storage(f"{base}/{name}{options}")
-
-
-def test_write_read_list_delete(storage):
-    assert not storage.is_local
-    assert storage.read("trials/x/a.bin") is None
-    assert storage.list() == storage.list("trials") == []
-    storage.write("trials/x/a.bin", b"\x00\xff")
-    storage.write_json("trials/x/b.json", {"ü": 1})
-    assert (storage / "trials" / "x").read("a.bin") == b"\x00\xff"
-    assert storage.list("trials/x") == ["a.bin", "b.json"]
-    assert storage.list("trials") == ["x"]
-    storage.write("trials/x/a.bin", b"new")
-    assert storage.read("trials/x/a.bin") == b"new"
-    storage.delete("trials/x/a.bin")
-    storage.delete("trials/x/a.bin")
-    assert storage.list("trials/x") == ["b.json"]
-
-
-def test_what_is_interrupted_leaves_the_old_content(storage):
-    storage.write("file", b"old")
-
-    def write():
-        with storage.writing("file") as stream:
-            stream.write(b"half")
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        write()
-    assert storage.read("file") == b"old"
-    assert storage.list() == ["file"]
-
-
-def test_a_truncated_or_flipped_checkpoint_is_passed_over_for_the_one_before(storage):
-    def damage(content):
-        return content[: len(content) // 2], content[: len(content) // 2] + b"\x55" * 64 + content[
-            len(content) // 2 + 64 :
-        ]
-
-    for position in (1, 2):
-        checkpoint.save(storage, position, {"position": position, "weights": torch.arange(1000.0)})
-    whole = storage.read(checkpoint.names(storage)[-1])
-    for broken in damage(whole):
-        storage.write(checkpoint.names(storage)[-1], broken)
-        assert checkpoint.load_newest(storage)["position"] == 1
-
-
-def test_a_lock(storage):
-    with Lock(storage) as lock:
-        assert lock.trouble() is None
-        with pytest.raises(UserError, match="is being run by process"), Lock(storage):
-            pass
-        assert holder_of(storage)["token"] == lock.me["token"]
-    assert holder_of(storage) is None
-    assert storage.list() == []
+@pytest.fixture
+def bucket(s3_host):
+    """URL of a bucket, and the options at the end of a URL in it."""
+    return "s3://emm", f"?scheme=http&region=us-east-1&endpoint_override={s3_host}"
 
 
 def test_a_bucket_that_is_not_there_and_a_server_that_is_not_there(bucket):

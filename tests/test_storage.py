@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from pyarrow import fs
 
 from tests.trial.test_trial import start
 from trainables.errors import UserError
@@ -24,68 +23,7 @@ STATE = {
 }
 
 
-@pytest.fixture(params=["a directory", "with spaces, ümläuts, # and 100%", "not there/yet"])
-def storage(request, tmp_path):
-    return Storage(str(tmp_path / request.param))
-
-
 # ---------------------------------------------------------------- files
-
-
-def test_write_and_read(storage):
-    storage.write("trials/x/a.bin", b"\x00\xff")
-    storage.write_json("trials/x/b.json", {"ü": [1, None]})
-    assert storage.read("trials/x/a.bin") == b"\x00\xff"
-    assert (storage / "trials/x").read("a.bin") == b"\x00\xff"
-    assert (storage / "trials" / "x").read_json("b.json") == {"ü": [1, None]}
-    assert storage.list("trials/x") == (storage / "trials/x").list() == ["a.bin", "b.json"]
-    assert storage.exists()
-    assert storage.exists("trials/x/a.bin")
-    assert storage.exists("trials")
-    assert Path(storage.path("trials/x/a.bin")).read_bytes() == b"\x00\xff"
-    storage.write("trials/x/a.bin", b"new")
-    assert storage.read("trials/x/a.bin") == b"new"
-    storage.delete("trials/x/a.bin")
-    assert storage.list("trials/x") == ["b.json"]
-
-
-def test_what_is_missing(storage):
-    assert storage.read("x") is None
-    assert storage.read_json("x/y") is None
-    assert storage.list("x") == storage.list() == []
-    assert not storage.exists()
-    assert not storage.exists("x")
-    storage.delete("x")
-    assert not Path(storage.root).exists(), "looking creates nothing"
-
-
-class Interrupted(BaseException):
-    """As a KeyboardInterrupt is."""
-
-
-@pytest.mark.parametrize("url", [None, "mock:///bucket/sweep"])
-@pytest.mark.parametrize("error", [ValueError, Interrupted])
-def test_a_broken_write_leaves_the_old_file(url, error, tmp_path):
-    """On disk, and where a file appears only when its stream is closed (an object store)."""
-    storage = Storage(url or str(tmp_path / "a b"))
-    assert storage.is_local == (url is None)
-    storage.write("x/file", b"old")
-
-    def write():
-        with storage.writing("x/file") as stream:
-            stream.write(b"half of the n")
-            assert storage.read("x/file") == b"old", (
-                "a reader sees the old one until the new one is whole"
-            )
-            raise error
-
-    with pytest.raises(error):
-        write()
-    assert storage.read("x/file") == b"old"
-    left = storage.filesystem.get_file_info(fs.FileSelector(storage.path("x")))
-    assert [info.base_name for info in left] == ["file"]
-    storage.write("x/file", b"new")
-    assert storage.read("x/file") == b"new"
 
 
 def test_a_file_is_on_disk_before_it_has_its_name(tmp_path, monkeypatch):
@@ -215,14 +153,6 @@ def test_no_library_gets_a_secret_into_a_log():
     assert "http://…@host:5000/api failed" in stream.getvalue()
     assert "OSError: no answer from http://…@host" in stream.getvalue()
     assert "hush" not in stream.getvalue()
-
-
-def test_storage_pickles(storage):
-    storage.write("x", b"1")
-    again = pickle.loads(pickle.dumps(storage / "sub"))
-    again.write("y", b"2")
-    assert storage.read("sub/y") == b"2"
-    assert again.url == (storage / "sub").url
 
 
 def test_relative_paths_stay_where_they_were(tmp_path, monkeypatch):
