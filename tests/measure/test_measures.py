@@ -17,7 +17,6 @@ from trainables.config.training import StandardTrainer
 from trainables.config.trial import Configuration
 from trainables.data.images import subset_order
 from trainables.data.sources import load
-from trainables.measure import distances as module
 from trainables.measure.distances import LOSS_SIGMA, loss_gap, noisy_copies, take_distances
 from trainables.measure.kept import Distances, are_spurious
 from trainables.measure.measures import MEASURES, c_t, expected_distinct, measures, rows_of
@@ -48,7 +47,7 @@ def neighbours(d1, d2):
 
 
 @pytest.mark.parametrize("k", [0.25, 1 / 3, 0.6, 0.9])
-def test_every_measure_by_hand(k, monkeypatch):
+def test_every_measure_by_hand(k):
     """Samples: noisy copies of three training images, two doubles of something else, and
     strangers."""
     training, held_out = pictures(9, 0), pictures(7, 1)
@@ -57,10 +56,9 @@ def test_every_measure_by_hand(k, monkeypatch):
         (training[[0, 0, 1, 2, 2, 2]].numpy() + noise).clip(0, 255).astype(np.uint8)
     )
     samples = torch.cat([copies, pictures(1, 5).repeat(2, 1, 1, 1), pictures(4, 6)])
-    monkeypatch.setattr(
-        module, "N_OTHERS", 7
-    )  # so that some of the samples are among them, and some are not
-    taken = take_distances(nearest_two(samples, training), samples, held_out, training)
+    # some of the samples are among those others, and some are not
+    found = nearest_two(samples, training)
+    taken = take_distances(found, samples, held_out, training, n_others=7)
     found = measures(taken, len(training), k)
 
     def rule(x):
@@ -150,13 +148,11 @@ def test_what_an_older_version_kept_still_gives_r_mem():
 
 
 @pytest.mark.parametrize("n_held_out", [0, 3])
-def test_distances_are_kept_whole(tmp_path, n_held_out, monkeypatch):
-    monkeypatch.setattr(module, "N_OTHERS", 3)
+def test_distances_are_kept_whole(tmp_path, n_held_out):
     samples, training = pictures(5, 0), pictures(6, 1)
     held_out = pictures(n_held_out, 2)
-    taken = take_distances(
-        nearest_two(samples, training), samples, held_out, training, seeds=range(9)
-    )
+    found = nearest_two(samples, training)
+    taken = take_distances(found, samples, held_out, training, seeds=range(9), n_others=3)
     np.savez(tmp_path / "kept.npz", **taken.as_arrays())
     with np.load(tmp_path / "kept.npz") as kept:
         again = Distances.of_arrays(kept)
@@ -175,8 +171,7 @@ def test_doubles_in_the_training_set_are_each_others_neighbours():
     assert np.flatnonzero(spacing == 0).tolist() == [2, 5]
 
 
-def test_groups_and_mirror_images_count_in_the_controls(monkeypatch):
-    monkeypatch.setattr(module, "N_OTHERS", 16)
+def test_groups_and_mirror_images_count_in_the_controls():
     training = pictures(8, 1)
     training[5] = training[2]
     mirrored, groups = training.flip(-1), np.array([0, 1, 2, 3, 4, 2, 6, 7])
@@ -188,16 +183,9 @@ def test_groups_and_mirror_images_count_in_the_controls(monkeypatch):
     assert measures(plain, 8, 1 / 3)["null_rate"] == 0
     assert measures(orbit, 8, 1 / 3)["null_rate"] == 1
     assert orbit.spacing.min() > 0, "the nearest image of another group"
-    assert (
-        take_distances(
-            nearest_two(mirrored, training),
-            torch.cat([training, mirrored]),
-            none,
-            training,
-            flips=True,
-        ).repeats.max()
-        == 0
-    )
+    both = torch.cat([training, mirrored])
+    found = nearest_two(both, training)
+    assert take_distances(found, both, none, training, flips=True, n_others=16).repeats.max() == 0
 
 
 # ---------------------------------------------------------------- distinct copied images

@@ -24,6 +24,7 @@ N_SPACING = 2000
 N_OTHERS = 500
 
 N_COPIES = 1000  # noisy copies of training images: R_mem of .9 is then known to .01
+COPIES_AT_ONCE = 50  # so that large images fit into memory
 
 # steps to the noise of a copy, and the factor by which clipping may raise it
 BISECTIONS, MOST_NOISE = 20, 2**12
@@ -38,40 +39,39 @@ def take_distances(
     groups: Ints | None = None,
     flips: bool = False,
     seeds: Sequence[int] = (),
+    n_others: int = N_OTHERS,
 ) -> Distances:
     """The distances that go with those already `found` for `samples`: [n, C, R, R] uint8, as the
     other images are.
 
     groups, flips: as in `nearest_two`, and as `found` was made with; seeds: of the noisy copies,
-    one of each.
+    one of each; n_others: images among which one made again is looked for.
     """
 
     def nearest(images: Tensor, flips: bool = flips) -> Neighbours:
         return nearest_two(images, training, device, groups, flips)
 
+    def repeats(images: Tensor) -> Floats | None:
+        """[n], distance to the nearest other one of the first; None if there are not so many."""
+        if len(images) < n_others:
+            return None
+        is_among = np.arange(len(images)) < n_others
+        return nearest_other(images, images[:n_others], is_among, device, flips)
+
+    copies = None
+    if len(seeds):
+        copies = nearest(noisy_copies(training, float(np.median(found.d1)), seeds))
     other_rule = nearest(samples, flips=not flips)
     return Distances(
         found,
         null=nearest(held_out) if len(held_out) else None,
-        repeats=_repeats(samples, device, flips),
+        repeats=repeats(samples),
         spacing=nearest(training[:N_SPACING]).d2,  # the first is itself, or its double
         groups=groups,
-        null_repeats=_repeats(held_out, device, flips),
-        copies=nearest(noisy_copies(training, float(np.median(found.d1)), seeds))
-        if len(seeds)
-        else None,
+        null_repeats=repeats(held_out),
+        copies=copies,
         without_flips=other_rule if flips else None,
         with_flips=None if flips else other_rule,
-    )
-
-
-def _repeats(images: Tensor, device: torch.device | None, flips: bool) -> Floats | None:
-    """[n], distance of each image to the nearest other one of the first N_OTHERS; None if there are
-    not so many."""
-    if len(images) < N_OTHERS:
-        return None
-    return nearest_other(
-        images, images[:N_OTHERS], np.arange(len(images)) < N_OTHERS, device, flips
     )
 
 
@@ -100,9 +100,8 @@ def noisy_copies(images: Tensor, distance: float, seeds: Sequence[int]) -> Tenso
     its image (L2), or as near under it as whole pixel values come; where even black and white
     pixels are not so far, it is as far as they are.
     """
-    copies = [
-        _moved(images, distance, seeds[start : start + 50]) for start in range(0, len(seeds), 50)
-    ]
+    starts = range(0, len(seeds), COPIES_AT_ONCE)
+    copies = [_moved(images, distance, seeds[start : start + COPIES_AT_ONCE]) for start in starts]
     return torch.cat(copies)
 
 
@@ -116,9 +115,8 @@ def _moved(images: Tensor, distance: float, seeds: Sequence[int]) -> Tensor:
     high = low * MOST_NOISE
     for _ in range(BISECTIONS):
         middle = (low * high).sqrt()
-        is_too_far = ((sources + middle * noise).round().clip(0, 255) - sources).norm(
-            dim=1, keepdim=True
-        ) > distance
+        copies = (sources + middle * noise).round().clip(0, 255)
+        is_too_far = (copies - sources).norm(dim=1, keepdim=True) > distance
         low, high = torch.where(is_too_far, low, middle), torch.where(is_too_far, middle, high)
     moved: Tensor = (sources + low * noise).round().clip(0, 255).to(torch.uint8)
     return moved.reshape(-1, *images.shape[1:])
@@ -138,8 +136,8 @@ def loss_gap(
     """
     if not len(held_out[0]):
         return None
-    of_set = [
-        error(images[:N_LOSS], LOSS_SIGMA, None if of is None else of[:N_LOSS])
-        for images, of in (training, held_out)
-    ]
-    return (of_set[1] - of_set[0]) / LOSS_SIGMA**2
+
+    def error_of(images: Tensor, labels: Tensor | None) -> float:
+        return error(images[:N_LOSS], LOSS_SIGMA, None if labels is None else labels[:N_LOSS])
+
+    return (error_of(*held_out) - error_of(*training)) / LOSS_SIGMA**2

@@ -21,7 +21,7 @@ def measure_final(
 
     Raises TrialFailed if the trial's weights are gone.
     """
-    how = result.measurement
+    measurement = result.measurement
     kept = checkpoint.load(trial_directory(sweep, result.training_key), WEIGHTS)
     if kept is None:
         raise TrialFailed(f"the weights of N={result.spec.n}, seed {result.spec.seed} are gone")
@@ -31,13 +31,13 @@ def measure_final(
     )
     trainer.load_sampling_weights(kept["ema"])
     n_memorized = 0
-    for start in range(0, n_samples, how.batch):
+    for start in range(0, n_samples, measurement.batch):
         # not `latent_seeds`: protocol=paper has one set of latents for all, and these are to be
         # fresh ones
-        indices = range(start, min(start + how.batch, n_samples))
+        indices = range(start, min(start + measurement.batch, n_samples))
         seeds = [derive_seed("last", data.digest, result.spec.seed, index) for index in indices]
-        samples = trainer.sample(seeds, how, subset.sample_labels(seeds))
-        n_memorized += int(subset.nearest(samples).memorized(how.k).sum())
+        samples = trainer.sample(seeds, measurement, subset.sample_labels(seeds))
+        n_memorized += int(subset.nearest(samples).memorized(measurement.k).sum())
     return FinalMeasurement(
         r_mem=n_memorized / n_samples, n_samples=n_samples, n_memorized=n_memorized
     )

@@ -1,5 +1,5 @@
-"""A trial as Ray Tune sees it: thin, because `trainables.trial.trial` does the work and keeps its own
-checkpoints."""
+"""A trial as Ray Tune sees it: thin, because `trainables.trial.trial` does the work and keeps its
+own checkpoints."""
 
 import gc
 import logging
@@ -23,10 +23,8 @@ from trainables.trial.trial import Trial, choose_device
 log = logging.getLogger(__name__)
 
 GRACE_SECONDS = 12.0  # from SIGTERM to the end of the process, whatever it does
-MAX_PAUSE_SECONDS, PATIENCE_SECONDS = (
-    60.0,
-    600.0,
-)  # between attempts while the storage fails, and until it is given up
+MAX_PAUSE_SECONDS = 60.0  # between attempts while the storage fails
+PATIENCE_SECONDS = 600.0  # until a storage that fails is given up
 NO_CUDA = "Ray gave the trials a GPU, but torch finds no CUDA device there: they train on the CPU"
 
 
@@ -48,9 +46,8 @@ class EmmTrainable(tune.Trainable):
         self.trial: Trial | None = None
         assigned = ray.get_runtime_context().get_assigned_resources()
         torch.set_num_threads(max(1, int(assigned.get("CPU", 1))))
-        self.note = (
-            {"note": NO_CUDA} if assigned.get("GPU") and not torch.cuda.is_available() else {}
-        )
+        lacks_gpu = bool(assigned.get("GPU")) and not torch.cuda.is_available()
+        self.note = {"note": NO_CUDA} if lacks_gpu else {}
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, self._preempt)
         self._begin(config)
@@ -86,12 +83,8 @@ class EmmTrainable(tune.Trainable):
         """One step of the trial, which the first one builds; a pause if the storage fails."""
         try:
             if self.trial is None:
-                self.trial = Trial(
-                    self.spec,
-                    self.data[data_key(self.spec.configuration.data)],
-                    self.storage,
-                    choose_device(),
-                )
+                data = self.data[data_key(self.spec.configuration.data)]
+                self.trial = Trial(self.spec, data, self.storage, choose_device())
             report = self.trial.step()
             self.failing_since, self.pause = None, 1.0
             return {**report, **self.note}
@@ -107,13 +100,11 @@ class EmmTrainable(tune.Trainable):
         while time.monotonic() < now + self.pause and not self.preempted:
             time.sleep(0.2)
         self.pause = min(2 * self.pause, MAX_PAUSE_SECONDS)
-        report = (
-            {"state": "training", "progress": 0.0} if self.trial is None else self.trial.report()
-        )
-        return {
-            **report,
-            "note": f"a trial waits for the storage ({type(error).__name__}: {error})",
-        }
+        report: dict[str, Any] = {"state": "training", "progress": 0.0}
+        if self.trial is not None:
+            report = self.trial.report()
+        note = f"a trial waits for the storage ({type(error).__name__}: {error})"
+        return {**report, "note": note}
 
     def _leave(self) -> NoReturn:
         self.cleanup()

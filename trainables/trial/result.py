@@ -99,9 +99,10 @@ class Result(Measures, Outcome):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.complete and (
-            self.r_mem is None or not 0 <= self.n_memorized <= self.n_samples or not self.n_samples
-        ):
+        if not self.complete:
+            return self
+        counts_fit = 0 <= self.n_memorized <= self.n_samples and self.n_samples > 0
+        if self.r_mem is None or not counts_fit:
             raise ValueError("a finished trial needs R_mem, and n_memorized of n_samples")
         return self
 
@@ -140,7 +141,8 @@ def read_measurement(storage: Storage, result: Result) -> dict[str, NDArray[Any]
     the data, in which `i1` and `i2` are positions.
     """
     directory = trial_directory(storage, result.training_key)
-    if (content := directory.read(MEASUREMENT, psutil.virtual_memory().available)) is None:
+    content = directory.read(MEASUREMENT, psutil.virtual_memory().available)
+    if content is None:
         return None
     file = directory.path(MEASUREMENT)
     try:
@@ -149,39 +151,29 @@ def read_measurement(storage: Storage, result: Result) -> dict[str, NDArray[Any]
         kept = {name: archive.read(name) for name in archive.names}
         _check_measurement(kept, result)
     except Exception as error:  # a damaged archive makes its readers raise whatever they stumble on
-        raise DamagedFile(
-            f"{redacted(file)} is damaged ({str(error).partition(chr(10))[0][:200]})"
-        ) from error
+        reason = str(error).partition("\n")[0][:200]
+        raise DamagedFile(f"{redacted(file)} is damaged ({reason})") from error
     return kept
 
 
 def _check_measurement(kept: Mapping[str, NDArray[Any]], result: Result) -> None:
     if missing := {"images", "d1", "d2", "i1", "i2", "subset"} - kept.keys():
         raise ValueError(f"it has no {', '.join(sorted(missing))}")
-    n, subset = len(kept["d1"]), kept["subset"]
-    if (
-        not n
-        or any(kept[name].shape != (n,) for name in ("d1", "d2", "i1", "i2"))
-        or len(kept["images"]) != n
-    ):
+    n, images, subset = len(kept["d1"]), kept["images"], kept["subset"]
+    lengths_fit = all(kept[name].shape == (n,) for name in ("d1", "d2", "i1", "i2"))
+    if not n or not lengths_fit or len(images) != n:
         raise ValueError("its arrays have different lengths")
-    if kept["images"].dtype != np.uint8 or kept["images"].ndim != 4 or subset.ndim != 1:
-        raise ValueError(f"images are {kept['images'].dtype} {list(kept['images'].shape)}")
-    for name, positions, most in (
-        ("i1", kept["i1"], len(subset)),
-        ("i2", kept["i2"], len(subset)),
-        ("subset", subset, result.data.size),
-    ):
-        if (
-            not np.issubdtype(positions.dtype, np.integer)
-            or not ((positions >= 0) & (positions < most)).all()
-        ):
-            raise ValueError(f"{name} are no positions in {most:,} images")
-    if not all(
-        np.issubdtype(kept[name].dtype, np.floating) and np.isfinite(kept[name]).all()
-        for name in ("d1", "d2")
-    ):
-        raise ValueError("a distance is no number")
+    if images.dtype != np.uint8 or images.ndim != 4 or subset.ndim != 1:
+        raise ValueError(f"images are {images.dtype} {list(images.shape)}")
+    for name, n_images in (("i1", len(subset)), ("i2", len(subset)), ("subset", result.data.size)):
+        positions = kept[name]
+        is_whole = np.issubdtype(positions.dtype, np.integer)
+        if not is_whole or not ((positions >= 0) & (positions < n_images)).all():
+            raise ValueError(f"{name} are no positions in {n_images:,} images")
+    for name in ("d1", "d2"):
+        distances = kept[name]
+        if not np.issubdtype(distances.dtype, np.floating) or not np.isfinite(distances).all():
+            raise ValueError("a distance is no number")
 
 
 class FinalMeasurement(Record):
@@ -206,11 +198,8 @@ def _read(kind: type[Kind], storage: Storage, name: str) -> Kind | None:
     return None if content is None else parsed(kind, parse_json(content, file), file)
 
 
-NEWER = {
-    "extra_forbidden",
-    "union_tag_invalid",
-    "literal_error",
-}  # what pydantic calls fields and values that are not known
+# what pydantic calls fields and values that are not known
+NEWER = {"extra_forbidden", "union_tag_invalid", "literal_error"}
 
 
 def parsed(kind: type[Kind], content: Any, file: str) -> Kind:
@@ -220,11 +209,12 @@ def parsed(kind: type[Kind], content: Any, file: str) -> Kind:
     try:
         return kind.model_validate(content)
     except ValidationError as error:
-        unknown = [".".join(map(str, one["loc"])) for one in error.errors() if one["type"] in NEWER]
+        unknown = [part["loc"] for part in error.errors() if part["type"] in NEWER]
         if not unknown:
             raise DamagedFile(f"{file} is damaged ({explain(error, kind)[:200]})") from None
+        field = ".".join(map(str, unknown[0]))
         raise UserError(
-            f"{file} was written by a newer emm-sweep ({unknown[0]} is not known here); update this one"
+            f"{file} was written by a newer emm-sweep ({field} is not known here); update this one"
         ) from None
 
 
@@ -250,9 +240,12 @@ def read_all(storage: Storage) -> Trials:
     damaged: list[str] = []
     for key in filter(KEY.fullmatch, storage.list("trials")):
         directory = trial_directory(storage, key)
-        if (result := _read_or_tell(Result, directory, RESULT, key, damaged)) is not None:
+        result = _read_or_tell(Result, directory, RESULT, key, damaged)
+        if result is not None:
             results.append(result)
-        elif (record := _read_or_tell(TrialRecord, directory, STARTED, key, damaged)) is not None:
+            continue
+        record = _read_or_tell(TrialRecord, directory, STARTED, key, damaged)
+        if record is not None:
             started.append(record)
     return Trials(sorted(results, key=_position), sorted(started, key=_position), damaged)
 

@@ -37,17 +37,16 @@ class Subset:
 
     def __init__(self, spec: TrialSpec, data: ImageData, device: torch.device) -> None:
         self.spec, self.device, self.digest = spec, device, data.digest
-        configuration, how, seed = spec.configuration, spec.measurement, spec.seed
-        order = subset_order(data, seed, in_file_order=how.protocol == "paper")
+        configuration, measurement, seed = spec.configuration, spec.measurement, spec.seed
+        order = subset_order(data, seed, in_file_order=measurement.protocol == "paper")
         self.indices = order[: spec.n]
-        self.flips = (
-            configuration.trainer.augment == "flip"
-        )  # a mirrored copy is a copy of what was trained on
+        # a mirrored copy is a copy of what was trained on
+        self.flips = configuration.trainer.augment == "flip"
         untrained = _untrained(data, order, spec.n, self.flips)
-        others = np.fromiter(islice(untrained, max(how.n_samples, N_LOSS)), dtype=np.int64)
-        self.images, self.held_out = (
-            torch.from_numpy(data.images[part]) for part in (self.indices, others)
-        )
+        n_held_out = max(measurement.n_samples, N_LOSS)
+        others = np.fromiter(islice(untrained, n_held_out), dtype=np.int64)
+        self.images = torch.from_numpy(data.images[self.indices])
+        self.held_out = torch.from_numpy(data.images[others])
         self.groups = None if data.groups is None else data.groups[self.indices]
         self.labels = subset_labels(configuration.labels, data, self.indices, seed)
         self.label_dim = label_dim(configuration.labels, self.labels)
@@ -66,9 +65,8 @@ class Subset:
         latents."""
         if self.spec.measurement.protocol == "paper":  # one set of latents for everything
             return list(range(start, end))
-        return [
-            derive_seed(purpose, self.digest, self.spec.seed, index) for index in range(start, end)
-        ]
+        seed = self.spec.seed
+        return [derive_seed(purpose, self.digest, seed, index) for index in range(start, end)]
 
     def sample_labels(self, seeds: list[int]) -> Tensor | None:
         """The labels that samples are conditioned on, [len(seeds)]: those of training images drawn
@@ -82,11 +80,9 @@ class Subset:
         """Of a conditional trial: the labels of samples with these seeds, and of the subset; else
         nothing."""
         labels = self.sample_labels(seeds)
-        return (
-            {}
-            if labels is None or self.labels is None
-            else {"labels": labels.numpy(), "subset_labels": self.labels}
-        )
+        if labels is None or self.labels is None:
+            return {}
+        return {"labels": labels.numpy(), "subset_labels": self.labels}
 
     def nearest(self, samples: Tensor) -> Neighbours:
         """The two nearest training images of each sample [n, C, R, R] uint8."""
@@ -95,32 +91,28 @@ class Subset:
     def distances(self, found: Neighbours, samples: Tensor) -> Distances:
         """All that go with those already `found` for `samples`."""
         held_out = self.held_out[: self.spec.measurement.n_samples]
-        seeds = [
-            derive_seed("noisy copy", self.digest, self.spec.seed, index)
-            for index in range(N_COPIES)
-        ]
+        seed = self.spec.seed
+        seeds = [derive_seed("noisy copy", self.digest, seed, index) for index in range(N_COPIES)]
         return take_distances(
             found, samples, held_out, self.images, self.device, self.groups, self.flips, seeds
         )
 
     def loss_gap(self, trainer: object) -> float | None:
-        """See `measures.loss_gap`; None where it can't be had: a trainer of the user's, or labels
-        that held-out images lack.
+        """See `trainables.measure.distances.loss_gap`; None where it can't be had: a trainer of the
+        user's, or labels that held-out images lack.
 
         Raises TrialFailed if it is not finite.
         """
-        if not isinstance(trainer, Trainer) or (
-            self.labels is not None and self.held_out_labels is None
-        ):
+        lacks_labels = self.labels is not None and self.held_out_labels is None
+        if lacks_labels or not isinstance(trainer, Trainer):
             return None
         gap = loss_gap(
             trainer.denoising_error,
             (self.images, self.label_tensor),
             (self.held_out, self.held_out_labels),
         )
-        if gap is not None and not math.isfinite(
-            gap
-        ):  # averaged weights that are not finite never become so again
+        # averaged weights that are not finite never become so again
+        if gap is not None and not math.isfinite(gap):
             raise TrialFailed(
                 f"the loss is not finite after {trainer.position} images; try a lower trainer.lr"
             )
@@ -129,13 +121,12 @@ class Subset:
     def ceiling(self) -> float:
         """R_mem of the closed-form optimum: below 1 where the data themselves hide copies (exact
         duplicates)."""
-        how = self.spec.measurement
+        measurement, shape = self.spec.measurement, tuple(self.images.shape[1:])
         denoiser = OptimalDenoiser(from_uint8(self.images), self.label_tensor).to(self.device)
-        seeds = self.latent_seeds("selection", 0, min(N_CEILING, how.n_samples))
-        shape = tuple(self.images.shape[1:])
-        return self.nearest(
-            sample(denoiser, seeds, shape, how, self.device, self.sample_labels(seeds))
-        ).r_mem(how.k)
+        seeds = self.latent_seeds("selection", 0, min(N_CEILING, measurement.n_samples))
+        labels = self.sample_labels(seeds)
+        samples = sample(denoiser, seeds, shape, measurement, self.device, labels)
+        return self.nearest(samples).r_mem(measurement.k)
 
 
 def _untrained(data: ImageData, order: Ints, n: int, flips: bool) -> Iterator[int]:
@@ -146,9 +137,11 @@ def _untrained(data: ImageData, order: Ints, n: int, flips: bool) -> Iterator[in
     """
     groups = np.arange(len(data)) if data.groups is None else data.groups
     trained = {_content(image) for image in data.images[order[:n]]}
-    for index in order[n:][~np.isin(groups[order[n:]], groups[order[:n]])]:
+    rest = order[n:]
+    for index in rest[~np.isin(groups[rest], groups[order[:n]])]:
         image = data.images[index]
-        if _content(image) not in trained and not (flips and _content(image[..., ::-1]) in trained):
+        is_mirrored = flips and _content(image[..., ::-1]) in trained
+        if _content(image) not in trained and not is_mirrored:
             yield int(index)
 
 
