@@ -1,1 +1,2 @@
-"""Nearest neighbours, R_mem, and what is measured beside it. `r_mem` never imports torch."""
+"""Nearest neighbours, R_mem, and what is measured beside it. Only `neighbours` and `distances`
+import torch."""

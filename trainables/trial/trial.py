@@ -74,8 +74,7 @@ class Trial:
         """From a finished trial's weights if only the number of final samples differs, else from
         the newest checkpoint."""
         earlier, curve_key = self.files.earlier, key_of_curve(self.spec.measurement)
-        is_trained = earlier is not None and earlier.complete
-        if earlier is not None and is_trained and key_of_curve(earlier.measurement) == curve_key:
+        if earlier and earlier.complete and key_of_curve(earlier.measurement) == curve_key:
             weights = self.files.weights()
             if weights is not None:
                 training.take_over(earlier, weights)
