@@ -116,7 +116,7 @@ def sync(
     from sweep.store.places import check_writable, place
     from sweep.store.priors import FrozenPriors
     from sweep.tracking.place import check_tracking, why_unreachable
-    from sweep.tracking.view import sync as sync_mlflow
+    from sweep.tracking.sync import sync as sync_mlflow
 
     if tracking_uri:
         check_tracking(tracking_uri)

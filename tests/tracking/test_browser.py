@@ -15,7 +15,7 @@ from sweep.report.gallery import pictures_of
 from sweep.search.words import amount
 from sweep.tracking.place import Destination, local_tracking, sweep_key
 from sweep.tracking.server import server, urls
-from sweep.tracking.view import sync
+from sweep.tracking.sync import sync
 from tests.fakes import fake_space
 from tests.results import write_sweep
 from trainables.config.data import Digits
