@@ -36,6 +36,10 @@ TWO_LINES = {
 
 CONTRASTS = ("EMM ratio of", "to", "ratio", "95 % interval", "told apart", "data")
 
+PROVENANCE = (
+    "configuration", "N", "seed", "N/|D|", "seconds", "finished", "ran on", "training key",
+)  # fmt: skip
+
 # columns of text, and how the page sets them
 LEFT = dict.fromkeys(("verdict", "state", "finished", "EMM ratio of", "to"), "")
 
@@ -79,11 +83,11 @@ def trial_rows(summary: SweepSummary) -> Rows:
             *(name, str(t["n"]), str(t["seed"]), *_r_mem_texts(t), human(t["images_trained"])),
             "stopped" if t["state"] == "running" and name in decided else t["state"],
         )
-        for name, t in _trials(summary)
+        for name, t in trials_in_order(summary)
     ]
 
 
-def _trials(summary: SweepSummary) -> list[tuple[str, dict[str, Any]]]:
+def trials_in_order(summary: SweepSummary) -> list[tuple[str, dict[str, Any]]]:
     return [
         (configuration["name"], trial)
         for configuration in summary.as_json()["configurations"]
@@ -178,7 +182,7 @@ def contrast_lines(summary: SweepSummary) -> list[str]:
 HARDWARE = ("device", "name", "threads", "torch")  # not the host: a report is given away
 
 
-def _provenance(summary: SweepSummary) -> Rows:
+def provenance_rows(summary: SweepSummary) -> Rows:
     """What each finished trial is, for finding it again, and what it ran on."""
     finished = [
         r for s in summary.studies for r in sorted(s.results, key=lambda r: (r.spec.n, r.spec.seed))
