@@ -21,11 +21,11 @@ from trainables.data.pictures import (
     list_pictures,
     map_npy,
     open_npz,
-    printable,
     read_picture,
 )
 from trainables.data.pools import UInt8
 from trainables.errors import UserError
+from trainables.text import printable
 
 
 @dataclass

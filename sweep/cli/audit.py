@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
+from sweep.cli.printing import say
 from trainables.errors import UserError
-from trainables.text import say
 
 SHOWN = 10  # copied images that are printed
 

@@ -11,10 +11,10 @@ from typing import Any
 import typer
 
 from sweep.cli import audit, plan, read, run, submit, trial
+from sweep.cli.printing import say
 from trainables.errors import TrialFailed, UserError
 from trainables.import_path import ours_first
 from trainables.storage import RedactedFormatter, redacted
-from trainables.text import say
 
 # Typer carries a click of its own since 0.20; this finds the base of its errors in either
 UsageError: Any = next(

@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from sweep.cli.options import AsJson, Settings, SpaceName, space_of
-from trainables.text import say
+from sweep.cli.printing import say
+from trainables.text import estimated_hours, human
 
 
 def spaces(
@@ -90,15 +91,15 @@ def plan(
             f"{row.steps_low:,} - {row.steps_high:,}",
             f"{row.images_low:.2g} - {row.images_high:.2g}",
         )
-        hours = f"{_hours(row.hours_low)} - {_hours(row.hours_high)}"
-        size = f"{_millions(row.parameters):>11} {row.flops_per_image / 1e9:>13.3g}"
+        hours = f"{estimated_hours(row.hours_low)} - {estimated_hours(row.hours_high)}"
+        size = f"{human(row.parameters):>11} {row.flops_per_image / 1e9:>13.3g}"
         say(
-            f"{row.name:<{width}} {size} {steps:>21} {images:>15} {hours:>17} {_hours(row.hours_search):>9}"
+            f"{row.name:<{width}} {size} {steps:>21} {images:>15} {hours:>17} {estimated_hours(row.hours_search):>9}"
         )
     if all(row.hours_search is not None for row in rows):
         total = sum(row.hours_search or 0 for row in rows)
         say(
-            f"\nall searches: {_hours(total)} device hours, if each EMM is the geometric middle of the range of N"
+            f"\nall searches: {estimated_hours(total)} device hours, if each EMM is the geometric middle of the range of N"
         )
 
 
@@ -144,11 +145,3 @@ def fit(
         say(verdict.reason)
         if fitted.next_n is not None:
             say(f"next: train at N = {fitted.next_n}")
-
-
-def _hours(hours: float | None) -> str:
-    return "?" if hours is None else f"{hours:,.0f}" if hours >= 10 else f"{hours:.2g}"
-
-
-def _millions(count: int) -> str:
-    return f"{count / 1e6:.1f} M" if count >= 1e6 else f"{count / 1e3:.1f} k"

@@ -1,16 +1,18 @@
 """The commands that read a sweep: `status`, `report`, `ui`, `sync`, `purge`."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from sweep.cli.options import AsJson, Sweep_, console
+from sweep.cli.printing import say
 from sweep.tracking.place import destination
 from trainables.errors import UserError
 from trainables.storage import redacted
-from trainables.text import say, visible
+from trainables.text import visible
 
 
 def status(directory: Sweep_, as_json: AsJson = False) -> None:
@@ -36,9 +38,7 @@ def status(directory: Sweep_, as_json: AsJson = False) -> None:
         say(f"passed over: {line}")
     for study in summary.studies:
         trials = f"{len(study.complete)} trials, {len(study.running)} started"
-        started = ", ".join(
-            f"N={record.spec.n} seed={record.spec.seed}" for record in study.running
-        )
+        started = ", ".join(record.spec.title for record in study.running)
         say(
             f"{study.name}  {study.verdict.state}  {belief_text(study.verdict, study.options)}  {trials}  {started}".rstrip()
         )
@@ -97,7 +97,7 @@ def ui(
         raise UserError(
             f"{here.storage.shown} has no local directory; look at the MLflow server that --tracking-uri named"
         )
-    serve(here.storage, here.views, port)
+    serve(here.storage, here.views, partial(say, flush=True), port)
 
 
 def sync(

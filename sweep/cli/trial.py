@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sweep.cli.options import Settings, SpaceName, space_of
+from sweep.cli.printing import say
 from trainables.errors import TrialFailed, UserError
-from trainables.text import say
 
 if TYPE_CHECKING:
     pass

@@ -79,7 +79,8 @@ class Pictures:
         """`found`: the measurement of `result`, if it was read already."""
         if self.images == "none" or (found := found or measured(self.storage, result)) is None:
             return None
-        title = f"{result.spec.name}  N={result.spec.n} seed={result.spec.seed}  R_mem {found.memorized.mean():.3f}"
+        trial = f"{result.spec.name}  {result.spec.title}"
+        title = f"{trial}  R_mem {found.memorized.mean():.3f}"
         return Gallery(title, found, self._training(result))
 
     def _training(self, result: Result) -> UInt8 | None:

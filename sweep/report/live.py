@@ -17,7 +17,7 @@ from rich.text import Text
 from sweep.search.rules import Options, Verdict
 from sweep.search.words import belief_text, emm_text, interval_text
 from trainables.measure.r_mem import r_mem_interval
-from trainables.text import visible
+from trainables.text import time_left, visible
 from trainables.trial.result import Result, TrialRecord
 
 PLAIN_SECONDS = 20.0  # between lines on what is running, where the output is not a terminal
@@ -126,7 +126,7 @@ class Terminal:
                 studies.add_row(*self._study(name))
         for record, report in running:
             bar = ProgressBar(completed=report.get("progress", 0.0), total=1.0, width=20)
-            where = f"{record.spec.name}  N={record.spec.n} seed={record.spec.seed}"
+            where = f"{record.spec.name}  {record.spec.title}"
             trials.add_row(Text(where, overflow="ellipsis"), bar, Text(_progress(report)))
         hidden = [Text(f"… and {len(order) - room} more studies")] if len(order) > room else []
         return Group(studies, *hidden, trials, Text(self.headline(), style="bold"))
@@ -193,23 +193,12 @@ class Terminal:
 def _progress(report: dict[str, Any]) -> str:
     left = report.get("seconds_left")
     return f"{report.get('state', 'starting')} {report.get('progress', 0.0):.0%}" + (
-        f", {_time(left)} left" if left else ""
-    )
-
-
-def _time(seconds: float) -> str:
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return (
-        f"{seconds:.0f} s"
-        if seconds < 120
-        else f"{hours}:{minutes:02d} h"
-        if hours
-        else f"{minutes} min"
+        f", {time_left(left)} left" if left else ""
     )
 
 
 def finished_line(result: Result, verdict: Verdict, options: Options) -> str:
-    where = f"{result.spec.name}  N={result.spec.n} seed={result.spec.seed}"
+    where = f"{result.spec.name}  {result.spec.title}"
     if not result.complete:
         return f"{where}  failed: {result.cause}"
     low, high = r_mem_interval(result.n_memorized, result.n_samples)

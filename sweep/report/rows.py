@@ -8,8 +8,9 @@ from typing import Any
 from sweep.analysis.scale import Scale
 from sweep.analysis.study import StudySummary
 from sweep.analysis.summary import SweepSummary
-from sweep.search.words import amount, emm_text, ends_text, interval_text
+from sweep.search.words import emm_text, ends_text, interval_text
 from trainables.measure.r_mem import r_mem_interval
+from trainables.text import amount, human
 from trainables.trial.result import FinalMeasurement, Result
 
 CONFIGURATIONS = (
@@ -48,14 +49,6 @@ LEFT |= dict.fromkeys(("digest", "training key"), "key")
 LEFT |= dict.fromkeys(("configuration", "reason", "data", "ran on"), "text")
 
 Rows = list[tuple[str, ...]]
-
-
-def human(count: float) -> str:
-    """A number of images for people: 640, 25.6 k, 1.2 M, 3.1 G."""
-    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if count >= 0.9995 * size:
-            return f"{count / size:.3g} {unit}"
-    return f"{count:.0f}"
 
 
 def configuration_rows(summary: SweepSummary) -> Rows:
@@ -208,7 +201,7 @@ def provenance_rows(summary: SweepSummary) -> Rows:
 
 def final_line(result: Result, final: FinalMeasurement | None) -> str:
     """A last measurement in words."""
-    trial = f"{result.spec.name}: N={result.spec.n} seed={result.spec.seed}"
+    trial = f"{result.spec.name}: {result.spec.title}"
     if final is None:
         return f"{trial} could not be measured again; emm.log says why"
     low, high = r_mem_interval(final.n_memorized, final.n_samples)

@@ -11,7 +11,8 @@ from matplotlib.ticker import FixedLocator, MaxNLocator
 from sweep.analysis.study import StudySummary
 from sweep.analysis.summary import SweepSummary
 from sweep.report.study_figures import _known
-from sweep.report.style import BLUE, ORANGE, RED, STYLE, WIDTH, numbers, plain, short
+from sweep.report.style import BLUE, ORANGE, RED, STYLE, WIDTH, numbers, short
+from trainables.text import duration, tick
 
 
 @matplotlib.rc_context(STYLE)
@@ -147,7 +148,7 @@ def cost_figure(summary: SweepSummary) -> Figure:
         axes.annotate(f" {duration(seconds)}", (study.images_trained, row), va="center", fontsize=6)
     axes.set(xlabel="images trained (at the bar: time)", xlim=(0, 1.25 * _most(summary)))
     axes.xaxis.set_major_locator(MaxNLocator(4))
-    axes.xaxis.set_major_formatter(plain)
+    axes.xaxis.set_major_formatter(tick)
     if len(set(axes.get_legend_handles_labels()[1])) > 1:
         _legend_below(figure, axes)
     return figure
@@ -155,14 +156,6 @@ def cost_figure(summary: SweepSummary) -> Figure:
 
 def _most(summary: SweepSummary) -> int:
     return max(1, *(study.images_trained for study in summary.studies))
-
-
-def duration(seconds: float) -> str:
-    """Three digits are enough: 48 s, 3.4 min, 5.2 h, 12 d."""
-    for unit, size in (("d", 86_400.0), ("h", 3600.0), ("min", 60.0)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.3g} {unit}"
-    return f"{seconds:.0f} s"
 
 
 def _step(a: Mapping[str, Any], b: Mapping[str, Any]) -> str:

@@ -141,7 +141,7 @@ def data_source(record: TrialRecord) -> DataSource:
         digest=data.digest[:32],
         source=json.dumps({"kind": data.source, "sha256": data.digest}),
         profile=json.dumps({"images": data.size, "duplicates": data.duplicates}),
-        context=f"N={record.spec.n} seed={record.spec.seed}",
+        context=record.spec.title,
     )
 
 
@@ -249,7 +249,7 @@ class Content:
     def trial_head(self, record: TrialRecord, began: float | None = None) -> Head:
         spec = record.spec
         key = key_of({"sweep": self.key, "trial": record.training_key})
-        end = f" N={spec.n} seed={spec.seed}"
+        end = f" {spec.title}"
         name = f"{cut(spec.name, MAX_NAME - len(end))}{end}"
         tags = {"emm.study": spec.name, "emm.training_key": record.training_key}
         return Head(
@@ -371,7 +371,7 @@ class Content:
 
 
 def _title(record: TrialRecord) -> str:
-    return f"{record.spec.name} N={record.spec.n} seed={record.spec.seed}"
+    return f"{record.spec.name} {record.spec.title}"
 
 
 def _status(is_done: bool, live: bool) -> Status:

@@ -10,7 +10,7 @@ from trainables.config.identity import key_of
 from trainables.data.images import ImageData
 from trainables.errors import UserError
 from trainables.storage import Storage, redacted
-from trainables.text import visible
+from trainables.text import first_line, visible
 
 if TYPE_CHECKING:  # importing mlflow takes seconds: only the thread that writes does it
     pass
@@ -136,7 +136,7 @@ def sweep_key(space: SearchSpace, storage: Storage) -> str:
 
 def one_line(error: object, uri: str = "") -> str:
     """What an error says, without the user and password that are part of `uri`."""
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = first_line(error)
     user, at, _ = urlsplit(uri).netloc.rpartition("@")
     return visible(text.replace(f"{user}@", "…@") if at else text)[:300]
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -22,7 +22,6 @@ from sweep.tracking.charts import TRIALS, VIEW
 from sweep.tracking.place import DATABASE, ENVIRONMENT, EXPERIMENT, local_tracking, sweep_key
 from trainables.errors import UserError
 from trainables.storage import Storage
-from trainables.text import say
 
 MAX_COMPARED = 100  # runs on a page, beyond which MLflow becomes slow
 
@@ -69,15 +68,17 @@ def _ask(address: str, content: Any = None) -> Any:
         return json.load(answer)
 
 
-def serve(storage: Storage, directory: Path, port: int | None = None) -> None:
-    """Shows the sweep, whose database is in `directory`, until Ctrl-C. Raises UserError if there is
-    none, or no port."""
+def serve(
+    storage: Storage, directory: Path, tell: Callable[[str], None], port: int | None = None
+) -> None:
+    """Shows the sweep, whose database is in `directory`, until Ctrl-C; `tell` is given where. Raises
+    UserError if there is none, or no port."""
     key = sweep_key(read_space(storage), storage)
     signal.signal(signal.SIGTERM, _interrupt)  # so that the server never outlives us
     with suppress(KeyboardInterrupt), server(directory, port) as address:
         for what, url in urls(address, key).items():
-            say(f"{what:<8} {url}")
-        say("Ctrl-C ends it", flush=True)
+            tell(f"{what:<8} {url}")
+        tell("Ctrl-C ends it")
         signal.pause()
 
 

@@ -11,11 +11,12 @@ from sweep.report.figures import figures_of
 from sweep.report.latex import latex
 from sweep.report.rows import half_lines, scale_rows
 from sweep.report.study_figures import training_figure
-from sweep.report.sweep_figures import contrast_figure, cost_figure, duration
+from sweep.report.sweep_figures import contrast_figure, cost_figure
 from sweep.report.table import print_table
 from tests.report.test_report import DATA, SPACE, VERDICTS, curve, found, study, sweep_of, trial
 from trainables.config.fields import with_fields
 from trainables.config.measurement import Measurement
+from trainables.text import duration
 from trainables.trial.result import DataSummary, Result, Snapshot
 
 
