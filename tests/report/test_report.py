@@ -369,9 +369,9 @@ def test_what_is_not_to_be_seen_is_spelt_out_in_latex() -> None:
     )
     assert all(letter == "\n" or letter.isprintable() for letter in text)
     for cell in (
-        r"a\textbackslash{}n\textbackslash{}nb",
-        r"\textbackslash{}x1b[2J",
-        r"\textbackslash{}u202eabc",
+        r"a\textbackslash n\textbackslash nb",
+        r"\textbackslash x1b[2J",
+        r"\textbackslash u202eabc",
         "σ é",
     ):
         assert f"{cell} " in text

@@ -6,10 +6,13 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -769,6 +772,42 @@ def test_a_server_that_does_not_answer_is_not_waited_for(
         == f"there is no directory {tmp_path}/none"
     )
     assert why_unreachable(f"sqlite:///{tmp_path}/x.db") is None
+
+
+@contextmanager
+def answering(status: int, **headers: str) -> Iterator[str]:
+    """A server on loopback that answers everything so, with a body that never ends."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", "100")
+            self.end_headers()
+
+        def log_message(self, *arguments: Any) -> None: ...
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as made:
+        threading.Thread(target=made.serve_forever, daemon=True).start()
+        yield f"127.0.0.1:{made.server_port}"
+        made.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [(200, None), (401, None), (404, None), (503, "it answers 503 Service Unavailable")],
+)
+def test_any_answer_of_a_server_that_works_will_do(status: int, reason: str | None) -> None:
+    with answering(status) as address:
+        assert why_unreachable(f"http://{address}") == reason
+        assert why_unreachable(f"http://me:topsecret@{address}/?x=1") == reason
+        assert why_unreachable(f"https://{address}") is None, "what TLS takes is not ours to say"
+
+
+def test_where_a_server_sends_us_to_is_asked(dead: str) -> None:
+    with answering(302, Location=f"http://{dead}/") as address:
+        assert why_unreachable(f"http://{address}") == "[Errno 111] Connection refused"
 
 
 def test_passwords_of_a_server_are_not_shown(
