@@ -7,9 +7,8 @@ from typing import Annotated
 
 import typer
 
-from sweep.cli.options import AsJson, Sweep_, console
-from sweep.cli.printing import say
-from sweep.tracking.place import destination
+from sweep.cli.options import AsJson, Sweep_
+from sweep.cli.printing import console, say, show
 from trainables.errors import UserError
 from trainables.storage import redacted
 from trainables.text import visible
@@ -18,6 +17,7 @@ from trainables.text import visible
 def status(directory: Sweep_, as_json: AsJson = False) -> None:
     """Shows what is known of every study now, and what is training."""
     from sweep.analysis.summary import summarize
+    from sweep.report.console import Setting, grid
     from sweep.search.words import belief_text
     from sweep.store.budget import hours_spent
     from sweep.store.lock import holder_of
@@ -36,12 +36,24 @@ def status(directory: Sweep_, as_json: AsJson = False) -> None:
     say(f"{summary.name}: {running}, {hours:.3g} device hours")
     for line in summary.damaged:
         say(f"passed over: {line}")
-    for study in summary.studies:
-        trials = f"{len(study.complete)} trials, {len(study.running)} started"
-        started = ", ".join(record.spec.title for record in study.running)
-        say(
-            f"{study.name}  {study.verdict.state}  {belief_text(study.verdict, study.options)}  {trials}  {started}".rstrip()
+    rows = [
+        (
+            study.name,
+            study.verdict.state,
+            belief_text(study.verdict, study.options),
+            f"{len(study.complete)} trials, {len(study.running)} started",
+            ", ".join(record.spec.title for record in study.running),
         )
+        for study in summary.studies
+    ]
+    columns: dict[str, Setting] = {
+        "configuration": "fold",
+        "state": "left",
+        "EMM": "left",
+        "trials": "left",
+        "running": "fold",
+    }
+    show(grid(columns, rows, has_head=False))
 
 
 def report(
@@ -115,7 +127,7 @@ def sync(
     from sweep.store.lock import holder_of
     from sweep.store.places import check_writable, place
     from sweep.store.priors import FrozenPriors
-    from sweep.tracking.place import check_tracking, why_unreachable
+    from sweep.tracking.place import check_tracking, destination, why_unreachable
     from sweep.tracking.sync import sync as sync_mlflow
 
     if tracking_uri:

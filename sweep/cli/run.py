@@ -16,12 +16,11 @@ from sweep.cli.options import (
     Settings,
     SpaceName,
     Target,
-    console,
     parse_deadline,
     shown,
     space_of,
 )
-from sweep.cli.printing import say, warn
+from sweep.cli.printing import console, say, warn
 from trainables.storage import RedactedFormatter, redacted
 
 if TYPE_CHECKING:

@@ -7,33 +7,21 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any
 
-from rich.console import Console, ConsoleOptions, Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
-from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
 from sweep.search.rules import Options, Verdict
 from sweep.search.words import belief_text, emm_text, interval_text
 from trainables.measure.r_mem import r_mem_interval
-from trainables.text import time_left, visible
+from trainables.text import time_left
 from trainables.trial.result import Result, TrialRecord
 
 PLAIN_SECONDS = 20.0  # between lines on what is running, where the output is not a terminal
 AROUND = 6  # lines of a live view beside those of studies and trials
 COLUMNS = ("configuration", "trials", "EMM", "95 % interval", "state")
-
-
-class VisibleConsole(Console):
-    """Shows control characters in texts, whoever wrote them; its own (colours, the cursor) are no
-    texts."""
-
-    def render(
-        self, renderable: RenderableType, options: ConsoleOptions | None = None
-    ) -> Iterable[Segment]:
-        for text, style, control in super().render(renderable, options):
-            yield Segment(text if control else visible(text), style, control)
 
 
 class Terminal:

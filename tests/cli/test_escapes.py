@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from sweep.cli.main import main
-from sweep.cli.options import console
-from sweep.cli.printing import say
+from sweep.cli.printing import console, say
 from sweep.report.files import cell
 from sweep.tracking.escapes import MARKUP, markdown, mlflow_key
 from trainables.text import cut, visible
