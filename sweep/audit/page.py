@@ -3,6 +3,7 @@ are copies of."""
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -25,27 +26,25 @@ def write_page(found: Audit, out: Path) -> None:
     order = np.lexsort((nearest.d1, ratio))
     copies, others = order[memorized[order]][:COPIES], order[~memorized[order]][:OTHERS]
     content = found.as_json()
-    groups = (
-        [", ".join(names) for names in content["duplicates"]],
-        [", ".join(names) for names in content["near_duplicates"]],
-    )
+    sets = (found.training, found.generated, found.held_out)
     text = html.page(
         "audit.html",
-        sets=[one for one in (found.training, found.generated, found.held_out) if one is not None],
+        sets=[images for images in sets if images is not None],
         k=found.k,
         found=lines(content),
-        galleries=[
-            ("Nearest copies", [_card(found, row) for row in copies.tolist()]),
-            ("Nearest images that are no copies", [_card(found, row) for row in others.tolist()]),
-        ],
-        lists=[
-            (
-                "Copied training images",
-                [f"{one['image']}: {one['copies']} copies" for one in content["copied"]],
-            ),
-            ("Equal training images", groups[0]),
-            ("Nearly equal training images", groups[1]),
-        ],
+        galleries={
+            "Nearest copies": [_card(found, row) for row in copies.tolist()],
+            "Nearest images that are no copies": [_card(found, row) for row in others.tolist()],
+        },
+        lists={
+            "Copied training images": [
+                f"{source['image']}: {source['copies']} copies" for source in content["copied"]
+            ],
+            "Equal training images": [", ".join(names) for names in content["duplicates"]],
+            "Nearly equal training images": [
+                ", ".join(names) for names in content["near_duplicates"]
+            ],
+        },
     )
     try:
         Storage(str(out.absolute().parent)).write(out.name, text.encode())
@@ -53,7 +52,7 @@ def write_page(found: Audit, out: Path) -> None:
         raise UserError(f"--out {out}: can't be written ({error.strerror})") from None
 
 
-def _card(found: Audit, row: int) -> tuple[list[str], list[str], float, float]:
+def _card(found: Audit, row: int) -> dict[str, Any]:
     """Pictures, names and distances of a generated image and its two neighbours."""
     near = found.distances.found
     shown = (
@@ -61,12 +60,12 @@ def _card(found: Audit, row: int) -> tuple[list[str], list[str], float, float]:
         (found.training, int(near.i1[row])),
         (found.training, int(near.i2[row])),
     )
-    return (
-        [_uri(one, i) for one, i in shown],
-        [one.name(i) for one, i in shown],
-        float(near.d1[row]),
-        float(near.d2[row]),
-    )
+    return {
+        "images": [_uri(images, index) for images, index in shown],
+        "names": [images.name(index) for images, index in shown],
+        "d1": float(near.d1[row]),
+        "d2": float(near.d2[row]),
+    }
 
 
 def _uri(images: ImageSet, index: int) -> str:

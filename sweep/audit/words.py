@@ -21,17 +21,14 @@ def lines(found: dict[str, Any]) -> list[str]:
         f"between neighbours of the training set {found['nn_distance']:.1f} (pixel values 0-255, L2)"
     )
     if found["spurious"] is not None:
-        null = (
-            f" ({found['spurious_null']:.2%} of held-out images)"
-            if found["spurious_null"] is not None
-            else ""
-        )
+        null = ""
+        if found["spurious_null"] is not None:
+            null = f" ({found['spurious_null']:.2%} of held-out images)"
         texts.append(
             f"no copies, but made repeatedly: {found['spurious']:.2%}{null}; new: {found['generalized']:.2%}"
         )
-    return (
-        texts + _control(found) + _duplicates(found) + [f"note: {note}" for note in found["notes"]]
-    )
+    notes = [f"note: {note}" for note in found["notes"]]
+    return texts + _control(found) + _duplicates(found) + notes
 
 
 def _control(found: dict[str, Any]) -> list[str]:

@@ -16,10 +16,9 @@ from trainables.errors import TrialFailed, UserError
 from trainables.import_path import ours_first
 from trainables.storage import RedactedFormatter, redacted
 
-# Typer carries a click of its own since 0.20; this finds the base of its errors in either
-UsageError: Any = next(
-    kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException"
-)
+# of any mistake on the command line; Typer carries a click of its own since 0.20, so it is asked for
+# through a class of Typer's
+UsageError: Any = typer.BadParameter.__base__
 
 app = typer.Typer(
     add_completion=False,

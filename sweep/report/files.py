@@ -61,8 +61,11 @@ def write_report(
     for name, make in figures_of(summary).items():
         images[name] = _write_figure(files, name, make())
     for number, study in enumerate(summary.studies, 1):
+        trial = _shown_trial(study)
+        if pictures is None or trial is None:
+            continue
         try:
-            shown = pictures.of(trial) if pictures and (trial := _shown_trial(study)) else None
+            shown = pictures.of(trial)
         except DamagedFile as error:  # that costs a gallery, and no more
             summary = replace(summary, damaged=[*summary.damaged, str(error)])
             tell(f"passed over: {error}")
@@ -83,11 +86,9 @@ def _shown_trial(study: StudySummary) -> Result | None:
     """The one whose gallery stands for its study: of N nearest to the EMM; while none is known, the
     last."""
     emm = study.verdict.emm
-    return min(
-        study.complete,
-        key=lambda trial: abs(math.log(trial.spec.n / emm)) if emm else -trial.spec.seed,
-        default=None,
-    )
+    if emm is None:
+        return max(study.complete, key=lambda trial: trial.spec.seed, default=None)
+    return min(study.complete, key=lambda trial: abs(math.log(trial.spec.n / emm)), default=None)
 
 
 def _write_figure(files: Storage, name: str, figure: Figure) -> bytes:

@@ -45,11 +45,9 @@ class Terminal:
         self.options = {name: options(name) for name in names}
         self.running: dict[str, tuple[TrialRecord, dict[str, Any]]] = {}  # by training key
         self.failed = 0
-        self.live = (
-            Live(console=console, get_renderable=self.view, refresh_per_second=2)
-            if console.is_terminal
-            else None
-        )
+        self.live: Live | None = None
+        if console.is_terminal:
+            self.live = Live(console=console, get_renderable=self.view, refresh_per_second=2)
         self.printed_at = time.monotonic()
         self.notes: set[str] = set()  # that were printed
 
@@ -104,9 +102,10 @@ class Terminal:
         studies, trials = self._grid(*COLUMNS), self._grid()
         running = list(self.running.values())
         room = max(3, self.console.height - AROUND - len(running))
+        busy = self._busy()
         order = sorted(
             self.verdicts,
-            key=lambda name: (name not in self._busy(), self.verdicts[name].state != "searching"),
+            key=lambda name: (name not in busy, self.verdicts[name].state != "searching"),
         )
         shown = set(order[:room])
         for name in self.verdicts:
@@ -132,17 +131,10 @@ class Terminal:
 
     def _study(self, name: str) -> list[Text]:
         verdict, options = self.verdicts[name], self.options[name]
-        words = (
-            name,
-            str(verdict.n_trials),
-            emm_text(verdict, options),
-            interval_text(verdict),
-            self._state(name),
-        )
-        return [
-            Text(word, overflow="ellipsis", style="" if verdict.state == "searching" else "dim")
-            for word in words
-        ]
+        emm, interval = emm_text(verdict, options), interval_text(verdict)
+        words = (name, str(verdict.n_trials), emm, interval, self._state(name))
+        style = "" if verdict.state == "searching" else "dim"
+        return [Text(word, overflow="ellipsis", style=style) for word in words]
 
     def _busy(self) -> dict[str, None]:
         """Names of the studies that are being trained, in the order of the table."""
@@ -156,22 +148,23 @@ class Terminal:
     def headline(self) -> str:
         """The whole sweep in one line."""
         states = Counter(map(self._state, self.verdicts))
-        failed = f", {self.failed} trials failed" if self.failed else ""
-        return (
-            f"{len(self.verdicts)} studies: "
-            + ", ".join(f"{count} {state}" for state, count in states.items())
-            + failed
-        )
+        counts = [f"{count} {state}" for state, count in states.items()]
+        if self.failed:
+            counts.append(f"{self.failed} trials failed")
+        return f"{len(self.verdicts)} studies: {', '.join(counts)}"
 
     def line(self, name: str) -> str:
         """A study in one line: trials so far, belief of the EMM, what is training at which N and
         how far."""
         verdict = self.verdicts[name]
-        running = [trial for trial in self.running.values() if trial[0].spec.name == name]
-        doing = ", ".join(
-            f"N={record.spec.n} {_progress(report)}" for record, report in running
-        ) or self._state(name)
-        return f"{name}  {verdict.n_trials} trials  {belief_text(verdict, self.options[name])}  {doing}"
+        running = [
+            f"N={record.spec.n} {_progress(report)}"
+            for record, report in self.running.values()
+            if record.spec.name == name
+        ]
+        doing = ", ".join(running) or self._state(name)
+        belief = belief_text(verdict, self.options[name])
+        return f"{name}  {verdict.n_trials} trials  {belief}  {doing}"
 
     def _print(self, *lines: str) -> None:
         for line in lines:
@@ -179,10 +172,9 @@ class Terminal:
 
 
 def _progress(report: dict[str, Any]) -> str:
-    left = report.get("seconds_left")
-    return f"{report.get('state', 'starting')} {report.get('progress', 0.0):.0%}" + (
-        f", {time_left(left)} left" if left else ""
-    )
+    done = f"{report.get('state', 'starting')} {report.get('progress', 0.0):.0%}"
+    seconds = report.get("seconds_left")
+    return f"{done}, {time_left(seconds)} left" if seconds else done
 
 
 def finished_line(result: Result, verdict: Verdict, options: Options) -> str:
@@ -191,4 +183,5 @@ def finished_line(result: Result, verdict: Verdict, options: Options) -> str:
         return f"{where}  failed: {result.cause}"
     low, high = r_mem_interval(result.n_memorized, result.n_samples)
     r_mem = f"R_mem {result.r_mem:.3f} [{low:.3f}, {high:.3f}]"
-    return f"{where}  {r_mem}  {result.seconds:.0f} s  -> {belief_text(verdict, options)} ({verdict.state})"
+    belief = f"{belief_text(verdict, options)} ({verdict.state})"
+    return f"{where}  {r_mem}  {result.seconds:.0f} s  -> {belief}"
