@@ -16,7 +16,7 @@ from trainables.errors import TrialFailed, UserError
 from trainables.import_path import ours_first
 from trainables.storage import RedactedFormatter, redacted
 
-# of any mistake on the command line; Typer carries a click of its own since 0.20, so it is asked for
+# of any mistake on the command line; Typer carries a click of its own since 0.20, so it is found
 # through a class of Typer's
 UsageError: Any = typer.BadParameter.__base__
 

@@ -56,7 +56,8 @@ def space_of(name: str, settings: Sequence[str], **more: float | None) -> "Searc
     for path in parsed.keys() & given.keys():
         if parsed[path] != given[path]:
             raise UserError(
-                f"--set {path}: it is set to {parsed[path]}, and by its own option to {given[path]}; say it once"
+                f"--set {path}: it is set to {parsed[path]}, and by its own option to "
+                f"{given[path]}; say it once"
             )
     return find_space(name).with_settings({**parsed, **given})
 

@@ -86,10 +86,12 @@ def plan(
     speed = f"as measured on this {device.type}" if device else f"at {tflops:g} TFLOP/s"
     say(f"{chosen.name}: {chosen.question}")
     say(
-        f"N from {search.n_low} to {search.n_high}, until sd(ln EMM) <= {search.precision} at R_mem = {search.target}"
+        f"N from {search.n_low} to {search.n_high}, until sd(ln EMM) <= {search.precision} at "
+        f"R_mem = {search.target}"
     )
     say(
-        f"steps, images trained and device hours of one trial at these ends; of a whole search; {speed}\n"
+        "steps, images trained and device hours of one trial at these ends; of a whole search; "
+        f"{speed}\n"
     )
     lines = [
         (
@@ -109,7 +111,8 @@ def plan(
     if all(row.hours_search is not None for row in rows):
         total = sum(row.hours_search or 0 for row in rows)
         say(
-            f"\nall searches: {estimated_hours(total)} device hours, if each EMM is the geometric middle of the range of N"
+            f"\nall searches: {estimated_hours(total)} device hours, if each EMM is the geometric "
+            "middle of the range of N"
         )
 
 
@@ -150,7 +153,8 @@ def fit(
     for name, fitted in fits.items():
         whose, verdict = f"{name}: " if table.is_split else "", fitted.verdict
         say(
-            f"{whose}{verdict.state}: {belief_text(verdict, fitted.options)}, from {verdict.n_trials} trials"
+            f"{whose}{verdict.state}: {belief_text(verdict, fitted.options)}, from "
+            f"{verdict.n_trials} trials"
         )
         say(verdict.reason)
         if fitted.next_n is not None:

@@ -107,7 +107,8 @@ def ui(
     here = place(directory)
     if here.views is None:
         raise UserError(
-            f"{here.storage.shown} has no local directory; look at the MLflow server that --tracking-uri named"
+            f"{here.storage.shown} has no local directory; look at the MLflow server that "
+            "--tracking-uri named"
         )
     serve(here.storage, here.views, partial(say, flush=True), port)
 
@@ -134,7 +135,8 @@ def sync(
         check_tracking(tracking_uri)
         if reason := why_unreachable(tracking_uri):
             raise UserError(
-                f"--tracking-uri {redacted(tracking_uri)}: no MLflow can be reached there ({reason})"
+                f"--tracking-uri {redacted(tracking_uri)}: no MLflow can be reached there "
+                f"({reason})"
             )
     here = place(directory)
     storage, views = here.storage, here.views
@@ -176,7 +178,8 @@ def purge(
     if yes:
         check_pointed(here)
     else:
-        question = f"Remove {name} in {here.storage.shown}: {len(results)} results and {len(started)} unfinished trials?"
+        trials = f"{len(results)} results and {len(started)} unfinished trials"
+        question = f"Remove {name} in {here.storage.shown}: {trials}?"
         typer.confirm(visible(question), abort=True)
     left = remove(here)
     say(

@@ -77,13 +77,15 @@ def trial(
 
     low, high = r_mem_interval(one.result.n_memorized, one.result.n_samples)
     say(
-        f"R_mem {one.result.r_mem:.4f} [{low:.4f}, {high:.4f}]  {one.result.n_samples} samples  {one.result.seconds:.0f} s"
+        f"R_mem {one.result.r_mem:.4f} [{low:.4f}, {high:.4f}]  {one.result.n_samples} samples  "
+        f"{one.result.seconds:.0f} s"
     )
     if (band := chosen.expected) is not None and band.n == n:
         inside = (
             "inside" if band.r_mem_low <= (one.result.r_mem or 0) <= band.r_mem_high else "OUTSIDE"
         )
         say(
-            f"{inside} the band {band.r_mem_low:g} to {band.r_mem_high:g} in which it must fall ({chosen.expectation})"
+            f"{inside} the band {band.r_mem_low:g} to {band.r_mem_high:g} in which it must fall "
+            f"({chosen.expectation})"
         )
     say(f"files: {one.storage.shown}")

@@ -88,9 +88,8 @@ def curve_numbers(snapshot: Snapshot, record: TrialRecord) -> dict[str, float]:
     numbers = {"r_mem_snapshot": snapshot.r_mem, "median_d1_snapshot": snapshot.median_d1}
     optional = {"loss": snapshot.loss, "loss_gap": snapshot.loss_gap}
     numbers |= {name: value for name, value in optional.items() if value is not None}
-    numbers["progress"] = snapshot.images_trained / record.spec.configuration.trainer.train_images(
-        record.spec.n
-    )
+    total = record.spec.configuration.trainer.train_images(record.spec.n)
+    numbers["progress"] = snapshot.images_trained / total
     if snapshot.seconds > 0:
         numbers["images_per_second"] = snapshot.images_trained / snapshot.seconds
     return numbers
@@ -172,11 +171,15 @@ def sweep_note(space: SearchSpace) -> str:
     return (
         f"**{_said(space.question)}**\n\n"
         f"Expected: {_said(space.expectation)}. Source: {_said(space.source)}.\n\n"
-        f"EMM is the largest N of which a configuration memorizes a share of {search.target:g}, sought from "
-        f"{search.n_low:,} to {search.n_high:,}. Below this run are the *studies*, one of each configuration, and below these "
-        "their *trials*. `emm.verdict`: found, below_range, above_range, unresolved or searching; emm_low and emm_high: 95 % "
+        f"EMM is the largest N of which a configuration memorizes a share of {search.target:g}, "
+        "sought from "
+        f"{search.n_low:,} to {search.n_high:,}. Below this run are the *studies*, one of each "
+        "configuration, and below these "
+        "their *trials*. `emm.verdict`: found, below_range, above_range, unresolved or searching; "
+        "emm_low and emm_high: 95 % "
         "interval; slope: fall of logit R_mem per e-fold of N at the EMM.\n\n"
-        "System metrics are those of the node that the driver runs on; what a trial ran on is in its tags."
+        "System metrics are those of the node that the driver runs on; what a trial ran on is in "
+        "its tags."
     )
 
 
@@ -186,8 +189,10 @@ def study_note(study: StudySummary) -> str:
     return (
         f"**{_said(study.name)}**: {verdict.state}, "
         f"{markdown(belief_text(verdict, options))} ({_said(verdict.reason)}).\n\n"
-        f"EMM is the largest N of which it memorizes a share of {options.target:g}. Each point is a trial: one training at one "
-        "N, with the sampling error of its R_mem; the band is where 95 % of further trials are expected."
+        f"EMM is the largest N of which it memorizes a share of {options.target:g}. Each point is "
+        "a trial: one training at one "
+        "N, with the sampling error of its R_mem; the band is where 95 % of further trials are "
+        "expected."
     )
 
 

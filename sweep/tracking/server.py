@@ -38,7 +38,8 @@ def urls(server: str, key: str) -> dict[str, str]:
         experiment = answer.json()["experiment"] if answer.ok else {}
         if VIEW + key not in [tag["key"] for tag in experiment.get("tags", [])]:
             raise UserError(
-                "this MLflow lacks the sweep; `emm sync DIR` writes it (if DIR was moved, delete its mlflow.db first)"
+                "this MLflow lacks the sweep; `emm sync DIR` writes it (if DIR was moved, delete "
+                "its mlflow.db first)"
             )
         number = experiment["experiment_id"]
         wanted = {
@@ -69,8 +70,10 @@ def _local() -> requests.Session:
 def serve(
     storage: Storage, directory: Path, tell: Callable[[str], None], port: int | None = None
 ) -> None:
-    """Shows the sweep, whose database is in `directory`, until Ctrl-C; `tell` is given where. Raises
-    UserError if there is none, or no port."""
+    """Shows the sweep, whose database is in `directory`, until Ctrl-C; `tell` is given where.
+
+    Raises UserError if there is none, or no port.
+    """
     key = sweep_key(read_space(storage), storage)
     signal.signal(signal.SIGTERM, _interrupt)  # so that the server never outlives us
     with suppress(KeyboardInterrupt), server(directory, port) as address:
