@@ -138,7 +138,7 @@ def frame_of(sets: Sequence[ImageSet], resolution: int | None) -> Frame:
     """The size of the first image (or the resolution asked for); grey only if all images of all
     sets are."""
     size = sets[0].raw(0).shape[1:] if resolution is None else (resolution, resolution)
-    in_colour = any(one.channels == 3 for one in sets)
+    in_colour = any(images.channels == 3 for images in sets)
     return Frame(3 if in_colour else 1, (size[0], size[1]), resolution is not None)
 
 

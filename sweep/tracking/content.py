@@ -356,7 +356,8 @@ class Content:
 
     def _measured_trial(self, result: Result, study: StudySummary) -> list[Page]:
         page = self.trial(result)
-        if (final := study.finals.get(result.training_key)) is None:
+        final = study.finals.get(result.training_key)
+        if final is None:
             return [page]
         return [page, Page(page.head, metrics=final_numbers(final))]
 
@@ -366,10 +367,12 @@ class Content:
     def _measurement(self, result: Result) -> Attachment | None:
         """Distances and neighbours (positions in the whole data set) of every sample, and the
         pictures that are allowed. Raises DamagedFile."""
-        if (kept := measured(self.storage, result)) is None:
+        kept = measured(self.storage, result)
+        if kept is None:
             return None
         files = {"distances.csv": distances_table(kept.found, kept.memorized).encode()}
-        if (gallery := self.pictures.of(result, kept)) is None:
+        gallery = self.pictures.of(result, kept)
+        if gallery is None:
             return Attachment(files)
         files["samples.png"] = as_png(gallery_figure(gallery), DPI)
         return Attachment(files, gallery_note(gallery.training is not None))

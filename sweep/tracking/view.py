@@ -77,12 +77,15 @@ class View:
             return
         self._write(key, page.metrics, tags=page.tags, step=page.step, at=page.at)
         self._add_points(key, page.curve)
-        last = {name: value for name, value in page.last.items() if value is not None}
-        emptied = page.last.keys() - last.keys()
-        last |= {name: "" for name in emptied if name in self.runs[key].data.tags}
-        if page.attachment is not None and (attachment := page.attachment()) is not None:
-            last |= self._attach(key, attachment)
-        self._write(key, tags=last)
+        attachment = page.attachment() if page.attachment is not None else None
+        tags = {} if attachment is None else self._attach(key, attachment)
+        there = self.runs[key].data.tags
+        for name, value in page.last.items():
+            if value is not None:
+                tags[name] = value
+            elif name in there:
+                tags[name] = ""
+        self._write(key, tags=tags)
         if page.status is not None:
             self._set_status(key, page.status, page.at)
 
