@@ -28,8 +28,9 @@ class Terminal:
     """A listener of the searcher. On a terminal the view stays at the bottom; elsewhere lines come
     now and then.
 
-    `names`: of the studies; `verdict`, `options`: of a study now, by its name. A thread of rich's
-    draws while Tune's thread tells what happens: what it reads is replaced here, never changed.
+    `names`: of the studies; `verdict`, `options`: of a study now, by its name. `plain_seconds`:
+    between the lines. A thread of rich's draws while Tune's thread tells what happens: what it
+    reads is replaced here, never changed.
     """
 
     def __init__(
@@ -38,8 +39,10 @@ class Terminal:
         verdict: Callable[[str], Verdict],
         options: Callable[[str], Options],
         console: Console,
+        plain_seconds: float = PLAIN_SECONDS,
     ) -> None:
         self._verdict, self._options, self.console = verdict, options, console
+        self.plain_seconds = plain_seconds
         names = list(names)
         self.verdicts = {name: verdict(name) for name in names}
         self.options = {name: options(name) for name in names}
@@ -75,7 +78,7 @@ class Terminal:
         if (note := report.get("note")) and note not in self.notes:
             self.notes.add(note)
             self._print(f"note: {note}")
-        if self.live is None and time.monotonic() - self.printed_at > PLAIN_SECONDS:
+        if self.live is None and time.monotonic() - self.printed_at > self.plain_seconds:
             self.printed_at = time.monotonic()
             self._print(self.headline(), *[self.line(name) for name in self._busy()])
 

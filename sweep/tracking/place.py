@@ -91,8 +91,8 @@ def _names_a_host(url: str) -> bool:
         return False
 
 
-def why_unreachable(uri: str) -> str | None:
-    """Asks a server whether it is there, for REACH_SECONDS; None if it answers, or can't be asked
+def why_unreachable(uri: str, seconds: float = REACH_SECONDS) -> str | None:
+    """Asks a server whether it is there, for some seconds; None if it answers, or can't be asked
     so.
 
     Any answer will do: a server may want credentials that only MLflow's client knows.
@@ -108,9 +108,7 @@ def why_unreachable(uri: str) -> str | None:
     address = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()
     try:
         # without a body: whatever it holds is not waited for
-        with requests.get(
-            f"{address.rstrip('/')}/health", timeout=REACH_SECONDS, stream=True
-        ) as answer:
+        with requests.get(f"{address.rstrip('/')}/health", timeout=seconds, stream=True) as answer:
             if answer.status_code >= 500:
                 return f"it answers {answer.status_code} {answer.reason}"
     except requests.exceptions.SSLError:

@@ -1,5 +1,6 @@
 """Tells MLflow what happens in a sweep, from a thread of its own."""
 
+import logging
 import queue
 import threading
 import time
@@ -14,9 +15,11 @@ from sweep.search.rules import Verdict
 from sweep.tracking.content import Content
 from sweep.tracking.page import Page
 from sweep.tracking.place import Destination, one_line, prepare_environment
-from sweep.tracking.sync import SweepView, log, sync
+from sweep.tracking.sync import SweepView, sync
 from trainables.storage import Storage
 from trainables.trial.result import Result, Snapshot, TrialRecord
+
+log = logging.getLogger(__name__)
 
 MAX_FAILURES, PAUSE_SECONDS = 3, 60.0  # so many failures in a row, and nothing is tried for so long
 

@@ -761,12 +761,10 @@ def test_a_dead_server_is_said_before_the_sweep(
     assert not out.exists()
 
 
-def test_a_server_that_does_not_answer_is_not_waited_for(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr("sweep.tracking.place.REACH_SECONDS", 0.3)
+def test_a_server_that_does_not_answer_is_not_waited_for(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as mute:
-        assert "timed out" in (why_unreachable(f"http://127.0.0.1:{mute.getsockname()[1]}") or "")
+        address = f"http://127.0.0.1:{mute.getsockname()[1]}"
+        assert "timed out" in (why_unreachable(address, seconds=0.3) or "")
     assert (
         why_unreachable(f"sqlite:///{tmp_path}/none/x.db")
         == f"there is no directory {tmp_path}/none"
