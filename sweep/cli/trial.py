@@ -25,7 +25,7 @@ def trial(
 ) -> None:
     """Trains and measures one trial in the foreground, for looking closely."""
     chosen = space_of(space, settings)
-    named = {configuration.name: configuration for configuration in chosen.configurations}
+    named = {one.name: one for one in chosen.configurations}
     if config not in named:
         raise UserError(f"--config {config}: {space} has {', '.join(named)}")
     from sweep.store.files import SWEEP
@@ -55,28 +55,32 @@ def trial(
         raise UserError(
             f"--out {out}: a sweep is kept there; choose another directory for a single trial"
         )
-    trained = Trial(spec, data, storage, choose_device())
+    one = Trial(spec, data, storage, choose_device())
     for note in data.notes:
         say(f"note: {note}", flush=True)
     shown = 0
-    while trained.result is None:
-        trained.step()
-        for snapshot in trained.curve[shown:]:
+    while one.result is None:
+        one.step()
+        for snapshot in one.curve[shown:]:
             loss = "" if snapshot.loss is None else f"loss {snapshot.loss:8.4f}  "
-            images = f"{snapshot.images_trained:>12,} images"
-            say(f"{images}  {loss}R_mem {snapshot.r_mem:.3f}", flush=True)
-        shown = len(trained.curve)
-    result = trained.result
-    if not result.complete:
-        raise TrialFailed(result.cause or "unknown cause")
+            say(
+                f"{snapshot.images_trained:>12,} images  {loss}R_mem {snapshot.r_mem:.3f}",
+                flush=True,
+            )
+        shown = len(one.curve)
+    if not one.result.complete:
+        raise TrialFailed(one.result.cause or "unknown cause")
     from trainables.measure.r_mem import r_mem_interval
 
-    low, high = r_mem_interval(result.n_memorized, result.n_samples)
-    r_mem = f"R_mem {result.r_mem:.4f} [{low:.4f}, {high:.4f}]"
-    say(f"{r_mem}  {result.n_samples} samples  {result.seconds:.0f} s")
-    band = chosen.expected
-    if band is not None and band.n == n:
-        is_inside = band.r_mem_low <= (result.r_mem or 0) <= band.r_mem_high
-        where = f"the band {band.r_mem_low:g} to {band.r_mem_high:g} in which it must fall"
-        say(f"{'inside' if is_inside else 'OUTSIDE'} {where} ({chosen.expectation})")
-    say(f"files: {trained.storage.shown}")
+    low, high = r_mem_interval(one.result.n_memorized, one.result.n_samples)
+    say(
+        f"R_mem {one.result.r_mem:.4f} [{low:.4f}, {high:.4f}]  {one.result.n_samples} samples  {one.result.seconds:.0f} s"
+    )
+    if (band := chosen.expected) is not None and band.n == n:
+        inside = (
+            "inside" if band.r_mem_low <= (one.result.r_mem or 0) <= band.r_mem_high else "OUTSIDE"
+        )
+        say(
+            f"{inside} the band {band.r_mem_low:g} to {band.r_mem_high:g} in which it must fall ({chosen.expectation})"
+        )
+    say(f"files: {one.storage.shown}")

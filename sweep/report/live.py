@@ -151,10 +151,10 @@ class Terminal:
     def headline(self) -> str:
         """The whole sweep in one line."""
         states = Counter(map(self._state, self.verdicts))
-        counts = [f"{count} {state}" for state, count in states.items()]
         if self.failed:
-            counts.append(f"{self.failed} trials failed")
-        return f"{len(self.verdicts)} studies: {', '.join(counts)}"
+            states["trials failed"] = self.failed
+        counts = ", ".join(f"{count} {state}" for state, count in states.items())
+        return f"{len(self.verdicts)} studies: {counts}"
 
     def line(self, name: str) -> str:
         """A study in one line: trials so far, belief of the EMM, what is training at which N and

@@ -54,12 +54,9 @@ def _draw_emm(axes: Axes, study: StudySummary, position: float, upright: bool) -
     if verdict.emm is None:
         end = verdict.emm_low if verdict.emm_high is None else verdict.emm_high
         if end is not None:  # as an arrow that points away from the range
-            is_below = verdict.emm_low is None
             x, y = (position, end) if upright else (end, position)
-            if upright:
-                marker = "v" if is_below else "^"
-            else:
-                marker = "<" if is_below else ">"
+            below, above = "v^" if upright else "<>"
+            marker = below if verdict.emm_low is None else above
             axes.plot(x, y, marker, color=RED, mfc="white", ms=5, label="outside the range of N")
         return
     low, high = verdict.emm_low or verdict.emm, verdict.emm_high or verdict.emm

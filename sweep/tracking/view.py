@@ -80,12 +80,8 @@ class View:
         attachment = page.attachment() if page.attachment is not None else None
         tags = {} if attachment is None else self._attach(key, attachment)
         there = self.runs[key].data.tags
-        for name, value in page.last.items():
-            if value is not None:
-                tags[name] = value
-            elif name in there:
-                tags[name] = ""
-        self._write(key, tags=tags)
+        last = {name: value or "" for name, value in page.last.items() if value or name in there}
+        self._write(key, tags={**tags, **last})
         if page.status is not None:
             self._set_status(key, page.status, page.at)
 
