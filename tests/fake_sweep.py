@@ -20,9 +20,10 @@ from sweep.run.searcher import EmmSearcher
 from sweep.run.studies import Studies
 from sweep.store.lock import Lock
 from sweep.store.places import place
+from sweep.tracking.content import Content
 from sweep.tracking.place import Destination, local_tracking
+from sweep.tracking.sync import sync
 from sweep.tracking.tracker import Tracker
-from sweep.tracking.view import View, sync
 from tests.fakes import FakeTrainable, fake_space
 
 MOMENTS = {  # of what, before or after which call of it in this process
@@ -31,8 +32,8 @@ MOMENTS = {  # of what, before or after which call of it in this process
     "a trial is training": (EmmSearcher, "on_trial_result", "after", 5),
     "a result is written, Optuna not told": (EmmSearcher, "_take", "before", 2),
     "Optuna is told, MLflow not": (Tracker, "trial_finished", "before", 2),
-    "half of a trial is in MLflow": (View, "_log_measurement", "before", 2),
-    "a trial is in MLflow, its study not": (View, "study_updated", "before", 3),
+    "half of a trial is in MLflow": (Content, "_measurement", "before", 2),
+    "a trial is in MLflow, its study not": (Content, "study", "before", 3),
     "Optuna's database is built again": (optuna.Study, "add_trial", "after", 2),
     "all is decided, MLflow not closed": (Tracker, "close", "before", 1),
     "all is written, the lock is held": (Lock, "__exit__", "before", 1),

@@ -188,8 +188,7 @@ def test_help_imports_nothing_heavy():
     )
 
 
-def test_the_product_stays_small():
+def test_no_file_is_a_hall():
     """Statements count, however they are laid out."""
     sizes = {name: statements(path) for name, path in MODULES.items()}
-    assert sum(sizes.values()) < 9000
-    assert max(sizes.values()) <= 350, max(sizes, key=sizes.__getitem__)
+    assert max(sizes.values()) <= 300, max(sizes, key=sizes.__getitem__)

@@ -1,9 +1,13 @@
-"""Texts of the user's on their way out: names, questions, causes of failures and paths are whatever
-somebody wrote."""
+"""Texts and numbers for people, and the user's own texts on their way out: names, questions, causes
+of failures and paths are whatever somebody wrote.
+
+It imports nothing but the standard library, so that whatever shows something can use it.
+"""
 
 import hashlib
+import math
 import re
-from typing import IO
+from pathlib import Path
 
 # C0 but tab and newline, DEL, C1, what turns the direction of text around, line separators, halves
 # of characters
@@ -11,10 +15,7 @@ CONTROLS = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
 
-
-def say(text: str = "", end: str = "\n", file: IO[str] | None = None, flush: bool = False) -> None:
-    """`print` for texts that hold the user's: what the command line prints, it prints by this."""
-    print(visible(text), end=end, file=file, flush=flush)
+# ---------------------------------------------------------------- texts
 
 
 def visible(text: str) -> str:
@@ -24,10 +25,74 @@ def visible(text: str) -> str:
     )
 
 
+def printable(text: str | Path) -> str:
+    """A name as it may stand in a line: newlines and tabs are escapes as well."""
+    return visible(str(text)).replace("\t", "\\t").replace("\n", "\\n")
+
+
+def first_line(error: object) -> str:
+    """What an error says, in one line; its kind if it says nothing."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
 def cut(text: str, most: int) -> str:
     """At most so many characters; a hash at the end keeps apart what was cut alike."""
-    return text if len(text) <= most else f"{text[: most - 10]}… {_digest(text)}"
+    return text if len(text) <= most else f"{text[: most - 10]}… {short_hash(text)}"
 
 
-def _digest(text: str) -> str:
+def short_hash(text: str) -> str:
+    """Eight hexadecimal digits, the same on every machine."""
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:8]
+
+
+# ---------------------------------------------------------------- numbers
+
+
+def amount(value: float) -> str:
+    """An EMM, an end of its interval, or a distance: three significant digits; any number, 0 too
+    (of exact copies)."""
+    if not 1e-3 <= abs(value) < 1e15:  # also 0, infinities and nan
+        return f"{value:.3g}"
+    rounded = float(f"{value:.3g}")
+    decimals = max(0, 2 - math.floor(math.log10(abs(rounded))))
+    return f"{rounded:,.{decimals}f}"
+
+
+def human(count: float) -> str:
+    """A number of images or of parameters: 640, 25.6 k, 1.2 M, 3.1 G."""
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if count >= 0.9995 * size:
+            return f"{count / size:.3g} {unit}"
+    return f"{count:.0f}"
+
+
+def tick(value: float, position: float = 0) -> str:
+    """A number at an axis, whole and narrow: 20, 500, 2k; `position` is matplotlib's, and of no
+    use."""
+    for unit, size in (("M", 1e6), ("k", 1e3)):
+        if value >= size:
+            return f"{value / size:g}{unit}"
+    return f"{value:g}"
+
+
+def duration(seconds: float) -> str:
+    """What was measured; three digits are enough: 48 s, 3.4 min, 5.2 h, 12 d."""
+    for unit, size in (("d", 86_400.0), ("h", 3600.0), ("min", 60.0)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def time_left(seconds: float) -> str:
+    """What is shown again and again, and must not flicker: 48 s, 12 min, 1:05 h."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours}:{minutes:02d} h" if hours else f"{minutes} min"
+
+
+def estimated_hours(hours: float | None) -> str:
+    """Without unit, and as precise as an estimate is: 0.42, 17, 1,200; "?" if there is none."""
+    if hours is None:
+        return "?"
+    return f"{hours:,.0f}" if hours >= 10 else f"{hours:.2g}"

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from sweep.analysis.scale import near
 from sweep.analysis.study import StudySummary
 from sweep.analysis.summary import SweepSummary
-from sweep.search.words import amount
+from trainables.text import amount
 from trainables.trial.result import DataSummary
 
 RISING = 0.05  # rise of R_mem from half to the end of the training that is worth a warning

@@ -6,7 +6,6 @@ exact duplicates, and once for every block of generated images.
 """
 
 import hashlib
-import itertools
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -76,15 +75,12 @@ class Audit:
         """Groups of training images that differ by less than k times the median distance of
         neighbours."""
         assert self.distances.spacing is not None
-        near, n = (
-            self.distances.spacing < self.k * np.median(self.distances.spacing),
-            len(self.groups),
-        )
-        pairs = coo_array(
-            (np.ones(near.sum()), (self.looked_at[near], self.nearest_other[near])), shape=(n, n)
-        )
-        components = connected_components(pairs, directed=False)[1].astype(np.int64)
-        return [members.tolist() for members in _members(components)]
+        near = self.distances.spacing < self.k * np.median(self.distances.spacing)
+        pairs = self.looked_at[near], self.nearest_other[near]
+        n = len(self.groups)
+        graph = coo_array((np.ones(near.sum()), pairs), shape=(n, n))
+        _, components = connected_components(graph, directed=False)
+        return [members.tolist() for members in _members(components.astype(np.int64))]
 
     def as_json(self) -> dict[str, Any]:
         """The format of `emm audit --json`."""
@@ -92,16 +88,16 @@ class Audit:
         memorized = found.memorized(self.k)
         doubled = np.bincount(self.groups)[self.groups[found.i1]] > 1
         low, high = exact_bounds(int(memorized.sum()), len(memorized))
-        null_d1 = None if self.distances.null is None else self.distances.null.d1
+        holdout_ratio = None
+        if self.distances.null is not None:
+            holdout_ratio = _ratio(np.median(found.d1), np.median(self.distances.null.d1))
         return {
             **all_measures,
             "r_mem_low": low,
             "r_mem_high": high,
             "bounds": "Clopper-Pearson; each end by itself holds with 95 %",
             "r_mem_plain": float((memorized & ~doubled).mean()),
-            "holdout_ratio": None
-            if null_d1 is None
-            else _ratio(np.median(found.d1), np.median(null_d1)),
+            "holdout_ratio": holdout_ratio,
             "null_in_training": self.null_in_training,
             "k": self.k,
             "n_training": len(self.training),
@@ -130,20 +126,20 @@ def audit(
 ) -> Audit:
     """Compares the sets, within about twice `memory` bytes. Raises UserError for images that can't
     be compared."""
-    sets = [one for one in (training, generated, held_out) if one is not None]
+    sets = [images for images in (training, generated, held_out) if images is not None]
     frame = frame_of(sets, resolution)
-    for one in sets:
-        one.frame = frame
+    for images in sets:
+        images.frame = frame
     size = chunk_size(frame.pixels, memory)
     groups = equal_groups(training.chunks(size))
     if groups.max() == 0:
         raise UserError(
-            f"{training.option} {training.path}: all images are the same; a second nearest one is needed"
+            f"{training.option} {training.path}: all images are the same; a second nearest one is "
+            "needed"
         )
     most = max(2, memory // (2 * frame.pixels))
-    looked_at = spread(
-        len(training), min(most, max(N_SPACING, SELF_COMPARISON // (len(training) * frame.pixels)))
-    )
+    affordable = SELF_COMPARISON // (len(training) * frame.pixels)
+    looked_at = spread(len(training), min(most, max(N_SPACING, affordable)))
     control = torch.empty((0, frame.channels, *frame.size), dtype=torch.uint8)
     if held_out is not None:
         control = held_out.take(spread(len(held_out), min(most, MOST_HELD_OUT)))
@@ -163,19 +159,22 @@ def audit(
             is_among = np.isin(np.arange(start, start + len(block)), among)
             repeats.append(nearest_other(block, others, is_among, device, flips))
         asked, start = asked[:0], start + len(block)
-    cuts = np.cumsum([len(parts[0].d1) - len(control) - len(looked_at), len(control)])
-    first, null, own = (parts[0].at(slice(*ends)) for ends in itertools.pairwise([0, *cuts, None]))
+    end = len(parts[0].d1) - len(control) - len(looked_at)  # of the generated images
+    first = parts[0].at(slice(end))
+    null = parts[0].at(slice(end, end + len(control)))
+    own = parts[0].at(slice(end + len(control), None))
     untrained = null.d1 > 0  # what equals a training image is no control
     null, control = null.at(untrained), control[torch.from_numpy(untrained)]
     among = spread(len(control), N_OTHERS)
-    is_among = np.isin(np.arange(len(control)), among)
+    null_repeats = None
+    if len(control) >= N_OTHERS:
+        is_among = np.isin(np.arange(len(control)), among)
+        null_repeats = nearest_other(control, control[among], is_among, device, flips)
     distances = Distances(
         found=Neighbours.joined([first, *parts[1:]]),
         null=null if len(control) else None,
         repeats=np.concatenate(repeats) if repeats else None,
-        null_repeats=nearest_other(control, control[among], is_among, device, flips)
-        if len(control) >= N_OTHERS
-        else None,
+        null_repeats=null_repeats,
         spacing=own.d2,
         groups=groups,
     )
@@ -195,7 +194,7 @@ def audit(
 
 
 def _notes(sets: list[ImageSet], n_control: int) -> list[str]:
-    notes = [note for one in sets for note in one.notes]
+    notes = [note for images in sets for note in images.notes]
     if len(sets) == 3 and n_control < len(sets[2]):
         notes.append(
             f"{sets[2].option}: {n_control:,} of {len(sets[2]):,} images, evenly spread, were used"
@@ -211,9 +210,9 @@ def equal_groups(chunks: Iterator[Tensor]) -> Ints:
         for chunk in chunks
         for image in chunk
     ]
-    return np.unique(np.frombuffer(b"".join(hashes), dtype=np.int64), return_inverse=True)[
-        1
-    ].astype(np.int64)
+    numbers = np.frombuffer(b"".join(hashes), dtype=np.int64)
+    _, groups = np.unique(numbers, return_inverse=True)
+    return groups.astype(np.int64)
 
 
 def spread(n: int, most: int) -> Ints:
@@ -224,11 +223,9 @@ def spread(n: int, most: int) -> Ints:
 def exact_bounds(n_memorized: int, n_samples: int) -> tuple[float, float]:
     """Clopper–Pearson bounds of a ratio, each a one-sided 95 % bound: 0 of 2,000 excludes only what
     is above 0.15 %."""
-    low, high = (
-        binomtest(n_memorized, n_samples, alternative=side).proportion_ci(0.95)
-        for side in ("greater", "less")
-    )
-    return float(low.low), float(high.high)
+    at_least = binomtest(n_memorized, n_samples, alternative="greater").proportion_ci(0.95)
+    at_most = binomtest(n_memorized, n_samples, alternative="less").proportion_ci(0.95)
+    return float(at_least.low), float(at_most.high)
 
 
 def _members(names: Ints) -> list[Ints]:

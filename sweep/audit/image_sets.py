@@ -21,11 +21,11 @@ from trainables.data.pictures import (
     list_pictures,
     map_npy,
     open_npz,
-    printable,
     read_picture,
 )
 from trainables.data.pools import UInt8
 from trainables.errors import UserError
+from trainables.text import printable
 
 
 @dataclass
@@ -103,7 +103,8 @@ class ImageSet:
         image, frame = self.raw(index), self.frame
         if image.shape[1:] != frame.size and not frame.resizes:
             raise UserError(
-                f"--resolution R: {self.option} {self.name(index)} is {image.shape[2]}x{image.shape[1]} pixels and others are "
+                f"--resolution R: {self.option} {self.name(index)} is "
+                f"{image.shape[2]}x{image.shape[1]} pixels and others are "
                 f"{frame.size[1]}x{frame.size[0]}; say to which one resolution all are resized"
             )
         if image.shape == (frame.channels, *frame.size):
@@ -111,7 +112,8 @@ class ImageSet:
         self.changed[index] = True
         if len(image) > frame.channels:
             raise UserError(
-                f"{self.option} {self.name(index)}: it is in colour, and its header says that it is grey"
+                f"{self.option} {self.name(index)}: it is in colour, and its header says that it "
+                "is grey"
             )
         if len(image) < frame.channels:  # grey: the same in all colours
             image = np.repeat(image, frame.channels, axis=0)
@@ -136,7 +138,7 @@ def frame_of(sets: Sequence[ImageSet], resolution: int | None) -> Frame:
     """The size of the first image (or the resolution asked for); grey only if all images of all
     sets are."""
     size = sets[0].raw(0).shape[1:] if resolution is None else (resolution, resolution)
-    in_colour = any(one.channels == 3 for one in sets)
+    in_colour = any(images.channels == 3 for images in sets)
     return Frame(3 if in_colour else 1, (size[0], size[1]), resolution is not None)
 
 
@@ -156,7 +158,8 @@ def open_set(option: str, path: Path, least: int = 1) -> ImageSet:
     if len(source) < least:
         others = f" ({'; '.join(said)})" if said else ""
         raise UserError(
-            f"{option} {path}: {len(source)} images are there, and {least} or more are needed{others}"
+            f"{option} {path}: {len(source)} images are there, and {least} or more are "
+            f"needed{others}"
         )
     return ImageSet(option, path, source, said)
 
@@ -188,7 +191,8 @@ def _check_images(option: str, path: Path, shape: tuple[int, ...], dtype: np.dty
     if len(shape) == 3 and shape[2] in (1, 3, 4):
         one, many = [1, *shape], [*shape, 1]
         raise UserError(
-            f"{option} {path}: {needed}, not {list(shape)}; give one image as {one}, grey images as {many}"
+            f"{option} {path}: {needed}, not {list(shape)}; give one image as {one}, grey images "
+            f"as {many}"
         )
     of_colours = len(shape) == 3 or (len(shape) == 4 and {1, 3} & {shape[1], shape[3]})
     if dtype != np.uint8 or not of_colours or 0 in shape[1:]:

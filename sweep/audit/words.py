@@ -7,31 +7,33 @@ def lines(found: dict[str, Any]) -> list[str]:
     """`found`: the content of `emm audit --json`."""
     n, copies, high = found["n_samples"], found["n_memorized"], found["r_mem_high"]
     texts = [
-        f"no copy among {n:,} generated images: this excludes only shares above {high:.2%} (95 %, Clopper-Pearson)"
+        f"no copy among {n:,} generated images: this excludes only shares above "
+        f"{high:.2%} (95 %, Clopper-Pearson)"
     ]
     if copies:
         texts = [
             f"copies: {copies:,} of {n:,} generated images, {copies / n:.2%}; "
-            f"at least {found['r_mem_low']:.2%} and at most {high:.2%} (95 % each, Clopper-Pearson)",
-            f"{found['distinct_copied']:,} different training images of {found['n_training']:,} were copied; "
+            f"at least {found['r_mem_low']:.2%} and at most {high:.2%} "
+            "(95 % each, Clopper-Pearson)",
+            f"{found['distinct_copied']:,} different training images of {found['n_training']:,} "
+            "were copied; "
             f"copying all alike would give {found['distinct_expected']:,.1f}",
         ]
     texts.append(
         f"median distance to the nearest training image {found['median_d1']:.1f}; "
-        f"between neighbours of the training set {found['nn_distance']:.1f} (pixel values 0-255, L2)"
+        f"between neighbours of the training set {found['nn_distance']:.1f} "
+        "(pixel values 0-255, L2)"
     )
     if found["spurious"] is not None:
-        null = (
-            f" ({found['spurious_null']:.2%} of held-out images)"
-            if found["spurious_null"] is not None
-            else ""
-        )
+        null = ""
+        if found["spurious_null"] is not None:
+            null = f" ({found['spurious_null']:.2%} of held-out images)"
         texts.append(
-            f"no copies, but made repeatedly: {found['spurious']:.2%}{null}; new: {found['generalized']:.2%}"
+            f"no copies, but made repeatedly: {found['spurious']:.2%}{null}; "
+            f"new: {found['generalized']:.2%}"
         )
-    return (
-        texts + _control(found) + _duplicates(found) + [f"note: {note}" for note in found["notes"]]
-    )
+    notes = [f"note: {note}" for note in found["notes"]]
+    return texts + _control(found) + _duplicates(found) + notes
 
 
 def _control(found: dict[str, Any]) -> list[str]:
@@ -42,13 +44,16 @@ def _control(found: dict[str, Any]) -> list[str]:
         ]
     if found["null_rate"] is None:
         return ["no --holdout given: how many copies would be counted by chance is not known"]
-    text = f"control: {found['null_rate']:.2%} of {found['null_samples']:,} held-out images would count as copies"
+    counted = f"{found['null_rate']:.2%} of {found['null_samples']:,} held-out images"
+    text = f"control: {counted} would count as copies"
     texts = [
-        f"{text}; C_T {found['c_t']:.1f} (far below 0: generated images lie nearer to training images than they do)"
+        f"{text}; C_T {found['c_t']:.1f} (far below 0: generated images lie nearer to training "
+        "images than they do)"
     ]
     if left_out:
         texts.append(
-            f"note: {left_out:,} held-out images are training images: they are no control, and were left out of it"
+            f"note: {left_out:,} held-out images are training images: they are no control, and "
+            "were left out of it"
         )
     return texts
 
@@ -59,7 +64,8 @@ def _duplicates(found: dict[str, Any]) -> list[str]:
     if equal:
         plain = f"if each stood for itself, {found['r_mem_plain']:.2%} would be copies"
         texts.append(
-            f"warning: {equal:,} training images are equal to another one; they are taken as one ({plain})"
+            f"warning: {equal:,} training images are equal to another one; they are taken as one "
+            f"({plain})"
         )
     if near:
         among = (

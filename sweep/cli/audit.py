@@ -1,4 +1,5 @@
-"""`emm audit`: the measurement alone, for a model trained anywhere. Heavy imports stand inside, as"""
+"""`emm audit`: the measurement alone, for a model trained anywhere. Heavy imports stand inside the
+command, so that `emm --help` is instant."""
 
 import json
 from pathlib import Path
@@ -6,8 +7,8 @@ from typing import Annotated
 
 import typer
 
+from sweep.cli.printing import say
 from trainables.errors import UserError
-from trainables.text import say
 
 SHOWN = 10  # copied images that are printed
 
@@ -60,12 +61,8 @@ def audit(
     if as_json:
         say(json.dumps(content, indent=1))
         return
-    say(
-        "\n".join(
-            [
-                *lines(content),
-                *(f"  {one['image']}: {one['copies']} copies" for one in content["copied"][:SHOWN]),
-            ]
-        )
-    )
+    for line in lines(content):
+        say(line)
+    for source in content["copied"][:SHOWN]:
+        say(f"  {source['image']}: {source['copies']} copies")
     say(f"page: {out}" if out else "--out FILE.html shows the copies; --json lists them all")

@@ -11,15 +11,14 @@ from typing import Any
 import typer
 
 from sweep.cli import audit, plan, read, run, submit, trial
+from sweep.cli.printing import say
 from trainables.errors import TrialFailed, UserError
 from trainables.import_path import ours_first
 from trainables.storage import RedactedFormatter, redacted
-from trainables.text import say
 
-# Typer carries a click of its own since 0.20; this finds the base of its errors in either
-UsageError: Any = next(
-    kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException"
-)
+# of any mistake on the command line; Typer carries a click of its own since 0.20, so it is found
+# through a class of Typer's
+UsageError: Any = typer.BadParameter.__base__
 
 app = typer.Typer(
     add_completion=False,

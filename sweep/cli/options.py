@@ -1,9 +1,12 @@
-"""What the commands share: options, the words of the command line, and how a space and a console
-come from them."""
+"""What the commands share: options, the words of the command line, and how a space comes
+from them."""
 
 import os
-import sys
+import re
+import time
 from collections.abc import Sequence
+from datetime import datetime
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,16 +15,7 @@ import typer
 from trainables.errors import UserError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from search_spaces.space import SearchSpace
-import re
-import time
-from datetime import datetime
-from fractions import Fraction
-
-from search_spaces.space import SearchSpace
-
 SpaceName = Annotated[
     str, typer.Argument(metavar="SPACE", help="A search space; `emm spaces` lists them.")
 ]
@@ -62,15 +56,10 @@ def space_of(name: str, settings: Sequence[str], **more: float | None) -> "Searc
     for path in parsed.keys() & given.keys():
         if parsed[path] != given[path]:
             raise UserError(
-                f"--set {path}: it is set to {parsed[path]}, and by its own option to {given[path]}; say it once"
+                f"--set {path}: it is set to {parsed[path]}, and by its own option to "
+                f"{given[path]}; say it once"
             )
     return find_space(name).with_settings({**parsed, **given})
-
-
-def console(quiet: bool = False) -> "Console":
-    from sweep.report.live import VisibleConsole
-
-    return VisibleConsole(quiet=quiet, width=None if sys.stdout.isatty() else 120)
 
 
 def shown(path: Path) -> str:

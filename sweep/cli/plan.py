@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from sweep.cli.options import AsJson, Settings, SpaceName, space_of
-from trainables.text import say
+from sweep.cli.printing import say, show
+from trainables.text import estimated_hours, human
 
 
 def spaces(
@@ -31,15 +32,24 @@ def spaces(
     ]
     if as_json:
         say(json.dumps(rows, indent=1))
-    elif space is not None:
-        say("\n".join(f"{name:<14}  {value}" for name, value in rows[0].items()))
-        say("\n".join(f"{'':<14}  {named.name}" for named in chosen[0].configurations))
-    else:
-        width = max(len(str(row["name"])) for row in rows)
-        for row in rows:
-            say(
-                f"{row['name']:<{width}}  {row['configurations']:>2} x  {row['cost']:<22}  {row['question']}"
-            )
+        return
+    from sweep.report.console import grid
+
+    if space is not None:
+        known = [(name, str(value)) for name, value in rows[0].items()]
+        names = [("", named.name) for named in chosen[0].configurations]
+        show(grid({"field": "left", "value": "fold"}, [*known, *names], has_head=False))
+        return
+    lines = [
+        (row["name"], f"{row['configurations']:>2} x", row["cost"], row["question"]) for row in rows
+    ]
+    show(
+        grid(
+            {"name": "left", "configurations": "left", "cost": "left", "question": "fold"},
+            lines,
+            has_head=False,
+        )
+    )
 
 
 def plan(
@@ -59,6 +69,7 @@ def plan(
     """Shows size and cost of every configuration; needs no data, and trains nothing but, with
     --measure, a few steps."""
     chosen = space_of(space, settings)
+    from sweep.report.console import Setting, grid
     from sweep.run.plan import plan as planned
     from trainables.trial.trial import choose_device
 
@@ -71,34 +82,37 @@ def plan(
             )
         )
         return
-    search, speed = (
-        chosen.search,
-        f"as measured on this {device.type}" if device else f"at {tflops:g} TFLOP/s",
-    )
+    search = chosen.search
+    speed = f"as measured on this {device.type}" if device else f"at {tflops:g} TFLOP/s"
     say(f"{chosen.name}: {chosen.question}")
     say(
-        f"N from {search.n_low} to {search.n_high}, until sd(ln EMM) <= {search.precision} at R_mem = {search.target}"
+        f"N from {search.n_low} to {search.n_high}, until sd(ln EMM) <= {search.precision} at "
+        f"R_mem = {search.target}"
     )
     say(
-        f"steps, images trained and device hours of one trial at these ends; of a whole search; {speed}\n"
+        "steps, images trained and device hours of one trial at these ends; of a whole search; "
+        f"{speed}\n"
     )
-    width = max(20, *(len(row.name) for row in rows))
-    titles = f"{'parameters':>11} {'GFLOPs/image':>13} {'steps':>21} {'images':>15} {'hours':>17} {'search':>9}"
-    say(f"{'configuration':<{width}} {titles}")
-    for row in rows:
-        steps, images = (
+    lines = [
+        (
+            row.name,
+            human(row.parameters),
+            f"{row.flops_per_image / 1e9:.3g}",
             f"{row.steps_low:,} - {row.steps_high:,}",
             f"{row.images_low:.2g} - {row.images_high:.2g}",
+            f"{estimated_hours(row.hours_low)} - {estimated_hours(row.hours_high)}",
+            estimated_hours(row.hours_search),
         )
-        hours = f"{_hours(row.hours_low)} - {_hours(row.hours_high)}"
-        size = f"{_millions(row.parameters):>11} {row.flops_per_image / 1e9:>13.3g}"
-        say(
-            f"{row.name:<{width}} {size} {steps:>21} {images:>15} {hours:>17} {_hours(row.hours_search):>9}"
-        )
+        for row in rows
+    ]
+    numbers = ("parameters", "GFLOPs/image", "steps", "images", "hours", "search")
+    columns: dict[str, Setting] = {"configuration": "fold", **dict.fromkeys(numbers, "right")}
+    show(grid(columns, lines))
     if all(row.hours_search is not None for row in rows):
         total = sum(row.hours_search or 0 for row in rows)
         say(
-            f"\nall searches: {_hours(total)} device hours, if each EMM is the geometric middle of the range of N"
+            f"\nall searches: {estimated_hours(total)} device hours, if each EMM is the geometric "
+            "middle of the range of N"
         )
 
 
@@ -139,16 +153,9 @@ def fit(
     for name, fitted in fits.items():
         whose, verdict = f"{name}: " if table.is_split else "", fitted.verdict
         say(
-            f"{whose}{verdict.state}: {belief_text(verdict, fitted.options)}, from {verdict.n_trials} trials"
+            f"{whose}{verdict.state}: {belief_text(verdict, fitted.options)}, from "
+            f"{verdict.n_trials} trials"
         )
         say(verdict.reason)
         if fitted.next_n is not None:
             say(f"next: train at N = {fitted.next_n}")
-
-
-def _hours(hours: float | None) -> str:
-    return "?" if hours is None else f"{hours:,.0f}" if hours >= 10 else f"{hours:.2g}"
-
-
-def _millions(count: int) -> str:
-    return f"{count / 1e6:.1f} M" if count >= 1e6 else f"{count / 1e3:.1f} k"

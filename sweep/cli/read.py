@@ -1,21 +1,23 @@
 """The commands that read a sweep: `status`, `report`, `ui`, `sync`, `purge`."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from sweep.cli.options import AsJson, Sweep_, console
-from sweep.tracking.place import destination
+from sweep.cli.options import AsJson, Sweep_
+from sweep.cli.printing import console, say, show
 from trainables.errors import UserError
 from trainables.storage import redacted
-from trainables.text import say, visible
+from trainables.text import visible
 
 
 def status(directory: Sweep_, as_json: AsJson = False) -> None:
     """Shows what is known of every study now, and what is training."""
     from sweep.analysis.summary import summarize
+    from sweep.report.console import Setting, grid
     from sweep.search.words import belief_text
     from sweep.store.budget import hours_spent
     from sweep.store.lock import holder_of
@@ -34,14 +36,24 @@ def status(directory: Sweep_, as_json: AsJson = False) -> None:
     say(f"{summary.name}: {running}, {hours:.3g} device hours")
     for line in summary.damaged:
         say(f"passed over: {line}")
-    for study in summary.studies:
-        trials = f"{len(study.complete)} trials, {len(study.running)} started"
-        started = ", ".join(
-            f"N={record.spec.n} seed={record.spec.seed}" for record in study.running
+    rows = [
+        (
+            study.name,
+            study.verdict.state,
+            belief_text(study.verdict, study.options),
+            f"{len(study.complete)} trials, {len(study.running)} started",
+            ", ".join(record.spec.title for record in study.running),
         )
-        say(
-            f"{study.name}  {study.verdict.state}  {belief_text(study.verdict, study.options)}  {trials}  {started}".rstrip()
-        )
+        for study in summary.studies
+    ]
+    columns: dict[str, Setting] = {
+        "configuration": "fold",
+        "state": "left",
+        "EMM": "left",
+        "trials": "left",
+        "running": "fold",
+    }
+    show(grid(columns, rows, has_head=False))
 
 
 def report(
@@ -95,9 +107,10 @@ def ui(
     here = place(directory)
     if here.views is None:
         raise UserError(
-            f"{here.storage.shown} has no local directory; look at the MLflow server that --tracking-uri named"
+            f"{here.storage.shown} has no local directory; look at the MLflow server that "
+            "--tracking-uri named"
         )
-    serve(here.storage, here.views, port)
+    serve(here.storage, here.views, partial(say, flush=True), port)
 
 
 def sync(
@@ -115,14 +128,15 @@ def sync(
     from sweep.store.lock import holder_of
     from sweep.store.places import check_writable, place
     from sweep.store.priors import FrozenPriors
-    from sweep.tracking.place import check_tracking, why_unreachable
-    from sweep.tracking.view import sync as sync_mlflow
+    from sweep.tracking.place import check_tracking, destination, why_unreachable
+    from sweep.tracking.sync import sync as sync_mlflow
 
     if tracking_uri:
         check_tracking(tracking_uri)
         if reason := why_unreachable(tracking_uri):
             raise UserError(
-                f"--tracking-uri {redacted(tracking_uri)}: no MLflow can be reached there ({reason})"
+                f"--tracking-uri {redacted(tracking_uri)}: no MLflow can be reached there "
+                f"({reason})"
             )
     here = place(directory)
     storage, views = here.storage, here.views
@@ -164,7 +178,8 @@ def purge(
     if yes:
         check_pointed(here)
     else:
-        question = f"Remove {name} in {here.storage.shown}: {len(results)} results and {len(started)} unfinished trials?"
+        trials = f"{len(results)} results and {len(started)} unfinished trials"
+        question = f"Remove {name} in {here.storage.shown}: {trials}?"
         typer.confirm(visible(question), abort=True)
     left = remove(here)
     say(

@@ -16,13 +16,12 @@ from sweep.cli.options import (
     Settings,
     SpaceName,
     Target,
-    console,
     parse_deadline,
     shown,
     space_of,
 )
+from sweep.cli.printing import console, say, warn
 from trainables.storage import RedactedFormatter, redacted
-from trainables.text import say
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -118,11 +117,11 @@ def run(
         _warn_if_unreachable(tracking_uri)
     resources = Resources(cpus_per_trial, gpus_per_trial, workers, address, objective.value)
     claim(resources)
-    with open_sweep(chosen, here) as (sweep, views):
+    with open_sweep(chosen, here, warn) as (sweep, views):
         _log_to(None if here.views is None else views / "emm.log")
         if retry_failed:
             for result in reopen_failed(here.storage, chosen, sweep.keys()):
-                trial = f"{result.spec.name} N={result.spec.n} seed={result.spec.seed}"
+                trial = f"{result.spec.name} {result.spec.title}"
                 say(f"tried again: {trial}, which failed: {result.cause}")
         this_run = Run(sweep, here.storage, views, resources, limits=limits)
         remember(here, this_run.sweep_id)
@@ -197,7 +196,7 @@ def _train(run: "Run", where: "Destination | None", console: "Console") -> bool:
     from sweep.tracking.tracker import Tracker
 
     tell = partial(console.print, markup=False, highlight=False, soft_wrap=True)
-    with session(run, partial(say, flush=True)):
+    with session(run, partial(say, flush=True), warn):
         studies, tracker = run.studies, None
         if where is not None:
             tracker = Tracker(run.summary(), studies.verdict, run.storage, where, tell)

@@ -1,14 +1,15 @@
 """`emm submit` and `emm stop`: a sweep as a job of a Ray cluster."""
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sweep.cli.options import Dashboard, StorageUrl, space_of
+from sweep.cli.printing import say
 from trainables.errors import UserError
-from trainables.text import say
 
 if TYPE_CHECKING:
     pass
@@ -79,7 +80,7 @@ def submit(
         say(again)
         return
     try:
-        exit_code = jobs.follow(name)
+        exit_code = jobs.follow(name, partial(say, end="", flush=True))
     except KeyboardInterrupt:
         say(f"\n{name} goes on; {again}")
         raise typer.Exit(130) from None

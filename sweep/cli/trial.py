@@ -2,16 +2,13 @@
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from sweep.cli.options import Settings, SpaceName, space_of
+from sweep.cli.printing import say
 from trainables.errors import TrialFailed, UserError
-from trainables.text import say
-
-if TYPE_CHECKING:
-    pass
 
 
 def trial(

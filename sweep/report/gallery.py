@@ -8,7 +8,7 @@ space allows it.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal
+from typing import Any, Literal
 
 import matplotlib
 import numpy as np
@@ -25,10 +25,6 @@ from trainables.storage import Storage
 from trainables.trial.result import Result, read_measurement
 
 UInt8 = NDArray[np.uint8]
-Band = tuple[
-    tuple[str, ...], list[UInt8], NDArray[np.bool_], list[str]
-]  # names of rows, rows, which are framed, words below
-
 COLUMNS, ROWS = 12, 2  # generated images of a gallery
 WIDE = 6.9  # inches: both columns of a paper
 SMALLEST, LARGEST = 48, 96  # side of a picture, in pixels
@@ -49,11 +45,11 @@ class Measured:
 
 def measured(storage: Storage, result: Result) -> Measured | None:
     """None if the trial did not get so far. Raises DamagedFile."""
-    if (kept := read_measurement(storage, result)) is None:
+    kept = read_measurement(storage, result)
+    if kept is None:
         return None
-    found = Neighbours(
-        kept["d1"], kept["d2"], kept["subset"][kept["i1"]], kept["subset"][kept["i2"]]
-    )
+    subset = kept["subset"]
+    found = Neighbours(kept["d1"], kept["d2"], subset[kept["i1"]], subset[kept["i2"]])
     return Measured(kept["images"], found, found.memorized(result.measurement.k))
 
 
@@ -67,6 +63,16 @@ class Gallery:
 
 
 @dataclass(frozen=True)
+class Band:
+    """Rows of n <= COLUMNS images below each other, by name; `framed` [n]: of the first row, which;
+    `words` [n]: below all of them."""
+
+    rows: dict[str, UInt8]
+    framed: NDArray[np.bool_]
+    words: list[str]
+
+
+@dataclass(frozen=True)
 class Pictures:
     """What may be shown of the trials of a sweep. `data`: for "pairs", the data of a configuration
     by name."""
@@ -77,9 +83,13 @@ class Pictures:
 
     def of(self, result: Result, found: Measured | None = None) -> Gallery | None:
         """`found`: the measurement of `result`, if it was read already."""
-        if self.images == "none" or (found := found or measured(self.storage, result)) is None:
+        if self.images == "none":
             return None
-        title = f"{result.spec.name}  N={result.spec.n} seed={result.spec.seed}  R_mem {found.memorized.mean():.3f}"
+        found = found or measured(self.storage, result)
+        if found is None:
+            return None
+        trial = f"{result.spec.name}  {result.spec.title}"
+        title = f"{trial}  R_mem {found.memorized.mean():.3f}"
         return Gallery(title, found, self._training(result))
 
     def _training(self, result: Result) -> UInt8 | None:
@@ -109,28 +119,20 @@ def gallery_figure(gallery: Gallery) -> Figure:
     Without training images, the generated ones alone.
     """
     found, training = gallery.measured.found, gallery.training
-    order = np.argsort(
-        found.d1[: COLUMNS * ROWS] / np.maximum(found.d2[: COLUMNS * ROWS], 1e-9), kind="stable"
-    )
+    d1, d2 = found.d1[: COLUMNS * ROWS], found.d2[: COLUMNS * ROWS]
+    order = np.argsort(d1 / np.maximum(d2, 1e-9), kind="stable")
     bands: list[Band] = []
     for chosen in np.split(order, range(COLUMNS, len(order), COLUMNS)):
-        rows = [gallery.measured.samples[chosen]]
+        rows = {"generated": gallery.measured.samples[chosen]}
         if training is not None:
-            rows += [training[found.i1[chosen]], training[found.i2[chosen]]]
+            rows["nearest"] = training[found.i1[chosen]]
+            rows["second"] = training[found.i2[chosen]]
         words = [f"{found.d1[i]:.0f} / {found.d2[i]:.0f}" for i in chosen]
-        bands.append(
-            (("generated", "nearest", "second"), rows, gallery.measured.memorized[chosen], words)
-        )
+        bands.append(Band(rows, gallery.measured.memorized[chosen], words))
     copied, times = _most_copied(gallery.measured)
     if training is not None and len(copied):
-        bands.append(
-            (
-                ("most copied",),
-                [training[copied]],
-                np.zeros(len(copied), bool),
-                [f"{count} ×" for count in times],
-            )
-        )
+        words = [f"{count} ×" for count in times]
+        bands.append(Band({"most copied": training[copied]}, np.zeros(len(copied), bool), words))
     return _drawn(gallery.title, bands)
 
 
@@ -142,7 +144,7 @@ def _most_copied(shown: Measured) -> tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
 def _drawn(title: str, bands: list[Band]) -> Figure:
-    strips = [_strip(rows, framed) for _, rows, framed, _ in bands]
+    strips = [_strip(band) for band in bands]
     canvas = np.concatenate(strips)
     side = strips[0].shape[1] // COLUMNS
     scale = WIDE * 0.91 / canvas.shape[1]
@@ -151,33 +153,25 @@ def _drawn(title: str, bands: list[Band]) -> Figure:
     axes = figure.add_axes((0.09, 0.0, 0.91, 1 - 0.3 / height))
     axes.imshow(canvas, interpolation="none", aspect="auto")
     axes.set_axis_off()
-    figure.text(
-        0.09,
-        1 - 0.2 / height,
-        f"{short(title, 90)};  below each image d1 / d2, framed: memorized",
-        parse_math=False,
-    )
+    head = f"{short(title, 90)};  below each image d1 / d2, framed: memorized"
+    figure.text(0.09, 1 - 0.2 / height, head, parse_math=False)
+    small: Any = {"va": "center", "fontsize": 6}
     top = 0
-    for (names, rows, _, words), strip in zip(bands, strips, strict=True):
-        for row, name in enumerate(names[: len(rows)]):
-            axes.text(-6, top + (row + 0.5) * side, name, ha="right", va="center", fontsize=6)
-        for column, word in enumerate(words):
-            axes.text(
-                (column + 0.5) * side,
-                top + strip.shape[0] - TEXT / 2,
-                word,
-                ha="center",
-                va="center",
-                fontsize=6,
-            )
+    for band, strip in zip(bands, strips, strict=True):
+        for row, name in enumerate(band.rows):
+            axes.text(-6, top + (row + 0.5) * side, name, ha="right", **small)
+        below = top + strip.shape[0] - TEXT / 2
+        for column, word in enumerate(band.words):
+            axes.text((column + 0.5) * side, below, word, ha="center", **small)
         top += strip.shape[0]
     return figure
 
 
-def _strip(rows: list[UInt8], framed: NDArray[np.bool_]) -> UInt8:
-    """Rows of up to COLUMNS images [n, C, R, R] below each other, with room for text -> [height,
-    width, 3]"""
-    lines = [_line(rows[0], framed), *(_line(images, np.zeros_like(framed)) for images in rows[1:])]
+def _strip(band: Band) -> UInt8:
+    """The rows of images [n, C, R, R], with room for text below them -> [height, width, 3]"""
+    framed, *others = band.rows.values()
+    unframed = np.zeros_like(band.framed)
+    lines = [_line(framed, band.framed), *(_line(images, unframed) for images in others)]
     return np.concatenate([*lines, np.full((TEXT, lines[0].shape[1], 3), 255, np.uint8)])
 
 
@@ -185,9 +179,8 @@ def _line(images: UInt8, framed: NDArray[np.bool_]) -> UInt8:
     if images.shape[-1] > LARGEST:
         images = resized(images, LARGEST)
     scale = max(1, -(-SMALLEST // images.shape[-1]))
-    pixels = (
-        images.repeat(scale, 2).repeat(scale, 3).transpose(0, 2, 3, 1)
-    )  # grey: one channel for all three
+    # of grey images one channel, which is broadcast to all three
+    pixels = images.repeat(scale, 2).repeat(scale, 3).transpose(0, 2, 3, 1)
     side = pixels.shape[1] + 2 * GAP
     tiles = np.full((COLUMNS, side, side, 3), 255, np.uint8)
     inner = GAP - FRAME

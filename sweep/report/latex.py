@@ -8,44 +8,34 @@ import pandas as pd
 
 from sweep.report.rows import LEFT, Rows
 
-LATEX = {letter: "\\" + letter for letter in "&%$#_{}"} | {
-    letter: f"${letter}$" for letter in "<>|"
-}
-
-LATEX |= {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "×": r"$\times$",
-}
-
 INTERVAL = re.compile(r"(-?[\d.,]+(?:e[-+]?\d+)?) to (-?[\d.,]+(?:e[-+]?\d+)?)")
 
-UNSEEN = (
-    "Cc",
-    "Cf",
-    "Cs",
-    "Zl",
-    "Zp",
-)  # categories of Unicode: control and format, lone surrogates, line and paragraph ends
+# what pandas leaves as it is: some fonts lack it outside of mathematics
+SIGNS = str.maketrans({"<": "$<$", ">": "$>$", "|": "$|$", "×": r"$\times$"})
+
+# categories of Unicode: control and format, lone surrogates, line and paragraph ends
+UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
 
 
 def latex(columns: Sequence[str], rows: Rows) -> str:
-    """A booktabs table; what is special to LaTeX is escaped."""
-    text = pd.DataFrame(
-        [map(_in_latex, row) for row in rows], columns=list(map(_in_latex, columns))
-    )
+    """A booktabs table; what is special to LaTeX is escaped, and what is not to be seen (line ends,
+    control characters) is spelt out."""
+    cells = pd.DataFrame([map(_spelt_out, row) for row in rows], columns=list(columns))
+    table = cells.style.hide(axis="index")
+    table.format(_typeset, escape="latex").format_index(_typeset, axis=1, escape="latex")
     alignment = "".join("l" if column in LEFT else "r" for column in columns)
-    return str(text.to_latex(index=False, column_format=alignment))
+    return str(table.to_latex(hrules=True, column_format=alignment))
 
 
-def _in_latex(text: str) -> str:
-    """A cell: an interval of two numbers has a dash, what is not to be seen (line ends, control
-    characters) is spelt out."""
-    if INTERVAL.fullmatch(text):
-        text = text.replace(" to ", "--")
-    return "".join(LATEX.get(letter, letter) for letter in "".join(map(_visible, text)))
+def _spelt_out(text: str) -> str:
+    return "".join(
+        repr(letter)[1:-1] if unicodedata.category(letter) in UNSEEN else letter for letter in text
+    )
 
 
-def _visible(letter: str) -> str:
-    return repr(letter)[1:-1] if unicodedata.category(letter) in UNSEEN else letter
+def _typeset(escaped: object) -> str:
+    """A cell that pandas has escaped; an interval of two numbers gets a dash."""
+    escaped = str(escaped)
+    if INTERVAL.fullmatch(escaped):
+        escaped = escaped.replace(" to ", "--")
+    return escaped.translate(SIGNS)

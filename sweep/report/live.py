@@ -7,17 +7,16 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any
 
-from rich.console import Console, ConsoleOptions, Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
-from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
 from sweep.search.rules import Options, Verdict
 from sweep.search.words import belief_text, emm_text, interval_text
 from trainables.measure.r_mem import r_mem_interval
-from trainables.text import visible
+from trainables.text import time_left
 from trainables.trial.result import Result, TrialRecord
 
 PLAIN_SECONDS = 20.0  # between lines on what is running, where the output is not a terminal
@@ -25,23 +24,13 @@ AROUND = 6  # lines of a live view beside those of studies and trials
 COLUMNS = ("configuration", "trials", "EMM", "95 % interval", "state")
 
 
-class VisibleConsole(Console):
-    """Shows control characters in texts, whoever wrote them; its own (colours, the cursor) are no
-    texts."""
-
-    def render(
-        self, renderable: RenderableType, options: ConsoleOptions | None = None
-    ) -> Iterable[Segment]:
-        for text, style, control in super().render(renderable, options):
-            yield Segment(text if control else visible(text), style, control)
-
-
 class Terminal:
     """A listener of the searcher. On a terminal the view stays at the bottom; elsewhere lines come
     now and then.
 
-    `names`: of the studies; `verdict`, `options`: of a study now, by its name. A thread of rich's
-    draws while Tune's thread tells what happens: what it reads is replaced here, never changed.
+    `names`: of the studies; `verdict`, `options`: of a study now, by its name. `plain_seconds`:
+    between the lines. A thread of rich's draws while Tune's thread tells what happens: what it
+    reads is replaced here, never changed.
     """
 
     def __init__(
@@ -50,18 +39,18 @@ class Terminal:
         verdict: Callable[[str], Verdict],
         options: Callable[[str], Options],
         console: Console,
+        plain_seconds: float = PLAIN_SECONDS,
     ) -> None:
         self._verdict, self._options, self.console = verdict, options, console
+        self.plain_seconds = plain_seconds
         names = list(names)
         self.verdicts = {name: verdict(name) for name in names}
         self.options = {name: options(name) for name in names}
         self.running: dict[str, tuple[TrialRecord, dict[str, Any]]] = {}  # by training key
         self.failed = 0
-        self.live = (
-            Live(console=console, get_renderable=self.view, refresh_per_second=2)
-            if console.is_terminal
-            else None
-        )
+        self.live: Live | None = None
+        if console.is_terminal:
+            self.live = Live(console=console, get_renderable=self.view, refresh_per_second=2)
         self.printed_at = time.monotonic()
         self.notes: set[str] = set()  # that were printed
 
@@ -89,7 +78,7 @@ class Terminal:
         if (note := report.get("note")) and note not in self.notes:
             self.notes.add(note)
             self._print(f"note: {note}")
-        if self.live is None and time.monotonic() - self.printed_at > PLAIN_SECONDS:
+        if self.live is None and time.monotonic() - self.printed_at > self.plain_seconds:
             self.printed_at = time.monotonic()
             self._print(self.headline(), *[self.line(name) for name in self._busy()])
 
@@ -116,9 +105,10 @@ class Terminal:
         studies, trials = self._grid(*COLUMNS), self._grid()
         running = list(self.running.values())
         room = max(3, self.console.height - AROUND - len(running))
+        busy = self._busy()
         order = sorted(
             self.verdicts,
-            key=lambda name: (name not in self._busy(), self.verdicts[name].state != "searching"),
+            key=lambda name: (name not in busy, self.verdicts[name].state != "searching"),
         )
         shown = set(order[:room])
         for name in self.verdicts:
@@ -126,7 +116,7 @@ class Terminal:
                 studies.add_row(*self._study(name))
         for record, report in running:
             bar = ProgressBar(completed=report.get("progress", 0.0), total=1.0, width=20)
-            where = f"{record.spec.name}  N={record.spec.n} seed={record.spec.seed}"
+            where = f"{record.spec.name}  {record.spec.title}"
             trials.add_row(Text(where, overflow="ellipsis"), bar, Text(_progress(report)))
         hidden = [Text(f"… and {len(order) - room} more studies")] if len(order) > room else []
         return Group(studies, *hidden, trials, Text(self.headline(), style="bold"))
@@ -144,17 +134,10 @@ class Terminal:
 
     def _study(self, name: str) -> list[Text]:
         verdict, options = self.verdicts[name], self.options[name]
-        words = (
-            name,
-            str(verdict.n_trials),
-            emm_text(verdict, options),
-            interval_text(verdict),
-            self._state(name),
-        )
-        return [
-            Text(word, overflow="ellipsis", style="" if verdict.state == "searching" else "dim")
-            for word in words
-        ]
+        emm, interval = emm_text(verdict, options), interval_text(verdict)
+        words = (name, str(verdict.n_trials), emm, interval, self._state(name))
+        style = "" if verdict.state == "searching" else "dim"
+        return [Text(word, overflow="ellipsis", style=style) for word in words]
 
     def _busy(self) -> dict[str, None]:
         """Names of the studies that are being trained, in the order of the table."""
@@ -168,22 +151,23 @@ class Terminal:
     def headline(self) -> str:
         """The whole sweep in one line."""
         states = Counter(map(self._state, self.verdicts))
-        failed = f", {self.failed} trials failed" if self.failed else ""
-        return (
-            f"{len(self.verdicts)} studies: "
-            + ", ".join(f"{count} {state}" for state, count in states.items())
-            + failed
-        )
+        if self.failed:
+            states["trials failed"] = self.failed
+        counts = ", ".join(f"{count} {state}" for state, count in states.items())
+        return f"{len(self.verdicts)} studies: {counts}"
 
     def line(self, name: str) -> str:
         """A study in one line: trials so far, belief of the EMM, what is training at which N and
         how far."""
         verdict = self.verdicts[name]
-        running = [trial for trial in self.running.values() if trial[0].spec.name == name]
-        doing = ", ".join(
-            f"N={record.spec.n} {_progress(report)}" for record, report in running
-        ) or self._state(name)
-        return f"{name}  {verdict.n_trials} trials  {belief_text(verdict, self.options[name])}  {doing}"
+        running = [
+            f"N={record.spec.n} {_progress(report)}"
+            for record, report in self.running.values()
+            if record.spec.name == name
+        ]
+        doing = ", ".join(running) or self._state(name)
+        belief = belief_text(verdict, self.options[name])
+        return f"{name}  {verdict.n_trials} trials  {belief}  {doing}"
 
     def _print(self, *lines: str) -> None:
         for line in lines:
@@ -191,27 +175,16 @@ class Terminal:
 
 
 def _progress(report: dict[str, Any]) -> str:
-    left = report.get("seconds_left")
-    return f"{report.get('state', 'starting')} {report.get('progress', 0.0):.0%}" + (
-        f", {_time(left)} left" if left else ""
-    )
-
-
-def _time(seconds: float) -> str:
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return (
-        f"{seconds:.0f} s"
-        if seconds < 120
-        else f"{hours}:{minutes:02d} h"
-        if hours
-        else f"{minutes} min"
-    )
+    done = f"{report.get('state', 'starting')} {report.get('progress', 0.0):.0%}"
+    seconds = report.get("seconds_left")
+    return f"{done}, {time_left(seconds)} left" if seconds else done
 
 
 def finished_line(result: Result, verdict: Verdict, options: Options) -> str:
-    where = f"{result.spec.name}  N={result.spec.n} seed={result.spec.seed}"
+    where = f"{result.spec.name}  {result.spec.title}"
     if not result.complete:
         return f"{where}  failed: {result.cause}"
     low, high = r_mem_interval(result.n_memorized, result.n_samples)
     r_mem = f"R_mem {result.r_mem:.3f} [{low:.3f}, {high:.3f}]"
-    return f"{where}  {r_mem}  {result.seconds:.0f} s  -> {belief_text(verdict, options)} ({verdict.state})"
+    belief = f"{belief_text(verdict, options)} ({verdict.state})"
+    return f"{where}  {r_mem}  {result.seconds:.0f} s  -> {belief}"

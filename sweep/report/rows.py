@@ -5,12 +5,14 @@ Every number of them is one of `SweepSummary.as_json`.
 
 from typing import Any
 
+from sweep.analysis.contrasts import Contrast
 from sweep.analysis.scale import Scale
 from sweep.analysis.study import StudySummary
 from sweep.analysis.summary import SweepSummary
-from sweep.search.words import amount, emm_text, ends_text, interval_text
+from sweep.search.words import emm_text, ends_text, interval_text
 from trainables.measure.measures import BESIDE_EMM, Written
 from trainables.measure.r_mem import r_mem_interval
+from trainables.text import amount, human
 from trainables.trial.result import FinalMeasurement, Result
 
 CONFIGURATIONS = (
@@ -31,12 +33,14 @@ SCALE = (
     *("N/|D|", "EMM at T/2", "its 95 % interval"),
 )
 
-TWO_LINES = {
-    "images trained",
-    *SCALE[1:-1],
-}  # heads of columns that are broken at their first space
+# heads of columns that are broken at their first space
+TWO_LINES = {"images trained", *SCALE[1:-1]}
 
 CONTRASTS = ("EMM ratio of", "to", "ratio", "95 % interval", "told apart", "data")
+
+PROVENANCE = (
+    "configuration", "N", "seed", "N/|D|", "seconds", "finished", "ran on", "training key",
+)  # fmt: skip
 
 # columns of text, and how the page sets them
 LEFT = dict.fromkeys(("verdict", "state", "finished", "EMM ratio of", "to"), "")
@@ -48,27 +52,18 @@ LEFT |= dict.fromkeys(("configuration", "reason", "data", "ran on"), "text")
 Rows = list[tuple[str, ...]]
 
 
-def human(count: float) -> str:
-    """A number of images for people: 640, 25.6 k, 1.2 M, 3.1 G."""
-    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if count >= 0.9995 * size:
-            return f"{count / size:.3g} {unit}"
-    return f"{count:.0f}"
-
-
 def configuration_rows(summary: SweepSummary) -> Rows:
     return [
         (
-            *(
-                s.name,
-                s.verdict.state,
-                emm_text(s.verdict, s.options),
-                interval_text(s.verdict),
-                ends_text(*s.alone),
-            ),
-            *(str(len(s.results)), human(s.images_trained)),
+            study.name,
+            study.verdict.state,
+            emm_text(study.verdict, study.options),
+            interval_text(study.verdict),
+            ends_text(*study.alone),
+            str(len(study.results)),
+            human(study.images_trained),
         )
-        for s in summary.studies
+        for study in summary.studies
     ]
 
 
@@ -76,16 +71,25 @@ def trial_rows(summary: SweepSummary) -> Rows:
     """By configuration, then N, then seed. A trial is "stopped" if its study was decided without
     it."""
     decided = {study.name for study in summary.studies if study.verdict.state != "searching"}
-    return [
-        (
-            *(name, str(t["n"]), str(t["seed"]), *_r_mem_texts(t), human(t["images_trained"])),
-            "stopped" if t["state"] == "running" and name in decided else t["state"],
+    rows: Rows = []
+    for name, trial in trials_in_order(summary):
+        r_mem, interval = _r_mem_texts(trial)
+        is_stopped = trial["state"] == "running" and name in decided
+        rows.append(
+            (
+                name,
+                str(trial["n"]),
+                str(trial["seed"]),
+                r_mem,
+                interval,
+                human(trial["images_trained"]),
+                "stopped" if is_stopped else trial["state"],
+            )
         )
-        for name, t in _trials(summary)
-    ]
+    return rows
 
 
-def _trials(summary: SweepSummary) -> list[tuple[str, dict[str, Any]]]:
+def trials_in_order(summary: SweepSummary) -> list[tuple[str, dict[str, Any]]]:
     return [
         (configuration["name"], trial)
         for configuration in summary.as_json()["configurations"]
@@ -105,9 +109,9 @@ def _r_mem_texts(trial: dict[str, Any]) -> tuple[str, str]:
 def undecided(summary: SweepSummary) -> list[str]:
     """A line with the reason for every study that has no answer."""
     return [
-        f"{s.name}: {s.verdict.state}, {s.verdict.reason}"
-        for s in summary.studies
-        if s.verdict.state in ("searching", "unresolved")
+        f"{study.name}: {study.verdict.state}, {study.verdict.reason}"
+        for study in summary.studies
+        if study.verdict.state in ("searching", "unresolved")
     ]
 
 
@@ -148,85 +152,90 @@ def half_lines(summary: SweepSummary) -> list[str]:
     complete = [study for study in summary.studies if study.complete]
     for study in complete:
         names.setdefault(study.scale.why_no_half, []).append(study.name)
-    return [
-        f"EMM at T/2{'' if len(of) == len(complete) else ' of ' + ', '.join(of)}: not shown, since {why}"
-        for why, of in names.items()
-        if why
-    ]
+    lines = []
+    for why, without in names.items():
+        if why:
+            whose = "" if len(without) == len(complete) else f" of {', '.join(without)}"
+            lines.append(f"EMM at T/2{whose}: not shown, since {why}")
+    return lines
 
 
 def contrast_rows(summary: SweepSummary) -> Rows:
     return [
         (
-            c.b,
-            c.a,
-            f"{c.ratio:.2f}",
-            f"{c.low:.2f} to {c.high:.2f}",
-            _yes(c.is_clear),
-            "same" if c.same_data else "other",
+            step.b,
+            step.a,
+            *_ratio_texts(step),
+            "yes" if step.is_clear else "no",
+            "same" if step.same_data else "other",
         )
-        for c in summary.steps
+        for step in summary.steps
     ]
-
-
-def _yes(value: bool) -> str:
-    return "yes" if value else "no"
 
 
 def contrast_lines(summary: SweepSummary) -> list[str]:
     """The ratio of two EMMs, and whether it excludes 1."""
-    return [
-        f"EMM of {b} / EMM of {a}: {ratio}, 95 % interval {ends} ({'' if clear == 'yes' else 'not '}told apart"
-        + (")" if data == "same" else "; on other data)")
-        for b, a, ratio, ends, clear, data in contrast_rows(summary)
-    ]
+    lines = []
+    for step in summary.steps:
+        ratio, interval = _ratio_texts(step)
+        told = "told apart" if step.is_clear else "not told apart"
+        judged = told if step.same_data else f"{told}; on other data"
+        lines.append(
+            f"EMM of {step.b} / EMM of {step.a}: {ratio}, 95 % interval {interval} ({judged})"
+        )
+    return lines
+
+
+def _ratio_texts(contrast: Contrast) -> tuple[str, str]:
+    """A ratio and its interval."""
+    return f"{contrast.ratio:.2f}", f"{contrast.low:.2f} to {contrast.high:.2f}"
 
 
 HARDWARE = ("device", "name", "threads", "torch")  # not the host: a report is given away
 
 
-def _provenance(summary: SweepSummary) -> Rows:
+def provenance_rows(summary: SweepSummary) -> Rows:
     """What each finished trial is, for finding it again, and what it ran on."""
-    finished = [
-        r for s in summary.studies for r in sorted(s.results, key=lambda r: (r.spec.n, r.spec.seed))
-    ]
     return [
         (
-            *(
-                r.spec.name,
-                str(r.spec.n),
-                str(r.spec.seed),
-                f"{r.spec.n / r.data.size:.3f}",
-                f"{r.seconds:.0f}",
-            ),
-            *(
-                r.finished_at,
-                ", ".join(f"{key} {r.hardware[key]}" for key in HARDWARE if key in r.hardware),
-                r.training_key,
-            ),
+            result.spec.name,
+            str(result.spec.n),
+            str(result.spec.seed),
+            f"{result.spec.n / result.data.size:.3f}",
+            f"{result.seconds:.0f}",
+            result.finished_at,
+            _ran_on(result),
+            result.training_key,
         )
-        for r in finished
+        for study in summary.studies
+        for result in sorted(study.results, key=lambda result: (result.spec.n, result.spec.seed))
     ]
+
+
+def _ran_on(result: Result) -> str:
+    known = [name for name in HARDWARE if name in result.hardware]
+    return ", ".join(f"{name} {result.hardware[name]}" for name in known)
 
 
 def final_line(result: Result, final: FinalMeasurement | None) -> str:
     """A last measurement in words."""
-    trial = f"{result.spec.name}: N={result.spec.n} seed={result.spec.seed}"
+    trial = f"{result.spec.name}: {result.spec.title}"
     if final is None:
         return f"{trial} could not be measured again; emm.log says why"
     low, high = r_mem_interval(final.n_memorized, final.n_samples)
-    return f"{trial} measured again: R_mem {final.r_mem:.4f}, 95 % interval {low:.4f} to {high:.4f}, {final.n_samples:,} images"
+    interval = f"95 % interval {low:.4f} to {high:.4f}"
+    return (
+        f"{trial} measured again: R_mem {final.r_mem:.4f}, {interval}, {final.n_samples:,} images"
+    )
 
 
 def final_lines(summary: SweepSummary) -> list[str]:
     """The last measurements, by configuration and N."""
     measured = [
-        (r, s.finals[r.training_key])
-        for s in summary.studies
-        for r in s.complete
-        if r.training_key in s.finals
+        (result, study.finals[result.training_key])
+        for study in summary.studies
+        for result in study.complete
+        if result.training_key in study.finals
     ]
-    return [
-        final_line(*one)
-        for one in sorted(measured, key=lambda one: (one[0].spec.name, one[0].spec.n))
-    ]
+    measured.sort(key=lambda pair: (pair[0].spec.name, pair[0].spec.n))
+    return [final_line(result, final) for result, final in measured]

@@ -9,11 +9,15 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from sweep.analysis.study import StudySummary
 from sweep.report.style import BLUE, GREY, RED, STYLE, WIDTH, Legend, numbers, short
 from sweep.search.words import emm_text, interval_text
 from trainables.measure.r_mem import r_mem_interval
+from trainables.trial.result import Result
+
+Floats = NDArray[np.float64]
 
 
 @matplotlib.rc_context(STYLE)
@@ -24,21 +28,19 @@ def study_figure(study: StudySummary, target: float, n_low: int, n_high: int) ->
     # the same in all studies, so that they can be compared
     axes = figure.add_axes((0.14, 0.335, 0.835, 0.525))
     verdict, belief = study.verdict, study.belief
-    shown = [n_low, n_high, *(result.spec.n for result in study.complete), *_known(study)]
+    shown = [n_low, n_high, *(result.spec.n for result in study.complete), *verdict.known]
     left, right = min(shown) / 1.2, max(shown) * 1.2
     legend = _draw_trials(axes, study)
     if belief is not None:
         n = np.geomspace(left, right, 150)
-        mean, low, high = belief.predict(n)
-        band = axes.fill_between(n, low, high, color=GREY, alpha=0.3, lw=0)
-        legend["belief: mean, 95 % of trials"] = band, *axes.plot(n, mean, color="0.35")
+        mean, lower, upper = belief.predict(n)
+        band = axes.fill_between(n, lower, upper, color=GREY, alpha=0.3, lw=0)
+        (line,) = axes.plot(n, mean, color="0.35")
+        legend["belief: mean, 95 % of trials"] = (band, line)
     legend[f"target {target:g}"] = axes.axhline(target, color="black", ls="--", lw=0.8)
-    if _known(study):
-        drawn: list[Artist] = [
-            axes.axvspan(
-                verdict.emm_low or left, verdict.emm_high or right, color=RED, alpha=0.2, lw=0
-            )
-        ]
+    if verdict.known:
+        low, high = verdict.emm_low or left, verdict.emm_high or right
+        drawn: list[Artist] = [axes.axvspan(low, high, color=RED, alpha=0.2, lw=0)]
         if verdict.emm is not None:
             drawn.append(axes.axvline(verdict.emm, color=RED, label="EMM"))
         legend["EMM, 95 % interval"] = tuple(drawn)
@@ -53,41 +55,38 @@ def study_figure(study: StudySummary, target: float, n_low: int, n_high: int) ->
 
 def _caption(study: StudySummary) -> str:
     verdict = study.verdict
-    if not _known(study):
+    if not verdict.known:
         return f"{verdict.state}: {verdict.reason}"
-    both = verdict.emm is not None
-    return f"{verdict.state}: EMM {emm_text(verdict, study.options)}" + (
-        f", 95 % interval {interval_text(verdict)}" if both else ""
-    )
+    emm = f"{verdict.state}: EMM {emm_text(verdict, study.options)}"
+    return emm if verdict.emm is None else f"{emm}, 95 % interval {interval_text(verdict)}"
 
 
 def _draw_trials(axes: Axes, study: StudySummary) -> Legend:
     """Dots; upward arrows for trials that were accepted early, whose R_mem is at least what was
     measured."""
     legend: Legend = {}
-    for censored, marker, label in (
-        (False, "o", "trial, 95 % interval"),
-        (True, "^", "trial, at least this"),
-    ):
-        trials = [r for r in study.complete if r.right_censored is censored and r.r_mem is not None]
-        if trials:
-            r_mem = np.array([r.r_mem for r in trials])
-            low, high = np.array([r_mem_interval(r.n_memorized, r.n_samples) for r in trials]).T
-            bars = np.maximum([r_mem - low, np.zeros_like(low) if censored else high - r_mem], 0)
-            style: Any = {
-                "fmt": marker,
-                "color": BLUE,
-                "elinewidth": 0.8,
-                "mfc": "white" if censored else BLUE,
-            }
-            legend[label] = axes.errorbar([r.spec.n for r in trials], r_mem, bars, **style)
+    measured = [result for result in study.complete if result.r_mem is not None]
+    common: Any = {"color": BLUE, "elinewidth": 0.8}
+    if trials := [result for result in measured if not result.right_censored]:
+        n, r_mem, below, above = _bars(trials)
+        legend["trial, 95 % interval"] = axes.errorbar(
+            n, r_mem, [below, above], fmt="o", mfc=BLUE, **common
+        )
+    if trials := [result for result in measured if result.right_censored]:
+        n, r_mem, below, above = _bars(trials)
+        legend["trial, at least this"] = axes.errorbar(
+            n, r_mem, [below, np.zeros_like(above)], fmt="^", mfc="white", **common
+        )
     return legend
 
 
-def _known(study: StudySummary) -> list[float]:
-    """The EMM and the ends of its interval, as far as they are known."""
-    verdict = study.verdict
-    return [n for n in (verdict.emm, verdict.emm_low, verdict.emm_high) if n is not None]
+def _bars(trials: list[Result]) -> tuple[Floats, Floats, Floats, Floats]:
+    """N, R_mem, and how far the 95 % interval reaches below and above it; of each trial."""
+    n = np.array([result.spec.n for result in trials], dtype=float)
+    r_mem = np.array([result.r_mem for result in trials], dtype=float)
+    ends = [r_mem_interval(result.n_memorized, result.n_samples) for result in trials]
+    low, high = np.array(ends).T
+    return n, r_mem, np.maximum(r_mem - low, 0), np.maximum(high - r_mem, 0)
 
 
 @matplotlib.rc_context(STYLE)
@@ -100,20 +99,14 @@ def training_figure(study: StudySummary) -> Figure:
         (result for result in study.results if result.curve), key=lambda result: result.spec.n
     )
     sizes = [result.spec.n for result in trials]
-    norm, colours = LogNorm(min(sizes) / 1.01, max(sizes) * 1.01), matplotlib.colormaps["viridis_r"]
+    low, high = min(sizes) / 1.01, max(sizes) * 1.01
+    norm, colours = LogNorm(low, high), matplotlib.colormaps["viridis_r"]
     for result in trials:
-        total = result.configuration.trainer.train_images(result.spec.n)
-        share, r_mem = zip(
-            *((one.images_trained / total, one.r_mem) for one in result.curve), strict=True
-        )
-        axes.plot(
-            share,
-            r_mem,
-            "o-",
-            ms=2.5,
-            color=colours(norm(result.spec.n)),
-            label=f"N={result.spec.n}",
-        )
+        n = result.spec.n
+        total = result.configuration.trainer.train_images(n)
+        share = [snapshot.images_trained / total for snapshot in result.curve]
+        r_mem = [snapshot.r_mem for snapshot in result.curve]
+        axes.plot(share, r_mem, "o-", ms=2.5, color=colours(norm(n)), label=f"N={n}")
     axes.axhline(study.options.target, color="black", ls="--", lw=0.8)
     axes.set(
         xlabel="share of the training",
@@ -124,5 +117,5 @@ def training_figure(study: StudySummary) -> Figure:
     axes.set_title(short(study.name), parse_math=False)
     beside = figure.add_axes((0.84, 0.175, 0.03, 0.715))
     figure.colorbar(ScalarMappable(norm, colours), cax=beside, label="N")
-    numbers(beside.yaxis, min(sizes) / 1.01, max(sizes) * 1.01)
+    numbers(beside.yaxis, low, high)
     return figure

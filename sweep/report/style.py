@@ -15,6 +15,8 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
+from trainables.text import tick
+
 WIDTH = 3.3  # inches
 
 BLUE, RED, ORANGE, GREY = "#0072B2", "#D55E00", "#E69F00", "#999999"
@@ -42,29 +44,28 @@ def numbers(axis: Axis, low: float, high: float) -> None:
     """Plain numbers (20, 500, 2k) on a logarithmic axis, few enough to be read, also where it spans
     less than a decade."""
     decades = math.log10(high / low)
-    subs = (1, 1.5, 2, 3, 4, 5, 6, 8) if decades < 1 else (1, 2, 5) if decades < 2.7 else (1,)
-    axis.set_major_locator(MaxNLocator(5) if decades < 0.35 else LogLocator(subs=subs))
+    if decades < 0.35:
+        axis.set_major_locator(MaxNLocator(5))
+    elif decades < 1:
+        axis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 4, 5, 6, 8)))
+    else:
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < 2.7 else (1,)))
     axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(plain)
-
-
-def plain(n: float, position: float = 0) -> str:
-    """A number at an axis."""
-    return f"{n:g}" if n < 1000 else f"{n / 1e3:g}k" if n < 1e6 else f"{n / 1e6:g}M"
+    axis.set_major_formatter(tick)
 
 
 def short(name: str, width: int = 58) -> str:
-    return (
-        textwrap.shorten(name, width, placeholder="…")
-        if " " in name
-        else name
-        if len(name) <= width
-        else name[: width - 1] + "…"
-    )
+    """At most `width` characters; a name of several words is cut between two of them."""
+    if " " in name:
+        return textwrap.shorten(name, width, placeholder="…")
+    return name if len(name) <= width else name[: width - 1] + "…"
 
 
 # a name in letters that the font lacks: they are drawn as boxes
 warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+
+
+# without what changes from day to day: the same figure gives the same bytes
 
 
 def as_png(figure: Figure, dpi: int = 220) -> bytes:
@@ -72,9 +73,7 @@ def as_png(figure: Figure, dpi: int = 220) -> bytes:
 
 
 def as_pdf(figure: Figure) -> bytes:
-    return _saved(
-        figure, "pdf", {"CreationDate": None}, 220
-    )  # the same figure gives the same bytes
+    return _saved(figure, "pdf", {"CreationDate": None}, 220)
 
 
 @matplotlib.rc_context(STYLE)

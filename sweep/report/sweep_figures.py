@@ -10,8 +10,8 @@ from matplotlib.ticker import FixedLocator, MaxNLocator
 
 from sweep.analysis.study import StudySummary
 from sweep.analysis.summary import SweepSummary
-from sweep.report.study_figures import _known
-from sweep.report.style import BLUE, ORANGE, RED, STYLE, WIDTH, numbers, plain, short
+from sweep.report.style import BLUE, ORANGE, RED, STYLE, WIDTH, numbers, short
+from trainables.text import duration, tick
 
 
 @matplotlib.rc_context(STYLE)
@@ -26,7 +26,7 @@ def sweep_figure(summary: SweepSummary) -> Figure:
     axes = figure.add_subplot()
     for position, study in zip(values or range(len(studies)), studies, strict=True):
         _draw_emm(axes, study, position, upright=values is not None)
-    known = [n for study in studies for n in _known(study)]
+    known = [n for study in studies for n in study.verdict.known]
     search = summary.space.search
     low, high = (min(known) / 1.3, max(known) * 1.3) if known else (search.n_low, search.n_high)
     if values:
@@ -43,11 +43,8 @@ def sweep_figure(summary: SweepSummary) -> Figure:
             range(len(studies)), [short(study.name, 30) for study in studies], parse_math=False
         )
         numbers(axes.xaxis, low, high)
-    drawn = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))  # each label once
-    if not drawn:
+    if not _legend_below(figure, axes):
         axes.text(0.5, 0.5, "no EMM is known yet", ha="center", transform=axes.transAxes)
-    else:
-        figure.legend(drawn.values(), drawn.keys(), loc="outside lower center", ncols=3)
     return figure
 
 
@@ -57,9 +54,10 @@ def _draw_emm(axes: Axes, study: StudySummary, position: float, upright: bool) -
     if verdict.emm is None:
         end = verdict.emm_low if verdict.emm_high is None else verdict.emm_high
         if end is not None:  # as an arrow that points away from the range
-            marker = ("^v" if upright else "><")[verdict.emm_low is None]
-            point = (position, end) if upright else (end, position)
-            axes.plot(*point, marker, color=RED, mfc="white", ms=5, label="outside the range of N")
+            x, y = (position, end) if upright else (end, position)
+            below, above = "v^" if upright else "<>"
+            marker = below if verdict.emm_low is None else above
+            axes.plot(x, y, marker, color=RED, mfc="white", ms=5, label="outside the range of N")
         return
     low, high = verdict.emm_low or verdict.emm, verdict.emm_high or verdict.emm
     bars = [[verdict.emm - low], [high - verdict.emm]]
@@ -74,19 +72,19 @@ def _draw_emm(axes: Axes, study: StudySummary, position: float, upright: bool) -
 
 def _numeric_factor(summary: SweepSummary) -> list[float] | None:
     """The values of the only factor, if they are different numbers."""
-    factors = [study.factors for study in summary.studies]
-    values = [value for one in factors for value in one.values() if type(value) in (int, float)]
-    return (
-        values
-        if all(len(one) == 1 for one in factors) and len(set(values)) == len(factors) > 1
-        else None
-    )
+    values = []
+    for study in summary.studies:
+        if len(study.factors) != 1:
+            return None
+        (value,) = study.factors.values()
+        if type(value) not in (int, float):  # a bool is no number here
+            return None
+        values.append(value)
+    return values if len(set(values)) == len(values) > 1 else None
 
 
-ROW, AROUND = (
-    0.17,
-    0.75,
-)  # inches: a line of a figure with names, and what is above and below all of them
+# inches: a line of a figure with names, and what is above and below all of them
+ROW, AROUND = 0.17, 0.75
 
 
 @matplotlib.rc_context(STYLE)
@@ -98,26 +96,20 @@ def contrast_figure(summary: SweepSummary) -> Figure:
     different data.
     """
     factors = {study.name: study.factors for study in summary.studies}
-    figure, axes = _with_names([_step(factors[one.a], factors[one.b]) for one in summary.steps])
-    low, high = (
-        min(1.0, *(one.low for one in summary.steps)) / 1.2,
-        max(1.0, *(one.high for one in summary.steps)) * 1.2,
-    )
-    for row, one in enumerate(summary.steps):
+    steps = summary.steps
+    figure, axes = _with_names([_step(factors[step.a], factors[step.b]) for step in steps])
+    low = min(1.0, *(step.low for step in steps)) / 1.2
+    high = max(1.0, *(step.high for step in steps)) * 1.2
+    for row, step in enumerate(steps):
+        label = "told apart" if step.is_clear else "not told apart"
         style: Any = {
-            "fmt": "o" if one.same_data else "D",
+            "fmt": "o" if step.same_data else "D",
             "color": BLUE,
-            "mfc": BLUE if one.is_clear else "white",
+            "mfc": BLUE if step.is_clear else "white",
+            "label": label if step.same_data else f"{label}, other data",
         }
-        label = "told apart" if one.is_clear else "not told apart"
-        bars = [[one.ratio - one.low], [one.high - one.ratio]]
-        axes.errorbar(
-            one.ratio,
-            row,
-            xerr=bars,
-            label=label + ("" if one.same_data else ", other data"),
-            **style,
-        )
+        bars = [[step.ratio - step.low], [step.high - step.ratio]]
+        axes.errorbar(step.ratio, row, xerr=bars, **style)
     axes.axvline(1, color="black", ls="--", lw=0.8)
     axes.set(xscale="log", xlim=(low, high), xlabel="ratio of the EMMs, 95 % interval")
     numbers(axes.xaxis, low, high)
@@ -132,50 +124,31 @@ def cost_figure(summary: SweepSummary) -> Figure:
     figure, axes = _with_names([study.name for study in summary.studies])
     for row, study in enumerate(summary.studies):
         failed = sum(result.images_trained for result in study.results if not result.complete)
-        axes.barh(row, study.images_trained - failed, color=BLUE, height=0.6, label="complete")
+        complete = study.images_trained - failed
+        axes.barh(row, complete, color=BLUE, height=0.6, label="complete")
         if failed:
-            axes.barh(
-                row,
-                failed,
-                left=study.images_trained - failed,
-                color=ORANGE,
-                hatch="////",
-                height=0.6,
-                label="failed",
-            )
+            style: Any = {"color": ORANGE, "hatch": "////", "height": 0.6, "label": "failed"}
+            axes.barh(row, failed, left=complete, **style)
         seconds = sum(result.seconds for result in study.results)
         axes.annotate(f" {duration(seconds)}", (study.images_trained, row), va="center", fontsize=6)
-    axes.set(xlabel="images trained (at the bar: time)", xlim=(0, 1.25 * _most(summary)))
+    most = max(1, *(study.images_trained for study in summary.studies))
+    axes.set(xlabel="images trained (at the bar: time)", xlim=(0, 1.25 * most))
     axes.xaxis.set_major_locator(MaxNLocator(4))
-    axes.xaxis.set_major_formatter(plain)
+    axes.xaxis.set_major_formatter(tick)
     if len(set(axes.get_legend_handles_labels()[1])) > 1:
         _legend_below(figure, axes)
     return figure
 
 
-def _most(summary: SweepSummary) -> int:
-    return max(1, *(study.images_trained for study in summary.studies))
-
-
-def duration(seconds: float) -> str:
-    """Three digits are enough: 48 s, 3.4 min, 5.2 h, 12 d."""
-    for unit, size in (("d", 86_400.0), ("h", 3600.0), ("min", 60.0)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.3g} {unit}"
-    return f"{seconds:.0f} s"
-
-
 def _step(a: Mapping[str, Any], b: Mapping[str, Any]) -> str:
     """What differs first, since long names are cut: "width 16 / 8, dropout 0.1"."""
-    changed = [
-        f"{factor} {b[factor]} / {value}" for factor, value in a.items() if b[factor] != value
-    ]
-    return ", ".join(
-        changed + [f"{factor} {value}" for factor, value in a.items() if b[factor] == value]
-    )
+    changed = [factor for factor, value in a.items() if b[factor] != value]
+    kept = [factor for factor in a if factor not in changed]
+    texts = [f"{factor} {b[factor]} / {a[factor]}" for factor in changed]
+    return ", ".join(texts + [f"{factor} {a[factor]}" for factor in kept])
 
 
-def _with_names(names: list[str]) -> tuple[Figure, Any]:
+def _with_names(names: list[str]) -> tuple[Figure, Axes]:
     """A figure with a line for every name, from the top."""
     figure = Figure((WIDTH, AROUND + ROW * len(names)), layout="constrained")
     axes = figure.add_subplot()
@@ -184,6 +157,10 @@ def _with_names(names: list[str]) -> tuple[Figure, Any]:
     return figure, axes
 
 
-def _legend_below(figure: Figure, axes: Any) -> None:
-    drawn = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))  # each label once
-    figure.legend(drawn.values(), drawn.keys(), loc="outside lower center", ncols=3)
+def _legend_below(figure: Figure, axes: Axes) -> bool:
+    """Each label once; whether there is any."""
+    handles, labels = axes.get_legend_handles_labels()
+    drawn = dict(zip(labels, handles, strict=True))
+    if drawn:
+        figure.legend(drawn.values(), drawn.keys(), loc="outside lower center", ncols=3)
+    return bool(drawn)

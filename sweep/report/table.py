@@ -10,6 +10,7 @@ from rich.text import Text
 from sweep.analysis.cautions import cautions
 from sweep.analysis.seeds import seed_lines
 from sweep.analysis.summary import SweepSummary
+from sweep.report.console import Setting, grid
 from sweep.report.rows import (
     CONFIGURATIONS,
     LEFT,
@@ -55,16 +56,12 @@ def print_table(summary: SweepSummary, console: Console) -> None:
 
 
 def _grid(columns: Sequence[str], rows: Rows) -> Table:
-    grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    settings: dict[str, Setting] = {}
     for column in columns:
-        folds = column == "configuration"  # the rest is never cut
-        head = Text(column.replace(" ", "\n", 1) if column in TWO_LINES else column)
-        grid.add_column(
-            head, justify="left" if column in LEFT else "right", no_wrap=not folds, overflow="fold"
-        )
-    for row in rows:
-        grid.add_row(*map(Text, row))
-    return grid
+        head = column.replace(" ", "\n", 1) if column in TWO_LINES else column
+        settings[head] = "left" if column in LEFT else "right"
+    settings["configuration"] = "fold"
+    return grid(settings, rows)
 
 
 def _table(title: str, columns: Sequence[str], rows: Rows) -> list[RenderableType]:

@@ -1,6 +1,7 @@
 """A sweep before it runs: its data, and whether its storage holds another one. No Ray."""
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,8 +18,11 @@ from trainables.data.labels import check_subset, planned_label_dim
 from trainables.data.sources import data_key, load
 from trainables.errors import UserError
 from trainables.storage import Storage
+from trainables.text import first_line
 from trainables.training.custom import check_custom
 from trainables.trial.result import TrialRecord, start_record
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -103,7 +107,9 @@ class Sweep:
 
 
 @contextmanager
-def open_sweep(space: SearchSpace, here: Place) -> Iterator[tuple[Sweep, Path]]:
+def open_sweep(
+    space: SearchSpace, here: Place, tell: Callable[[str], None] = log.warning
+) -> Iterator[tuple[Sweep, Path]]:
     """Checks a sweep and locks its place: gives it with its data, and the directory of its views.
 
     Raises UserError, and has created nothing, if it can't be run there or somebody else does.
@@ -113,7 +119,7 @@ def open_sweep(space: SearchSpace, here: Place) -> Iterator[tuple[Sweep, Path]]:
     check_sweep(here.storage, sweep)
     check_views(here)
     create_private(here)
-    with Lock(here.storage), views_of(here) as views:
+    with Lock(here.storage, tell=tell), views_of(here) as views:
         check_sweep(here.storage, sweep)  # another driver may have begun one meanwhile
         yield sweep, views
 
@@ -124,7 +130,7 @@ def check_sweep(storage: Storage, sweep: Sweep) -> None:
     try:
         former = read_sweep(storage)
     except OSError as error:
-        reason = str(error).partition("\n")[0]
+        reason = first_line(error)
         raise UserError(f"storage: {storage.shown} can't be read ({reason})") from error
     if former is None:
         if any(not name.startswith(LOCK) and name != "emm.log" for name in storage.list()):

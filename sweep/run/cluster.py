@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import sweep
 from trainables.errors import UserError
 from trainables.import_path import OURS
+from trainables.text import first_line
 
 if TYPE_CHECKING:
     pass
@@ -73,7 +74,7 @@ def _found_by_ray() -> str:
         found = os.environ.get("RAY_ADDRESS")
     except (ConnectionError, ValueError, OSError) as error:
         raise UserError(
-            f"--address auto: no Ray runs on this machine ({_first_line(error)}); give HOST:PORT"
+            f"--address auto: no Ray runs on this machine ({first_line(error)}); give HOST:PORT"
         ) from None
     if not found:
         raise UserError("--address auto: no Ray was started on this machine; give HOST:PORT")
@@ -111,7 +112,3 @@ def this_code() -> dict[str, Any]:
     """Runtime environment by which every node runs this very code, whatever is installed there."""
     root = Path(sweep.__path__[0]).parent
     return {"py_modules": [str(root / package) for package in OURS], "excludes": UNSENT}
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]

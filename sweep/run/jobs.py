@@ -16,7 +16,7 @@ import shlex
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from ipaddress import ip_address
 from pathlib import Path
@@ -26,11 +26,11 @@ from urllib.parse import urlsplit
 from trainables.errors import UserError
 from trainables.import_path import CODE
 from trainables.storage import redacted
-from trainables.text import say
+from trainables.text import first_line
 
 if TYPE_CHECKING:
     from search_spaces.space import SearchSpace
-from sweep.run.cluster import TOKEN, UNSENT, _first_line, check_address, this_code
+from sweep.run.cluster import TOKEN, UNSENT, check_address, this_code
 
 log = logging.getLogger(__name__)
 
@@ -192,7 +192,7 @@ class Jobs:
         except AuthenticationError as error:
             raise UserError(f"--address {address}: it asks for another token; {TOKEN}") from error
         except (ConnectionError, RuntimeError) as error:
-            reason = _first_line(error)
+            reason = first_line(error)
             raise UserError(
                 f"--address {address}: is this a Ray dashboard with a job server? ({reason})"
             ) from error
@@ -246,20 +246,22 @@ class Jobs:
                     "try again later" not in str(error) or time.monotonic() > deadline
                 ):  # a head that has just started
                     raise UserError(
-                        f"--address {self.address}: the job is not taken ({_first_line(error)})"
+                        f"--address {self.address}: the job is not taken ({first_line(error)})"
                     ) from error
             time.sleep(1)
 
-    def follow(self, name: str) -> int | None:
-        """Prints the log of a job until it has ended; its exit code, or None if the cluster no
+    def follow(self, name: str, tell: Callable[[str], None]) -> int | None:
+        """Gives `tell` the log of a job, in pieces, until it has ended; its exit code, or None if the cluster no
         longer answers.
 
         The log comes in a thread, so that Ctrl-C ends the waiting at once. UserError if the cluster
         does not know the job.
         """
-        self.printed, answered = 0, time.monotonic()
+        self.told, answered = 0, time.monotonic()
         while time.monotonic() - answered < LOST_SECONDS:
-            thread = threading.Thread(target=self._print_log, args=[name], name="log", daemon=True)
+            thread = threading.Thread(
+                target=self._tell_log, args=[name, tell], name="log", daemon=True
+            )
             thread.start()
             while thread.is_alive():
                 thread.join(0.5)
@@ -275,21 +277,21 @@ class Jobs:
                 continue
             answered = time.monotonic()
             if details.status.is_terminal():
-                return _exit_code(details)
+                return _exit_code(details, tell)
             time.sleep(0.5)
         return None
 
-    def _print_log(self, name: str) -> None:
+    def _tell_log(self, name: str, tell: Callable[[str], None]) -> None:
         """From where it was left: Ray sends a log from its beginning."""
         import aiohttp
 
         async def tail() -> None:
             sent = 0
             async for text in self.client.tail_job_logs(name):
-                new = text[max(0, self.printed - sent) :]
+                new = text[max(0, self.told - sent) :]
                 sent += len(text)
-                self.printed = max(self.printed, sent)
-                say(new, end="", flush=True)
+                self.told = max(self.told, sent)
+                tell(new)
 
         try:
             asyncio.run(tail())
@@ -312,7 +314,7 @@ class Jobs:
         except (RuntimeError, OSError) as error:
             if not _is_gone(error):
                 raise UserError(
-                    f"--address {self.address}: {name} could not be ended ({_first_line(error)})"
+                    f"--address {self.address}: {name} could not be ended ({first_line(error)})"
                 ) from error
 
 
@@ -322,10 +324,10 @@ def _is_gone(error: Exception) -> bool:
     return re.search(r"status code 404|does not exist", str(error)) is not None
 
 
-def _exit_code(details: Any) -> int:
-    """Of the driver; 1 if it never came to run, for a reason that is printed, and 0 where Ray says
+def _exit_code(details: Any, tell: Callable[[str], None]) -> int:
+    """Of the driver; 1 if it never came to run, for a reason that is told, and 0 where Ray says
     no more than success."""
     if details.status.value == "FAILED" and details.driver_exit_code is None:
-        say(details.message, flush=True)
+        tell(f"{details.message}\n")
         return 1
     return int(details.driver_exit_code or 0)

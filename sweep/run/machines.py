@@ -7,9 +7,8 @@ import logging
 import os
 import secrets
 import shutil
-import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,7 @@ import torch
 from sweep.run.cluster import TOKEN, check_address, check_per_trial, this_code
 from trainables.errors import UserError
 from trainables.import_path import OURS, THEIRS, ours_first
-from trainables.text import say
+from trainables.text import first_line
 
 log = logging.getLogger(__name__)
 
@@ -80,12 +79,13 @@ def claim(resources: Resources) -> None:
     check_local_resources(resources, usable_cpus(), torch.cuda.device_count())
 
 
-def start_ray(resources: Resources) -> None:
+def start_ray(resources: Resources, tell: Callable[[str], None] = log.warning) -> None:
     """Connects to the cluster, or starts a Ray for this process alone, on loopback and with a token
     that nobody else knows.
 
     Raises UserError if there is no cluster at the address, it does not let us in, or its processes
-    find other modules than ours. Does nothing if it was called before. `stop_ray` ends it.
+    find other modules than ours. Does nothing if it was called before. `stop_ray` ends it. `tell`
+    is given a line if a local Ray is open to more than this machine.
     """
     if ray.is_initialized():
         return
@@ -98,7 +98,7 @@ def start_ray(resources: Resources) -> None:
     if resources.address:
         _join(resources.address, common)
     else:
-        _start_local(common)
+        _start_local(common, tell)
     check_workers()
 
 
@@ -115,7 +115,7 @@ def _join(address: str, common: dict[str, Any]) -> None:
         with tempfile.TemporaryDirectory(prefix="emm-") as empty, contextlib.chdir(empty):
             ray.init(address, runtime_env=environment, **common)
     except (ConnectionError, ray.exceptions.AuthenticationError, RuntimeError) as error:
-        reason = str(error).strip().partition("\n")[0]
+        reason = first_line(error)
         raise UserError(
             f"--address {address}: the cluster does not take us in ({reason}); if it has a token, "
             f"{TOKEN}"
@@ -126,7 +126,7 @@ _token = secrets.token_hex(32)  # one for this process: Ray remembers it
 _session: Path | None = None  # the directory of the local Ray
 
 
-def _start_local(common: dict[str, Any]) -> None:
+def _start_local(common: dict[str, Any], tell: Callable[[str], None]) -> None:
     global _session
     _session = Path(tempfile.mkdtemp(prefix="emm-", dir=session_parent()))  # mode 0700
     atexit.register(stop_ray)
@@ -152,10 +152,7 @@ def _start_local(common: dict[str, Any]) -> None:
             f"Ray {ray.__version__} starts without a token, open to everybody; install ray>=2.59"
         )
     if any(node["NodeManagerAddress"] != "127.0.0.1" for node in ray.nodes()):
-        say(
-            f"note: Ray {ray.__version__} listens on all interfaces, behind a token",
-            file=sys.stderr,
-        )
+        tell(f"note: Ray {ray.__version__} listens on all interfaces, behind a token")
 
 
 @contextmanager

@@ -167,6 +167,11 @@ class Verdict:
     reason: str
     n_trials: int
 
+    @property
+    def known(self) -> list[float]:
+        """The EMM and the ends of its interval, as far as they are known."""
+        return [n for n in (self.emm, self.emm_low, self.emm_high) if n is not None]
+
 
 def propose(
     finished: Sequence[Observation],

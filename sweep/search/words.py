@@ -1,17 +1,7 @@
 """How an EMM is written for people, the same in terminal, table, figures and page."""
 
-import math
-
 from sweep.search.rules import Options, Verdict
-
-
-def amount(value: float) -> str:
-    """An EMM, an end of its interval, or a distance: three significant digits; any number, 0 too
-    (of exact copies)."""
-    if not 1e-3 <= abs(value) < 1e15:  # also 0, infinities and nan
-        return f"{value:.3g}"
-    rounded = float(f"{value:.3g}")
-    return f"{rounded:,.{max(0, 2 - math.floor(math.log10(abs(rounded))))}f}"
+from trainables.text import amount
 
 
 def emm_text(verdict: Verdict, options: Options) -> str:
@@ -30,15 +20,9 @@ def interval_text(verdict: Verdict) -> str:
 
 def ends_text(low: float | None, high: float | None) -> str:
     """An interval, of which an end or both may be open."""
-    if low is not None and high is not None:
-        return f"{amount(low)} to {amount(high)}"
-    return (
-        f"up to {amount(high)}"
-        if high is not None
-        else f"from {amount(low)}"
-        if low is not None
-        else "-"
-    )
+    if low is None:
+        return "-" if high is None else f"up to {amount(high)}"
+    return f"from {amount(low)}" if high is None else f"{amount(low)} to {amount(high)}"
 
 
 def belief_text(verdict: Verdict, options: Options) -> str:

@@ -27,7 +27,6 @@ import os
 import platform
 import random
 import re
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -40,7 +39,7 @@ import psutil
 
 from trainables.errors import UserError
 from trainables.storage import Storage
-from trainables.text import say
+from trainables.text import first_line
 
 log = logging.getLogger(__name__)
 
@@ -151,13 +150,18 @@ class Lock:
     """Held inside a `with` block. Raises UserError, saying who holds it, if somebody else does.
 
     Waits, up to a lease, for a claim of which it can't be known at once whether its driver lives.
-    `lost` is called, from another thread, when the sweep is somebody else's.
+    `lost` is called, from another thread, when the sweep is somebody else's. `tell` is given a line
+    when it waits, and when it leaves.
     """
 
     def __init__(
-        self, storage: Storage, lost: Callable[[], None] = _leave, clock: Clock = time
+        self,
+        storage: Storage,
+        lost: Callable[[], None] = _leave,
+        clock: Clock = time,
+        tell: Callable[[str], None] = log.warning,
     ) -> None:
-        self.storage, self.lost, self.clock = storage, lost, clock
+        self.storage, self.lost, self.clock, self.tell = storage, lost, clock, tell
         self.watch = Watch(storage, clock)
         self.me: Claim = {
             "host": platform.node(),
@@ -203,13 +207,8 @@ class Lock:
                     "this command again"
                 )
             if not is_told:
-                say(
-                    (
-                        f"waiting, up to {LEASE_SECONDS:g} s, to see whether {who} still runs the "
-                        "sweep"
-                    ),
-                    file=sys.stderr,
-                )
+                still = f"to see whether {who} still runs the sweep"
+                self.tell(f"waiting, up to {LEASE_SECONDS:g} s, {still}")
                 is_told = True
             yield LOOK_SECONDS
 
@@ -235,7 +234,7 @@ class Lock:
                 return False
             self._renew()
         except OSError as error:
-            reason = str(error).partition("\n")[0]
+            reason = first_line(error)
             raise UserError(f"storage: {self.storage.shown} can't be written ({reason})") from error
         self.created = self.clock.monotonic()
         return True
@@ -298,7 +297,7 @@ class Lock:
         is no reason to leave."""
         try:
             if (trouble := self.trouble()) is not None:
-                say(f"emm: {self.storage.shown} {trouble}; leaving it", file=sys.stderr, flush=True)
+                self.tell(f"emm: {self.storage.shown} {trouble}; leaving it")
                 return False
             self._renew()
         except OSError as error:

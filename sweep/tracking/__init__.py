@@ -1,5 +1,5 @@
 """MLflow, whole: what it is told, how it is written, and its UI for a local sweep.
 
 No other room imports mlflow. From here are imported `place.Destination`, `tracker.Tracker`,
-`view.sync` and `server.serve`.
+`sync.sync` and `server.serve`.
 """

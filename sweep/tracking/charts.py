@@ -78,10 +78,8 @@ def _view(
 
 
 def _chart(kind: str, **fields: Any) -> dict[str, Any]:
-    what = (
-        " ".join(one["key"] for one in fields.values() if isinstance(one, dict))
-        or fields["metricKey"]
-    )
+    axes = [field["key"] for field in fields.values() if isinstance(field, dict)]
+    what = " ".join(axes) or fields["metricKey"]
     common = {
         "metricSectionId": "emm",
         "runsCountToCompare": 100,

@@ -1,24 +1,58 @@
-"""What MLflow is told of studies and trials: numbers, parameters, notes."""
+"""What MLflow is told of sweep, studies and trials: numbers, parameters, notes, and the pages of
+their runs."""
 
 import io
 import json
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property, partial
 from typing import Any
-from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
 
 from search_spaces.space import SearchSpace
 from sweep.analysis.study import StudySummary
+from sweep.analysis.summary import SweepSummary
+from sweep.report.figures import Figures, overview_figures, study_figures
+from sweep.report.gallery import Pictures, gallery_figure, measured
+from sweep.report.style import as_pdf, as_png
 from sweep.search.words import belief_text
 from sweep.tracking.escapes import markdown
+from sweep.tracking.page import (
+    KEY,
+    MAX_NAME,
+    NOTE,
+    RUN_NAME,
+    Attachment,
+    DataSource,
+    Head,
+    Mark,
+    Page,
+    Point,
+    Status,
+)
+from sweep.tracking.place import sweep_key
 from trainables.config.data import Data
-from trainables.config.identity import IGNORED
+from trainables.config.identity import IGNORED, key_of
 from trainables.measure.measures import NUMBERS
 from trainables.measure.r_mem import Neighbours, r_mem_interval
+from trainables.storage import Storage
 from trainables.text import cut
 from trainables.trial.result import FinalMeasurement, Result, Snapshot, TrialRecord
+
+DPI = 120  # of the gallery: a wider one would push MLflow's columns aside
+
+HARDWARE = ("device", "name", "threads", "host")  # tags of a trial: what it ran on
+
+SWEEP_KEY = "emm.sweep"  # tag of all runs of a sweep
+
+# tags: which measurement of a trial is written, as its last; of what the figures are
+WRITTEN, FIGURES = "emm.written", "emm.figures"
+
+ENDED: tuple[Status, ...] = ("FINISHED", "FAILED")
 
 
 def study_numbers(study: StudySummary) -> dict[str, float | None]:
@@ -55,9 +89,8 @@ def curve_numbers(snapshot: Snapshot, record: TrialRecord) -> dict[str, float]:
     numbers = {"r_mem_snapshot": snapshot.r_mem, "median_d1_snapshot": snapshot.median_d1}
     optional = {"loss": snapshot.loss, "loss_gap": snapshot.loss_gap}
     numbers |= {name: value for name, value in optional.items() if value is not None}
-    numbers["progress"] = snapshot.images_trained / record.spec.configuration.trainer.train_images(
-        record.spec.n
-    )
+    total = record.spec.configuration.trainer.train_images(record.spec.n)
+    numbers["progress"] = snapshot.images_trained / total
     if snapshot.seconds > 0:
         numbers["images_per_second"] = snapshot.images_trained / snapshot.seconds
     return numbers
@@ -100,17 +133,15 @@ def texts(values: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def data_set(record: TrialRecord) -> Any:
-    """MLflow's entry of the data behind a trial; it takes 36 characters of a digest, and any text
-    as source."""
-    from mlflow.entities import Dataset, DatasetInput, InputTag
-
+def data_source(record: TrialRecord) -> DataSource:
+    """The data behind a trial; MLflow takes 36 characters of a digest, and any text as source."""
     data = record.data
-    source = json.dumps({"kind": data.source, "sha256": data.digest})
-    profile = json.dumps({"images": data.size, "duplicates": data.duplicates})
-    tag = InputTag("mlflow.data.context", f"N={record.spec.n} seed={record.spec.seed}")
-    return DatasetInput(
-        Dataset(data.source, data.digest[:32], "emm", source, profile=profile), [tag]
+    return DataSource(
+        name=data.source,
+        digest=data.digest[:32],
+        source=json.dumps({"kind": data.source, "sha256": data.digest}),
+        profile=json.dumps({"images": data.size, "duplicates": data.duplicates}),
+        context=record.spec.title,
     )
 
 
@@ -141,11 +172,15 @@ def sweep_note(space: SearchSpace) -> str:
     return (
         f"**{_said(space.question)}**\n\n"
         f"Expected: {_said(space.expectation)}. Source: {_said(space.source)}.\n\n"
-        f"EMM is the largest N of which a configuration memorizes a share of {search.target:g}, sought from "
-        f"{search.n_low:,} to {search.n_high:,}. Below this run are the *studies*, one of each configuration, and below these "
-        "their *trials*. `emm.verdict`: found, below_range, above_range, unresolved or searching; emm_low and emm_high: 95 % "
+        f"EMM is the largest N of which a configuration memorizes a share of {search.target:g}, "
+        "sought from "
+        f"{search.n_low:,} to {search.n_high:,}. Below this run are the *studies*, one of each "
+        "configuration, and below these "
+        "their *trials*. `emm.verdict`: found, below_range, above_range, unresolved or searching; "
+        "emm_low and emm_high: 95 % "
         "interval; slope: fall of logit R_mem per e-fold of N at the EMM.\n\n"
-        "System metrics are those of the node that the driver runs on; what a trial ran on is in its tags."
+        "System metrics are those of the node that the driver runs on; what a trial ran on is in "
+        "its tags."
     )
 
 
@@ -155,21 +190,224 @@ def study_note(study: StudySummary) -> str:
     return (
         f"**{_said(study.name)}**: {verdict.state}, "
         f"{markdown(belief_text(verdict, options))} ({_said(verdict.reason)}).\n\n"
-        f"EMM is the largest N of which it memorizes a share of {options.target:g}. Each point is a trial: one training at one "
-        "N, with the sampling error of its R_mem; the band is where 95 % of further trials are expected."
+        f"EMM is the largest N of which it memorizes a share of {options.target:g}. Each point is "
+        "a trial: one training at one "
+        "N, with the sampling error of its R_mem; the band is where 95 % of further trials are "
+        "expected."
     )
 
 
-def gallery_note(run_id: str, pairs: bool) -> str:
+def gallery_note(pairs: bool) -> str:
     """Markdown for the page of a trial run."""
     nearest = (
         ", each with its nearest and second nearest training image and the distances to them"
         if pairs
         else ""
     )
-    return f"The first generated images{nearest}; memorized ones are framed.\n\n{picture(run_id, 'samples.png')}"
+    return f"The first generated images{nearest}; memorized ones are framed."
 
 
-def picture(run_id: str, path: str) -> str:
-    """Markdown that shows an artifact of a run."""
-    return f"![{path}](get-artifact?path={quote(path, safe='')}&run_uuid={run_id})"
+@dataclass(frozen=True)
+class Content:
+    """The pages of the runs of a sweep; none of this asks MLflow.
+
+    `keys`: identities of the configurations by name, as `read_keys` gives them.
+    """
+
+    space: SearchSpace
+    storage: Storage
+    keys: Mapping[str, str]
+    pictures: Pictures
+
+    @cached_property
+    def key(self) -> str:
+        return sweep_key(self.space, self.storage)
+
+    @cached_property
+    def factors(self) -> dict[str, dict[str, str]]:
+        return {named.name: texts(named.factors) for named in self.space.configurations}
+
+    # ------------------------------------------------------------ which runs there are
+
+    def sweep_head(self) -> Head:
+        opening = {
+            **self._opening("sweep", self.key),
+            "emm.space": self.space.name,
+            "emm.storage": self.storage.shown,
+            NOTE: sweep_note(self.space),
+        }
+        return Head((self.key,), self.space.name, opening)
+
+    def study_head(self, name: str) -> Head:
+        """The run of the configuration, under whatever name it was made; parameters then keep the
+        name of that time."""
+        names = [name, *(other for other, key in self.keys.items() if key == self.keys.get(name))]
+        keys = tuple(key_of({"sweep": self.key, "study": other}) for other in names)
+        return Head(
+            keys,
+            name,
+            opening={**self._opening("study", keys[0]), "emm.study": name},
+            parent=self.sweep_head(),
+            params={"configuration": name, **self.factors[name]},
+            tags={"emm.study": name, RUN_NAME: name},
+        )
+
+    def trial_head(self, record: TrialRecord, began: float | None = None) -> Head:
+        spec = record.spec
+        key = key_of({"sweep": self.key, "trial": record.training_key})
+        end = f" {spec.title}"
+        name = f"{cut(spec.name, MAX_NAME - len(end))}{end}"
+        tags = {"emm.study": spec.name, "emm.training_key": record.training_key}
+        return Head(
+            (key,),
+            name,
+            opening={**self._opening("trial", key), **tags},
+            parent=self.study_head(spec.name),
+            params={**self.factors[spec.name], **parameters(record)},
+            tags={**tags, RUN_NAME: name},
+            data=data_source(record),
+            began=began,
+        )
+
+    def _opening(self, level: str, key: str) -> dict[str, str]:
+        return {"emm.level": level, KEY: key, SWEEP_KEY: self.key}
+
+    # ------------------------------------------------------------ what they hold
+
+    def everything(
+        self, summary: SweepSummary, live: bool
+    ) -> Iterator[tuple[str, Callable[[], list[Page]]]]:
+        """What is written apart, by name: studies, their trials, the sweep. `live`: a driver is at
+        work; without one, what is not finished is "killed"."""
+        for study in summary.studies:
+            yield study.name, partial(self.study, study, live)
+            for result in study.results:
+                yield _title(result), partial(self._measured_trial, result, study)
+            for record in study.running:
+                yield _title(record), partial(self._unfinished_trial, record, live)
+        yield summary.name, partial(self.sweep, summary, live)
+
+    def sweep(self, summary: SweepSummary, live: bool) -> list[Page]:
+        head = self.sweep_head()
+        decided = sum(study.verdict.state != "searching" for study in summary.studies)
+        metrics = {
+            "studies": len(summary.studies),
+            "studies_decided": decided,
+            "images_trained": sum(study.images_trained for study in summary.studies),
+        }
+        status = _status(decided == len(summary.studies), live)
+        page = Page(head, metrics=metrics, status=status)
+        if live:
+            return [page]
+        figures, note = overview_figures(summary), sweep_note(self.space)
+        return [page, _drawing(head, summary.as_json(), figures, note)]
+
+    def study(self, study: StudySummary, live: bool) -> list[Page]:
+        head, verdict = self.study_head(study.name), study.verdict
+        is_decided = verdict.state != "searching"
+        page = Page(
+            head,
+            metrics=study_numbers(study),
+            tags={
+                "emm.verdict": verdict.state,
+                "emm.reason": verdict.reason,
+                "emm.target": str(study.options.target),
+            },
+            status=_status(is_decided, live),
+            step=verdict.n_trials,
+        )
+        if not study.complete or (live and not is_decided):
+            return [page]
+        figures = study_figures(study, self.space.search)
+        return [page, _drawing(head, study.as_json(), figures, study_note(study))]
+
+    def trial_status(self, record: TrialRecord, status: Status) -> Page:
+        """Of a trial that is not finished; one that is stays as it is."""
+        mark = Mark(WRITTEN, record.measurement_key, ENDED)
+        return Page(self.trial_head(record), status=status, mark=mark)
+
+    def trial_curve(self, record: TrialRecord, snapshot: Snapshot) -> Page:
+        """A snapshot of this moment."""
+        return Page(self.trial_head(record), curve=[_point(snapshot, record)])
+
+    def trial(self, result: Result) -> Page:
+        """A trial that is finished. One that failed may be tried again, so its mark holds for that
+        failure alone."""
+        end = time.time()
+        if result.finished_at:
+            end = datetime.fromisoformat(result.finished_at).timestamp()
+        began = end - result.seconds  # as if it had never been interrupted
+        hardware = {name: result.hardware[name] for name in HARDWARE if name in result.hardware}
+        failure = f"failure of {result.finished_at}"
+        written = result.measurement_key if result.complete else failure
+        return Page(
+            self.trial_head(result, began),
+            metrics=result_numbers(result),
+            curve=[_point(snapshot, result, began) for snapshot in result.curve],
+            attachment=partial(self._measurement, result) if result.complete else None,
+            last={
+                **{f"emm.{name}": value for name, value in hardware.items()},
+                "emm.cause": result.cause,
+                WRITTEN: written,
+            },
+            status="FINISHED" if result.complete else "FAILED",
+            mark=Mark(WRITTEN, written, ENDED),
+            at=end,
+        )
+
+    def _measured_trial(self, result: Result, study: StudySummary) -> list[Page]:
+        page = self.trial(result)
+        final = study.finals.get(result.training_key)
+        if final is None:
+            return [page]
+        return [page, Page(page.head, metrics=final_numbers(final))]
+
+    def _unfinished_trial(self, record: TrialRecord, live: bool) -> list[Page]:
+        return [self.trial_status(record, _status(False, live))]
+
+    def _measurement(self, result: Result) -> Attachment | None:
+        """Distances and neighbours (positions in the whole data set) of every sample, and the
+        pictures that are allowed. Raises DamagedFile."""
+        kept = measured(self.storage, result)
+        if kept is None:
+            return None
+        files = {"distances.csv": distances_table(kept.found, kept.memorized).encode()}
+        gallery = self.pictures.of(result, kept)
+        if gallery is None:
+            return Attachment(files)
+        files["samples.png"] = as_png(gallery_figure(gallery), DPI)
+        return Attachment(files, gallery_note(gallery.training is not None))
+
+
+def _title(record: TrialRecord) -> str:
+    return f"{record.spec.name} {record.spec.title}"
+
+
+def _status(is_done: bool, live: bool) -> Status:
+    if is_done:
+        return "FINISHED"
+    return "RUNNING" if live else "KILLED"
+
+
+def _point(snapshot: Snapshot, record: TrialRecord, began: float | None = None) -> Point:
+    at = None if began is None else began + snapshot.seconds
+    return Point(snapshot.images_trained, curve_numbers(snapshot, record), at)
+
+
+def _drawing(head: Head, content: Mapping[str, Any], figures: Figures, note: str) -> Page:
+    """Figures of a run and, with them, its description; they are made again only if their `content`
+    is another."""
+    fingerprint = key_of(content)
+    return Page(
+        head,
+        attachment=partial(_drawn, figures, note),
+        last={FIGURES: fingerprint},
+        mark=Mark(FIGURES, fingerprint),
+    )
+
+
+def _drawn(figures: Figures, note: str) -> Attachment:
+    made = {name: draw() for name, draw in figures.items()}
+    pictures = {f"figures/{name}.png": as_png(figure) for name, figure in made.items()}
+    prints = {f"figures/{name}.pdf": as_pdf(figure) for name, figure in made.items()}
+    return Attachment(pictures | prints, note)

@@ -3,7 +3,7 @@
 import posixpath
 import re
 
-from trainables.text import _digest, visible
+from trainables.text import short_hash, visible
 
 # what begins a link, a picture, HTML, code, emphasis, a mention; what makes a link of an address
 # that stands alone
@@ -26,4 +26,4 @@ def mlflow_key(name: str) -> str:
     is_path = name == posixpath.normpath(name) and name != "." and not name.startswith(("/", ".."))
     if allowed == name and is_path and len(name) <= MLFLOW_KEY:
         return name
-    return f"{re.sub('[./ ]+', '_', allowed)[: MLFLOW_KEY - 9]}-{_digest(name)}"
+    return f"{re.sub('[./ ]+', '_', allowed)[: MLFLOW_KEY - 9]}-{short_hash(name)}"

@@ -1,32 +1,20 @@
 """Which MLflow a sweep is written to, and whether it can be reached."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
+from urllib.parse import urlsplit
 
 from search_spaces.space import SearchSpace
+from sweep.store.databases import sqlite_url
 from trainables.config.identity import key_of
 from trainables.data.images import ImageData
 from trainables.errors import UserError
 from trainables.storage import Storage, redacted
-from trainables.text import visible
-
-if TYPE_CHECKING:  # importing mlflow takes seconds: only the thread that writes does it
-    pass
-import os
-import ssl
-from http.client import HTTPException
-from importlib.metadata import entry_points
-from typing import TYPE_CHECKING
-from urllib.error import HTTPError, URLError
-from urllib.parse import urlsplit
-from urllib.request import urlopen
-
-if TYPE_CHECKING:
-    from search_spaces.space import SearchSpace
-    from trainables.data.images import ImageData
-from sweep.store.databases import sqlite_url
+from trainables.text import first_line, visible
 
 
 @dataclass(frozen=True)
@@ -74,9 +62,8 @@ def local_tracking(directory: Path) -> tuple[str, str]:
     artifacts = directory.absolute() / ARTIFACTS
     # MLflow unquotes paths as well, so that one with a % must be a URI; others stay as earlier
     # versions wrote them
-    return sqlite_url(directory / DATABASE), artifacts.as_uri() if "%" in str(artifacts) else str(
-        artifacts
-    )
+    place = artifacts.as_uri() if "%" in str(artifacts) else str(artifacts)
+    return sqlite_url(directory / DATABASE), place
 
 
 def check_tracking(uri: str) -> None:
@@ -88,7 +75,7 @@ def check_tracking(uri: str) -> None:
     elif kind == "sqlite":
         is_whole = rest.startswith("/") and len(rest) > 1
     else:
-        plugins = [one.name for one in entry_points(group="mlflow.tracking_store")]
+        plugins = [plugin.name for plugin in entry_points(group="mlflow.tracking_store")]
         is_whole = uri == "databricks" or (bool(rest) and kind in (*OTHER_STORES, *plugins))
     if not is_whole:
         raise UserError(
@@ -104,8 +91,8 @@ def _names_a_host(url: str) -> bool:
         return False
 
 
-def why_unreachable(uri: str) -> str | None:
-    """Asks a server whether it is there, for REACH_SECONDS; None if it answers, or can't be asked
+def why_unreachable(uri: str, seconds: float = REACH_SECONDS) -> str | None:
+    """Asks a server whether it is there, for some seconds; None if it answers, or can't be asked
     so.
 
     Any answer will do: a server may want credentials that only MLflow's client knows.
@@ -116,16 +103,26 @@ def why_unreachable(uri: str) -> str | None:
         return None if directory.is_dir() else f"there is no directory {directory}"
     if parts.scheme not in ("http", "https"):
         return None
+    import requests  # that takes a tenth of a second
+
     address = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()
     try:
-        urlopen(f"{address.rstrip('/')}/health", timeout=REACH_SECONDS).close()
-    except HTTPError as error:
-        return None if error.code < 500 else f"it answers {error.code} {error.reason}"
-    except (OSError, HTTPException) as error:
-        reason = error.reason if isinstance(error, URLError) else error
-        is_tls = isinstance(reason, ssl.SSLError)  # MLflow's client may be told to accept it
-        return None if is_tls else one_line(reason)
+        # without a body: whatever it holds is not waited for
+        with requests.get(f"{address.rstrip('/')}/health", timeout=seconds, stream=True) as answer:
+            if answer.status_code >= 500:
+                return f"it answers {answer.status_code} {answer.reason}"
+    except requests.exceptions.SSLError:
+        return None  # MLflow's client may be told to accept it
+    except requests.RequestException as error:
+        return one_line(_root(error))
     return None
+
+
+def _root(error: BaseException) -> BaseException:
+    """What a library's errors about an error come from."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return error
 
 
 def sweep_key(space: SearchSpace, storage: Storage) -> str:
@@ -136,14 +133,15 @@ def sweep_key(space: SearchSpace, storage: Storage) -> str:
 
 def one_line(error: object, uri: str = "") -> str:
     """What an error says, without the user and password that are part of `uri`."""
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = first_line(error)
     user, at, _ = urlsplit(uri).netloc.rpartition("@")
     return visible(text.replace(f"{user}@", "…@") if at else text)[:300]
 
 
 def destination(
-    space: "SearchSpace", views: Path, uri: str | None, data_of: "Callable[[str], ImageData]"
-) -> "Destination":
-
-    local, artifacts = local_tracking(views)
-    return Destination(uri or local, None if uri else artifacts, space.images, data_of)
+    space: SearchSpace, views: Path, uri: str | None, data_of: Callable[[str], ImageData]
+) -> Destination:
+    """`views`: the directory in which the database is if there is no `uri`."""
+    if uri:
+        return Destination(uri, None, space.images, data_of)
+    return Destination(*local_tracking(views), space.images, data_of)

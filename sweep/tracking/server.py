@@ -8,76 +8,78 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import IO, Any
-from urllib.error import HTTPError
 from urllib.parse import quote
-from urllib.request import ProxyHandler, Request, build_opener
+
+import requests
 
 from sweep.store.files import read_space
 from sweep.tracking.charts import TRIALS, VIEW
 from sweep.tracking.place import DATABASE, ENVIRONMENT, EXPERIMENT, local_tracking, sweep_key
 from trainables.errors import UserError
 from trainables.storage import Storage
-from trainables.text import say
 
 MAX_COMPARED = 100  # runs on a page, beyond which MLflow becomes slow
 
-START_SECONDS, STOP_SECONDS = 120.0, 10.0
+START_SECONDS, STOP_SECONDS, ASK_SECONDS = 120.0, 10.0, 10.0
 
 
 def urls(server: str, key: str) -> dict[str, str]:
     """Where a running `server` shows what. Raises UserError if it lacks the sweep, OSError if it
     does not answer."""
-    try:
-        experiment = _ask(
-            f"{server}/api/2.0/mlflow/experiments/get-by-name?experiment_name={quote(EXPERIMENT)}"
-        )["experiment"]
-    except HTTPError:
-        experiment = {}
-    if VIEW + key not in [tag["key"] for tag in experiment.get("tags", [])]:
-        raise UserError(
-            "this MLflow lacks the sweep; `emm sync DIR` writes it (if DIR was moved, delete its mlflow.db first)"
-        )
-    number = experiment["experiment_id"]
-    wanted = {
-        "experiment_ids": [number],
-        "filter": f"tags.`emm.level` = 'study' and tags.`emm.sweep` = '{key}'",
-    }
-    ids = [
-        run["info"]["run_id"]
-        for run in _ask(f"{server}/api/2.0/mlflow/runs/search", wanted).get("runs", [])
-    ]
-    runs = f"{server}/#/experiments/{number}/runs?workflowType=machine_learning&viewStateShareKey={key}"
-    chosen = quote(json.dumps(ids[:MAX_COMPARED])), quote(json.dumps([number]))
+    api = f"{server}/api/2.0/mlflow"
+    with _local() as session:
+        named = {"experiment_name": EXPERIMENT}
+        answer = session.get(f"{api}/experiments/get-by-name", params=named, timeout=ASK_SECONDS)
+        experiment = answer.json()["experiment"] if answer.ok else {}
+        if VIEW + key not in [tag["key"] for tag in experiment.get("tags", [])]:
+            raise UserError(
+                "this MLflow lacks the sweep; `emm sync DIR` writes it (if DIR was moved, delete "
+                "its mlflow.db first)"
+            )
+        number = experiment["experiment_id"]
+        wanted = {
+            "experiment_ids": [number],
+            "filter": f"tags.`emm.level` = 'study' and tags.`emm.sweep` = '{key}'",
+        }
+        answer = session.post(f"{api}/runs/search", json=wanted, timeout=ASK_SECONDS)
+        answer.raise_for_status()
+        ids = [run["info"]["run_id"] for run in answer.json().get("runs", [])]
+    compared, experiments = quote(json.dumps(ids[:MAX_COMPARED])), quote(json.dumps([number]))
+    model = "workflowType=machine_learning"
+    runs = f"{server}/#/experiments/{number}/runs?{model}&viewStateShareKey={key}"
     return {
         "studies": runs,
         "charts": f"{runs}&compareRunsMode=CHART",
-        "compare": f"{server}/#/compare-runs?runs={chosen[0]}&experiments={chosen[1]}&workflowType=machine_learning",
+        "compare": f"{server}/#/compare-runs?runs={compared}&experiments={experiments}&{model}",
         "trials": f"{runs}{TRIALS}&compareRunsMode=CHART",
     }
 
 
-def _ask(address: str, content: Any = None) -> Any:
-    """A server's answer as JSON; without a proxy, which would be asked for loopback too."""
-    body = None if content is None else json.dumps(content).encode()
-    request = Request(address, body, {} if body is None else {"Content-Type": "application/json"})
-    with build_opener(ProxyHandler({})).open(request, timeout=10) as answer:
-        return json.load(answer)
+def _local() -> requests.Session:
+    """Without a proxy, which would be asked for loopback too, and without credentials."""
+    session = requests.Session()
+    session.trust_env = False
+    return session
 
 
-def serve(storage: Storage, directory: Path, port: int | None = None) -> None:
-    """Shows the sweep, whose database is in `directory`, until Ctrl-C. Raises UserError if there is
-    none, or no port."""
+def serve(
+    storage: Storage, directory: Path, tell: Callable[[str], None], port: int | None = None
+) -> None:
+    """Shows the sweep, whose database is in `directory`, until Ctrl-C; `tell` is given where.
+
+    Raises UserError if there is none, or no port.
+    """
     key = sweep_key(read_space(storage), storage)
     signal.signal(signal.SIGTERM, _interrupt)  # so that the server never outlives us
     with suppress(KeyboardInterrupt), server(directory, port) as address:
         for what, url in urls(address, key).items():
-            say(f"{what:<8} {url}")
-        say("Ctrl-C ends it", flush=True)
+            tell(f"{what:<8} {url}")
+        tell("Ctrl-C ends it")
         signal.pause()
 
 
@@ -96,18 +98,8 @@ def server(directory: Path, port: int | None = None) -> Iterator[str]:
     uri, artifacts = local_tracking(directory)
     port = _usable(port)
     address = f"http://127.0.0.1:{port}"
-    command = [
-        sys.executable,
-        "-m",
-        "mlflow",
-        "server",
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-        "--workers",
-        "1",
-    ]
+    command = [sys.executable, "-m", "mlflow", "server", "--workers", "1"]
+    command += ["--host", "127.0.0.1", "--port", str(port)]
     command += ["--backend-store-uri", uri, "--artifacts-destination", artifacts]
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
@@ -137,12 +129,14 @@ def _usable(port: int | None) -> int:
 
 
 def _wait(process: "subprocess.Popen[bytes]", health: str, output: IO[bytes]) -> None:
-    """Until the server answers; without a proxy, which would be asked for loopback too."""
-    opener, deadline = build_opener(ProxyHandler({})), time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline and process.poll() is None:
-        with suppress(OSError), opener.open(health, timeout=5):
-            return
-        time.sleep(0.2)
+    """Until the server answers."""
+    deadline = time.monotonic() + START_SECONDS
+    with _local() as session:
+        while time.monotonic() < deadline and process.poll() is None:
+            with suppress(requests.RequestException):
+                session.get(health, timeout=5).raise_for_status()
+                return
+            time.sleep(0.2)
     output.seek(0)
     raise RuntimeError(
         f"the MLflow server did not start:\n{output.read().decode(errors='replace')[-2000:]}"

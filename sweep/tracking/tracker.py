@@ -1,24 +1,25 @@
 """Tells MLflow what happens in a sweep, from a thread of its own."""
 
+import logging
 import queue
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sweep.analysis.study import StudySummary
 from sweep.analysis.summary import SweepSummary
 from sweep.search.rules import Verdict
-from sweep.tracking.place import one_line, prepare_environment
+from sweep.tracking.content import Content
+from sweep.tracking.page import Page
+from sweep.tracking.place import Destination, one_line, prepare_environment
+from sweep.tracking.sync import SweepView, sync
 from trainables.storage import Storage
 from trainables.trial.result import Result, Snapshot, TrialRecord
 
-if TYPE_CHECKING:  # importing mlflow takes seconds: only the thread that writes does it
-    pass
-from sweep.tracking.place import Destination
-from sweep.tracking.view import View, log, sync
+log = logging.getLogger(__name__)
 
 MAX_FAILURES, PAUSE_SECONDS = 3, 60.0  # so many failures in a row, and nothing is tried for so long
 
@@ -56,13 +57,12 @@ class Tracker:
         self._final: SweepSummary | None = None
         self._summary, self._verdict = summary, verdict
         self._studies = {study.name: study for study in summary.studies}
-        self._snapshots: dict[
-            str, int
-        ] = {}  # images trained at the last snapshot that was told, by training key
-        self._open_view = partial(View, summary.space, storage, destination)
-        self._view: View | None = None
+        # images trained at the last snapshot that was told, by training key
+        self._snapshots: dict[str, int] = {}
+        self._open_view = partial(SweepView, summary.space, storage, destination)
+        self._view: SweepView | None = None
         self._failures, self._paused_until, self._logged = 0, 0.0, set[type]()
-        self._tasks: queue.SimpleQueue[Callable[[View], None] | None] = queue.SimpleQueue()
+        self._tasks: queue.SimpleQueue[Callable[[SweepView], None] | None] = queue.SimpleQueue()
         self._tasks.put(lambda view: view.sync(summary, live=True))
         self._tasks.put(self._watch)
         self._monitor: Any = None
@@ -72,7 +72,7 @@ class Tracker:
 
     def trial_started(self, record: TrialRecord) -> None:
         self._update(record, running=[record])
-        self._tasks.put(lambda view: view.trial_status(record, "RUNNING"))
+        self._put(lambda content: [content.trial_status(record, "RUNNING")])
 
     def trial_progress(self, record: TrialRecord, report: Mapping[str, Any]) -> None:
         """Takes the newest snapshot from a trial's report, if there is a new one."""
@@ -81,15 +81,15 @@ class Tracker:
             return
         snapshot = Snapshot.model_validate(content)
         self._snapshots[record.training_key] = snapshot.images_trained
-        self._tasks.put(lambda view: view.trial_curve(record, [snapshot]))
+        self._put(lambda content: [content.trial_curve(record, snapshot)])
 
     def trial_finished(self, result: Result) -> None:
         study = self._update(result, results=[result])
-        self._tasks.put(lambda view: view.trial_finished(result))
-        self._tasks.put(lambda view: view.study_updated(study, live=True))
+        self._put(lambda content: [content.trial(result)])
+        self._put(lambda content: content.study(study, live=True))
 
     def trial_stopped(self, record: TrialRecord) -> None:
-        self._tasks.put(lambda view: view.trial_status(record, "KILLED"))
+        self._put(lambda content: [content.trial_status(record, "KILLED")])
 
     def close(self, timeout: float = 60.0, final: SweepSummary | None = None) -> bool:
         """Writes what is left and what was missed, for at most `timeout` seconds; `final`: what the
@@ -103,6 +103,15 @@ class Tracker:
         if lacks := self._thread.is_alive() or bool(self.missed):
             log.warning("MLflow lacks some of this sweep; `emm sync` writes it")
         return not lacks
+
+    def _put(self, make_pages: Callable[[Content], list[Page]]) -> None:
+        """Pages are made by the thread that writes them."""
+
+        def task(view: SweepView) -> None:
+            for page in make_pages(view.content):
+                view.writer.put(page)
+
+        self._tasks.put(task)
 
     def _update(
         self,
@@ -133,10 +142,10 @@ class Tracker:
         if self._attempt(lambda view: view.sync(final, live=False)):
             self.missed = 0
 
-    def _watch(self, view: "View") -> None:
-        self._monitor = view.monitor()
+    def _watch(self, view: SweepView) -> None:
+        self._monitor = view.writer.monitor(view.content.sweep_head())
 
-    def _attempt(self, task: Callable[["View"], None]) -> bool:
+    def _attempt(self, task: Callable[[SweepView], None]) -> bool:
         try:
             self._view = self._view or self._open_view()
             task(self._view)

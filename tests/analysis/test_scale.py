@@ -11,11 +11,12 @@ from sweep.report.figures import figures_of
 from sweep.report.latex import latex
 from sweep.report.rows import half_lines, scale_rows
 from sweep.report.study_figures import training_figure
-from sweep.report.sweep_figures import contrast_figure, cost_figure, duration
+from sweep.report.sweep_figures import contrast_figure, cost_figure
 from sweep.report.table import print_table
 from tests.report.test_report import DATA, SPACE, VERDICTS, curve, found, study, sweep_of, trial
 from trainables.config.fields import with_fields
 from trainables.config.measurement import Measurement
+from trainables.text import duration
 from trainables.trial.result import DataSummary, Result, Snapshot
 
 
@@ -243,9 +244,13 @@ def test_contrasts_say_whether_the_data_are_the_same() -> None:
     ("text", "safe"),
     [
         ("50 % of a_b & $c#", r"50 \% of a\_b \& \$c\#"),
-        (r"\input{x}", r"\textbackslash{}input\{x\}"),
+        (r"\input{x}", r"\textbackslash input\{x\}"),
         ("1 to 2", "1--2"),
-        ("a<b|c>d~^", r"a$<$b$|$c$>$d\textasciitilde{}\textasciicircum{}"),
+        ("a<b|c>d~^", r"a$<$b$|$c$>$d\textasciitilde \textasciicircum "),
+        (
+            r"a\ b~ c^ d",
+            r"a\textbackslash \space b\textasciitilde \space c\textasciicircum \space d",
+        ),
     ],
 )
 def test_tables_for_latex_are_escaped(text: str, safe: str) -> None:

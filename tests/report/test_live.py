@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from sweep.report import live
 from sweep.report.live import Terminal
 from sweep.run.studies import Studies
 from tests.fakes import fake_space
@@ -111,12 +110,12 @@ def test_forty_studies_fit_the_window_and_those_that_train_are_seen() -> None:
     assert "… and 27 more studies" in screen.view
 
 
-def test_a_log_gets_lines_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_log_gets_lines_now_and_then() -> None:
     screen = Screen(is_terminal=False)
     record = screen.start("width=16")
     screen.terminal.trial_progress(record, {"progress": 0.1})
     assert screen.printed == ""
-    monkeypatch.setattr(live, "PLAIN_SECONDS", 0.0)
+    screen.terminal.plain_seconds = 0.0
     screen.terminal.trial_progress(
         record, {"state": "training", "progress": 0.5, "seconds_left": 30.0}
     )

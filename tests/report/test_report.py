@@ -22,16 +22,17 @@ from sweep.analysis.summary import SweepSummary, summary_of
 from sweep.report import figures
 from sweep.report.files import write_report
 from sweep.report.latex import latex
-from sweep.report.rows import contrast_lines, human
+from sweep.report.rows import contrast_lines
 from sweep.report.study_figures import study_figure
 from sweep.report.style import as_pdf, as_png
 from sweep.report.sweep_figures import sweep_figure
 from sweep.report.table import print_table, table
 from sweep.search.rules import Options, Verdict
-from sweep.search.words import amount, ends_text
+from sweep.search.words import ends_text
 from trainables.config.measurement import Measurement
 from trainables.config.trial import TrialSpec
 from trainables.measure.r_mem import r_mem_interval
+from trainables.text import amount, human
 from trainables.trial.result import DataSummary, Result, TrialRecord
 
 SPACE = SPACES["digits-width"].model_copy(
@@ -368,9 +369,9 @@ def test_what_is_not_to_be_seen_is_spelt_out_in_latex() -> None:
     )
     assert all(letter == "\n" or letter.isprintable() for letter in text)
     for cell in (
-        r"a\textbackslash{}n\textbackslash{}nb",
-        r"\textbackslash{}x1b[2J",
-        r"\textbackslash{}u202eabc",
+        r"a\textbackslash n\textbackslash nb",
+        r"\textbackslash x1b[2J",
+        r"\textbackslash u202eabc",
         "σ é",
     ):
         assert f"{cell} " in text

@@ -336,7 +336,7 @@ def test_a_job_runs_ours_finds_the_users_modules_and_one_that_is_gone_is_said(sh
 
         code = (
             "import sys; from sweep.run.jobs import Jobs\njobs = Jobs(*sys.argv[1:3]); jobs.client.delete_job(sys.argv[3])\n"
-            "jobs.stop(sys.argv[3])\ntry: jobs.follow(sys.argv[3])\nexcept ValueError as error: print(error)"
+            "jobs.stop(sys.argv[3])\ntry: jobs.follow(sys.argv[3], print)\nexcept ValueError as error: print(error)"
         )
         environment = {
             **one.environment,

@@ -150,10 +150,12 @@ def test_elsewhere_a_claim_is_dead_when_it_was_not_renewed_for_a_lease_of_ones_o
     monkeypatch.setattr(module, "LOOK_SECONDS", 0.1)
     storage = Storage(str(tmp_path))
     write(storage, claim("x", time.time() + ahead))
-    begin = time.monotonic()
-    with Lock(storage) as lock:
+    begin, told = time.monotonic(), list[str]()
+    with Lock(storage, tell=told.append) as lock:
         assert lock.trouble() is None
         assert time.monotonic() - begin > 1.0
+    (line,) = told
+    assert line.startswith("waiting, up to 1 s, to see whether process 1 on elsewhere still runs")
     assert not files(tmp_path)
 
 

@@ -12,16 +12,16 @@ import pytest
 from sweep.analysis.summary import SweepSummary, summarize
 from sweep.report.files import write_report
 from sweep.report.gallery import pictures_of
-from sweep.search.words import amount
 from sweep.tracking.place import Destination, local_tracking, sweep_key
 from sweep.tracking.server import server, urls
-from sweep.tracking.view import sync
+from sweep.tracking.sync import sync
 from tests.fakes import fake_space
 from tests.results import write_sweep
 from trainables.config.data import Digits
 from trainables.config.measurement import Measurement
 from trainables.data.sources import load
 from trainables.storage import Storage
+from trainables.text import amount
 
 SCREENSHOTS = Path(__file__).parents[2] / "results" / "screenshots"
 WIDTHS = (8, 12, 16, 24)

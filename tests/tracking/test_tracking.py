@@ -6,10 +6,13 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +39,8 @@ from sweep.tracking.place import (
     why_unreachable,
 )
 from sweep.tracking.server import server, urls
+from sweep.tracking.sync import SweepView, sync
 from sweep.tracking.tracker import Tracker, make_up
-from sweep.tracking.view import View, sync
 from tests.results import write_trial
 from trainables.config.data import Arrays, Digits, Mix
 from trainables.config.diffusion import EDM
@@ -158,8 +161,9 @@ def test_a_local_mlflow_is_in_its_directory_whatever_that_is_called(
     directory.mkdir()
     (directory / DATABASE).write_bytes(blank.read_bytes())
     sweep = new_sweep(directory)
-    view = View(SPACE, sweep.storage, destination(sweep))
-    view.client.log_text(view.runs[view._sweep()].info.run_id, "text", "file.txt")
+    view = SweepView(SPACE, sweep.storage, destination(sweep))
+    run = view.writer.runs[view.writer.opened(view.content.sweep_head())]
+    view.writer.client.log_text(run.info.run_id, "text", "file.txt")
     assert [path.relative_to(directory).parts[0] for path in tmp_path.rglob("file.txt")] == [
         "artifacts"
     ]
@@ -169,7 +173,7 @@ def test_a_local_mlflow_is_in_its_directory_whatever_that_is_called(
 def test_no_credentials_of_a_storage_are_in_a_tag(empty: Sweep, tmp_path: Path) -> None:
     url = f"memory://AKIA:hush@bucket/{tmp_path.name}?token=hush"
     where = destination(empty)
-    View(SPACE, Storage(url), where).sync(empty.summary, live=False)
+    SweepView(SPACE, Storage(url), where).sync(empty.summary, live=False)
     tags = [run.data.tags for run in runs(where).values()]
     assert {tag["emm.storage"] for tag in tags if "emm.storage" in tag} == {Storage(url).shown}
     assert "hush" not in str(tags)
@@ -478,9 +482,9 @@ def test_a_new_driver_goes_on_in_the_same_runs(empty: Sweep) -> None:
 
 def test_sync_ends_what_a_killed_driver_left_running(empty: Sweep) -> None:
     where, trial = destination(empty), empty.trial("width=4", 8, 0)
-    view = View(SPACE, empty.storage, where)
-    view.trial_status(trial.files.record, "RUNNING")
-    view.trial_status(empty.trial("width=4", 16, 1).files.record, "RUNNING")
+    view = SweepView(SPACE, empty.storage, where)
+    for trial_of in (trial, empty.trial("width=4", 16, 1)):
+        view.writer.put(view.content.trial_status(trial_of.files.record, "RUNNING"))
     empty.finished("width=4", 8, 0)
     sync(empty.summary, empty.storage, where, live=True)
     assert runs(where)["width=4 N=16 seed=1"].info.status == "RUNNING"
@@ -616,12 +620,12 @@ def test_a_server_that_is_lost_meanwhile_is_not_asked_for_every_trial(
     empty: Sweep, dead: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written(empty)
-    view = View(SPACE, empty.storage, destination(empty))
+    view = SweepView(SPACE, empty.storage, destination(empty))
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
-    view.client = MlflowClient(f"http://{dead}")
+    view.writer.client = MlflowClient(f"http://{dead}")
     with pytest.raises(MlflowException):
         view.sync(empty.summary, live=True)
 
@@ -661,7 +665,8 @@ def test_credentials_of_the_storage_stay_here(empty: Sweep) -> None:
     private = Storage(empty.storage.url)
     # of which nothing but the URL is used
     private.url = "s3://AKIAPUBLIC:topsecret@bucket/x?region=us-east-1"
-    View(SPACE, private, destination(empty)).trial_status(result, "RUNNING")
+    view = SweepView(SPACE, private, destination(empty))
+    view.writer.put(view.content.trial_status(result, "RUNNING"))
     assert runs(destination(empty))["tiny"].data.tags["emm.storage"].startswith("s3://…@bucket/x")
     for word in (b"AKIAPUBLIC", b"topsecret"):
         assert word not in everything(empty)
@@ -756,17 +761,51 @@ def test_a_dead_server_is_said_before_the_sweep(
     assert not out.exists()
 
 
-def test_a_server_that_does_not_answer_is_not_waited_for(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr("sweep.tracking.place.REACH_SECONDS", 0.3)
+def test_a_server_that_does_not_answer_is_not_waited_for(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as mute:
-        assert "timed out" in (why_unreachable(f"http://127.0.0.1:{mute.getsockname()[1]}") or "")
+        address = f"http://127.0.0.1:{mute.getsockname()[1]}"
+        assert "timed out" in (why_unreachable(address, seconds=0.3) or "")
     assert (
         why_unreachable(f"sqlite:///{tmp_path}/none/x.db")
         == f"there is no directory {tmp_path}/none"
     )
     assert why_unreachable(f"sqlite:///{tmp_path}/x.db") is None
+
+
+@contextmanager
+def answering(status: int, **headers: str) -> Iterator[str]:
+    """A server on loopback that answers everything so, with a body that never ends."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", "100")
+            self.end_headers()
+
+        def log_message(self, *arguments: Any) -> None: ...
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as made:
+        threading.Thread(target=made.serve_forever, daemon=True).start()
+        yield f"127.0.0.1:{made.server_port}"
+        made.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [(200, None), (401, None), (404, None), (503, "it answers 503 Service Unavailable")],
+)
+def test_any_answer_of_a_server_that_works_will_do(status: int, reason: str | None) -> None:
+    with answering(status) as address:
+        assert why_unreachable(f"http://{address}") == reason
+        assert why_unreachable(f"http://me:topsecret@{address}/?x=1") == reason
+        assert why_unreachable(f"https://{address}") is None, "what TLS takes is not ours to say"
+
+
+def test_where_a_server_sends_us_to_is_asked(dead: str) -> None:
+    with answering(302, Location=f"http://{dead}/") as address:
+        assert why_unreachable(f"http://{address}") == "[Errno 111] Connection refused"
 
 
 def test_passwords_of_a_server_are_not_shown(
@@ -812,9 +851,7 @@ def test_the_command_that_mends_it_names_the_server_that_lacks_it(tmp_path: Path
 
 
 def test_importing_it_does_not_import_mlflow() -> None:
-    code = (
-        "import sys, sweep.tracking.view, sweep.tracking.server; sys.exit('mlflow' in sys.modules)"
-    )
+    code = "import sys, sweep.tracking.tracker, sweep.tracking.server; sys.exit('mlflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -43,6 +43,11 @@ class TrialSpec(Frozen):
     )
 
     @property
+    def title(self) -> str:
+        """Which trial of its configuration this is, for people."""
+        return f"N={self.n} seed={self.seed}"
+
+    @property
     def why_no_half(self) -> str:
         """Why no snapshot shows what a training of half the length would have given; "" if one
         does."""

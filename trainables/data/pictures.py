@@ -26,6 +26,7 @@ from PIL import ExifTags, Image, ImageOps
 
 from trainables.data.pools import UInt8
 from trainables.errors import UserError
+from trainables.text import first_line, printable
 
 # Formats of Pillow's that are no pixels: documents, of which EPS starts Ghostscript, video, and
 # scientific containers
@@ -46,11 +47,6 @@ WARNED = "that Pillow warned of"
 
 
 # ---------------------------------------------------------------- files
-
-
-def printable(text: str | Path) -> str:
-    """A name as it may stand in a line: without control characters and what is no Unicode."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(text))
 
 
 def open_regular(path: Path) -> IO[bytes]:
@@ -78,7 +74,7 @@ def _reading(option: str, path: Path, what: str) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:  # a decoder raises whatever a damaged file makes it stumble on
-        reason = printable((str(error) or type(error).__name__).splitlines()[0][:200])
+        reason = printable(first_line(error)[:200])
         raise UserError(f"{option} {printable(path)}: not a readable {what} ({reason})") from error
 
 

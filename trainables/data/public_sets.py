@@ -15,6 +15,7 @@ from trainables.config.data import Cifar10, Digits, Mnist5k, Photos
 from trainables.data.images import resized
 from trainables.data.pools import Pool, UInt8
 from trainables.errors import UserError
+from trainables.text import first_line
 
 
 def read_digits(source: Digits, may_fetch: bool) -> Pool:
@@ -55,7 +56,7 @@ def read_cifar10(source: Cifar10, may_fetch: bool) -> Pool:
                 "; put cifar-10-python.tar.gz there, "
                 "or let it be fetched by --set data.download=true"
             )
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise UserError(
             f"data.root: no intact CIFAR-10 in {source.root!r} ({reason}){hint}"
         ) from None

@@ -22,11 +22,11 @@ from trainables.data.pictures import (
     listed_labels,
     open_npz,
     picture_suffixes,
-    printable,
     read_picture,
 )
 from trainables.data.pools import Ints, Pool
 from trainables.errors import UserError
+from trainables.text import printable
 
 PATH = "data.path:"  # what messages about files begin with
 

@@ -1,0 +1,40 @@
+"""How the command line prints; nothing else in the house does."""
+
+import sys
+from typing import IO, TYPE_CHECKING
+
+from trainables.text import visible
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+LINE, LONG_LINE = 120, 100_000  # characters of a line where the output is not a terminal
+
+
+def say(text: str = "", end: str = "\n", file: IO[str] | None = None, flush: bool = False) -> None:
+    """`print` for texts that hold the user's: what the command line prints, it prints by this."""
+    print(visible(text), end=end, file=file, flush=flush)
+
+
+def warn(text: str) -> None:
+    """Beside the output, where it is seen at once."""
+    say(text, file=sys.stderr, flush=True)
+
+
+def console(quiet: bool = False, line: int = LINE) -> "Console":
+    """`line`: characters of a line where the output is not a terminal."""
+    from sweep.report.console import VisibleConsole
+
+    return VisibleConsole(quiet=quiet, width=None if sys.stdout.isatty() else line)
+
+
+def show(table: "Table") -> None:
+    """As wide as the terminal; elsewhere each row is one line, however long."""
+    if sys.stdout.isatty():
+        console().print(table)
+        return
+    screen = console(line=LONG_LINE)
+    with screen.capture() as captured:
+        screen.print(table)
+    say("\n".join(line.rstrip() for line in captured.get().splitlines()))

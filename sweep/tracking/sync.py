@@ -1,0 +1,86 @@
+"""MLflow's view of a sweep: sweep run → study runs → trial runs, made to agree with the results.
+
+Only the driver and `emm sync` write it, from reports and from the files of finished trials; trials
+know nothing of it.
+"""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from search_spaces.space import SearchSpace
+from sweep.analysis.summary import SweepSummary
+from sweep.report.gallery import Pictures
+from sweep.store.files import read_keys
+from sweep.tracking.charts import views
+from sweep.tracking.content import SWEEP_KEY, Content
+from sweep.tracking.place import Destination, one_line, prepare_environment
+from sweep.tracking.view import View
+from trainables.errors import UserError
+from trainables.storage import Storage, redacted
+from trainables.text import cut, visible
+
+log = logging.getLogger(__name__)
+
+MAX_NAMED = 5  # of what MLflow has refused
+
+
+def sync(
+    summary: SweepSummary, storage: Storage, destination: Destination, live: bool = False
+) -> None:
+    """Makes MLflow agree with the results; doing it again changes nothing. `live`: whether a driver
+    is at work meanwhile.
+
+    Raises UserError if MLflow can't be reached, or, when all the rest is written, if it has refused
+    some of it.
+    """
+    prepare_environment()
+    from mlflow.exceptions import MlflowException
+
+    try:
+        SweepView(summary.space, storage, destination).sync(summary, live)
+    except MlflowException as error:
+        uri = destination.uri
+        raise UserError(f"MLflow at {redacted(uri)}: {one_line(error, uri)}") from error
+
+
+class SweepView:
+    """The pages of a sweep, and the writer that puts them. Making one asks storage and MLflow."""
+
+    def __init__(self, space: SearchSpace, storage: Storage, destination: Destination) -> None:
+        pictures = Pictures(storage, destination.images, destination.data)
+        self.content = Content(space, storage, read_keys(storage), pictures)
+        key = self.content.key
+        # the UI opens with runs, not with chats
+        tags = {"mlflow.experimentKind": "custom_model_development", **views(space, key)}
+        self.writer = View(destination, (SWEEP_KEY, key), tags)
+
+    def sync(self, summary: SweepSummary, live: bool) -> None:
+        """Everything that the storage holds. `live`: a driver is at work; without one, what is not
+        finished is "killed".
+
+        What MLflow refuses, and what can't be read, is left out and named at the end, by a
+        UserError.
+        """
+        refused: list[str] = []
+        for name, make_pages in self.content.everything(summary, live):
+            with self._apart(name, refused):
+                for page in make_pages():
+                    self.writer.put(page)
+        if refused:
+            more = f" and {len(refused) - MAX_NAMED} more" if len(refused) > MAX_NAMED else ""
+            raise UserError(
+                f"MLflow lacks {'; '.join(refused[:MAX_NAMED])}{more}; all the rest is written"
+            )
+
+    @contextmanager
+    def _apart(self, name: str, refused: list[str]) -> Iterator[None]:
+        """What fails in the block costs only itself, while MLflow answers; else its error is
+        raised."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001  MLflow's refusals, damaged files, figures that can't be drawn
+            self.writer.check_alive()
+            reason = one_line(error, self.writer.uri)
+            log.warning("MLflow: %s: %s", visible(name), reason)
+            refused.append(f"{cut(name, 100)} ({reason})")

@@ -1,0 +1,55 @@
+"""Texts and numbers for people."""
+
+import subprocess
+import sys
+
+import pytest
+
+from trainables.text import estimated_hours, first_line, printable, tick, time_left
+
+HOUR = 3600.0
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0 s"), (119.4, "119 s"), (120, "2 min"), (59.4 * 60, "59 min"), (59.6 * 60, "1:00 h"),
+     (HOUR + 301, "1:05 h"), (30 * HOUR, "30:00 h")],
+)  # fmt: skip
+def test_time_left(seconds: float, text: str) -> None:
+    assert time_left(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0, "0"), (1.5, "1.5"), (500, "500"), (1000, "1k"), (2500, "2.5k"),
+                        (999_999, "999.999k"), (1e6, "1M"), (3e9, "3000M")],
+)  # fmt: skip
+def test_ticks_are_whole(value: float, text: str) -> None:
+    assert tick(value) == text
+
+
+@pytest.mark.parametrize(
+    ("hours", "text"), [(None, "?"), (0.1234, "0.12"), (9.94, "9.9"), (10, "10"), (1234.5, "1,234")]
+)
+def test_estimates_have_two_digits(hours: float | None, text: str) -> None:
+    assert estimated_hours(hours) == text
+
+
+def test_a_name_stands_in_one_line() -> None:
+    assert printable("a\nb\tc\x1b[2J\udc80") == r"a\nb\tc\x1b[2J\udc80"
+    assert printable("größe 木.png") == "größe 木.png"
+
+
+def test_an_error_always_says_something() -> None:
+    assert first_line(ValueError("\n first\nsecond")) == "first"
+    assert first_line(TimeoutError()) == "TimeoutError"
+
+
+def test_it_imports_the_standard_library_alone() -> None:
+    """So that the search has its words without pydantic."""
+    code = (
+        "import sys; before = set(sys.modules); import trainables.text;"
+        "new = {name.split('.')[0] for name in set(sys.modules) - before};"
+        "print(sorted(new - sys.stdlib_module_names - {'trainables'}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout == "[]\n"
