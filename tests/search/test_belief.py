@@ -118,6 +118,7 @@ def test_finds_a_known_curve(target):
     assert high / low < 1.12
     assert b.slope == pytest.approx(4, rel=0.15)
     assert b.noise < 0.2
+    assert logit(b.predict([b.median])[0][0]) == pytest.approx(logit(target), abs=0.1)
 
 
 def test_emm_is_where_the_mean_crosses():

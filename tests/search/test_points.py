@@ -149,7 +149,9 @@ def test_one_trial_of_one_image_has_a_range():
     assert fit_points([Observation(1, 0.9, 100)], 0.9, 0.12).options.low == 2
 
 
-def test_where_every_trial_memorizes_a_larger_n_is_asked_for():
-    fitted = fit_points([Observation(100, 0.99, 2000), Observation(200, 0.96, 2000)], 0.9, 0.12)
+@pytest.mark.parametrize("times", [1, 15], ids=["two trials", "more than a search may have"])
+def test_where_every_trial_memorizes_a_larger_n_is_asked_for(times):
+    points = [Observation(100, 0.99, 2000), Observation(200, 0.96, 2000)] * times
+    fitted = fit_points(points, 0.9, 0.12)
     assert fitted.verdict.state == "searching"
     assert 200 < fitted.next_n <= fitted.options.high == 400

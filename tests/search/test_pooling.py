@@ -5,11 +5,13 @@ from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
+from scipy.special import expit, logit
 
 from sweep.analysis.contrasts import contrast
 from sweep.analysis.summary import summary_of
 from sweep.run.studies import Studies
-from sweep.search.belief import Observation, base_prior, belief, lognormal
+from sweep.search.belief import SLOPES, Observation, base_prior, belief, lognormal
+from sweep.search.rules import Options
 from sweep.store.priors import PRIORS, FrozenPriors
 from tests.fakes import fake_space
 from tests.run.test_studies import result_of
@@ -92,6 +94,21 @@ def test_the_report_pools_and_says_what_a_study_knows_alone(swept):
         assert (said["alone_low"], said["alone_high"]) == study.alone
         assert study.pooled is (said["alone_low"] != said["emm_low"])
     assert len(summary.contrasts) == 10
+
+
+def test_what_a_study_tells_of_its_shape_is_read_at_its_own_target():
+    """R_mem of .04 to .02 is graded where .1 is sought; where .9 is, it says "far below" alone."""
+    sizes, slope = (30, 36, 42, 46), 2.0
+    finished = [
+        Observation(n, float(expit(logit(0.04) - slope * math.log(n / 30))), 20_000) for n in sizes
+    ]
+    share_near_the_slope = []
+    for target in (0.1, 0.9):
+        weights = Options(4, 400, target).shape(finished).sum((0, 2))
+        near = abs(np.log(SLOPES / slope)) < math.log(2)
+        share_near_the_slope.append(weights[near].sum() / weights.sum())
+    assert share_near_the_slope[0] > 0.7
+    assert share_near_the_slope[1] < 0.2
 
 
 def test_a_recipe_is_a_trainer_and_a_diffusion():

@@ -185,6 +185,19 @@ def test_guard_says_so_where_it_cannot_tell(law):
     assert max(Counter(o.n for o in finished).values()) == 1
 
 
+def test_what_lies_below_a_dip_is_no_witness():
+    """The one trial near the estimate that passed is of the curve before the dip."""
+    before = [(200, 0.97), (300, 0.5), (400, 0.2), (500, 0.05), (1350, 0.97)]
+    after = [(1500, 0.895), (1800, 0.88), (2000, 0.89), (3400, 0.45), (9000, 0.01)]
+    options = Options(LOW, HIGH, precision=0.2, guard=True)
+    finished = [Observation(n, r_mem, 2000) for n, r_mem in (*before, *after)]
+    assert [o.n for o in options.heard(finished)] == [n for n, _ in after]
+    verdict = judge(finished, options)
+    assert verdict.sd <= options.precision
+    assert verdict.state == "searching"
+    assert 1350 < propose(finished, [], options) < verdict.emm, "where one that passes is missing"
+
+
 def test_guard_costs_one_trial_on_a_monotone_curve():
     finished, verdict = search(curve(3000), Options(LOW, HIGH, guard=True))
     assert finished[:-1] == search(curve(3000), Options(LOW, HIGH))[0]
