@@ -12,7 +12,7 @@ from sweep.analysis.summary import summarize, summary_of
 from sweep.run.studies import Studies, Ticket
 from sweep.search.belief import base_prior
 from sweep.search.rules import Options
-from sweep.store.files import read_keys, read_space, read_trials
+from sweep.store.files import by_seed, read_keys, read_space, read_trials
 from sweep.store.priors import FrozenPriors
 from tests.fakes import fake_space
 from tests.results import write_trial
@@ -50,6 +50,18 @@ def test_they_are_those_of_optuna(tmp_path, more):
                 sd=theirs.sd,
             )
         assert verdict == theirs
+
+
+def test_of_two_results_with_one_seed_the_one_that_came_first_counts(tmp_path):
+    """Not the one whose key happens to be the smaller."""
+    space, data = fake_space((8,)), load(fake_space().base.data)
+    for first, second in ((12, 30), (30, 12)):
+        storage = Storage(str(tmp_path / str(first)))
+        for n, hour in ((first, 8), (second, 9)):
+            at = f"2026-01-01T0{hour}:00:00+00:00"
+            write_trial(storage, space, space.configurations[0], data, n, 0, finished_at=at)
+        results = read_trials(storage, space, {}).results
+        assert [trial.spec.n for trial in by_seed(results).values()] == [first]
 
 
 def test_a_sweep_of_an_older_version_is_read_as_it_was():

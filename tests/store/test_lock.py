@@ -83,6 +83,24 @@ def test_the_lock_of_a_dead_process_is_taken_over(tmp_path):
     assert not files(tmp_path), "the dead one's claim goes with the lock"
 
 
+def test_the_own_claim_goes_last(tmp_path):
+    """While a claim that it replaced is there, so is the own one, by which its driver, should it
+    wake up, sees that it was replaced."""
+
+    class Seen(Storage):
+        def delete(self, name):
+            super().delete(name)
+            left.append({path.name for path in files(tmp_path)})
+
+    left = []
+    write(Storage(str(tmp_path)), claim("suspended", 0.0))
+    lock = Lock(Seen(str(tmp_path)))
+    lock.replaced = lock.watch.look()
+    assert lock._claim()
+    lock.release()
+    assert left == [{lock.file}, set()]
+
+
 def test_a_killed_process_that_nobody_has_waited_for_is_dead(tmp_path):
     holder = hold(tmp_path)
     assert holder.stdout.readline() == "held\n"

@@ -113,6 +113,7 @@ def test_purge_removes_a_sweep_and_nothing_else(tmp_path, url, monkeypatch):
     storage.write("thesis.tex", b"")
     if url is None:
         storage.write("report-k0.25/index.html", b"")
+        storage.write("report-draft.tex", b"")
     storage.write(
         f"{LOCK}dead.json",
         b'{"token": "dead", "host": "elsewhere", "pid": 1, "renewed": 0, "replaces": []}',
@@ -120,11 +121,13 @@ def test_purge_removes_a_sweep_and_nothing_else(tmp_path, url, monkeypatch):
     with Lock(storage), pytest.raises(UserError, match="is being run by process"):
         purge(here)
     assert storage.exists("trials/abc/result.json")
-    assert purge(here) == ([] if url else ["thesis.tex"])
-    assert storage.list() == ["thesis.tex"]
+    mine = ["thesis.tex"] if url else ["report-draft.tex", "thesis.tex"]
+    assert purge(here) == ([] if url else mine)
+    assert storage.list() == mine
     if url is None:
         sweep_in(storage)
-        storage.delete("thesis.tex")
+        for name in mine:
+            storage.delete(name)
         assert purge(here) == []
         assert not (tmp_path / "sweep").exists()
 
