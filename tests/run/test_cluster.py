@@ -10,16 +10,20 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import psutil
 import pytest
+import ray
+from ray.job_submission import JobDetails
 from requests.utils import get_environ_proxies
 
 from sweep.cli.main import main
 from sweep.run.cluster import check_address
-from sweep.run.jobs import job_name, not_through_a_proxy, space_in_job, sweep_id
+from sweep.run.jobs import Jobs, job_name, not_through_a_proxy, space_in_job, sweep_id
 from sweep.run.machines import session_parent, usable_cpus
 from sweep.store.budget import hours_spent
 from sweep.store.lock import LOCK
@@ -192,6 +196,50 @@ def test_a_file_of_a_space_is_found_where_the_job_will_be(tmp_path, monkeypatch)
 def test_the_same_directory_is_the_same_sweep():
     assert sweep_id("/data/emm/") == sweep_id("/data/emm") == sweep_id("/data/./x/../emm")
     assert sweep_id("s3://b/emm/") == sweep_id("s3://b/emm") != sweep_id("s3://b/emm2")
+
+
+class Dashboard(BaseHTTPRequestHandler):
+    """Of a head that has taken jobs, and has all packages already."""
+
+    protocol_version = "HTTP/1.1"
+
+    def _answer(self, content):
+        body = json.dumps(content).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_GET(self):
+        if self.path == "/api/version":
+            self._answer({"version": "4", "ray_version": ray.__version__, "ray_commit": ""})
+        else:
+            self._answer([vars(job) for job in self.server.jobs] if "jobs" in self.path else {})
+
+    def do_POST(self):
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self._answer({"job_id": asked["submission_id"], "submission_id": asked["submission_id"]})
+
+    def log_message(self, *arguments): ...
+
+
+def test_after_the_tenth_attempt_comes_the_eleventh(monkeypatch):
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.setenv(name, "127.0.0.1")
+    of_sweep = f"emm-digits-{sweep_id('/nfs/sweep')}"
+    names = [f"{of_sweep}-{number}" for number in range(1, 11)]
+    with ThreadingHTTPServer(("127.0.0.1", 0), Dashboard) as server:
+        server.jobs = [
+            JobDetails(
+                type="SUBMISSION", submission_id=name, status="FAILED", entrypoint="", message=""
+            )
+            for name in [*names, "emm-digits-00000000-77", "other"]
+        ]
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        jobs = Jobs(f"http://127.0.0.1:{server.server_port}", "/nfs/sweep")
+        assert jobs.running() is None
+        assert jobs.submit("digits", ["run", "digits"], None) == f"{of_sweep}-11"
+        server.shutdown()
 
 
 def test_a_proxy_is_not_asked_for_this_machine(monkeypatch):
