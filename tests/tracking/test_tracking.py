@@ -458,6 +458,20 @@ def test_a_failed_trial_that_is_tried_again_keeps_its_run_and_loses_its_cause(em
     assert (status, metrics["r_mem"], tags["emm.cause"]) == ("FINISHED", result.r_mem, "")
 
 
+def test_of_a_trial_that_failed_again_the_last_cause_is_told(empty: Sweep) -> None:
+    """While MLflow was away it was tried again, so that no run says that it was going on."""
+    where, record = destination(empty), empty.trial("width=4", 8, 0).started
+    for hour, cause in ((8, "out of memory"), (9, "the loss is not finite")):
+        at = f"2026-01-01T0{hour}:00:00+00:00"
+        result = Result(**dict(record), complete=False, cause=cause, finished_at=at)
+        trial_directory(empty.storage, record.training_key).write(
+            RESULT, result.model_dump_json().encode()
+        )
+        sync(empty.summary, empty.storage, where)
+        status, _, _, tags, *_ = content(where)["width=4 N=8 seed=0"]
+        assert (status, tags["emm.cause"]) == ("FAILED", cause)
+
+
 def test_a_new_driver_goes_on_in_the_same_runs(empty: Sweep) -> None:
     where = destination(empty)
     trial = empty.trial("width=4", 8, 0)
