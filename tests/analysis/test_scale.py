@@ -153,6 +153,12 @@ def test_a_rise_of_r_mem_says_no_more_than_is_known() -> None:
     (line,) = cautions(sweep_of(study("a", VERDICTS["found"], [constant(r) for r in rising])))
     assert line.endswith("R_mem still rises: 0.60 at half of the training, 0.90 at its end (mean of 2 trials); longer training "
                          "may give a larger EMM")  # fmt: skip
+    slowly = [
+        trial("a", n, i, r_mem_half=0.86, r_mem_last=0.92) for i, n in enumerate((30, 34, 38, 42))
+    ]  # .06 may be noise in one trial of 200 images, and is none in four
+    assert cautions(sweep_of(study("a", VERDICTS["found"], slowly[:1]))) == []
+    (line,) = cautions(sweep_of(study("a", VERDICTS["found"], slowly)))
+    assert "0.86 at half of the training, 0.92 at its end (mean of 4 trials)" in line
     by_images = Measurement(protocol="paper")  # 25,600 images: its only snapshot is at the end
     paper = [
         r.model_copy(update={"spec": r.spec.model_copy(update={"measurement": by_images})})

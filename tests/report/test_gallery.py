@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from sweep.analysis.summary import summarize
-from sweep.report.files import write_report
+from sweep.report.files import _shown_trial, write_report
 from sweep.report.gallery import (
     FRAMED,
     Gallery as Shown,
@@ -20,11 +20,11 @@ from sweep.report.gallery import (
 )
 from sweep.report.style import as_png
 from tests.fakes import fake_space
-from tests.report.test_report import Page
+from tests.report.test_report import VERDICTS, Page, study, trial
 from tests.results import write_sweep
 from trainables.config.data import Digits
 from trainables.config.measurement import Measurement
-from trainables.data.images import ImageData
+from trainables.data.images import ImageData, subset_order
 from trainables.data.sources import load
 from trainables.errors import UserError
 from trainables.measure.r_mem import Neighbours
@@ -88,6 +88,10 @@ def test_positions_are_those_of_the_whole_data_set(storage: Storage) -> None:
     trial = summarize(storage).studies[0].complete[0]
     kept = measured(storage, trial)
     assert kept is not None
+    subset = subset_order(DIGITS, trial.spec.seed)[: trial.spec.n]
+    place = {index: position for position, index in enumerate(subset.tolist())}
+    nearest, second = ([place[i] for i in part.tolist()] for part in (kept.found.i1, kept.found.i2))
+    assert second == [(i + 1) % trial.spec.n for i in nearest], "as `write_trial` writes them"
     copies = kept.memorized.nonzero()[0]
     far = np.abs(DIGITS.images[kept.found.i1[copies]].astype(int) - kept.samples[copies]).mean()
     assert (
@@ -95,6 +99,14 @@ def test_positions_are_those_of_the_whole_data_set(storage: Storage) -> None:
         < 10
         < np.abs(DIGITS.images[kept.found.i2[copies]].astype(int) - kept.samples[copies]).mean()
     )
+
+
+def test_the_gallery_is_of_the_trial_nearest_to_the_emm_in_ln_n() -> None:
+    """1.5 × the EMM of 35.2 is nearer to it than 0.6 ×, although farther in images."""
+    trials = [trial("a", n, i) for i, n in enumerate((21, 53, 140))]
+    shown = _shown_trial(study("a", VERDICTS["found"], trials))
+    assert shown is not None
+    assert shown.spec.n == 53
 
 
 @pytest.mark.parametrize("images", ["none", "generated", "pairs"])
