@@ -495,8 +495,12 @@ def test_bf16_trains_float32_weights():
     assert rough.take_loss() == pytest.approx(exact.take_loss(), rel=0.3)
 
 
-def test_fp32_is_ieee():
-    tiny()
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_float32_is_ieee(precision):
+    """Also after a trial in tf32, in the same process."""
+    torch.backends.cuda.matmul.fp32_precision = "tf32"
+    torch.backends.cudnn.conv.fp32_precision = "tf32"
+    tiny(precision=precision)
     assert torch.backends.cuda.matmul.fp32_precision == "ieee"
     assert torch.backends.cudnn.conv.fp32_precision == "ieee"
 

@@ -691,6 +691,31 @@ def worker(sweep, spec):
     return made
 
 
+def test_every_outage_of_the_storage_has_the_whole_patience(sweep, monkeypatch, quiet):
+    """Two short ones, hours apart, are not one long one."""
+
+    def away():
+        raise OSError("away")
+
+    now = 0.0
+    clock = SimpleNamespace(monotonic=lambda: now, sleep=lambda seconds: None)
+    made = worker(sweep, SPEC)
+    made.preempted = True  # so that it does not sleep between two attempts
+    monkeypatch.setattr(ray_trainable, "time", clock)
+    for _ in range(2):
+        made._advance()
+        now += 2 * ray_trainable.PATIENCE_SECONDS
+        with monkeypatch.context() as patched:
+            patched.setattr(made.trial, "step", away)
+            assert "waits for the storage (OSError: away)" in made._advance()["note"]
+            now += ray_trainable.PATIENCE_SECONDS
+            assert "waits for the storage" in made._advance()["note"]
+    now += 1
+    monkeypatch.setattr(made.trial, "step", away)
+    with pytest.raises(OSError, match="away"):
+        made._advance()
+
+
 def test_more_images_than_there_are_is_the_users_mistake(sweep):
     with pytest.raises(UserError, match="N=21 is more than the 20 images of test"):
         start(sweep, with_fields(SPEC, {"n": 21}))
