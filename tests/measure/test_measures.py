@@ -150,11 +150,13 @@ def test_what_an_older_version_kept_still_gives_r_mem():
 
 @pytest.mark.parametrize("groups", [None, np.array([0, 0, 1, 1, 2, 2])])
 @pytest.mark.parametrize("n_held_out", [0, 3])
-def test_distances_are_kept_whole(tmp_path, n_held_out):
+def test_distances_are_kept_whole(tmp_path, n_held_out, groups):
     samples, training = pictures(5, 0), pictures(6, 1)
     held_out = pictures(n_held_out, 2)
-    found = nearest_two(samples, training)
-    taken = take_distances(found, samples, held_out, training, seeds=range(9), n_others=3)
+    found = nearest_two(samples, training, groups=groups)
+    taken = take_distances(
+        found, samples, held_out, training, groups=groups, seeds=range(9), n_others=3
+    )
     np.savez(tmp_path / "kept.npz", **taken.as_arrays())
     with np.load(tmp_path / "kept.npz") as kept:
         again = Distances.of_arrays(kept)
@@ -413,3 +415,18 @@ def test_a_result_holds_every_measure_after_its_outcome():
     fields = list(Result.model_fields)
     start = fields.index("best_images_trained") + 1
     assert fields[start : start + len(MEASURES)] == list(MEASURES)
+
+
+def test_each_image_is_denoised_with_its_own_label():
+    """Whatever the batch: the optimum of one image a label knows each of them by its label."""
+    images, labels = pictures(10, 0, (1, 8, 8)), torch.arange(10)
+    configuration = Configuration(
+        data=Digits(),
+        labels=UniqueLabels(),
+        network=Optimum(),
+        diffusion=EDM(),
+        trainer=StandardTrainer(batch=3),
+    )
+    trainer = Trainer(configuration, images, 0, torch.device("cpu"), labels)
+    assert trainer.denoising_error(images, 5.0, labels) == pytest.approx(0, abs=1e-9)
+    assert trainer.denoising_error(images, 5.0, labels.flip(0)) > 0.1

@@ -4,6 +4,7 @@ measurement promises."""
 import json
 import logging
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ from trainables.measure.r_mem import Neighbours
 from trainables.storage import Storage
 from trainables.training.build import build_trainer
 from trainables.training.trainer import Trainer
-from trainables.trial import checkpoint
+from trainables.trial import checkpoint, ray_trainable
 from trainables.trial.ray_trainable import EmmTrainable
 from trainables.trial.result import Result, read_all, read_result, trial_directory
 from trainables.trial.training import key_of_curve
