@@ -15,7 +15,9 @@ from pyarrow import fs
 from trainables.errors import DamagedFile, UserError
 
 SECRET = "key|secret|token|pass|pwd|sas|sig|credential|auth"  # in the name of a parameter
-PART = re.compile(r"\.[0-9a-f]{8}\.part$")  # ends the name of a file that is being written
+# ends the name of a file that is being written, or of what SQLite keeps beside one
+PART = re.compile(r"\.[0-9a-f]{8}\.part(-journal)?$")
+PARTS = (".part", ".part-journal")
 
 
 def redacted(text: str) -> str:
@@ -190,7 +192,7 @@ class Storage:
     def list(self, directory: str = "") -> list[str]:
         """Names of the files and directories in `directory`, sorted; parts of broken writes left
         out."""
-        return [name for name in self._names(directory) if not name.endswith(".part")]
+        return [name for name in self._names(directory) if not name.endswith(PARTS)]
 
     def _names(self, directory: str = "") -> Sequence[str]:
         found = self.filesystem.get_file_info(

@@ -25,7 +25,17 @@ from trainables.storage import Storage, parse_json, redacted
 
 POINTER = "storage.json"  # in the directory of the views
 TRUTH = ("trials", SPENT, PRIORS, FINAL, SWEEP)  # the last one last: with it, it is a sweep
-VIEWS = ("optuna.db", "mlflow.db", "artifacts", "ray", "report", "emm.log", POINTER)
+VIEWS = (
+    "optuna.db",
+    "optuna.db-journal",
+    "mlflow.db",
+    "mlflow.db-journal",
+    "artifacts",
+    "ray",
+    "report",
+    "emm.log",
+    POINTER,
+)
 MOST_BYTES = 100_000  # of a pointer
 INSTEAD = "give the URL of the storage in place of the directory, or remove this file"
 

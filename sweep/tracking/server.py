@@ -1,6 +1,7 @@
 """The MLflow UI: a server on loopback for a local sweep."""
 
 import json
+import logging
 import os
 import signal
 import socket
@@ -19,9 +20,13 @@ import requests
 
 from sweep.store.files import read_space
 from sweep.tracking.charts import TRIALS, VIEW
+from sweep.tracking.database import REMEDY
 from sweep.tracking.place import DATABASE, ENVIRONMENT, EXPERIMENT, local_tracking, sweep_key
 from trainables.errors import UserError
 from trainables.storage import Storage
+from trainables.text import visible
+
+log = logging.getLogger(__name__)
 
 MAX_COMPARED = 100  # runs on a page, beyond which MLflow becomes slow
 
@@ -110,7 +115,7 @@ def server(directory: Path, port: int | None = None) -> Iterator[str]:
             start_new_session=True,
         )
         try:
-            _wait(process, f"{address}/health", output)
+            _wait(process, f"{address}/health", output, directory / DATABASE)
             yield address
         finally:
             _end_group(process)
@@ -128,8 +133,10 @@ def _usable(port: int | None) -> int:
         return int(probe.getsockname()[1])
 
 
-def _wait(process: "subprocess.Popen[bytes]", health: str, output: IO[bytes]) -> None:
-    """Until the server answers."""
+def _wait(
+    process: "subprocess.Popen[bytes]", health: str, output: IO[bytes], database: Path
+) -> None:
+    """Until the server answers. Raises UserError if it can't open its database."""
     deadline = time.monotonic() + START_SECONDS
     with _local() as session:
         while time.monotonic() < deadline and process.poll() is None:
@@ -138,9 +145,11 @@ def _wait(process: "subprocess.Popen[bytes]", health: str, output: IO[bytes]) ->
                 return
             time.sleep(0.2)
     output.seek(0)
-    raise RuntimeError(
-        f"the MLflow server did not start:\n{output.read().decode(errors='replace')[-2000:]}"
-    )
+    said = output.read().decode(errors="replace")[-2000:]
+    log.warning("the MLflow server did not start:\n%s", said)
+    reason = said.strip().rpartition("\n")[2] or f"no answer within {START_SECONDS:g} s"
+    remedy = f"if {database} is damaged: {REMEDY}"
+    raise UserError(f"the MLflow server did not start ({visible(reason)[:300]}); {remedy}")
 
 
 def _end_group(process: "subprocess.Popen[Any]") -> None:

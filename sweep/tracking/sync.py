@@ -14,6 +14,7 @@ from sweep.report.gallery import Pictures
 from sweep.store.files import read_keys
 from sweep.tracking.charts import views
 from sweep.tracking.content import SWEEP_KEY, Content
+from sweep.tracking.database import REMEDY, file_of
 from sweep.tracking.place import Destination, one_line, prepare_environment
 from sweep.tracking.view import View
 from trainables.errors import UserError
@@ -36,12 +37,14 @@ def sync(
     """
     prepare_environment()
     from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
 
     try:
         SweepView(summary.space, storage, destination).sync(summary, live)
-    except MlflowException as error:
-        uri = destination.uri
-        raise UserError(f"MLflow at {redacted(uri)}: {one_line(error, uri)}") from error
+    except (MlflowException, SQLAlchemyError) as error:
+        uri, file = destination.uri, file_of(destination.uri)
+        remedy = "" if file is None else f"; if {file} is damaged: {REMEDY}"
+        raise UserError(f"MLflow at {redacted(uri)}: {one_line(error, uri)}{remedy}") from error
 
 
 class SweepView:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from sweep.tracking.database import make_whole
 from sweep.tracking.escapes import mlflow_key
 from sweep.tracking.page import (
     KEY,
@@ -50,6 +51,7 @@ class View:
     def __init__(self, destination: Destination, group: tuple[str, str], tags: Texts) -> None:
         from mlflow import MlflowClient, entities
 
+        make_whole(destination.uri)
         self.client, self.entities = MlflowClient(destination.uri), entities
         self.uri = destination.uri
         self.experiment = self._experiment(tags, destination.artifacts)

@@ -460,7 +460,7 @@ def test_a_failed_trial_that_is_tried_again_keeps_its_run_and_loses_its_cause(em
 
 def test_of_a_trial_that_failed_again_the_last_cause_is_told(empty: Sweep) -> None:
     """While MLflow was away it was tried again, so that no run says that it was going on."""
-    where, record = destination(empty), empty.trial("width=4", 8, 0).started
+    where, record = destination(empty), empty.trial("width=4", 8, 0).files.record
     for hour, cause in ((8, "out of memory"), (9, "the loss is not finite")):
         at = f"2026-01-01T0{hour}:00:00+00:00"
         result = Result(**dict(record), complete=False, cause=cause, finished_at=at)
