@@ -135,7 +135,8 @@ def _from_yaml(path: str) -> SearchSpace:
         if not isinstance(group, dict) or not all(isinstance(key, str) for key in group):
             raise UserError(f"{path}: {name}: fields and their values are needed, not {group!r}")
     settings = tree.pop("settings", {})
-    if unknown := set(tree) - set(SearchSpace.model_fields):
+    unknown = set(tree) - set(SearchSpace.model_fields)
+    if unknown:
         fields = ", ".join(SearchSpace.model_fields)
         raise UserError(f"{path}: {min(unknown)}: there is no such field; there are {fields}")
     if isinstance(tree.get("base"), str):

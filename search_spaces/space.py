@@ -247,7 +247,8 @@ class SearchSpace(Frozen):
         varies, or an early accept that could never happen. (Sweeps that were made with such a one
         can still be read.)
         """
-        if varied := sorted(set(settings) & self._varied):
+        varied = sorted(set(settings) & self._varied)
+        if varied:
             raise UserError(
                 f"{varied[0]}: {self.name} varies this field; "
                 "choose a space that does not, or write one"

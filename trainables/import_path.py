@@ -42,7 +42,8 @@ def ours_first() -> None:
     os.environ["PYTHONPATH"] = os.pathsep.join(inherited)
     os.environ["PYTHONSAFEPATH"] = "1"  # what starts from here ignores its working directory
     for name in OURS:
-        if (found := _holder(name, sys.path)) not in roots:
+        found = _holder(name, sys.path)
+        if found not in roots:
             print(
                 f"emm: error: {found}/{name} stands in the way of this package's; rename or remove it",
                 file=sys.stderr,

@@ -138,7 +138,8 @@ def _rising(study: StudySummary) -> str | None:
     numbers = (
         f"{half:.2f} at half of the training, {last:.2f} at its end (mean of {len(pairs)} trials)"
     )
-    if why := trials[0].spec.why_no_half:
+    why = trials[0].spec.why_no_half
+    if why:
         unknown = f"whether longer training gives a larger EMM can't be told, since {why}"
         return f"near the EMM, R_mem rises late: {numbers}; {unknown}"
     return f"near the EMM, R_mem still rises: {numbers}; longer training may give a larger EMM"

@@ -27,7 +27,8 @@ def result_at(result: Result, storage: Storage, k: float, target: float) -> Resu
     """
     if not result.complete:
         return result
-    if (kept := read_measurement(storage, result)) is None:
+    kept = read_measurement(storage, result)
+    if kept is None:
         raise DamagedFile(
             f"--k: trials/{result.training_key} has no {MEASUREMENT}; without it only its own k "
             "is known"

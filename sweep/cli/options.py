@@ -75,7 +75,8 @@ UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 def parse_deadline(text: str) -> float:
     """Seconds since the epoch of a duration from now (90m, 6h, 2d) or an ISO 8601 time (local
     unless it says otherwise)."""
-    if duration := DURATION.fullmatch(text):
+    duration = DURATION.fullmatch(text)
+    if duration:
         return time.time() + float(duration[1]) * UNITS[duration[2]]
     try:
         deadline = datetime.fromisoformat(text).timestamp()

@@ -133,7 +133,8 @@ def sync(
 
     if tracking_uri:
         check_tracking(tracking_uri)
-        if reason := why_unreachable(tracking_uri):
+        reason = why_unreachable(tracking_uri)
+        if reason:
             raise UserError(
                 f"--tracking-uri {redacted(tracking_uri)}: no MLflow can be reached there "
                 f"({reason})"

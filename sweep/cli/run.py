@@ -150,7 +150,8 @@ def _check_tracking(uri: str) -> None:
 def _warn_if_unreachable(uri: str) -> None:
     from sweep.tracking.place import why_unreachable
 
-    if (reason := why_unreachable(uri)) is not None:
+    reason = why_unreachable(uri)
+    if reason is not None:
         no_mlflow = f"no MLflow can be reached at {redacted(uri)} ({reason})"
         say(f"warning: {no_mlflow}; the sweep goes on without it", file=sys.stderr, flush=True)
 

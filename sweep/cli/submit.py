@@ -51,7 +51,8 @@ def submit(
         raise UserError("--out: a job has no directory of yours; results go to --storage")
     if code is not None:
         check_code(code)
-    if uri := asked["tracking_uri"]:
+    uri = asked["tracking_uri"]
+    if uri:
         check_tracking(uri)
         check_elsewhere("--tracking-uri", uri)
         if redacted(uri) != uri:
@@ -106,7 +107,8 @@ def stop(address: Dashboard, storage: StorageUrl) -> None:
 
     check_elsewhere("--storage", storage)
     jobs = Jobs(address, storage)
-    if (job := jobs.running()) is None:
+    job = jobs.running()
+    if job is None:
         say(f"no job runs the sweep in {storage}")
         return
     jobs.stop(job.submission_id)

@@ -76,7 +76,8 @@ def trial(
     say(
         f"R_mem {one.result.r_mem:.4f} [{low:.4f}, {high:.4f}]  {one.result.n_samples} samples  {one.result.seconds:.0f} s"
     )
-    if (band := chosen.expected) is not None and band.n == n:
+    band = chosen.expected
+    if band is not None and band.n == n:
         inside = (
             "inside" if band.r_mem_low <= (one.result.r_mem or 0) <= band.r_mem_high else "OUTSIDE"
         )

@@ -75,7 +75,8 @@ class Terminal:
 
     def trial_progress(self, record: TrialRecord, report: dict[str, Any]) -> None:
         self.running = {**self.running, record.training_key: (record, report)}
-        if (note := report.get("note")) and note not in self.notes:
+        note = report.get("note")
+        if note and note not in self.notes:
             self.notes.add(note)
             self._print(f"note: {note}")
         if self.live is None and time.monotonic() - self.printed_at > self.plain_seconds:

@@ -67,12 +67,14 @@ def _draw_trials(axes: Axes, study: StudySummary) -> Legend:
     legend: Legend = {}
     measured = [result for result in study.complete if result.r_mem is not None]
     common: Any = {"color": BLUE, "elinewidth": 0.8}
-    if trials := [result for result in measured if not result.right_censored]:
+    trials = [result for result in measured if not result.right_censored]
+    if trials:
         n, r_mem, below, above = _bars(trials)
         legend["trial, 95 % interval"] = axes.errorbar(
             n, r_mem, [below, above], fmt="o", mfc=BLUE, **common
         )
-    if trials := [result for result in measured if result.right_censored]:
+    trials = [result for result in measured if result.right_censored]
+    if trials:
         n, r_mem, below, above = _bars(trials)
         legend["trial, at least this"] = axes.errorbar(
             n, r_mem, [below, np.zeros_like(above)], fmt="^", mfc="white", **common

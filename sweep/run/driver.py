@@ -168,7 +168,8 @@ def _ending_in_time(ended: Callable[[], str | None]) -> Iterator[None]:
 
     def watch() -> None:
         while not done.wait(0.5):
-            if reason := ended():
+            reason = ended()
+            if reason:
                 if not done.wait(LEAVE_SECONDS if reason == SIGTERM else END_SECONDS):
                     os.kill(os.getpid(), signal.SIGINT)
                 return

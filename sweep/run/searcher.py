@@ -65,7 +65,8 @@ class EmmSearcher(Searcher):
             return Searcher.FINISHED
         if not undecided or len(self.live) >= self.slots():
             return None
-        if (ticket := self._next(undecided)) is None:
+        ticket = self._next(undecided)
+        if ticket is None:
             return None
         record = self.record_of(self.studies.spec(ticket))
         self.live[trial_id] = record
@@ -95,7 +96,8 @@ class EmmSearcher(Searcher):
         )
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        if (record := self.live.get(trial_id)) is not None:
+        record = self.live.get(trial_id)
+        if record is not None:
             # Tune gives searchers `snapshot/r_mem` for the r_mem in a trial's `snapshot`
             report = unflatten_dict(result)
             for listener in self.listeners:

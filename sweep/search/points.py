@@ -86,7 +86,8 @@ def read_table(path: Path) -> Table:
     unmeasured, has_percent = 0, None
     for number, cells in _rows(path, kept, delimiter):
         row = {meaning: cells[index] for meaning, index in columns.items()}
-        if (state := row.get("state", "complete").lower()) != "complete":
+        state = row.get("state", "complete").lower()
+        if state != "complete":
             left_out[state or "without a state"] += 1
             continue
         unmeasured += not row.get("n_samples")

@@ -116,7 +116,8 @@ class Options:
         What may change is no difference, nor is the prior, which stays as the study began with it.
         """
         for name in (f.name for f in fields(self) if not f.metadata and f.name != "prior"):
-            if (ours := getattr(self, name)) != (theirs := getattr(other, name)):
+            ours = getattr(self, name)
+            if ours != (theirs := getattr(other, name)):
                 return f"{name}={ours}, not {name}={theirs}"
         return None
 
@@ -186,7 +187,8 @@ def propose(
     Where all cost the same, asks at the median. Running trials push the next one to another
     quantile. `b` is `options.belief(finished)` where the caller has it already.
     """
-    if (again := _unreplicated(finished, pending, options)) is not None:
+    again = _unreplicated(finished, pending, options)
+    if again is not None:
         return again
     if not finished and not pending:
         return options.start or options.low

@@ -122,7 +122,8 @@ def write_options(study: optuna.Study, options: Options) -> None:
     Raises ValueError, and writes nothing, if the study searches another range or target, or at
     another cost or start.
     """
-    if (difference := difference_of(study, options)) is not None:
+    difference = difference_of(study, options)
+    if difference is not None:
         raise ValueError(f"study {study.study_name!r} searches with {difference}")
     stored = _stored(study)
     if stored is not None:

@@ -47,7 +47,8 @@ def read_space(storage: Storage) -> SearchSpace:
 
 
 def read_made_sweep(storage: Storage) -> SweepFile:
-    if (found := read_sweep(storage)) is None:
+    found = read_sweep(storage)
+    if found is None:
         raise UserError(
             f"{storage.shown} holds no sweep; give the DIR or URL of one that `emm run` made"
         )

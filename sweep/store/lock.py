@@ -296,7 +296,8 @@ class Lock:
         """Looks and renews the lease; False if the sweep is somebody else's. A storage that fails
         is no reason to leave."""
         try:
-            if (trouble := self.trouble()) is not None:
+            trouble = self.trouble()
+            if trouble is not None:
                 self.tell(f"emm: {self.storage.shown} {trouble}; leaving it")
                 return False
             self._renew()

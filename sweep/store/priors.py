@@ -42,7 +42,8 @@ class FrozenPriors:
 
     def freeze(self, name: str, prior: Prior) -> None:
         """Sets the prior of a study, unless it has one."""
-        if (key := self.keys.get(name, name)) not in self._priors:
+        key = self.keys.get(name, name)
+        if key not in self._priors:
             self._priors[key] = prior
             if self.storage:
                 self.storage.write_json(

@@ -100,7 +100,8 @@ class Tracker:
         self._final = final
         self._tasks.put(None)
         self._thread.join(timeout)
-        if lacks := self._thread.is_alive() or bool(self.missed):
+        lacks = self._thread.is_alive() or bool(self.missed)
+        if lacks:
             log.warning("MLflow lacks some of this sweep; `emm sync` writes it")
         return not lacks
 

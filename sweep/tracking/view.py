@@ -107,7 +107,8 @@ class View:
         return key
 
     def _found_or_created(self, head: Head, parent: str | None) -> "Run":
-        if found := self._find(KEY, head.keys[0]):  # another process may have made it meanwhile
+        found = self._find(KEY, head.keys[0])
+        if found:  # another process may have made it meanwhile
             return found[0]
         tags = _cut(head.opening, MAX_TAG)
         if parent is not None:
@@ -188,7 +189,8 @@ class View:
         becomes NaN; parameters can't be changed once they are written. All texts are made such that
         MLflow takes them; a parameter's own name, if it does not, stands in a tag."""
         keys = {name: mlflow_key(name) for name in params}
-        if renamed := {key: name for name, key in keys.items() if key != name}:
+        renamed = {key: name for name, key in keys.items() if key != name}
+        if renamed:
             tags = {**tags, "emm.renamed": json.dumps(renamed, ensure_ascii=False)}
         params = _cut({keys[name]: value for name, value in params.items()}, MAX_PARAM)
         tags = _cut(tags, MAX_TAG)

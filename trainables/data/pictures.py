@@ -196,7 +196,8 @@ def _whole(file: IO[bytes]) -> bytes:
 
 
 def _check_size(file: IO[bytes]) -> None:
-    if (size := os.fstat(file.fileno()).st_size) > MOST_BYTES:
+    size = os.fstat(file.fileno()).st_size
+    if size > MOST_BYTES:
         raise ValueError(
             f"{size:,} bytes are more than the {MOST_BYTES:,} that such a file may have"
         )
@@ -215,7 +216,8 @@ def _opened(option: str, path: Path) -> Iterator[tuple[Image.Image, list[warning
         with open_regular(path) as file:
             _check_size(file)
             with Image.open(file, formats=picture_formats()) as picture:
-                if (pixels := picture.width * picture.height) > MOST_PIXELS:
+                pixels = picture.width * picture.height
+                if pixels > MOST_PIXELS:
                     raise ValueError(f"{pixels:,} pixels are more than {MOST_PIXELS:,}")
                 if picture.mode.startswith(("I", "F")):  # conversion would clip them at 255
                     raise UserError(

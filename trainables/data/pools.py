@@ -62,7 +62,8 @@ def mixed(first: Pool, second: Pool, share: float) -> Pool:
     if first.groups is not None or second.groups is not None:
         raise UserError("data.mix: images with groups can't be mixed; leave the groups out")
     ours, theirs = _classes(first), _classes(second)
-    if missing := set(ours.tolist()) - set(theirs.tolist()):
+    missing = set(ours.tolist()) - set(theirs.tolist())
+    if missing:
         raise UserError(f"data.mix: the second source has no image of class {min(missing)}")
     rng = np.random.default_rng(0)
     of_first, of_second = list[Ints](), list[Ints]()

@@ -68,7 +68,8 @@ def _folder_labels(root: Path, files: list[Path]) -> tuple[Ints | None, str]:
     if not listed:
         return None, ", without classes, as dataset.json says"
     names = [path.relative_to(root).as_posix() for path in files]
-    if missing := [name for name in names if name not in listed]:
+    missing = [name for name in names if name not in listed]
+    if missing:
         where = printable(root / "dataset.json")
         raise UserError(f"{PATH} {where} has no label for {printable(missing[0])}")
     labels = np.array([listed[name] for name in names], dtype=np.int64)

@@ -85,7 +85,8 @@ class CustomTrainerAdapter:
         self.inner: YourTrainer = builder(
             configuration, images, labels, seed, device, **recipe.options
         )
-        if missing := _missing_methods(self.inner):
+        missing = _missing_methods(self.inner)
+        if missing:
             raise TrialFailed(f"trainer.builder={self.name}: what it returns has no {missing}")
 
     @property

@@ -66,7 +66,8 @@ def load_newest(storage: Storage) -> dict[str, Any] | None:
 
 def load(storage: Storage, name: str) -> dict[str, Any] | None:
     """The state in a file that torch.save wrote, on the CPU; None if it is missing or corrupt."""
-    if (content := storage.read(name)) is None:
+    content = storage.read(name)
+    if content is None:
         return None
     try:
         return load_bytes(content)
@@ -88,7 +89,8 @@ def load_bytes(content: bytes) -> dict[str, Any]:
         for entry in archive.infolist():  # torch.load believes these, and no checksum covers them
             if entry.compress_type or entry.external_attr or entry.file_size != entry.compress_size:
                 raise zipfile.BadZipFile(f"{entry.filename} is not as torch.save writes it")
-        if damaged := archive.testzip():
+        damaged = archive.testzip()
+        if damaged:
             raise zipfile.BadZipFile(f"checksum of {damaged} is wrong")
     return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)  # type: ignore[no-any-return]
 

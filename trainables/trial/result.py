@@ -157,7 +157,8 @@ def read_measurement(storage: Storage, result: Result) -> dict[str, NDArray[Any]
 
 
 def _check_measurement(kept: Mapping[str, NDArray[Any]], result: Result) -> None:
-    if missing := {"images", "d1", "d2", "i1", "i2", "subset"} - kept.keys():
+    missing = {"images", "d1", "d2", "i1", "i2", "subset"} - kept.keys()
+    if missing:
         raise ValueError(f"it has no {', '.join(sorted(missing))}")
     n, images, subset = len(kept["d1"]), kept["images"], kept["subset"]
     lengths_fit = all(kept[name].shape == (n,) for name in ("d1", "d2", "i1", "i2"))
