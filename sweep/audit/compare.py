@@ -23,7 +23,7 @@ from trainables.errors import UserError
 from trainables.measure.distances import N_OTHERS, N_SPACING, nearest_other
 from trainables.measure.kept import Distances
 from trainables.measure.measures import MEASURES, measures
-from trainables.measure.neighbours import chunk_size, nearest_two_of
+from trainables.measure.neighbours import Comparison, chunk_size, nearest_two_of
 from trainables.measure.r_mem import Ints, Neighbours
 
 MEMORY = 2**28  # bytes for a block of generated images, and for a chunk of comparisons
@@ -146,6 +146,7 @@ def audit(
 
     # beside the first block, so that they cost no reading
     asked = torch.cat([control, training.take(looked_at)])
+    comparison = Comparison(device, flips)
     among = spread(len(generated), N_OTHERS)
     others, start = generated.take(among), 0
     parts, repeats = [], []
@@ -157,7 +158,7 @@ def audit(
         )
         if len(generated) >= N_OTHERS:
             is_among = np.isin(np.arange(start, start + len(block)), among)
-            repeats.append(nearest_other(block, others, is_among, device, flips))
+            repeats.append(nearest_other(block, others, is_among, comparison))
         asked, start = asked[:0], start + len(block)
     end = len(parts[0].d1) - len(control) - len(looked_at)  # of the generated images
     first = parts[0].at(slice(end))
@@ -169,7 +170,7 @@ def audit(
     null_repeats = None
     if len(control) >= N_OTHERS:
         is_among = np.isin(np.arange(len(control)), among)
-        null_repeats = nearest_other(control, control[among], is_among, device, flips)
+        null_repeats = nearest_other(control, control[among], is_among, comparison)
     distances = Distances(
         found=Neighbours.joined([first, *parts[1:]]),
         null=null if len(control) else None,

@@ -21,7 +21,7 @@ from trainables.data.sources import load
 from trainables.measure.distances import LOSS_SIGMA, loss_gap, noisy_copies, take_distances
 from trainables.measure.kept import Distances, are_spurious
 from trainables.measure.measures import MEASURES, c_t, expected_distinct, measures, rows_of
-from trainables.measure.neighbours import nearest_two
+from trainables.measure.neighbours import Comparison, nearest_two
 from trainables.measure.r_mem import Neighbours
 from trainables.training.trainer import Trainer
 from trainables.trial.result import Result, Snapshot
@@ -97,7 +97,11 @@ def test_every_measure_by_hand(k):
         found["r_mem"], sum(one < k * two for one, two in orbits) / 12
     )  # fmt: skip
     flipped = take_distances(
-        nearest_two(samples, training, flips=True), samples, held_out, training, flips=True
+        nearest_two(samples, training, flips=True),
+        samples,
+        held_out,
+        training,
+        comparison=Comparison(flips=True),
     )
     both = measures(flipped, len(training), k)
     assert both["r_mem"] == both["r_mem_with_flips"] == found["r_mem_with_flips"]
@@ -182,14 +186,24 @@ def test_groups_and_mirror_images_count_in_the_controls():
     none = training[:0]
     plain = take_distances(nearest_two(training, training), training, mirrored, training)
     orbit = take_distances(
-        nearest_two(training, training), training, mirrored, training, groups=groups, flips=True
+        nearest_two(training, training),
+        training,
+        mirrored,
+        training,
+        groups=groups,
+        comparison=Comparison(flips=True),
     )
     assert measures(plain, 8, 1 / 3)["null_rate"] == 0
     assert measures(orbit, 8, 1 / 3)["null_rate"] == 1
     assert orbit.spacing.min() > 0, "the nearest image of another group"
     both = torch.cat([training, mirrored])
     found = nearest_two(both, training)
-    assert take_distances(found, both, none, training, flips=True, n_others=16).repeats.max() == 0
+    assert (
+        take_distances(
+            found, both, none, training, comparison=Comparison(flips=True), n_others=16
+        ).repeats.max()
+        == 0
+    )
 
 
 # ---------------------------------------------------------------- distinct copied images
@@ -273,7 +287,13 @@ def test_the_noisy_copier_is_judged_by_the_trials_own_rule():
     groups, seeds = np.array([0, 1, 2, 3, 4, 2, 6, 7]), range(50)
     found = nearest_two(samples, training, groups=groups, flips=True)
     taken = take_distances(
-        found, samples, training[:0], training, groups=groups, flips=True, seeds=seeds
+        found,
+        samples,
+        training[:0],
+        training,
+        groups=groups,
+        comparison=Comparison(flips=True),
+        seeds=seeds,
     )
     copies = noisy_copies(training, float(np.median(found.d1)), seeds)
     by_hand = nearest_two(copies, training, groups=groups, flips=True)

@@ -1,6 +1,7 @@
 """All distances of a trial, taken once; and the controls that they are compared with."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 from trainables.config.identity import derive_seed
 from trainables.diffusion.sampling import draw_latents
 from trainables.measure.kept import Distances
-from trainables.measure.neighbours import nearest_two
+from trainables.measure.neighbours import Comparison
 from trainables.measure.r_mem import Floats, Ints, Neighbours
 
 # images at most, and noise level (pixels in [−1, 1]), of the loss gap
@@ -30,64 +31,63 @@ COPIES_AT_ONCE = 50  # so that large images fit into memory
 BISECTIONS, MOST_NOISE = 20, 2**12
 
 
+PLAIN = Comparison()
+
+
 def take_distances(
     found: Neighbours,
     samples: Tensor,
     held_out: Tensor,
     training: Tensor,
-    device: torch.device | None = None,
+    comparison: Comparison = PLAIN,
     groups: Ints | None = None,
-    flips: bool = False,
     seeds: Sequence[int] = (),
     n_others: int = N_OTHERS,
 ) -> Distances:
     """The distances that go with those already `found` for `samples`: [n, C, R, R] uint8, as the
     other images are.
 
-    groups, flips: as in `nearest_two`, and as `found` was made with; seeds: of the noisy copies,
-    one of each; n_others: images among which one made again is looked for.
+    comparison, groups: as `found` was made with, see `nearest_two`; seeds: of the noisy copies, one
+    of each; n_others: images among which one made again is looked for.
     """
-
-    def nearest(images: Tensor, flips: bool = flips) -> Neighbours:
-        return nearest_two(images, training, device, groups, flips)
 
     def repeats(images: Tensor) -> Floats | None:
         """[n], distance to the nearest other one of the first; None if there are not so many."""
         if len(images) < n_others:
             return None
         is_among = np.arange(len(images)) < n_others
-        return nearest_other(images, images[:n_others], is_among, device, flips)
+        return nearest_other(images, images[:n_others], is_among, comparison)
 
     copies = None
     if len(seeds):
-        copies = nearest(noisy_copies(training, float(np.median(found.d1)), seeds))
-    other_rule = nearest(samples, flips=not flips)
+        noisy = noisy_copies(training, float(np.median(found.d1)), seeds)
+        copies = comparison.nearest(noisy, training, groups)
+    is_mirrored = comparison.flips
+    other_rule = replace(comparison, flips=not is_mirrored).nearest(samples, training, groups)
+    # the nearest is an image itself, or its double
+    spacing = comparison.nearest(training[:N_SPACING], training, groups).d2
     return Distances(
         found,
-        null=nearest(held_out) if len(held_out) else None,
+        null=comparison.nearest(held_out, training, groups) if len(held_out) else None,
         repeats=repeats(samples),
-        spacing=nearest(training[:N_SPACING]).d2,  # the first is itself, or its double
+        spacing=spacing,
         groups=groups,
         null_repeats=repeats(held_out),
         copies=copies,
-        without_flips=other_rule if flips else None,
-        with_flips=None if flips else other_rule,
+        without_flips=other_rule if is_mirrored else None,
+        with_flips=None if is_mirrored else other_rule,
     )
 
 
 def nearest_other(
-    images: Tensor,
-    others: Tensor,
-    is_among: NDArray[np.bool_],
-    device: torch.device | None,
-    flips: bool,
+    images: Tensor, others: Tensor, is_among: NDArray[np.bool_], comparison: Comparison
 ) -> Floats:
     """[n], distance of each of `images` to the nearest of `others` that is not itself; both [any,
     C, R, R] uint8.
 
     is_among: [n], whether the image is one of `others`. Two others or more.
     """
-    found = nearest_two(images, others, device, flips=flips)
+    found = comparison.nearest(images, others)
     return np.where(is_among, found.d2, found.d1)  # the first is itself, or its double
 
 

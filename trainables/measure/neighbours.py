@@ -10,12 +10,15 @@ none, products of float32 are as exact while every sum is below 2²⁴.
 
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from trainables.config.measurement import Measurement
+from trainables.config.trial import Configuration
 from trainables.measure.r_mem import Ints, Neighbours
 
 Product = Callable[[Tensor, Tensor], Tensor]  # int8 [b, p], int8 [c, p] → int32 [b, c]
@@ -26,6 +29,29 @@ IN_INT32 = (2**31 - 1) // MOST  # pixels whose products may be summed in an int3
 IN_FLOAT32 = 2**24 // MOST  # … and in a float32
 SQUARES_IN_INT32 = (2**31 - 1) // (3 * MOST)  # pixels for which ‖y‖² − 2⟨x, y⟩ is an int32
 FAR = 2**62  # the square of a distance that is not known yet
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How alike images are: exactly, by L2 of their pixels.
+
+    Whatever measures a trial compares images through this alone. flips: a mirrored copy (left and
+    right) is a copy.
+    """
+
+    device: torch.device | None = None
+    flips: bool = False
+
+    def nearest(self, samples: Tensor, training: Tensor, groups: Ints | None = None) -> Neighbours:
+        """See `nearest_two`."""
+        return nearest_two(samples, training, self.device, groups, self.flips)
+
+
+def comparison_of(
+    configuration: Configuration, measurement: Measurement, device: torch.device
+) -> Comparison:
+    """The one of a trial: a mirrored copy is a copy of what was trained on."""
+    return Comparison(device, flips=configuration.trainer.augment == "flip")
 
 
 def nearest_two(

@@ -19,7 +19,7 @@ from trainables.diffusion.sampling import from_uint8, sample
 from trainables.errors import TrialFailed
 from trainables.measure.distances import N_COPIES, N_LOSS, loss_gap, take_distances
 from trainables.measure.kept import Distances
-from trainables.measure.neighbours import nearest_two
+from trainables.measure.neighbours import comparison_of
 from trainables.measure.r_mem import Neighbours
 from trainables.networks.optimum import OptimalDenoiser
 from trainables.training.trainer import Trainer
@@ -40,9 +40,8 @@ class Subset:
         configuration, measurement, seed = spec.configuration, spec.measurement, spec.seed
         order = subset_order(data, seed, in_file_order=measurement.protocol == "paper")
         self.indices = order[: spec.n]
-        # a mirrored copy is a copy of what was trained on
-        self.flips = configuration.trainer.augment == "flip"
-        untrained = _untrained(data, order, spec.n, self.flips)
+        self.comparison = comparison_of(configuration, measurement, device)
+        untrained = _untrained(data, order, spec.n, self.comparison.flips)
         n_held_out = max(measurement.n_samples, N_LOSS)
         others = np.fromiter(islice(untrained, n_held_out), dtype=np.int64)
         self.images = torch.from_numpy(data.images[self.indices])
@@ -86,7 +85,7 @@ class Subset:
 
     def nearest(self, samples: Tensor) -> Neighbours:
         """The two nearest training images of each sample [n, C, R, R] uint8."""
-        return nearest_two(samples, self.images, self.device, self.groups, self.flips)
+        return self.comparison.nearest(samples, self.images, self.groups)
 
     def distances(self, found: Neighbours, samples: Tensor) -> Distances:
         """All that go with those already `found` for `samples`."""
@@ -94,7 +93,7 @@ class Subset:
         seed = self.spec.seed
         seeds = [derive_seed("noisy copy", self.digest, seed, index) for index in range(N_COPIES)]
         return take_distances(
-            found, samples, held_out, self.images, self.device, self.groups, self.flips, seeds
+            found, samples, held_out, self.images, self.comparison, self.groups, seeds
         )
 
     def loss_gap(self, trainer: object) -> float | None:
