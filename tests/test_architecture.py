@@ -107,6 +107,18 @@ def test_the_page_about_the_house_names_its_rooms_and_doors():
         assert {word.removesuffix(".py") for word in row.split()} == rooms.keys()
 
 
+def test_what_the_pages_name_is_there():
+    """Files and modules of ours in README, SECURITY and docs."""
+    pages = [ROOT / "README.md", ROOT / "SECURITY.md", *(ROOT / "docs").glob("*.md")]
+    for page in pages:
+        text = page.read_text()
+        for path in re.findall(r"\b(?:tests|benchmarks|docs|deploy)/[\w/.-]*\w\.\w+", text):
+            assert (ROOT / path).exists(), f"{page.name}: {path}"
+        for module in re.findall(r"\bfrom ((?:sweep|trainables|search_spaces)[\w.]*) import", text):
+            parts = ROOT.joinpath(*module.split("."))
+            assert parts.is_dir() or parts.with_suffix(".py").exists(), f"{page.name}: {module}"
+
+
 @pytest.mark.parametrize(
     "room", [room for room in DOORS if room.split(".")[1] not in BESIDE["sweep"]]
 )
