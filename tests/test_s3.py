@@ -19,7 +19,8 @@ from sweep.store.lock import Lock
 from sweep.store.places import place, purge
 from tests.fakes import fake_space
 from trainables.errors import UserError
-from trainables.storage import Storage, redacted
+from trainables.storage import Storage
+from trainables.text import redacted
 from trainables.trial.result import read_all
 
 ROOT = Path(__file__).parent.parent

@@ -12,7 +12,8 @@ import torch
 
 from tests.trial.test_trial import start
 from trainables.errors import UserError
-from trainables.storage import RedactedFormatter, Storage, redacted
+from trainables.storage import Storage
+from trainables.text import RedactedFormatter, redacted
 from trainables.trial import checkpoint
 
 STATE = {

@@ -2,7 +2,6 @@
 never half there."""
 
 import json
-import logging
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -13,30 +12,11 @@ from uuid import uuid4
 from pyarrow import fs
 
 from trainables.errors import DamagedFile, UserError
+from trainables.text import redacted
 
-SECRET = "key|secret|token|pass|pwd|sas|sig|credential|auth"  # in the name of a parameter
 # ends the name of a file that is being written, or of what SQLite keeps beside one
 PART = re.compile(r"\.[0-9a-f]{8}\.part(-journal)?$")
 PARTS = (".part", ".part-journal")
-
-
-def redacted(text: str) -> str:
-    """A URL, or a text with URLs in it, as it may be shown: without users and passwords, without
-    fragments, and without the values of parameters whose names speak of keys, signatures or the
-    like."""
-    # a secret key of S3 may hold a slash, and `user:` is no host where no port follows
-    text = re.sub(r"://([^/\s]*|[^/:@\s]+:(?!\d{1,5}(?:/|\s|$))[^@?\s]*)@", "://…@", text)
-    # user:password@host:port
-    text = re.sub(r"(?<![^\s'\"(])[^\s/:@'\"(]+:[^\s/@]+@(?=[\w.-]+:\d)", "…@", text)
-    text = re.sub(r"(\w://[^\s#]*#)[^\s]+", r"\1…", text)
-    return re.sub(rf"(?i)([?&;][^=&;#?\s]*(?:{SECRET})[^=&;#?\s]*=)[^&#\s]+", r"\1…", text)
-
-
-class RedactedFormatter(logging.Formatter):
-    """Nothing secret reaches a log, whatever library wrote it: not even by a traceback."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        return redacted(super().format(record))
 
 
 MOST_JSON = 2**26  # bytes of a file of JSON: far more than any that is written here

@@ -5,6 +5,7 @@ It imports nothing but the standard library, so that whatever shows something ca
 """
 
 import hashlib
+import logging
 import math
 import re
 from pathlib import Path
@@ -16,6 +17,7 @@ CONTROLS = re.compile(
 )
 
 # ---------------------------------------------------------------- texts
+SECRET = "key|secret|token|pass|pwd|sas|sig|credential|auth"  # in the name of a parameter
 
 
 def visible(text: str) -> str:
@@ -28,6 +30,25 @@ def visible(text: str) -> str:
 def printable(text: str | Path) -> str:
     """A name as it may stand in a line: newlines and tabs are escapes as well."""
     return visible(str(text)).replace("\t", "\\t").replace("\n", "\\n")
+
+
+def redacted(text: str) -> str:
+    """A URL, or a text with URLs in it, as it may be shown: without users and passwords, without
+    fragments, and without the values of parameters whose names speak of keys, signatures or the
+    like."""
+    # a secret key of S3 may hold a slash, and `user:` is no host where no port follows
+    text = re.sub(r"://([^/\s]*|[^/:@\s]+:(?!\d{1,5}(?:/|\s|$))[^@?\s]*)@", "://…@", text)
+    # user:password@host:port
+    text = re.sub(r"(?<![^\s'\"(])[^\s/:@'\"(]+:[^\s/@]+@(?=[\w.-]+:\d)", "…@", text)
+    text = re.sub(r"(\w://[^\s#]*#)[^\s]+", r"\1…", text)
+    return re.sub(rf"(?i)([?&;][^=&;#?\s]*(?:{SECRET})[^=&;#?\s]*=)[^&#\s]+", r"\1…", text)
+
+
+class RedactedFormatter(logging.Formatter):
+    """Nothing secret reaches a log, whatever library wrote it: not even by a traceback."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return redacted(super().format(record))
 
 
 def first_line(error: object) -> str:

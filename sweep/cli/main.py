@@ -14,7 +14,7 @@ from sweep.cli import audit, plan, read, run, submit, trial
 from sweep.cli.printing import say
 from trainables.errors import TrialFailed, UserError
 from trainables.import_path import ours_first
-from trainables.storage import RedactedFormatter, redacted
+from trainables.text import RedactedFormatter, redacted
 
 # of any mistake on the command line; Typer carries a click of its own since 0.20, so it is found
 # through a class of Typer's

@@ -10,8 +10,7 @@ import typer
 from sweep.cli.options import AsJson, Sweep_
 from sweep.cli.printing import console, say, show
 from trainables.errors import UserError
-from trainables.storage import redacted
-from trainables.text import visible
+from trainables.text import redacted, visible
 
 
 def status(directory: Sweep_, as_json: AsJson = False) -> None:
@@ -72,9 +71,6 @@ def report(
     """Prints the table of a sweep and writes its report."""
     from sweep.analysis.summary import summarize
     from sweep.cli.options import parse_k
-    from sweep.report.files import write_report
-    from sweep.report.gallery import pictures_of
-    from sweep.report.table import print_table
     from sweep.store.places import check_writable, place
 
     here, chosen = place(directory), None if k is None else parse_k(k)
@@ -82,9 +78,12 @@ def report(
     if as_json:
         say(json.dumps(summary.as_json(), indent=1))
         return
-    name = (
-        "report" if chosen is None else f"report-k{chosen:.3g}"
-    )  # beside the report at the sweep's own k
+    from sweep.report.files import write_report
+    from sweep.report.gallery import pictures_of
+    from sweep.report.table import print_table
+
+    # beside the report at the sweep's own k
+    name = "report" if chosen is None else f"report-k{chosen:.3g}"
     target = out or (here.views / name if here.views else Path(f"{summary.name}-{name}"))
     if target.exists() and not target.is_dir():
         raise UserError(f"--out {target}: this is a file; choose a directory")

@@ -21,7 +21,7 @@ from sweep.cli.options import (
     space_of,
 )
 from sweep.cli.printing import console, say, warn
-from trainables.storage import RedactedFormatter, redacted
+from trainables.text import RedactedFormatter, redacted
 
 if TYPE_CHECKING:
     from rich.console import Console

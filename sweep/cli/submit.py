@@ -42,7 +42,7 @@ def submit(
     from sweep.run.cluster import check_per_trial
     from sweep.run.jobs import Jobs, check_code, check_data_elsewhere, check_elsewhere, space_in_job
     from sweep.tracking.place import check_tracking
-    from trainables.storage import redacted
+    from trainables.text import redacted
 
     check_elsewhere("--storage", storage)
     asked = _arguments_of_run([*context.args, "--storage", storage, "--address", "auto"])

@@ -25,8 +25,7 @@ from urllib.parse import urlsplit
 
 from trainables.errors import UserError
 from trainables.import_path import CODE
-from trainables.storage import redacted
-from trainables.text import first_line
+from trainables.text import first_line, redacted
 
 if TYPE_CHECKING:
     from search_spaces.space import SearchSpace

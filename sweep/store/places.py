@@ -21,7 +21,8 @@ from sweep.store.files import FINAL, SWEEP, read_space, read_sweep
 from sweep.store.lock import LOCK, Lock
 from sweep.store.priors import PRIORS
 from trainables.errors import UserError
-from trainables.storage import Storage, parse_json, redacted
+from trainables.storage import Storage, parse_json
+from trainables.text import redacted
 
 POINTER = "storage.json"  # in the directory of the views
 TRUTH = ("trials", SPENT, PRIORS, FINAL, SWEEP)  # the last one last: with it, it is a sweep

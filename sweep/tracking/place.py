@@ -13,8 +13,8 @@ from sweep.store.databases import sqlite_url
 from trainables.config.identity import key_of
 from trainables.data.images import ImageData
 from trainables.errors import UserError
-from trainables.storage import Storage, redacted
-from trainables.text import first_line, visible
+from trainables.storage import Storage
+from trainables.text import first_line, redacted, visible
 
 
 @dataclass(frozen=True)

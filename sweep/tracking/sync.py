@@ -18,8 +18,8 @@ from sweep.tracking.database import REMEDY, file_of
 from sweep.tracking.place import Destination, one_line, prepare_environment
 from sweep.tracking.view import View
 from trainables.errors import UserError
-from trainables.storage import Storage, redacted
-from trainables.text import cut, visible
+from trainables.storage import Storage
+from trainables.text import cut, redacted, visible
 
 log = logging.getLogger(__name__)
 

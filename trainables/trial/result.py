@@ -18,7 +18,8 @@ from trainables.data.labels import check_subset
 from trainables.data.pictures import ArrayArchive, check_memory
 from trainables.errors import DamagedFile, UserError
 from trainables.measure.measures import Measure, Measures
-from trainables.storage import MOST_JSON, Storage, parse_json, redacted
+from trainables.storage import MOST_JSON, Storage, parse_json
+from trainables.text import redacted
 
 RESULT, STARTED, MEASUREMENT, WEIGHTS = "result.json", "trial.json", "measurement.npz", "weights.pt"
 FAILED = "result-failed.json"  # the last failure of a trial that is tried again
