@@ -64,6 +64,16 @@ def here(capsys, *arguments):
     return ended.value.code or 0, *capsys.readouterr()
 
 
+def test_help_lists_what_trains_first(capsys):
+    code, output, _ = here(capsys, "--help")
+
+    shown = [line.split()[0] for line in output.split("Commands:")[1].splitlines() if line.strip()]
+    assert code == 0
+    assert " ".join(shown) == (
+        "run trial stop submit spaces plan fit status report audit ui sync purge"
+    )
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
