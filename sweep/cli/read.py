@@ -75,7 +75,7 @@ def report(
     from sweep.report.files import write_report
     from sweep.report.gallery import pictures_of
     from sweep.report.table import print_table
-    from sweep.store.places import check_writable, place
+    from sweep.store.places import check_no_file, check_writable, place
 
     here, chosen = place(directory), None if k is None else parse_k(k)
     summary = summarize(here.storage, chosen)
@@ -88,6 +88,7 @@ def report(
     target = out or (here.views / name if here.views else Path(f"{summary.name}-{name}"))
     if target.exists() and not target.is_dir():
         raise UserError(f"--out {target}: this is a file; choose a directory")
+    check_no_file(f"--out {target}", target)
     if out is None:
         check_writable(target)
     terminal = console()
