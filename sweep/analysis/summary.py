@@ -103,8 +103,10 @@ def summary_of(
             running=_of(started, named.name),
             finals=finals or {},
         )
-        verdict = judge(ended(study.results), study.options)
-        studies.append(replace(study, verdict=verdict))
+        if study.results or study.running:
+            verdict = judge(ended(study.results), study.options)
+            study = replace(study, verdict=verdict)
+        studies.append(study)
     return SweepSummary(space.name, space, _reported(space, studies), damaged)
 
 

@@ -5,7 +5,7 @@ import io
 import logging
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import typer
@@ -27,13 +27,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-COMMANDS = (
+Commands = tuple[Callable[..., None], ...]
+BEFORE_SUBMIT: Commands = (run.run, trial.trial, submit.stop)
+AFTER_SUBMIT: Commands = (
     plan.spaces,
     plan.plan,
     plan.fit,
-    run.run,
-    trial.trial,
-    submit.stop,
     read.status,
     read.report,
     audit.audit,
@@ -41,12 +40,16 @@ COMMANDS = (
     read.sync,
     read.purge,
 )
-for command in COMMANDS:
+
+# in the order of `emm --help`
+for command in BEFORE_SUBMIT:
     app.command()(command)
 app.command(
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
     options_metavar="SPACE [OPTIONS OF RUN] [OPTIONS]",
 )(submit.submit)
+for command in AFTER_SUBMIT:
+    app.command()(command)
 
 
 @app.callback()

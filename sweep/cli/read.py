@@ -71,7 +71,7 @@ def report(
     """Prints the table of a sweep and writes its report."""
     from sweep.analysis.summary import summarize
     from sweep.cli.options import parse_k
-    from sweep.store.places import check_writable, place
+    from sweep.store.places import check_no_file, check_writable, place
 
     here, chosen = place(directory), None if k is None else parse_k(k)
     summary = summarize(here.storage, chosen)
@@ -87,6 +87,7 @@ def report(
     target = out or (here.views / name if here.views else Path(f"{summary.name}-{name}"))
     if target.exists() and not target.is_dir():
         raise UserError(f"--out {target}: this is a file; choose a directory")
+    check_no_file(f"--out {target}", target)
     if out is None:
         check_writable(target)
     terminal = console()

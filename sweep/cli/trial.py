@@ -29,6 +29,7 @@ def trial(
     if config not in named:
         raise UserError(f"--config {config}: {space} has {', '.join(named)}")
     from sweep.store.files import SWEEP
+    from sweep.store.places import check_no_file
     from trainables.config.fields import validated
     from trainables.config.trial import TrialSpec
     from trainables.data.labels import planned_label_dim
@@ -38,6 +39,8 @@ def trial(
     from trainables.trial.result import start_record
     from trainables.trial.trial import Trial, choose_device
 
+    if out is not None:
+        check_no_file(f"--out {out}", out)
     configuration = named[config].configuration
     tree = {
         "name": config,

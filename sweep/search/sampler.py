@@ -15,13 +15,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Any, Literal
 
 import optuna
 from optuna.distributions import BaseDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from sweep.search.belief import Observation, Prior
+from sweep.search.belief import Observation, Prior, base_prior
 from sweep.search.rules import NOT_JUDGED, Failed, Options, Verdict, judge, propose
 
 OPTIONS_KEY = "emm.options"
@@ -66,8 +66,23 @@ class EmmSampler(optuna.samplers.BaseSampler):
     from the next trial on, and `prior`, which stays as it was: else ValueError.
     """
 
-    def __init__(self, low: int, high: int, **options: Any) -> None:
-        self.options = Options(low, high, **options)
+    def __init__(
+        self,
+        low: int,
+        high: int,
+        target: float = Options.target,
+        precision: float = Options.precision,
+        max_trials: int = Options.max_trials,
+        cost: Literal["images", "constant"] = Options.cost,
+        start: int | None = None,
+        prior: Prior | None = None,
+        guard: bool = Options.guard,
+        replicates: int = Options.replicates,
+    ) -> None:
+        prior = prior or base_prior()
+        self.options = Options(
+            low, high, target, precision, max_trials, cost, start, prior, guard, replicates
+        )
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
         try:

@@ -56,7 +56,18 @@ def place(name: str) -> Place:
     if "://" not in name and (pointer := _pointer(directory)) is not None:
         return Place(Storage(pointer["storage"]), directory, pointer.get("id"), is_pointed=True)
     storage = Storage(name)
-    return Place(storage, Path(storage.root) if storage.is_local else None)
+    if not storage.is_local:
+        return Place(storage, None)
+    check_no_file(name, Path(storage.root))
+    return Place(storage, Path(storage.root))
+
+
+def check_no_file(asked: str, directory: Path) -> None:
+    """Raises UserError, beginning with what was asked for, if a file stands in the way of a
+    directory."""
+    for path in (directory.absolute(), *directory.absolute().parents):
+        if path.exists() and not path.is_dir():
+            raise UserError(f"{asked}: {path} is a file; choose a directory")
 
 
 def _pointer(directory: Path) -> dict[str, Any] | None:
@@ -88,11 +99,9 @@ def new_place(out: Path | None, url: str | None) -> Place:
     sweep."""
     if out is None and url is None:
         raise UserError("--out DIR: say where the sweep is kept (or --storage URL)")
-    for path in () if out is None else (out.absolute(), *out.absolute().parents):
-        if path.exists() and not path.is_dir():
-            raise UserError(f"--out {out}: {path} is a file; choose a directory")
     if out is None:
         return place(str(url))
+    check_no_file(f"--out {out}", out)
     former = place(str(out))
     if url is None:
         return former

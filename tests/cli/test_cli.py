@@ -64,6 +64,16 @@ def here(capsys, *arguments):
     return ended.value.code or 0, *capsys.readouterr()
 
 
+def test_help_lists_what_trains_first(capsys):
+    code, output, _ = here(capsys, "--help")
+
+    shown = [line.split()[0] for line in output.split("Commands:")[1].splitlines() if line.strip()]
+    assert code == 0
+    assert " ".join(shown) == (
+        "run trial stop submit spaces plan fit status report audit ui sync purge"
+    )
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
@@ -102,6 +112,31 @@ def test_a_mistake_is_one_line_exit_2_and_nothing_is_created(tmp_path, capsys, a
     assert printed.err.count("\n") == 1
     assert text in printed.err
     assert not out.exists()
+
+
+ONE_TRIAL = ["trial", "digits-width", "--config", "width=8", "--n", "8"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *([command, "FILE"] for command in ("status", "report", "sync", "purge", "ui")),
+        ["status", "FILE/below"],
+        ["report", "SWEEP", "--out", "FILE/below"],
+        [*ONE_TRIAL, "--out", "FILE"],
+        [*ONE_TRIAL, "--out", "FILE/below"],
+    ],
+)
+def test_a_file_where_a_directory_is_needed_is_said_in_one_line(tmp_path, capsys, arguments):
+    file, made = tmp_path / "notes.txt", tmp_path / "sweep"
+    file.write_text("mine")
+    write_sweep(Storage(str(made)), find_space("digits-width"), load(Digits()), 1)
+    where = {"FILE": file, "FILE/below": file / "below", "SWEEP": made}
+    code, _, errors = here(capsys, *(where.get(argument, argument) for argument in arguments))
+    assert (code, errors.count("\n")) == (2, 1)
+    assert errors.startswith("emm: error: ")
+    assert f"{file} is a file; choose a directory" in errors
+    assert file.read_text() == "mine"
 
 
 def test_plan_counts_the_papers_networks_without_its_data(capsys):

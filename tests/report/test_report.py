@@ -505,6 +505,7 @@ def test_long_names_and_many_configurations_fit_too() -> None:
 
 def test_nothing_is_known_yet(tmp_path: Path) -> None:
     summary = summary_of(SPACE, [], [])
+    assert {one.verdict.reason for one in summary.studies} == {"no trial has started"}
     assert "no trial has started" in printed(summary)
     page = page_of(summary, tmp_path)
     assert [row[:4] for row in page.tables["configurations"][1:]] == [

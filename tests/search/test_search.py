@@ -551,6 +551,19 @@ def test_refuses_senseless_options(bad):
         EmmSampler(**{"low": LOW, "high": HIGH, **bad})
 
 
+def test_arguments_may_be_given_by_place_and_a_wrong_one_names_the_sampler():
+    sampler = EmmSampler(LOW, HIGH, 0.5, 0.2, 9, "constant", 200, None, True, 2)
+    assert sampler.options == Options(
+        LOW, HIGH, 0.5, 0.2, 9, "constant", 200, base_prior(), True, 2
+    )
+    with pytest.raises(TypeError, match=r"EmmSampler.*'precison'"):
+        EmmSampler(LOW, HIGH, precison=0.2)
+
+
+def test_no_argument_but_the_range_means_what_the_options_mean_by_it():
+    assert EmmSampler(LOW, HIGH).options == Options(LOW, HIGH)
+
+
 def test_a_study_without_range_is_refused():
     study = optuna.create_study()
     trial = study.ask({"n": optuna.distributions.IntDistribution(1, 9)})
