@@ -262,5 +262,6 @@ def test_the_slurm_script_runs_on_two_nodes_and_asks_to_be_queued_again(tmp_path
         if job.poll() is None:
             os.killpg(job.pid, signal.SIGKILL)
     assert (tmp_path / "scontrol.log").read_text().split() == ["requeue", str(os.getpid())]
-    assert len(list(out.glob("trials/*/checkpoint-*.pt"))) == 2
+    left = out.glob("trials/*/checkpoint-*.pt")  # a trial may have one of a snapshot as well
+    assert len({checkpoint.parent for checkpoint in left}) == 2
     assert not list(tmp_path.glob(".emm-*")), "the token is removed"
