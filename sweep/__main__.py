@@ -3,9 +3,8 @@
 import os
 import sys
 
-sys.path.insert(
-    0, os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-)  # before a `trainables` of the user's
+# before a `trainables` of the user's
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 from trainables.import_path import ours_first
 
 ours_first()

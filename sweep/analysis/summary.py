@@ -94,18 +94,18 @@ def summary_of(
     priors = priors or FrozenPriors()
     studies = []
     for named in space.configurations:
+        options = options_of(space.search, named, priors.get(named.name))
+        finished, running = _of(results, named.name), _of(started, named.name)
+        has_begun = bool(finished or running)
         study = StudySummary(
             name=named.name,
             factors=named.factors,
-            verdict=NOT_JUDGED,
-            options=options_of(space.search, named, priors.get(named.name)),
-            results=_of(results, named.name),
-            running=_of(started, named.name),
+            verdict=judge(ended(finished), options) if has_begun else NOT_JUDGED,
+            options=options,
+            results=finished,
+            running=running,
             finals=finals or {},
         )
-        if study.results or study.running:
-            verdict = judge(ended(study.results), study.options)
-            study = replace(study, verdict=verdict)
         studies.append(study)
     return SweepSummary(space.name, space, _reported(space, studies), damaged)
 

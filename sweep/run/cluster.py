@@ -68,9 +68,8 @@ def _found_by_ray() -> str:
 
     try:
         found = services.canonicalize_bootstrap_address("auto")
-    except (
-        AttributeError
-    ):  # a Ray without this private name: it is asked for what the user exported alone
+    except AttributeError:
+        # a Ray without this private name: it is asked for what the user exported alone
         found = os.environ.get("RAY_ADDRESS")
     except (ConnectionError, ValueError, OSError) as error:
         raise UserError(

@@ -41,6 +41,9 @@ MOST_CODE = 100 * 1024**2  # bytes that Ray's dashboard takes in one upload
 
 SPACE_FILES = (".py", ".yaml", ".yml")
 
+# loggers of Ray's client of jobs, which set their own level
+LOUD = ("ray", "ray.dashboard.modules.job.sdk", "ray.dashboard.modules.dashboard_sdk")
+
 ENVIRONMENT = {
     "PYTHONUNBUFFERED": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -177,11 +180,7 @@ class Jobs:
         if not address.startswith(("http://", "https://")):
             raise UserError(f"--address {address}: give the dashboard's, as http://HOST:8265")
         check_address(address)
-        for name in (
-            "ray",
-            "ray.dashboard.modules.job.sdk",
-            "ray.dashboard.modules.dashboard_sdk",
-        ):  # they set their own level
+        for name in LOUD:
             logging.getLogger(name).setLevel(logging.ERROR)
         self.address, self.storage = address, storage
         not_through_a_proxy(address)
@@ -226,7 +225,8 @@ class Jobs:
         self, space: str, entrypoint: str, environment: dict[str, Any], code: Path | None
     ) -> str:
         attempts = self._by_attempt()
-        name = f"emm-{job_name(space)}-{sweep_id(self.storage)}-{attempts[-1][0] + 1 if attempts else 1}"
+        attempt = attempts[-1][0] + 1 if attempts else 1
+        name = f"emm-{job_name(space)}-{sweep_id(self.storage)}-{attempt}"
         environment = {**environment, "env_vars": ENVIRONMENT}
         deadline = time.monotonic() + READY_SECONDS
         while True:
@@ -241,17 +241,16 @@ class Jobs:
                     return name
                 if code is not None and re.search(r"\b413\b|exceeds the maximum size", str(error)):
                     raise UserError(_too_much(code, "too much")) from error
-                if (
-                    "try again later" not in str(error) or time.monotonic() > deadline
-                ):  # a head that has just started
+                has_just_started = "try again later" in str(error)  # the head
+                if not has_just_started or time.monotonic() > deadline:
                     raise UserError(
                         f"--address {self.address}: the job is not taken ({first_line(error)})"
                     ) from error
             time.sleep(1)
 
     def follow(self, name: str, tell: Callable[[str], None]) -> int | None:
-        """Gives `tell` the log of a job, in pieces, until it has ended; its exit code, or None if the cluster no
-        longer answers.
+        """Gives `tell` the log of a job, in pieces, until it has ended; its exit code, or None if
+        the cluster no longer answers.
 
         The log comes in a thread, so that Ctrl-C ends the waiting at once. UserError if the cluster
         does not know the job.

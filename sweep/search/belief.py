@@ -326,9 +326,9 @@ def _likelihood(
     # the centres.
     spread = (NOISES[:, None] ** 2 + (s * width) ** 2 / 12).astype(np.float32)  # [S, noises, M]
     product = np.ones((len(CURVES), *spread.shape))
-    for o in sorted(
-        observations, key=lambda o: (o.n, o.r_mem, o.n_samples, o.right_censored)
-    ):  # same sums, any order
+    # in one order, so that the sums are the same whatever order they come in
+    ordered = sorted(observations, key=lambda o: (o.n, o.r_mem, o.n_samples, o.right_censored))
+    for o in ordered:
         k = o.r_mem * o.n_samples
         z = min(max(math.log((k + 0.5) / (o.n_samples - k + 0.5)), z_low), z_high)
         r = float(expit(z))
@@ -337,9 +337,8 @@ def _likelihood(
         offset, discrepancy = _curves((s * (math.log(o.n) - m)).astype(np.float32))
         weight = 1 / (discrepancy + (spread + v))
         u = np.sqrt(weight) * (z - h - offset)
-        if (
-            z_low < z < z_high and 0 < k < o.n_samples and not o.right_censored
-        ):  # no copy, or nothing else, has no logit
+        has_logit = 0 < k < o.n_samples  # no copy, or nothing else, has none
+        if has_logit and z_low < z < z_high and not o.right_censored:
             p = np.sqrt(weight / (2 * math.pi)) * np.exp(-0.5 * u**2)
             floor = OUTLIER_DENSITY["graded"]
         else:

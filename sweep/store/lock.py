@@ -250,11 +250,9 @@ class Lock:
         self.release()
 
     def release(self) -> None:
-        for file in (
-            *(claim["file"] for claim in self.replaced),
-            self.file,
-        ):  # the own one last: it keeps those before it out
-            self.storage.delete(file)
+        for claim in self.replaced:
+            self.storage.delete(claim["file"])
+        self.storage.delete(self.file)  # the last one: it keeps those before it out
 
     def _others(self, written: list[Claim]) -> list[Claim]:
         """Claims that neither this one nor another one replaces."""
@@ -278,9 +276,8 @@ class Lock:
             mine and mine["token"] != token
         ):
             return "was taken over by another driver"
-        if (
-            mine is None and self.clock.monotonic() - self.created > LEASE_SECONDS
-        ):  # else a late listing may lack it
+        is_new = self.clock.monotonic() - self.created <= LEASE_SECONDS  # a listing may be late
+        if mine is None and not is_new:
             return "has lost its lock"
         for other in self._others(written):
             is_alive = other["token"] in self.watch.renewing and not self.watch.is_dead(other)

@@ -143,7 +143,8 @@ def _wait(
             with suppress(requests.RequestException):
                 session.get(health, timeout=5).raise_for_status()
                 return
-            time.sleep(0.2)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(0.2)
     output.seek(0)
     said = output.read().decode(errors="replace")[-2000:]
     log.warning("the MLflow server did not start:\n%s", said)

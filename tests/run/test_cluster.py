@@ -346,7 +346,7 @@ def test_nodes_that_come_late_are_used_and_a_gpu_without_cuda_is_said_once(short
             *SHORT,
         ]
         driver = one.emm("run", "digits-width", "--out", out, *options)
-        wait_for(lambda: (out / "sweep.json").exists())
+        wait_for(lambda: list((out / "ray").glob("*/*")))  # Tune has begun, and asks for trials
         time.sleep(3)
         assert not files(out, "trial.json")
         one.add(cpus=2, gpus=1)

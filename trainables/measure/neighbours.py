@@ -17,8 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainables.config.measurement import Measurement
-from trainables.config.trial import Configuration
+from trainables.config.trial import TrialSpec
 from trainables.measure.r_mem import Ints, Neighbours
 
 Product = Callable[[Tensor, Tensor], Tensor]  # int8 [b, p], int8 [c, p] → int32 [b, c]
@@ -47,11 +46,9 @@ class Comparison:
         return nearest_two(samples, training, self.device, groups, self.flips)
 
 
-def comparison_of(
-    configuration: Configuration, measurement: Measurement, device: torch.device
-) -> Comparison:
+def comparison_of(spec: TrialSpec, device: torch.device) -> Comparison:
     """The one of a trial: a mirrored copy is a copy of what was trained on."""
-    return Comparison(device, flips=configuration.trainer.augment == "flip")
+    return Comparison(device, flips=spec.configuration.trainer.augment == "flip")
 
 
 def nearest_two(
@@ -201,7 +198,8 @@ def _products(product: Product, x: Tensor, y: Tensor) -> Tensor:
 
 
 def integer_product(x: Tensor, y: Tensor) -> Tensor:
-    """By units for int8: VNNI and AMX of CPUs, tensor cores.
+    """⟨x, y⟩ of int8 [b, p] and [c, p] → int32 [b, c], by units for int8: VNNI and AMX of CPUs,
+    tensor cores.
 
     Those of CUDA want whole eights of rows and columns, and more than 16 rows; torch 2.14 on a CPU
     gives something else for a single column.
@@ -224,7 +222,7 @@ def _padded(matrix: Tensor, rows: int, columns: int) -> Tensor:
 
 
 def float_product(x: Tensor, y: Tensor) -> Tensor:
-    """By float32, so many pixels at a time that each sum is exact; TF32 and bf16 hold a pixel."""
+    """The same by float32, so many pixels at a time that each sum is exact; TF32 and bf16 hold a pixel."""
     total = torch.zeros((len(x), len(y)), dtype=torch.int32, device=x.device)
     parts = zip(torch.split(x, IN_FLOAT32, 1), torch.split(y, IN_FLOAT32, 1), strict=True)
     for x_part, y_part in parts:

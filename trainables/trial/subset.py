@@ -40,7 +40,7 @@ class Subset:
         configuration, measurement, seed = spec.configuration, spec.measurement, spec.seed
         order = subset_order(data, seed, in_file_order=measurement.protocol == "paper")
         self.indices = order[: spec.n]
-        self.comparison = comparison_of(configuration, measurement, device)
+        self.comparison = comparison_of(spec, device)
         untrained = _untrained(data, order, spec.n, self.comparison.flips)
         n_held_out = max(measurement.n_samples, N_LOSS)
         others = np.fromiter(islice(untrained, n_held_out), dtype=np.int64)
