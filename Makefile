@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-all test-browser lint setup
+.PHONY: demo test test-all test-browser gpu-check lint setup
 
 demo: setup
 	$(VENV)/bin/emm run digits-width --out results/digits-width
@@ -16,6 +16,10 @@ test-all: setup
 # in a real browser: apt-get install chromium chromium-driver; its screenshots go to results/screenshots
 test-browser: setup
 	$(VENV)/bin/python -m pytest -m browser
+
+# what a GPU gives, in ten minutes; needs torch and this directory only, so that it also runs without `setup`
+gpu-check:
+	$(if $(wildcard $(VENV)/bin/python),$(VENV)/bin/python,$(PYTHON)) -m benchmarks.gpu_check --json gpu.json
 
 lint: setup
 	$(VENV)/bin/ruff check .

@@ -84,7 +84,7 @@ def _times(storage: Storage, key: str) -> tuple[float, float, float, int]:
     slices = len(result.curve) * max(
         1, math.ceil(result.curve[-1].seconds / len(result.curve) / Pace().slice_seconds)
     )
-    return started, ended, result.seconds, slices + math.ceil(result.n_samples / how.batch) + 1
+    return started, ended, result.seconds, slices + math.ceil(result.n_samples / how.at_once) + 1
 
 
 if __name__ == "__main__":

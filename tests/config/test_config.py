@@ -70,7 +70,7 @@ CHANGED = {
     },
 }  # fmt: skip
 NOT_COUNTED = {
-    Measurement: {"batch"}, StandardTrainer: {"micro_batch"}, Cifar10: {"root", "download"}, Folder: {"path"}, Arrays: {"path"},
+    Measurement: {"batch"}, StandardTrainer: {"micro_batch", "compile"}, Cifar10: {"root", "download"}, Folder: {"path"}, Arrays: {"path"},
 }  # fmt: skip
 UNIONS = {
     "data": Data, "labels": Labels, "network": Network, "diffusion": Diffusion, "trainer": Trainer
@@ -190,10 +190,11 @@ def test_frozen_defaults():
         "kind": "standard", "clock": "epochs", "length": 40_000, "batch": 512, "lr": 2e-4, "warmup": 200, "decay": 0.0,
         "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.0, "ema_decay": 0.99929, "ema_rampup": 0.05,
         "order": "cycled", "precision": "fp32", "lr_batch": None, "optimizer": "adam", "augment": "none", "micro_batch": None,
+            "compile": None,
     }  # fmt: skip
     assert Measurement().model_dump() == {
         "n_samples": 2000, "n_selection": 500, "snapshots": 8, "sampler_steps": 18, "sigma_min": 0.002, "sigma_max": 80.0,
-        "rho": 7.0, "k": 1 / 3, "batch": 500, "logit_se": 0.0, "accept": None, "protocol": "own", "sampler": "heun",
+        "rho": 7.0, "k": 1 / 3, "batch": None, "logit_se": 0.0, "accept": None, "protocol": "own", "sampler": "heun",
     }  # fmt: skip
     assert NCSNpp().model_dump() == {
         **DDPMpp().model_dump(),
@@ -263,6 +264,7 @@ def test_what_does_not_decide_the_numbers_does_not_count():
         {"name": "other"},
         {"measurement.batch": 7},
         {"configuration.trainer.micro_batch": 32},
+        {"configuration.trainer.compile": True},
         {"configuration.data.root": "/elsewhere"},
         {"configuration.data.download": True},
     ):

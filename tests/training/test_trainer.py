@@ -2,6 +2,7 @@
 the position alone."""
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -14,9 +15,11 @@ from trainables.config.measurement import Measurement
 from trainables.config.network import DDPMpp, Optimum
 from trainables.config.training import StandardTrainer
 from trainables.config.trial import Configuration
+from trainables.diffusion.compiled import CompiledDenoiser
 from trainables.diffusion.sampling import from_uint8
 from trainables.errors import TrialFailed
 from trainables.training.trainer import Trainer, ema_decay, lr_factor
+from trainables.training.vectors import Vectors
 
 CPU = torch.device("cpu")
 PAPER = StandardTrainer()
@@ -206,7 +209,7 @@ def test_the_average_ramps_up_with_the_images_seen_at_its_step():
             kept * old + (1 - kept) * new
             for old, new in zip(expected, weights(trainer), strict=True)
         ]
-        for average, by_hand in zip(trainer.ema, expected, strict=True):
+        for average, by_hand in zip(trainer.averages.views, expected, strict=True):
             torch.testing.assert_close(average, by_hand)
 
 
@@ -243,7 +246,7 @@ def test_sampling_uses_the_average_and_leaves_the_training_alone():
     assert equal(weights(trainer), weights(untouched))
     averaged = tiny(lr=0.1)
     averaged.train_until(0.5)
-    averaged._set_weights(
+    averaged.values.fill(
         averaged.sampling_weights()
     )  # the average becomes the weights, and the weights are the average
     averaged.load_sampling_weights([weight.detach() for weight in averaged.weights])
@@ -371,7 +374,7 @@ def one_step(**changes):
     trainer = tiny(ema_decay=0, **changes)
     before = weights(trainer)
     trainer.train_until(0.01)
-    return before, weights(trainer), [weight.grad for weight in trainer.weights]
+    return before, weights(trainer), [view.clone() for view in trainer.gradients.views]
 
 
 def test_sgd_follows_the_gradient_and_the_penalty():
@@ -387,7 +390,8 @@ def test_sgd_takes_beta_1_as_momentum():
     for progress in (0.5, 1.0):
         trainer.train_until(progress)
         velocity = [
-            0.8 * v + weight.grad for v, weight in zip(velocity, trainer.weights, strict=True)
+            0.8 * v + gradient
+            for v, gradient in zip(velocity, trainer.gradients.views, strict=True)
         ]
         expected = [w - 0.1 * v for w, v in zip(expected, velocity, strict=True)]
     for weight, reference in zip(weights(trainer), expected, strict=True):
@@ -423,8 +427,8 @@ def test_micro_batches_do_not_change_the_mathematics(micro):
     assert equal(weights(whole), weights(cut))
     for trainer in (whole, cut):
         trainer.train_until(0.01)
-    for a, b in zip(whole.weights, cut.weights, strict=True):
-        torch.testing.assert_close(a.grad, b.grad, rtol=1e-4, atol=1e-6)
+    for a, b in zip(whole.gradients.views, cut.gradients.views, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
     for trainer in (whole, cut):
         trainer.train_until(1.0)
     assert cut.take_loss() == pytest.approx(whole.take_loss(), rel=1e-3)
@@ -517,3 +521,219 @@ def test_the_optimum_has_nothing_to_train(law):
     assert trainer.sampling_weights() == []
     trainer.load_state_dict(trainer.state_dict())
     assert trainer.sample([1], Measurement(sampler_steps=10)).shape == (1, 1, 4, 4)
+
+
+# ---------------------------------------------------------------- weights side by side
+
+SHAPES = [(3, 5), (4, 2, 3, 3), (7,), (), (6, 2, 1, 1)]
+
+
+def some_tensors(seed=0):
+    """One with channels last, and one of another dtype."""
+    generator = torch.Generator().manual_seed(seed)
+    tensors = [torch.randn(shape, generator=generator) for shape in SHAPES]
+    tensors[1] = tensors[1].to(memory_format=torch.channels_last)
+    tensors[2] = tensors[2].double()
+    return tensors
+
+
+def test_vectors_hold_the_tensors_in_their_layouts():
+    tensors = some_tensors()
+    vectors = Vectors(tensors)
+    assert equal(vectors.views, tensors)
+    assert [view.stride() for view in vectors.views] == [tensor.stride() for tensor in tensors]
+    assert [(len(v), v.dtype) for v in vectors.vectors] == [
+        (15 + 72 + 1 + 12, torch.float32),
+        (7, torch.float64),
+    ]
+    vectors.vectors[0].fill_(2.0)
+    vectors.vectors[1].fill_(3.0)
+    filled = [3.0 if view.dtype == torch.float64 else 2.0 for view in vectors.views]
+    assert [set(view.flatten().tolist()) for view in vectors.views] == [{v} for v in filled]
+    vectors.views[1][2, 1, 0, 2] = 9.0
+    assert (vectors.vectors[0] == 9).sum() == 1
+
+
+@pytest.mark.parametrize("kind", ["adam", "adamw", "sgd"])
+def test_an_optimizer_of_vectors_is_one_of_the_tensors(kind):
+    """Torch's own on the single tensors: the same weights, and the same state, which either takes
+    over."""
+    options = {
+        "adam": (torch.optim.Adam, {"betas": (0.8, 0.9), "weight_decay": 0.1}),
+        "adamw": (torch.optim.AdamW, {"weight_decay": 0.1}),
+        "sgd": (torch.optim.SGD, {"momentum": 0.7}),
+    }
+    build, settings = options[kind]
+    vectors = Vectors(some_tensors())
+    tensors = some_tensors()
+    both = build(vectors.vectors, lr=0.1, **settings), build(tensors, lr=0.1, **settings)
+
+    def step(seed, ours, theirs):
+        gradients = some_tensors(seed)
+        for vector, gradient in zip(vectors.vectors, Vectors(gradients).vectors, strict=True):
+            vector.grad = gradient
+        for tensor, gradient in zip(tensors, gradients, strict=True):
+            tensor.grad = gradient
+        ours.step()
+        theirs.step()
+        for view, tensor in zip(vectors.views, tensors, strict=True):
+            torch.testing.assert_close(view, tensor)
+
+    step(1, *both)
+    step(2, *both)
+    ours, theirs = vectors.state_of_each(both[0]), both[1].state_dict()
+    assert ours["param_groups"] == theirs["param_groups"]
+    assert ours["state"].keys() == theirs["state"].keys()
+    for number, of_one in theirs["state"].items():
+        assert ours["state"][number].keys() == of_one.keys()
+        for name, value in of_one.items():
+            torch.testing.assert_close(ours["state"][number][name], value)
+    later = build(vectors.vectors, lr=9.0), build(tensors, lr=9.0)
+    vectors.load_state_of_each(later[0], theirs)
+    later[1].load_state_dict(ours)
+    step(3, *later)
+
+
+def test_what_never_had_a_gradient_has_no_state_yet():
+    """Torch's optimizer keeps nothing of it, and so did checkpoints of single weights."""
+    tensors = some_tensors()
+    single = torch.optim.Adam(tensors, lr=0.1)
+    for tensor in tensors[1:]:
+        tensor.grad = torch.ones_like(tensor)
+    single.step()
+    vectors = Vectors(tensors)
+    ours = torch.optim.Adam(vectors.vectors, lr=0.1)
+    vectors.load_state_of_each(ours, single.state_dict())
+    state = vectors.state_of_each(ours)["state"]
+    assert state[0]["exp_avg"].tolist() == torch.zeros(3, 5).tolist()
+    torch.testing.assert_close(state[1]["exp_avg"], torch.full((4, 2, 3, 3), 0.1))
+    assert float(state[2]["step"]) == 1
+
+
+class Frozen(torch.nn.Module):
+    """Two layers, of which the first one is not trained, and a weight that is not used."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = torch.nn.Conv2d(1, 3, 1), torch.nn.Conv2d(3, 1, 1)
+        self.first.requires_grad_(False)
+        self.unused = torch.nn.Parameter(torch.ones(2))
+
+    def forward(self, x, noise_level, labels):
+        return self.second(self.first(x))
+
+
+def frozen_network(resolution, channels, label_dim):
+    return Frozen()
+
+
+def test_frozen_weights_stay_and_unused_ones_only_decay():
+    network = {"network.kind": "custom", "network.builder": f"{__name__}:frozen_network"}
+    configuration = with_fields(
+        TINY, network | {"trainer.weight_decay": 0.1, "trainer.optimizer": "adamw"}
+    )
+    trainer = Trainer(configuration, images(6), 0, CPU)
+    network = trainer.denoiser.network
+    before = [part.weight.detach().clone() for part in (network.first, network.second)]
+    trainer.train_until(1.0)
+    assert torch.equal(network.first.weight, before[0])
+    assert not torch.equal(network.second.weight, before[1])
+    steps = 5  # of 18 images, four at a time
+    decayed = torch.full((2,), (1 - 1e-3 * 0.1) ** steps)
+    torch.testing.assert_close(network.unused.detach(), decayed)
+
+
+# ---------------------------------------------------------------- compiled
+
+
+def compiled_tiny(**changes):
+    fields = {"network.dropout": 0.0, "trainer.compile": True}
+    return Trainer(with_fields(TINY, fields | changes), images(10), 0, CPU)
+
+
+@pytest.fixture
+def without_kernels(monkeypatch):
+    """torch.compile takes the network apart and puts it together again, but makes no kernels, which
+    takes a minute."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+
+
+@pytest.mark.parametrize("labels", [{}, {"labels.kind": "true", "labels.classes": 2}])
+def test_a_compiled_training_is_the_same(without_kernels, labels):
+    """Also its last, smaller batch, and samples in batches of any size."""
+    how = Measurement(sampler_steps=3)
+    numbers = torch.arange(10) % 2 if labels else None
+    kind = {"labels.kind": "true"} if labels else {}
+    fields = kind | {"network.dropout": 0.0}
+    plain = Trainer(with_fields(TINY, fields), images(10), 0, CPU, numbers)
+    fast = Trainer(
+        with_fields(TINY, fields | {"trainer.compile": True}), images(10), 0, CPU, numbers
+    )
+    assert isinstance(fast.denoise, CompiledDenoiser)
+    assert fast.denoise.batch == 4
+    for progress in (0.5, 1.0):
+        for trainer in (plain, fast):
+            trainer.train_until(progress)
+        for one, other in zip(plain.weights, fast.weights, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+        of_samples = None if numbers is None else numbers[:6]
+        drawn = [trainer.sample(list(range(6)), how, of_samples) for trainer in (plain, fast)]
+        assert (drawn[0].int() - drawn[1].int()).abs().max() <= 1
+    errors = [
+        trainer.denoising_error(images(7), 0.3, None if numbers is None else numbers[:7])
+        for trainer in (plain, fast)
+    ]
+    assert errors[0] == pytest.approx(errors[1], rel=1e-4)
+    assert fast.take_loss() == pytest.approx(plain.take_loss(), rel=1e-4)
+
+
+def test_what_is_filled_up_does_not_change_what_is_asked_for(without_kernels):
+    fast = compiled_tiny()
+    x, sigma = torch.randn(9, 1, 4, 4), torch.rand(9) + 0.1
+    whole = fast.denoiser.eval()(x, sigma)
+    for size in (1, 3, 4, 5, 9):  # of which four are compiled for, and more take the plain way
+        part = fast.denoise.eval()(x[:size].double(), sigma[:size].double())
+        assert part.shape == (size, 1, 4, 4)
+        torch.testing.assert_close(part, whole[:size])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_kernels_that_were_made_train_the_same(precision):
+    plain = Trainer(
+        with_fields(TINY, {"network.dropout": 0.0, "trainer.precision": precision}),
+        images(10),
+        0,
+        CPU,
+    )
+    fast = compiled_tiny(**{"trainer.precision": precision})
+    assert isinstance(fast.denoise, CompiledDenoiser)
+    for trainer in (plain, fast):
+        trainer.train_until(1.0)
+    near = {"fp32": {"rtol": 1e-3, "atol": 1e-5}, "bf16": {"rtol": 0.1, "atol": 5e-3}}[precision]
+    for one, other in zip(plain.weights, fast.weights, strict=True):
+        torch.testing.assert_close(one, other, **near)
+
+
+def test_without_a_compiler_it_trains_as_it_is_and_says_so(monkeypatch, caplog):
+    monkeypatch.setattr(torch._inductor.config.cpp, "cxx", ("/nowhere/c++",))
+    monkeypatch.setattr(torch._inductor.config, "force_disable_caches", True)
+    with caplog.at_level("WARNING"):
+        trainer = compiled_tiny()
+    said = [record for record in caplog.records if record.name.startswith("trainables")]
+    assert len(said) == 1
+    assert "not compiled, and so slower (" in said[0].getMessage()
+    assert "\n" not in said[0].getMessage()
+    assert trainer.denoise is trainer.denoiser
+    assert all(weight.grad is None for weight in trainer.weights)
+    plain = Trainer(with_fields(TINY, {"network.dropout": 0.0}), images(10), 0, CPU)
+    for each in (trainer, plain):
+        each.train_until(1.0)
+    assert equal(weights(trainer), weights(plain))
+
+
+def test_on_a_cpu_nothing_is_compiled_unless_it_is_asked_for():
+    trainer = tiny(10, clock="steps", length=10**6)
+    assert trainer.denoise is trainer.denoiser
+    assert trainer.weights[0].is_contiguous()

@@ -829,7 +829,7 @@ def test_half_of_a_training_at_a_constant_rate_is_a_training(sweep):
     whole.train_until(0.5)
     half.train_until(1.0)
     assert whole.position == half.position == 24
-    assert_same(whole.ema, half.ema)
+    assert_same(whole.averages.views, half.averages.views)
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,8 @@ PAPER_PROTOCOL: dict[str, Any] = {
     "n_samples": 10_000, "n_selection": 10_000, "snapshots": None, "logit_se": 0.0, "accept": None
 }  # fmt: skip
 
+AT_ONCE = 500  # images: more are generated no faster, on any device
+
 WILSON_Z2 = 3.841458820694124  # square of the normal quantile .975
 
 
@@ -66,7 +68,12 @@ class Measurement(Frozen):
     sigma_max: float = Field(80.0, gt=0, description="highest noise level of the sampler")
     rho: float = Field(7.0, gt=0, description="time step exponent of the sampler")
     k: float = Field(1 / 3, gt=0, lt=1, description="a sample is memorized if d1 < k·d2")
-    batch: int = Field(500, ge=1, description="images generated at once", json_schema_extra=IGNORED)
+    batch: int | None = Field(
+        None,
+        ge=1,
+        description="images generated at once; None: 500, or as many as fit into memory",
+        json_schema_extra=IGNORED,
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -90,6 +97,11 @@ class Measurement(Frozen):
         if self.snapshots is None and self.protocol == "own":
             raise ValueError("snapshots must be a number unless protocol=paper")
         return self
+
+    @property
+    def at_once(self) -> int:
+        """Images drawn in one go at most."""
+        return self.batch or AT_ONCE
 
     @property
     def n_selection_to_accept(self) -> int:

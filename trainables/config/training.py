@@ -78,6 +78,12 @@ class StandardTrainer(AnyTrainer):
     precision: Literal["fp32", "tf32", "bf16"] = Field(
         "fp32", description="arithmetic of the network; tf32 needs a GPU"
     )
+    compile: bool | None = Field(
+        None,
+        description="fuse the network's kernels by torch.compile (dropout masks depend on it); "
+        "None: on a GPU, in trainings of 20,000 steps or more",
+        json_schema_extra=IGNORED,
+    )
     micro_batch: int | None = Field(
         None,
         ge=1,

@@ -5,13 +5,15 @@ A new sampler is one more function with the signature of `heun`, and a row of SA
 float64 throughout, as in Karras et al. 2022 (arXiv 2206.00364).
 """
 
+import itertools
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
 from torch import Tensor
 
-from trainables.config.measurement import Measurement
+from trainables.config.measurement import AT_ONCE, Measurement
 
 
 def karras_sigmas(steps: int, sigma_min: float, sigma_max: float, rho: float) -> Tensor:
@@ -22,9 +24,9 @@ def karras_sigmas(steps: int, sigma_min: float, sigma_max: float, rho: float) ->
     return torch.cat([sigmas, sigmas.new_zeros(1)])
 
 
-def _slope(denoise: Callable[[Tensor, Tensor], Tensor], x: Tensor, sigma: Tensor) -> Tensor:
+def _slope(denoise: Callable[[Tensor, Tensor], Tensor], x: Tensor, sigma: float) -> Tensor:
     """dx/dσ of the probability flow (eq. 3)."""
-    return (x - denoise(x, sigma.expand(len(x))).to(x.dtype)) / sigma
+    return (x - denoise(x, x.new_full((len(x),), sigma)).to(x.dtype)) / sigma
 
 
 def heun(denoise: Callable[[Tensor, Tensor], Tensor], latents: Tensor, sigmas: Tensor) -> Tensor:
@@ -34,8 +36,9 @@ def heun(denoise: Callable[[Tensor, Tensor], Tensor], latents: Tensor, sigmas: T
     `sigmas` [steps + 1] must fall to 0; the last step is an Euler step, so that σ = 0 is never
     evaluated.
     """
-    x = latents.double() * sigmas[0]
-    for sigma, sigma_next in zip(sigmas[:-1], sigmas[1:], strict=True):
+    levels = sigmas.tolist()  # numbers, so that no step waits for the device
+    x: Tensor = latents.double() * levels[0]
+    for sigma, sigma_next in itertools.pairwise(levels):
         d = _slope(denoise, x, sigma)
         x_next = x + (sigma_next - sigma) * d
         if sigma_next > 0:
@@ -46,8 +49,9 @@ def heun(denoise: Callable[[Tensor, Tensor], Tensor], latents: Tensor, sigmas: T
 
 def euler(denoise: Callable[[Tensor, Tensor], Tensor], latents: Tensor, sigmas: Tensor) -> Tensor:
     """Deterministic first-order sampler, one network call per step; otherwise as `heun`."""
-    x = latents.double() * sigmas[0]
-    for sigma, sigma_next in zip(sigmas[:-1], sigmas[1:], strict=True):
+    levels = sigmas.tolist()  # numbers, so that no step waits for the device
+    x: Tensor = latents.double() * levels[0]
+    for sigma, sigma_next in itertools.pairwise(levels):
         x = x + (sigma_next - sigma) * _slope(denoise, x, sigma)
     return x
 
@@ -79,6 +83,29 @@ def from_uint8(x: Tensor) -> Tensor:
     return x.float() / 127.5 - 1
 
 
+PIXELS_ON_A_CPU = AT_ONCE * 3 * 32**2  # at once
+PROBE = 8  # images whose memory is measured
+SHARE = 0.5  # of the memory that is free: others may be on the device
+
+
+def images_that_fit(
+    denoise: Callable[[Tensor, Tensor], Tensor], shape: Sequence[int], device: torch.device
+) -> int:
+    """How many images of `shape` [C, R, R] are generated at once: AT_ONCE, or fewer, as memory has
+    it.
+
+    On a GPU by what the denoiser needs for PROBE images; elsewhere by the pixels alone.
+    """
+    if device.type != "cuda":
+        return max(1, min(AT_ONCE, PIXELS_ON_A_CPU // math.prod(shape)))
+    held = torch.cuda.memory_allocated(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    denoise(torch.zeros((PROBE, *shape), device=device), torch.ones(PROBE, device=device))
+    needed = (torch.cuda.max_memory_allocated(device) - held) / PROBE
+    free = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device) - held
+    return max(1, min(AT_ONCE, int(SHARE * free / needed)))
+
+
 @torch.no_grad()
 def sample(
     denoise: Callable[..., Tensor],
@@ -87,19 +114,27 @@ def sample(
     how: Measurement,
     device: torch.device,
     labels: Tensor | None = None,
+    at_once: int | None = None,
 ) -> Tensor:
-    """Generates one image per seed: [len(seeds), *shape] uint8 on the CPU, `how.batch` images at a
-    time.
+    """Generates one image per seed: [len(seeds), *shape] uint8 on the CPU.
 
-    labels: [len(seeds)] int64, what the denoiser is given as `labels`, if anything.
+    labels: [len(seeds)] int64, what the denoiser is given as `labels`, if anything; at_once: how
+    many images, if the denoiser is made for a number; else `how.batch`, or as many as fit.
     """
-    sigmas = karras_sigmas(how.sampler_steps, how.sigma_min, how.sigma_max, how.rho).to(device)
+    sigmas = karras_sigmas(how.sampler_steps, how.sigma_min, how.sigma_max, how.rho)
     solve, images = SAMPLERS[how.sampler], []
-    for start in range(0, len(seeds), how.batch):
-        batch = slice(start, start + how.batch)
-        conditional = denoise
-        if labels is not None:
-            conditional = partial(denoise, labels=labels[batch].to(device))
+
+    def with_labels(part: Tensor | None) -> Callable[[Tensor, Tensor], Tensor]:
+        return denoise if part is None else partial(denoise, labels=part.to(device))
+
+    size = at_once or how.batch
+    if size is None:
+        probed = None if labels is None else labels[:1].expand(PROBE)
+        size = images_that_fit(with_labels(probed), shape, device)
+    for start in range(0, len(seeds), size):
+        batch = slice(start, start + size)
         latents = draw_latents(seeds[batch], shape, device)
-        images.append(to_uint8(solve(conditional, latents, sigmas)).cpu())
-    return torch.cat(images)
+        conditional = with_labels(None if labels is None else labels[batch])
+        # left on the device, which works on while the next latents are drawn
+        images.append(to_uint8(solve(conditional, latents, sigmas)))
+    return torch.cat(images).cpu()

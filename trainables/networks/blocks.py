@@ -24,13 +24,26 @@ def linear(in_features: int, out_features: int) -> nn.Linear:
     return layer
 
 
-def group_norm(channels: int) -> nn.GroupNorm:
+class GroupNorm(nn.GroupNorm):
+    """torch's. In a compiled network by operations that leave channels last, which torch's own way
+    there turns to first and back."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not torch.compiler.is_compiling():
+            return super().forward(x)
+        groups = torch.unflatten(x.float(), 1, (self.num_groups, -1))
+        variance, mean = torch.var_mean(groups, (2, 3, 4), correction=0, keepdim=True)
+        normal: Tensor = ((groups - mean) * torch.rsqrt(variance + self.eps)).flatten(1, 2)
+        return normal * self.weight[:, None, None] + self.bias[:, None, None]
+
+
+def group_norm(channels: int) -> GroupNorm:
     """At most 32 groups, of at least 4 channels each (the largest such number that divides
     `channels`)."""
     groups = min(32, max(channels // 4, 1))
     while channels % groups:
         groups -= 1
-    return nn.GroupNorm(groups, channels, eps=1e-6)
+    return GroupNorm(groups, channels, eps=1e-6)
 
 
 def resample(x: Tensor, mode: str | None, taps: tuple[int, ...] = (1, 1)) -> Tensor:
@@ -43,6 +56,10 @@ def resample(x: Tensor, mode: str | None, taps: tuple[int, ...] = (1, 1)) -> Ten
         return x
     if taps == (1, 1) and mode == "down":
         return F.avg_pool2d(x, 2)
+    if taps == (1, 1) and torch.compiler.is_compiling():
+        # channels stay last, and the gradient is a sum where that of `interpolate` scatters
+        rows = x.permute(0, 2, 3, 1)[:, :, None, :, None].expand(-1, -1, 2, -1, 2, -1)
+        return rows.flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2)
     if taps == (1, 1):
         return F.interpolate(x, scale_factor=2.0, mode="nearest")
     kernel, padding = _filter(x, taps), len(taps) // 2 - 1

@@ -111,11 +111,11 @@ class CustomTrainerAdapter:
     def sample(
         self, seeds: list[int], measurement: Measurement, labels: Tensor | None = None
     ) -> Tensor:
-        """One image per seed, `measurement.batch` at a time: [len(seeds), C, R, R] uint8 on the
+        """One image per seed, `measurement.at_once` at a time: [len(seeds), C, R, R] uint8 on the
         CPU."""
         images = []
-        for start in range(0, len(seeds), measurement.batch):
-            batch = slice(start, start + measurement.batch)
+        for start in range(0, len(seeds), measurement.at_once):
+            batch = slice(start, start + measurement.at_once)
             images.append(self._sample(seeds[batch], None if labels is None else labels[batch]))
         return torch.cat(images)
 

@@ -16,7 +16,7 @@ from trainables.trial.subset import Subset
 def measure_final(
     result: Result, data: ImageData, sweep: Storage, n_samples: int, device: torch.device
 ) -> FinalMeasurement:
-    """R_mem of `n_samples` images with latents that no other measurement uses, `measurement.batch`
+    """R_mem of `n_samples` images with latents that no other measurement uses, `measurement.at_once`
     at a time.
 
     Raises TrialFailed if the trial's weights are gone.
@@ -31,10 +31,10 @@ def measure_final(
     )
     trainer.load_sampling_weights(kept["ema"])
     n_memorized = 0
-    for start in range(0, n_samples, measurement.batch):
+    for start in range(0, n_samples, measurement.at_once):
         # not `latent_seeds`: protocol=paper has one set of latents for all, and these are to be
         # fresh ones
-        indices = range(start, min(start + measurement.batch, n_samples))
+        indices = range(start, min(start + measurement.at_once, n_samples))
         seeds = [derive_seed("last", data.digest, result.spec.seed, index) for index in indices]
         samples = trainer.sample(seeds, measurement, subset.sample_labels(seeds))
         n_memorized += int(subset.nearest(samples).memorized(measurement.k).sum())

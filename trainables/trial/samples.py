@@ -40,7 +40,7 @@ class FinalSamples:
     def draw(self) -> None:
         """One batch more."""
         drawn = sum(map(len, self.images))
-        end = min(drawn + self.measurement.batch, self.measurement.n_samples)
+        end = min(drawn + self.measurement.at_once, self.measurement.n_samples)
         images = self.training.sample("final", drawn, end)
         neighbours = self.subset.nearest(images)
         self.images.append(images)
