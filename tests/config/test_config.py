@@ -70,7 +70,8 @@ CHANGED = {
     },
 }  # fmt: skip
 NOT_COUNTED = {
-    Measurement: {"batch"}, StandardTrainer: {"micro_batch", "compile"}, Cifar10: {"root", "download"}, Folder: {"path"}, Arrays: {"path"},
+    Measurement: {"batch"}, StandardTrainer: {"micro_batch", "compile"},
+    Cifar10: {"root", "download"}, Folder: {"path"}, Arrays: {"path"},
 }  # fmt: skip
 UNIONS = {
     "data": Data, "labels": Labels, "network": Network, "diffusion": Diffusion, "trainer": Trainer

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import threading
 import time
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -356,6 +357,47 @@ def test_nodes_that_come_late_are_used_and_a_gpu_without_cuda_is_said_once(short
     results = [json.loads(Path(path).read_text()) for path in files(out, "result.json")]
     assert {result["hardware"]["device"] for result in results} == {"cpu"}
     assert {result["hardware"]["threads"] for result in results} == {"1"}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_a_trial_on_two_gpus_is_that_of_one_and_survives_the_loss_of_a_process(short_path):
+    """On fake ones, so by two processes on CPUs. One of them is killed amid the training: the trial
+    goes on from its checkpoint, nothing is left, and the budget is of two devices."""
+    out = short_path / "sweep"
+    settings = ["trainer.length=60", "search.max_trials=1"]
+    with cluster(short_path, cpus=2, gpus=2) as one:
+        options = ["--address", one.address, "--gpus-per-trial", "2", "--cpus-per-trial", "2"]
+        for setting in settings:
+            options += ["--set", setting]
+        options += SHORT
+        begin = time.monotonic()
+        driver = one.emm("run", "digits", "--out", out, *options)
+        wait_for(lambda: files(out, "*.pt"))  # a snapshot was taken
+        members()[0].kill()
+        output, _ = driver.communicate(timeout=300)
+        seconds = time.monotonic() - begin
+        deadline = time.monotonic() + 20
+        while members():
+            assert time.monotonic() < deadline, members()
+            time.sleep(0.2)
+    assert driver.returncode == 0, output
+    (path,) = files(out, "result.json")
+    result = json.loads(Path(path).read_text())
+    assert result["complete"], result
+    assert result["hardware"]["processes"] == "2"
+    assert result["seconds"] * 2 / 3600 < hours_spent(Storage(str(out))) < 2 * seconds / 3600
+
+
+def members():
+    """The processes of teams."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            is_spawned = "multiprocessing.spawn" in " ".join(process.cmdline())
+            if is_spawned and "ray" in process.parent().name():
+                found.append(process)
+    return found
 
 
 @pytest.mark.slow

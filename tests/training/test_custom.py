@@ -501,7 +501,7 @@ def test_code_in_the_working_directory_reaches_rays_workers(tmp_path):
     sweep = ["run", "digits", "--out", "swept", "--workers", 1]
     done = emm(*sweep, settings=[*settings, *few], directory=tmp_path / "at_work", timeout=580)
     assert done.returncode == 0, done.stderr + done.stdout
-    results, _ = read_all(Storage(str(tmp_path / "at_work" / "swept")))
+    results = read_all(Storage(str(tmp_path / "at_work" / "swept"))).results
     assert len(results) == 2
     assert all(result.complete for result in results), [result.cause for result in results]
 

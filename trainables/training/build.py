@@ -9,6 +9,8 @@ from trainables.config.measurement import Measurement
 from trainables.config.training import CustomTrainer
 from trainables.config.trial import Configuration
 from trainables.training.custom import CustomTrainerAdapter
+from trainables.training.team import Team
+from trainables.training.team_trainer import TeamTrainer
 from trainables.training.trainer import Trainer
 
 
@@ -74,13 +76,17 @@ def build_trainer(
     labels: Tensor | None,
     seed: int,
     device: torch.device,
+    team: Team | None = None,
 ) -> AnyTrainer:
     """The trainer that `configuration.trainer.kind` names, for the subset's images [N, C, R, R]
-    uint8 and labels [N] int64.
+    uint8 and labels [N] int64. team: of processes that train together; one of the user's trains
+    alone.
 
     Raises TrialFailed if the device can't do what the trainer asks, or a builder of the user's
     returns what is no trainer.
     """
     if isinstance(configuration.trainer, CustomTrainer):
         return CustomTrainerAdapter(configuration, images, labels, seed, device)
+    if team is not None:
+        return TeamTrainer(configuration, images, seed, team, labels)
     return Trainer(configuration, images, seed, device, labels)

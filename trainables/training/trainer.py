@@ -20,6 +20,7 @@ from trainables.diffusion.denoiser import build_denoiser, denoising_loss, draw_n
 from trainables.diffusion.sampling import draw_latents, from_uint8, sample
 from trainables.errors import TrialFailed
 from trainables.training.order import Order
+from trainables.training.team import ALONE, Ranks
 from trainables.training.vectors import Vectors
 
 N_NOT_FINITE = 10  # batches in a row whose loss is not finite, after which a trial fails
@@ -50,8 +51,10 @@ class Trainer:
         seed: int,
         device: torch.device,
         labels: Tensor | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         assert isinstance(configuration.trainer, StandardTrainer)
+        self.ranks = ranks
         self.recipe = configuration.trainer
         self.law, self.seed, self.device = configuration.diffusion, seed, device
         _set_precision(self.recipe.precision, device)
@@ -113,7 +116,8 @@ class Trainer:
 
     def _compiled(self) -> nn.Module:
         """For the images that are on the device at once."""
-        size = min(self.recipe.micro_batch or self.recipe.batch, self.total)
+        share = -(-min(self.recipe.batch, self.total) // self.ranks.size)
+        size = min(self.recipe.micro_batch or share, share)
         chosen = torch.arange(size, device=self.device) % len(self.images)
         labels = None if self.labels is None else self.labels[chosen]
         return compiled(self.denoiser, from_uint8(self.images[chosen]), labels)
@@ -133,8 +137,12 @@ class Trainer:
         self.denoise.train()
         while self.position < end and not self.interrupted:
             self._step()
-        if self.losses.settle() >= N_NOT_FINITE:
+        if self._settle() >= N_NOT_FINITE:
             raise self._not_finite()
+
+    def _settle(self) -> int:
+        """See `Losses.settle`."""
+        return self.losses.settle(self.ranks)
 
     def _not_finite(self) -> TrialFailed:
         return TrialFailed(
@@ -150,6 +158,7 @@ class Trainer:
         labels = None if self.labels is None else self.labels[chosen]
         loss = self._take_gradients(from_uint8(self.images[chosen]), labels)
         for gradient in self.gradients.vectors:
+            self.ranks.add_up(gradient)
             # as in Karras et al. 2022; a loss that stays non-finite fails the trial
             torch.nan_to_num(gradient, nan=0.0, posinf=1e5, neginf=-1e5, out=gradient)
         for group in self.optimizer.param_groups:
@@ -161,8 +170,8 @@ class Trainer:
         self.losses.pending.append((loss, size))
 
     def _take_gradients(self, images: Tensor, labels: Tensor | None) -> Tensor:
-        """Fills `gradients` with those of a batch, `micro_batch` images at a time; returns its mean
-        loss.
+        """Fills `gradients` with those of this member's share of a batch, `micro_batch` images at a
+        time; returns its part of the batch's mean loss.
 
         Noise and flips are drawn for the whole batch, so that only dropout depends on how it is
         cut.
@@ -171,10 +180,15 @@ class Trainer:
         if self.recipe.augment == "flip":
             mirrored = torch.rand(len(images), device=images.device) < 0.5
             images = torch.where(mirrored.reshape(-1, 1, 1, 1), images.flip(-1), images)
+        if self.ranks.rank:  # other masks of dropout than those of the first member
+            torch.manual_seed(derive_seed("dropout", self.seed, self.position, self.ranks.rank))
         loss = torch.zeros((), device=images.device)
+        share = self.ranks.share(len(images))
         micro = self.recipe.micro_batch or len(images)
-        for start in range(0, len(images), micro):
-            cut = slice(start, start + micro)
+        if share.start == share.stop:  # of a last batch, smaller than the team
+            self.gradients.clear()
+        for start in range(share.start, share.stop, micro):
+            cut = slice(start, min(start + micro, share.stop))
             cut_labels = None if labels is None else labels[cut]
             noise = sigma[cut], epsilon[cut]
             mean = self.batch_loss(self.denoise, self.law, images[cut], cut_labels, noise)
@@ -182,7 +196,7 @@ class Trainer:
             part.backward()  # type: ignore[no-untyped-call]
             loss += part.detach()
             # at once: a CUDA graph writes the next ones to the same place
-            self.gradients.take_gradients(self.weights, are_added=start > 0)
+            self.gradients.take_gradients(self.weights, are_added=start > share.start)
         return loss
 
     def take_loss(self) -> float:
@@ -274,11 +288,14 @@ class Losses:
         self.sum, self.images, self.skipped = 0.0, 0, 0
         self.failures = 0  # number of the last batches in a row whose loss is not finite
 
-    def settle(self) -> int:
-        """Counts what is pending; returns the largest number of batches in a row whose loss was not
-        finite."""
-        longest = self.failures
-        values = torch.stack([loss for loss, _ in self.pending]).tolist() if self.pending else []
+    def settle(self, ranks: Ranks = ALONE) -> int:
+        """Counts what is pending, of all members; returns the largest number of batches in a row
+        whose loss was not finite."""
+        longest, values = self.failures, []
+        if self.pending:
+            losses = torch.stack([loss for loss, _ in self.pending])
+            ranks.add_up(losses)
+            values = losses.tolist()
         for loss, (_, images) in zip(values, self.pending, strict=True):
             if math.isfinite(loss):
                 self.sum += loss * images

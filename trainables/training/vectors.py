@@ -49,6 +49,11 @@ class Vectors:
         for mine, other in zip(self.vectors, vectors, strict=True):
             mine.copy_(other)
 
+    def clear(self) -> None:
+        """Makes all values 0."""
+        for vector in self.vectors:
+            vector.zero_()
+
     def take_gradients(self, tensors: Sequence[Tensor], are_added: bool) -> None:
         """Those of `tensors`, which then have none; 0 for one that has none. are_added: to the
         values that are there."""

@@ -18,7 +18,8 @@ from trainables.config.trial import TrialSpec
 from trainables.data.images import ImageData
 from trainables.data.sources import data_key
 from trainables.storage import Storage
-from trainables.trial.trial import Trial, choose_device
+from trainables.training.team import Team
+from trainables.trial.trial import Trial, choose_devices
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +46,11 @@ class EmmTrainable(tune.Trainable):
         self.preempted = self.at_work = False
         self.trial: Trial | None = None
         assigned = ray.get_runtime_context().get_assigned_resources()
-        torch.set_num_threads(max(1, int(assigned.get("CPU", 1))))
+        devices = choose_devices(int(assigned.get("GPU", 0)))
+        torch.set_num_threads(max(1, int(assigned.get("CPU", 1)) // len(devices)))
+        # one for all trials of this process
+        self.team = Team(devices) if len(devices) > 1 else None
+        self.device = devices[0]
         lacks_gpu = bool(assigned.get("GPU")) and not torch.cuda.is_available()
         self.note = {"note": NO_CUDA} if lacks_gpu else {}
         if threading.current_thread() is threading.main_thread():
@@ -84,7 +89,7 @@ class EmmTrainable(tune.Trainable):
         try:
             if self.trial is None:
                 data = self.data[data_key(self.spec.configuration.data)]
-                self.trial = Trial(self.spec, data, self.storage, choose_device())
+                self.trial = Trial(self.spec, data, self.storage, self.device, team=self.team)
             report = self.trial.step()
             self.failing_since, self.pause = None, 1.0
             return {**report, **self.note}

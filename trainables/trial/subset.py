@@ -15,14 +15,14 @@ from trainables.config.trial import TrialSpec
 from trainables.data.images import ImageData, subset_order
 from trainables.data.labels import draw_labels, label_dim, subset_labels
 from trainables.data.pools import Ints, UInt8
-from trainables.diffusion.sampling import from_uint8, sample
 from trainables.errors import TrialFailed
 from trainables.measure.distances import N_COPIES, N_LOSS, loss_gap, take_distances
 from trainables.measure.kept import Distances
 from trainables.measure.neighbours import comparison_of
 from trainables.measure.r_mem import Neighbours
-from trainables.networks.optimum import OptimalDenoiser
+from trainables.training.team import Team
 from trainables.training.trainer import Trainer
+from trainables.trial.shared import SharedComparison, sample_optimum
 
 N_CEILING = 256  # samples of the closed-form optimum
 
@@ -35,12 +35,16 @@ class Subset:
     none of them equal to one of its images.
     """
 
-    def __init__(self, spec: TrialSpec, data: ImageData, device: torch.device) -> None:
-        self.spec, self.device, self.digest = spec, device, data.digest
+    def __init__(
+        self, spec: TrialSpec, data: ImageData, device: torch.device, team: Team | None = None
+    ) -> None:
+        self.spec, self.device, self.digest, self.team = spec, device, data.digest, team
         configuration, measurement, seed = spec.configuration, spec.measurement, spec.seed
         order = subset_order(data, seed, in_file_order=measurement.protocol == "paper")
         self.indices = order[: spec.n]
         self.comparison = comparison_of(spec, device)
+        if team is not None:
+            self.comparison = SharedComparison(device, self.comparison.flips, team=team)
         untrained = _untrained(data, order, spec.n, self.comparison.flips)
         n_held_out = max(measurement.n_samples, N_LOSS)
         others = np.fromiter(islice(untrained, n_held_out), dtype=np.int64)
@@ -120,11 +124,13 @@ class Subset:
     def ceiling(self) -> float:
         """R_mem of the closed-form optimum: below 1 where the data themselves hide copies (exact
         duplicates)."""
-        measurement, shape = self.spec.measurement, tuple(self.images.shape[1:])
-        denoiser = OptimalDenoiser(from_uint8(self.images), self.label_tensor).to(self.device)
+        measurement = self.spec.measurement
         seeds = self.latent_seeds("selection", 0, min(N_CEILING, measurement.n_samples))
         labels = self.sample_labels(seeds)
-        samples = sample(denoiser, seeds, shape, measurement, self.device, labels)
+        images, of_images = self.images, self.label_tensor
+        samples = sample_optimum(
+            images, of_images, seeds, labels, measurement, self.device, self.team
+        )
         return self.nearest(samples).r_mem(measurement.k)
 
 

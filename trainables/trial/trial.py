@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from trainables.data.images import ImageData
 from trainables.errors import TrialFailed
 from trainables.storage import Storage
 from trainables.training.build import BuildTrainer, build_trainer
+from trainables.training.team import Team
 from trainables.trial.checkpoint import Checkpoints
 from trainables.trial.files import TrialFiles
 from trainables.trial.result import Result, Snapshot, start_record
@@ -55,8 +57,12 @@ class Trial:
         device: torch.device,
         pace: Pace = Pace(),
         build: BuildTrainer = build_trainer,
+        team: Team | None = None,
     ) -> None:
-        self.spec, self.device = spec, device
+        self.spec, self.device, self.team = spec, device, team
+        if team is not None:
+            build = partial(build_trainer, team=team)
+            team.lost = self._record_loss
         self.files = TrialFiles(sweep, start_record(spec, data))
         self.checkpoints = Checkpoints(self.files.storage, pace.checkpoint_seconds)
         self.result = self.files.result
@@ -64,7 +70,7 @@ class Trial:
         self.samples: FinalSamples | None = None  # None until the training is over
         if self.result is None:
             self.files.start()
-            subset = Subset(spec, data, device)
+            subset = Subset(spec, data, device, team)
             with self._recording_failure():
                 training = Training(spec, subset, device, pace.slice_seconds, build)
                 self._go_on(training)
@@ -134,7 +140,7 @@ class Trial:
             **outcome,
             curve=() if training is None else tuple(training.curve),
             seconds=0.0 if training is None else training.stopwatch.seconds,
-            hardware=hardware(self.device),
+            hardware=hardware(self.device, 1 if self.team is None else self.team.size),
             finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
         )
 
@@ -147,15 +153,25 @@ class Trial:
         except OSError:
             raise
         except Exception as error:  # a network that raises: whatever it is, it is this trial's
-            training, cause = self.training, known_cause(error)
+            cause = known_cause(error)
             if cause is None:
                 log.exception("trial %s failed", self.files.record.training_key)
                 cause = f"{type(error).__name__}: {error}"
-            position = 0 if training is None else training.trainer.position
-            result = self._result(training, complete=False, cause=cause, images_trained=position)
-            self.files.fail(result)
-            self.result = result  # also where an earlier result stands in the files
+            self._fail(cause)
             raise TrialFailed(cause) from error
+
+    def _fail(self, cause: str) -> None:
+        training = self.training
+        position = 0 if training is None else training.trainer.position
+        result = self._result(training, complete=False, cause=cause, images_trained=position)
+        self.files.fail(result)
+        self.result = result  # also where an earlier result stands in the files
+
+    def _record_loss(self, reason: str) -> None:
+        """What another process of the team raised is this trial's failure; one that was killed says
+        nothing, and the trial goes on elsewhere."""
+        if reason and self.result is None:
+            self._fail(reason)
 
     # ------------------------------------------------------------ what others ask for
 
@@ -210,12 +226,23 @@ def choose_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def hardware(device: torch.device) -> dict[str, str]:
-    """What the trial ran on; recorded, and in no key."""
+def choose_devices(gpus: int) -> list[torch.device]:
+    """Of a trial that was given so many whole GPUs: one for each; where torch finds none, as many
+    times the CPU."""
+    device = choose_device()
+    if gpus < 2:
+        return [device]
+    return [torch.device(device.type, n) if device.type == "cuda" else device for n in range(gpus)]
+
+
+def hardware(device: torch.device, processes: int) -> dict[str, str]:
+    """What the trial ran on, and in how many processes, of a device each; recorded, and in no
+    key."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
     return {
         "device": device.type,
         "name": name,
+        "processes": str(processes),
         "threads": str(torch.get_num_threads()),
         "torch": torch.__version__,
         "host": platform.node(),
