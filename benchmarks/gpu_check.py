@@ -37,6 +37,8 @@ from trainables.data.sources import load
 from trainables.diffusion.compiled import CompiledDenoiser
 from trainables.measure.neighbours import PRODUCTS, Product, nearest_two
 from trainables.storage import Storage
+from trainables.training.build import build_trainer
+from trainables.training.team import Team
 from trainables.training.trainer import LONG_STEPS, Trainer
 from trainables.trial.trial import Trial
 
@@ -295,6 +297,29 @@ def small_rate(_: int) -> float:
     return 1 / step_seconds(trainer, 300 if HAS_GPU else 30, 1)
 
 
+def together() -> Iterator[Row]:
+    """One trial on several devices, a process each; without GPUs, on as many cores, one thread each."""
+    torch.set_num_threads(torch.get_num_threads() if HAS_GPU else 1)
+    counts = [n for n in (1, 2, 4, 8) if n <= (torch.cuda.device_count() if HAS_GPU else 2)]
+    width = WIDTHS[0] if HAS_GPU else 64
+    alone = None
+    for count in counts:
+        configuration = colours(width, precision="bf16" if HAS_GPU else "fp32", compile=HAS_GPU)
+        size = (2000, 3, SIDE, SIDE)
+        images = torch.randint(0, 256, size, dtype=torch.uint8)
+        devices = [torch.device(DEVICE.type, n) if HAS_GPU else DEVICE for n in range(count)]
+        team = Team(devices) if count > 1 else None
+        trainer = build_trainer(configuration, images, None, 0, devices[0], team)
+        assert isinstance(trainer, Trainer)
+        train(trainer, 2)
+        step = step_seconds(trainer, 3)
+        alone = alone or step
+        row: Row = {"devices": count, "width": width, "batch": BATCH, "step, ms": 1000 * step}
+        yield row | {"images/s": BATCH / step, "against one": alone / step}
+        if team is not None:
+            team.close()
+
+
 def trainings() -> Iterator[Row]:
     """Whole trials of the demo: fp32 and bf16, and the CPU from the same seeds."""
     data = load(DIGITS.data)
@@ -376,6 +401,7 @@ PARTS: dict[str, Callable[[], Any]] = {
     "trainings": trainings,
     "curve": curve,
     "two-at-once": two_at_once,
+    "together": together,
 }
 
 
