@@ -688,6 +688,7 @@ def worker(sweep, spec):
     made = object.__new__(EmmTrainable)
     made.data, made.storage = {data_key(spec.configuration.data): DATA}, sweep
     made.trial, made.note, made.preempted = None, {}, False
+    made.device, made.team = CPU, None
     made._begin({"spec": spec.model_dump_json()})
     return made
 
