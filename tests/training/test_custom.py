@@ -127,6 +127,8 @@ def test_a_network_of_the_users(user_code, label_dim):
     labels = torch.tensor([0, 2]) if label_dim else None
     assert denoiser(torch.randn(2, 1, 8, 8), torch.ones(2), labels).shape == (2, 1, 8, 8)
     assert size_of(configuration, 8) == (9, 2 * 9 * 64), "the plan counts it"
+    rounded = with_fields(configuration, {"trainer.precision": "bf16"})
+    assert size_of(rounded, 8) == (9, 2 * 9 * 64), "in any precision"
 
 
 def test_checking_a_network_leaves_its_weights_and_the_generator_alone(user_code):
