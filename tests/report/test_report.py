@@ -16,7 +16,7 @@ from rich.console import Console
 from search_spaces.space import Search, SearchSpace
 from search_spaces.table import SPACES
 from sweep.analysis.cautions import cautions
-from sweep.analysis.contrasts import neighbours
+from sweep.analysis.contrasts import Contrast, neighbours
 from sweep.analysis.study import StudySummary
 from sweep.analysis.summary import SweepSummary, summary_of
 from sweep.report import figures
@@ -421,6 +421,16 @@ def test_contrasts_are_ratios_of_emms() -> None:
         f"EMM of width=16 / EMM of width=8: {one.ratio:.2f}, 95 % interval {one.low:.2f} to {one.high:.2f}"
     )
     assert ("not told apart" in line) is not one.is_clear
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "is_clear"),
+    [(1.01, 3.0, True), (0.3, 0.99, True), (0.99, 1.01, False), (0.5, 1.0, False)],
+)
+def test_emms_are_told_apart_where_the_interval_excludes_one(
+    low: float, high: float, is_clear: bool
+) -> None:
+    assert Contrast("a", "b", math.sqrt(low * high), low, high).is_clear is is_clear
 
 
 def test_neighbours_differ_by_one_step_of_one_factor() -> None:

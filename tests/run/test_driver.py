@@ -132,8 +132,11 @@ def test_a_changed_field_is_refused_by_name_and_an_extension_is_not(tmp_path):
     check_sweep(storage, former)
     check_sweep(storage, sweep_of(fake_space(precision=0.05, max_trials=50)))
     check_sweep(storage, sweep_of(fake_space(widths=(8, 16, 32))))
+    check_sweep(storage, sweep_of(fake_space().with_settings({"measurement.batch": 7})))
     for settings, path in (
         ({"trainer.lr": 0.5}, "trainer.lr"),
+        ({"labels.kind": "random"}, "labels.kind"),
+        ({"diffusion.P_mean": 0.5}, "diffusion.P_mean"),
         ({"network.depth": 2}, "network.depth"),
         ({"search.n_high": 300}, "search.n_high"),
         ({"measurement.k": 0.5}, "measurement.k"),
@@ -269,6 +272,23 @@ def test_the_field_that_is_named_is_one_that_counts(swept):
             storage,
             sweep_of(fake_space().with_settings({"trainer.micro_batch": 8, "data.classes": 9})),
         )
+
+
+def test_what_was_found_in_the_data_is_told_once(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (60, 8, 8)).astype(np.uint8)
+    images[50:] = images[0]
+    np.savez(tmp_path / "data.npz", images=images, weather=np.arange(3))
+    settings = {
+        "data.kind": "arrays",
+        "data.path": str(tmp_path / "data.npz"),
+        "data.resolution": 8,
+        "data.channels": 1,
+        "search.n_high": 60,
+    }
+    assert sweep_of(fake_space().with_settings(settings)).notes == [
+        "10 of the 60 images of arrays equal another one; copies of them don't count",
+        f"{tmp_path}/data.npz: 60 images of 8x8 pixels, without classes; left out: weather",
+    ]
 
 
 def test_a_directory_with_other_files_is_refused(tmp_path):
