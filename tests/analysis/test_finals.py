@@ -26,12 +26,15 @@ from tests.report.test_report import SPACE, VERDICTS, failure, study, sweep_of, 
 from tests.results import write_sweep
 from tests.trial.test_trial import CPU, DATA, OPTIMUM, SPEC, finish, start
 from trainables.config.data import Arrays
+from trainables.config.fields import with_fields
 from trainables.config.measurement import Measurement
 from trainables.config.network import Optimum
+from trainables.data.labels import draw_labels
 from trainables.data.sources import load
 from trainables.errors import TrialFailed
 from trainables.measure.r_mem import Neighbours
 from trainables.storage import Storage
+from trainables.training.trainer import Trainer
 from trainables.trial.final import measure_final
 from trainables.trial.result import FinalMeasurement, read_all
 from trainables.trial.subset import Subset
@@ -61,6 +64,31 @@ def test_other_images_of_the_same_network(tmp_path, monkeypatch):
     with np.load(sweep.path(f"trials/{result.training_key}/measurement.npz")) as kept:
         assert not np.array_equal(kept["images"], torch.cat(seen[:3]).numpy())
     assert read_all(sweep)[0] == [result]
+
+
+def test_last_images_are_of_latents_of_each_seed_and_of_the_labels_of_its_subset(
+    tmp_path, monkeypatch
+):
+    sampled, original, seen = [], Trainer.sample, {}
+
+    def sample(trainer, seeds, how, labels=None):
+        sampled.append((seeds, labels))
+        return original(trainer, seeds, how, labels)
+
+    for seed in (0, 1):
+        sweep = Storage(str(tmp_path / str(seed)))
+        spec = with_fields(OPTIMUM, {"seed": seed, "configuration.labels.kind": "unique"})
+        finish(start(sweep, spec))
+        (result,) = read_all(sweep).results
+        monkeypatch.setattr(Trainer, "sample", sample)
+        sampled.clear()
+        measured = measure_final(result, DATA, sweep, 10, CPU)
+        monkeypatch.undo()
+        assert measured.r_mem == 1.0
+        for seeds, labels in sampled:
+            assert labels.tolist() == draw_labels(np.arange(SPEC.n), seeds).tolist()
+        seen[seed] = {one for seeds, _ in sampled for one in seeds}
+    assert len(seen[0] | seen[1]) == 20
 
 
 def test_the_optimum_still_copies(tmp_path):

@@ -85,6 +85,7 @@ def test_the_view_shows_studies_trials_and_what_is_left() -> None:
     assert screen.view[-1] == "2 studies: 1 searching, 1 waiting"
     screen.finish(record)
     text = "\n".join(screen.view)
+    assert screen.view[-1] == "2 studies: 2 waiting"
     assert "training" not in text
     (row,) = [line for line in screen.view if line.startswith("width=8 ")]
     assert row.split()[1] == "1"
