@@ -26,7 +26,8 @@ WIDTHS = tuple(range(4, 100, 4))
 
 @pytest.mark.parametrize("more", [{}, {"guard": True}, {"replicates": 2}, {"max_trials": 8}])
 def test_they_are_those_of_optuna(tmp_path, more):
-    """24 studies of 8 trials each, at random sizes, every fifth of which failed."""
+    """24 studies of 8 trials each, at random sizes, every fifth of which failed; of the others some
+    are of few images, and some were accepted early."""
     space, storage = fake_space(WIDTHS, **more), Storage(str(tmp_path))
     data, rng, results = load(space.base.data), np.random.default_rng(7), []
     for named in space.configurations:
@@ -34,6 +35,10 @@ def test_they_are_those_of_optuna(tmp_path, more):
             n = int(np.exp(rng.uniform(np.log(4), np.log(400))))
             failure = {"complete": False, "r_mem": None, "cause": "by chance"}
             fields_of = failure if rng.random() < 0.2 else {}
+            if not fields_of:
+                few, accepted = rng.random(2) < 0.3
+                fields_of = {"n_samples": 50 if few else 2000, "right_censored": bool(accepted)}
+                fields_of["n_memorized"] = 0
             results.append(write_trial(storage, space, named, data, n, seed, **fields_of))
     studies = Studies(space)
     studies.reconcile(results, [])

@@ -64,6 +64,19 @@ def test_the_fifth_study_searches_with_what_four_found(swept):
     assert all(math.isfinite(value) for value in noise_of)
 
 
+def test_a_study_that_was_not_found_tells_the_others_nothing():
+    """Three were found, one gave up: too few to search the fifth with."""
+    *names, unresolved, last = (named.name for named in SPACE.configurations)
+    studies, _ = decided(None, names)
+    for _ in range(3):
+        spec = studies.spec(studies.ask(unresolved))
+        failure = {"complete": False, "cause": "out of memory", "r_mem": None}
+        studies.tell(result_of(spec, **failure, n_samples=0, n_memorized=0))
+    assert studies.verdict(unresolved).state == "unresolved"
+    studies.ask(last)
+    assert studies.priors.get(last) == base_prior()
+
+
 def test_a_frozen_prior_outlives_the_database_and_the_process(swept):
     storage, studies, results = swept
     again = Studies(SPACE, priors=FrozenPriors(storage))
