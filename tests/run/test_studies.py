@@ -169,6 +169,14 @@ def test_a_trial_that_died_before_its_n_was_stored_gets_one(tmp_path):
     assert Studies(SPACE, url).reconcile([], []) == [Ticket(NAME, 0, studies.options(NAME).start)]
 
 
+def test_after_results_are_gone_a_study_is_judged_anew(undisturbed):
+    studies = Studies(SPACE)
+    for results, state in ((undisturbed, "found"), (undisturbed[:2], "searching"), ([], None)):
+        studies.reconcile(results, [])
+        assert studies.verdict(NAME).n_trials == len(results)
+        assert studies.verdict(NAME).state == (state or "searching")
+
+
 def test_telling_twice_changes_nothing(undisturbed):
     studies = Studies(SPACE)
     studies.reconcile(undisturbed, [])

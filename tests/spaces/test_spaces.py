@@ -6,6 +6,7 @@ import math
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +20,8 @@ from sweep.cli.options import space_of
 from sweep.run import plan as plans
 from sweep.run.plan import measured_rates, plan
 from sweep.search.rules import accept_bound
+from sweep.tracking.place import destination
+from trainables.config.data import Arrays
 from trainables.config.fields import with_fields
 from trainables.config.trial import TrialSpec
 from trainables.data.labels import planned_label_dim
@@ -502,6 +505,33 @@ def test_rates_are_of_images_trained_and_of_network_calls(monkeypatch):
     small = with_fields(DIGITS, {"network.width": 4, "trainer.batch": 6})
     rates = measured_rates(small, DIGITS_MEASUREMENT, 8, flops=0, device=CPU)
     assert (rates.trained, rates.sampled) == (6, 12)
+
+
+def test_pictures_stay_where_any_of_the_data_are_private():
+    """A second source that is mixed in, or one that a factor brings, is enough."""
+    public, mine = SPACES["digits-width"], Arrays(path="x", resolution=8, channels=1)
+    mixed = with_fields(DIGITS, {"data.mix.share": 0.5, "data.mix.data": mine.model_dump()})
+    private = [
+        public.model_copy(update={"base": mixed}),
+        public.model_copy(update={"base": DIGITS.model_copy(update={"data": mine})}),
+        public.model_copy(
+            update={
+                "vary": {
+                    "source": {
+                        "public": {"data.kind": "digits"},
+                        "mine": {f"data.{name}": value for name, value in mine},
+                    }
+                }
+            }
+        ),
+    ]
+    assert public.images == "pairs"
+    assert [space.images for space in private] == ["none"] * 3
+    asked = [private[0].with_settings({"tracking.images": "generated"}), private[0]]
+    for uri in (None, "http://host:5000"):
+        wheres = [destination(space, Path(), uri, load) for space in (*asked, public)]
+        assert [where.images for where in wheres] == ["generated", "none", "pairs"]
+    assert public.with_settings({"tracking.images": "none"}).images == "none"
 
 
 def test_one_label_for_all_can_be_measured():
