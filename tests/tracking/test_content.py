@@ -14,7 +14,7 @@ import pytest
 from sweep.analysis.summary import SweepSummary, summarize
 from sweep.report.gallery import Pictures
 from sweep.tracking.charts import views
-from sweep.tracking.content import Content, distances_table, final_numbers
+from sweep.tracking.content import Content, curve_numbers, distances_table, final_numbers
 from sweep.tracking.page import Page
 from tests.fakes import fake_space
 from tests.results import write_sweep
@@ -269,6 +269,8 @@ def test_a_trial_has_its_factors_its_machine_and_its_curve(
         assert point.metrics.get("loss") == (None if i == 2 else 2.0 / i)
         assert point.metrics["r_mem_snapshot"] == snapshot.r_mem
         assert point.metrics["median_d1_snapshot"] == 40.0
+    at_once = curve[0].model_copy(update={"seconds": 0.0})
+    assert "images_per_second" not in curve_numbers(at_once, result)
     digest = result.data.digest
     source = page.head.data
     assert source is not None

@@ -1,6 +1,7 @@
 """The life of a trial, seen from its files: resume, failure, re-measurement, and what the
 measurement promises."""
 
+import itertools
 import json
 import logging
 import os
@@ -27,7 +28,7 @@ from trainables.measure.r_mem import Neighbours
 from trainables.storage import Storage
 from trainables.training.build import build_trainer
 from trainables.training.trainer import Trainer
-from trainables.trial import checkpoint, ray_trainable
+from trainables.trial import checkpoint, ray_trainable, training
 from trainables.trial.ray_trainable import EmmTrainable
 from trainables.trial.result import Result, read_all, read_result, trial_directory
 from trainables.trial.training import key_of_curve
@@ -267,6 +268,17 @@ def test_what_is_left_is_told_by_the_rate_of_the_last_slice(sweep):
     report = running.report()
     assert report["progress"] == pytest.approx(1 / 12)
     assert report["seconds_left"] == pytest.approx(11 / 12 / 0.25)
+
+
+def test_the_rate_is_of_the_last_slice_alone(sweep, monkeypatch):
+    """Each look at the clock is a second after the last, and each slice is a step of twelve."""
+    clock = SimpleNamespace(monotonic=itertools.count(100.0).__next__)
+    monkeypatch.setattr(training, "time", clock)
+    running = start(sweep, pace=Pace(slice_seconds=0))
+    for step in range(1, 6):
+        running.step()
+        assert running.training.trainer.progress == pytest.approx(step / 12)
+        assert running.training.rate == pytest.approx(1 / 12)
 
 
 def test_time_is_counted_over_all_attempts(sweep):
