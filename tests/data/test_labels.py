@@ -271,6 +271,8 @@ def test_the_optimum_copies_images_of_the_label(tmp_path, labels):
     )
     result, kept = finished(tmp_path, DATA, configuration)
     assert (result.r_mem, result.ceiling, result.own_label) == (1, 1, 1)
+    gaps_are_unknown = {snapshot.loss_gap is None for snapshot in result.curve}
+    assert gaps_are_unknown == {labels.kind == "unique"}, "no unique label fits an image held out"
     np.testing.assert_array_equal(kept["labels"], kept["subset_labels"][kept["i1"]])
     np.testing.assert_array_equal(
         kept["subset_labels"], subset_labels(labels, DATA, kept["subset"], 0)
