@@ -6,6 +6,7 @@ import os
 import pickle
 import stat
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -231,6 +232,33 @@ def test_the_newest_is_loaded_and_two_are_kept(saved):
     checkpoint.delete_all(saved)
     assert saved.list() == ["weights.pt"]
     assert checkpoint.load_newest(saved) is None
+
+
+def test_of_those_that_are_left_the_newest_is(saved):
+    checkpoint.delete_all(saved, but=1)
+    assert checkpoint.names(saved) == ["checkpoint-00000000001000.pt"]
+    checkpoint.delete_all(saved, but=2)
+    assert len(checkpoint.names(saved)) == 1
+
+
+@pytest.mark.parametrize(("took", "until_due"), [(1.0, 60.0), (3.0, 60.0), (9.0, 180.0)])
+def test_checkpoints_take_a_twentieth_of_the_time_at_most(tmp_path, monkeypatch, took, until_due):
+    now = [100.0]
+
+    def slow(*_):
+        now[0] += took
+
+    monkeypatch.setattr(checkpoint, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(checkpoint, "save", slow)
+    kept = checkpoint.Checkpoints(Storage(str(tmp_path)), 60.0)
+    now[0] += 61
+    assert kept.is_due
+    kept.save(7, {})
+    assert (kept.position, kept.is_due) == (7, False)
+    now[0] += until_due - 1
+    assert not kept.is_due
+    now[0] += 2
+    assert kept.is_due
 
 
 def test_a_damaged_newest_is_passed_over(saved, caplog):

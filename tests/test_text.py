@@ -5,18 +5,35 @@ import sys
 
 import pytest
 
-from trainables.text import estimated_hours, first_line, printable, tick, time_left
+from trainables.text import cut, duration, estimated_hours, first_line, printable, tick, time_left
 
 HOUR = 3600.0
 
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0, "0 s"), (119.4, "119 s"), (120, "2 min"), (59.4 * 60, "59 min"), (59.6 * 60, "1:00 h"),
+    [(0, "0 s"), (75, "75 s"), (119.4, "119 s"), (120, "2 min"), (59.4 * 60, "59 min"), (59.6 * 60, "1:00 h"),
      (HOUR + 301, "1:05 h"), (30 * HOUR, "30:00 h")],
 )  # fmt: skip
 def test_time_left(seconds: float, text: str) -> None:
     assert time_left(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.4, "0 s"), (119, "119 s"), (120, "2 min"), (7199, "120 min"), (7200, "2 h"),
+     (100_000, "27.8 h"), (172_800, "2 d")],
+)  # fmt: skip
+def test_a_unit_is_there_from_two_of_it_on(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_what_is_cut_alike_is_kept_apart() -> None:
+    one, other = (cut("x" * 30 + end, 20) for end in "ab")
+    assert cut("x" * 20, 20) == "x" * 20
+    assert one[:10] == other[:10] == "x" * 10
+    assert one != other
+    assert len(one) == len(other) == 20
 
 
 @pytest.mark.parametrize(
@@ -28,7 +45,8 @@ def test_ticks_are_whole(value: float, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("hours", "text"), [(None, "?"), (0.1234, "0.12"), (9.94, "9.9"), (10, "10"), (1234.5, "1,234")]
+    ("hours", "text"),
+    [(None, "?"), (0.1234, "0.12"), (3.3, "3.3"), (9.94, "9.9"), (10, "10"), (1234.5, "1,234")],
 )
 def test_estimates_have_two_digits(hours: float | None, text: str) -> None:
     assert estimated_hours(hours) == text

@@ -2,6 +2,7 @@
 no verdict."""
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -21,15 +22,19 @@ from sweep.run.machines import Resources, start_ray
 from sweep.store.budget import Limits, hours_spent
 from sweep.store.files import read_finals
 from tests.fakes import fake_space
+from tests.report.test_report import SPACE, VERDICTS, failure, study, sweep_of, trial
 from tests.results import write_sweep
 from tests.trial.test_trial import CPU, DATA, OPTIMUM, SPEC, finish, start
 from trainables.config.data import Arrays
+from trainables.config.fields import with_fields
 from trainables.config.measurement import Measurement
 from trainables.config.network import Optimum
+from trainables.data.labels import draw_labels
 from trainables.data.sources import load
 from trainables.errors import TrialFailed
 from trainables.measure.r_mem import Neighbours
 from trainables.storage import Storage
+from trainables.training.trainer import Trainer
 from trainables.trial.final import measure_final
 from trainables.trial.result import FinalMeasurement, read_all
 from trainables.trial.subset import Subset
@@ -61,6 +66,31 @@ def test_other_images_of_the_same_network(tmp_path, monkeypatch):
     assert read_all(sweep)[0] == [result]
 
 
+def test_last_images_are_of_latents_of_each_seed_and_of_the_labels_of_its_subset(
+    tmp_path, monkeypatch
+):
+    sampled, original, seen = [], Trainer.sample, {}
+
+    def sample(trainer, seeds, how, labels=None):
+        sampled.append((seeds, labels))
+        return original(trainer, seeds, how, labels)
+
+    for seed in (0, 1):
+        sweep = Storage(str(tmp_path / str(seed)))
+        spec = with_fields(OPTIMUM, {"seed": seed, "configuration.labels.kind": "unique"})
+        finish(start(sweep, spec))
+        (result,) = read_all(sweep).results
+        monkeypatch.setattr(Trainer, "sample", sample)
+        sampled.clear()
+        measured = measure_final(result, DATA, sweep, 10, CPU)
+        monkeypatch.undo()
+        assert measured.r_mem == 1.0
+        for seeds, labels in sampled:
+            assert labels.tolist() == draw_labels(np.arange(SPEC.n), seeds).tolist()
+        seen[seed] = {one for seeds, _ in sampled for one in seeds}
+    assert len(seen[0] | seen[1]) == 20
+
+
 def test_the_optimum_still_copies(tmp_path):
     sweep = Storage(str(tmp_path))
     finish(start(sweep, OPTIMUM))
@@ -75,6 +105,29 @@ def test_without_weights_it_says_so(tmp_path):
     sweep.delete(f"trials/{result.training_key}/weights.pt")
     with pytest.raises(TrialFailed, match=f"N={SPEC.n}, seed 0"):
         measure_final(result, DATA, sweep, 10, CPU)
+
+
+def test_measured_again_are_all_seeds_at_the_nearest_n_on_each_side():
+    """By N alone; at an N that is the EMM it counts as below it. What has fewer images than are
+    asked for is measured once more."""
+    sizes = (20, 30, 30, 34, 34, 36, 36, 40, 90)
+    results = [trial("a", n, seed) for seed, n in enumerate(sizes)]
+    failed = failure("a", 35, 20)
+    one = study("a", VERDICTS["found"], [*results[::-1], failed])  # EMM 35.2
+    assert sorted(r.spec.seed for r in nearest_trials(one)) == [3, 4, 5, 6]
+    on_it = replace(one, verdict=replace(one.verdict, emm=36.0))
+    assert sorted(r.spec.seed for r in nearest_trials(on_it)) == [5, 6, 7]
+    assert nearest_trials(replace(one, verdict=VERDICTS["unresolved"])) == []
+    finals = {
+        results[seed].training_key: FinalMeasurement(r_mem=0.5, n_samples=n, n_memorized=n // 2)
+        for seed, n in ((3, 999), (4, 1000), (5, 2000))
+    }
+    search = SPACE.search.model_copy(update={"final_samples": 1000})
+    summary = sweep_of(
+        replace(one, finals=finals), space=SPACE.model_copy(update={"search": search})
+    )
+    assert sorted(r.spec.seed for r in missing_finals(summary)) == [3, 6]
+    assert missing_finals(sweep_of(replace(one, finals=finals))) == [], "none is asked for"
 
 
 @pytest.fixture

@@ -17,7 +17,15 @@ from trainables.config.trial import TrialSpec
 from trainables.data.sources import load
 from trainables.errors import UserError
 from trainables.storage import Storage
-from trainables.trial.result import MEASUREMENT, RESULT, Result, start_record, trial_directory
+from trainables.trial.result import (
+    MEASUREMENT,
+    RESULT,
+    STARTED,
+    Result,
+    TrialRecord,
+    start_record,
+    trial_directory,
+)
 
 SPACE = fake_space((8,), n_low=8, n_high=400)
 EMMS = {
@@ -126,6 +134,25 @@ def test_what_is_not_kept_is_not_claimed(sweep):
     assert result_at(result, sweep, 0.25, 0.05).complete, (
         "above the target, a lower bound is an answer"
     )
+
+
+def test_a_sweep_at_another_k_has_its_own_target_and_its_running_trials(tmp_path):
+    """.27 is below a target of .9, and above one of .2; what failed keeps its cause."""
+    storage = Storage(str(tmp_path))
+    space = fake_space((8,), n_low=8, n_high=400, target=0.2)
+    storage.write_json(SWEEP, {"space": space.model_dump(mode="json")})
+    finished(storage, 36, 0, right_censored=True)
+    finished(storage, 60, 1, complete=False, r_mem=None, cause="out of memory")
+    unfinished = finished(storage, 50, 2)
+    trial_directory(storage, unfinished.training_key).delete(RESULT)
+    record = TrialRecord.model_validate(dict(unfinished))
+    trial_directory(storage, record.training_key).write(STARTED, record.model_dump_json().encode())
+    for k in (None, 0.25):
+        (study,) = summarize(storage, k).studies
+        assert [r.complete for r in study.results] == [True, False]
+        assert study.results[1].cause == "out of memory"
+        assert [record.spec.n for record in study.running] == [50]
+    assert 0.2 < study.results[0].r_mem < 0.5
 
 
 def test_labels_are_judged_at_the_k_too(sweep):

@@ -1,6 +1,7 @@
 """The figures beside an EMM and the warnings, on trials whose numbers are set."""
 
 import math
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -188,9 +189,49 @@ def test_warnings_of_what_chance_noise_and_labels_do() -> None:
         said(*chance)
         == "a: chance alone counts at k = 0.333: 3.0% of held-out images would be copies at N = 8"
     )
-    assert said(trial("a", 35, 0, unseen_labels=0.368)) == (
+    unseen = [trial("a", n, n, unseen_labels=x) for n, x in ((35, 0.368), (20, 0.5), (60, 0.1))]
+    assert said(unseen[0], unseen[2]) == (
         "a: 37% of the samples at N = 35 are of labels that no training image has, as protocol=paper draws them"
     )
+    assert "50% of the samples at N = 20 " in said(*unseen)
+
+
+def test_warnings_are_of_the_target_that_is_sought() -> None:
+    """A ceiling and a noisy copier of .7 are low for a target of .8, and are not for one of .6."""
+    results = [
+        trial("a", n, n, ceiling=c, noisy_copier=0.7) for n, c in ((30, 0.95), (35, 0.7), (40, 0.9))
+    ]
+    said = {}
+    for target in (0.8, 0.6):
+        one = study("a", VERDICTS["found"], results)
+        options = replace(one.options, target=target)
+        said[target] = "\n".join(cautions(sweep_of(replace(one, options=options))))
+    assert said[0.6] == ""
+    assert "reaches only R_mem 0.70 at N = 35, below the target 0.8\n" in said[0.8]
+    assert "would reach only R_mem 0.70, below the target 0.8 (noisy copier)" in said[0.8]
+
+
+def test_warnings_begin_where_they_say() -> None:
+    """At more than half of the images; at fewer than half of the copied images to be expected."""
+
+    def said(*results: Result) -> str:
+        return "\n".join(cautions(sweep_of(study("a", VERDICTS["found"], list(results)))))
+
+    for size, share in ((71, None), (69, "51%")):
+        few = DataSummary(source="faces", digest="e", size=size, duplicates=0)
+        text = said(trial("a", 35, 0, data=few))
+        assert text == "" if share is None else f"N = 35 is {share} of the {size} images" in text
+    several = [trial("a", 35, i, data=DATA.model_copy(update={"size": 60 + i})) for i in range(2)]
+    assert "of the 60 images" in said(*several[::-1])
+    assert study("a", VERDICTS["found"], several[::-1]).scale.share == pytest.approx(35.2 / 60)
+    copied = [
+        trial("a", n, n, distinct_copied=k, distinct_expected=20.0)
+        for n, k in ((30, 11), (33, 9), (36, 6), (39, 8))
+    ]
+    assert said(copied[0]) == ""
+    assert "6 distinct ones at N = 36, where even copying would give 20 (3 of 4" in said(*copied)
+    one = DataSummary(source="faces", digest="e", size=5000, duplicates=1)
+    assert "faces: 1 of 5,000 images equal another one" in said(trial("a", 35, 0, data=one))
 
 
 def test_two_rules_are_told_where_augmentation_varies() -> None:
@@ -229,6 +270,8 @@ def test_more_warnings() -> None:
         study(n, VERDICTS["found"], [trial(n, 35, 0, data=d, nn_distance=x, noisy_copier=y)])
         for n, d, x, y in (("a", DATA, 500.0, 0.99), ("b", other, 50.0, 0.93))
     ]
+    searching = study("c", VERDICTS["searching"], [trial("c", 35, 0, data=other)])
+    assert cautions(sweep_of(both[0], searching)) == [], "nothing is compared"
     assert cautions(sweep_of(*both)) == [
         "contrasts across 2 data sets: the rule d1 < k d2 is tighter on denser data (median distance of a training image "
         "to its nearest other one: a: 500; b: 50.0. noisy copier: a: 0.990; b: 0.930)"

@@ -15,8 +15,8 @@ from trainables.config.trial import TrialSpec
 from trainables.trial.result import Result
 
 
-def lines(noise, n_trials, replicates=1):
-    """What is told of four configurations with trials around each EMM, `replicates` at every N."""
+def summary(noise, n_trials, replicates=1):
+    """Of four configurations with trials around each EMM, `replicates` at every N."""
     space, rng, results = (
         fake_space((8, 12, 16, 20), max_trials=200, precision=0.5),
         np.random.default_rng(1),
@@ -44,7 +44,11 @@ def lines(noise, n_trials, replicates=1):
                     n_memorized=k,
                 )
             )
-    return seed_lines(summary_of(space, results, []))
+    return summary_of(space, results, [])
+
+
+def lines(*arguments, **more):
+    return seed_lines(summary(*arguments, **more))
 
 
 def test_the_spread_is_told_with_its_interval():
@@ -58,6 +62,13 @@ def test_the_spread_is_told_with_its_interval():
         assert low < middle < high
         held.append(low < 0.35 < high)
     assert sum(held) >= 3
+
+
+def test_the_interval_that_is_told_holds_with_95_percent():
+    judged = summary(0.35, 5)
+    for line, study in zip(seed_lines(judged), judged.studies, strict=True):
+        middle, low, high = (study.belief.noise_quantile(q) for q in (0.5, 0.025, 0.975))
+        assert f" between seeds {middle:.2f} [{low:.2f}, {high:.2f}]" in line
 
 
 def test_trials_at_one_n_stand_beside():

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from search_spaces.space import MAY_CHANGE, Search
+from sweep.analysis.study import options_of
 from sweep.analysis.summary import summarize, summary_of
 from sweep.run.studies import Studies, Ticket
 from sweep.search.belief import base_prior
@@ -25,7 +26,8 @@ WIDTHS = tuple(range(4, 100, 4))
 
 @pytest.mark.parametrize("more", [{}, {"guard": True}, {"replicates": 2}, {"max_trials": 8}])
 def test_they_are_those_of_optuna(tmp_path, more):
-    """24 studies of 8 trials each, at random sizes, every fifth of which failed."""
+    """24 studies of 8 trials each, at random sizes, every fifth of which failed; of the others some
+    are of few images, and some were accepted early."""
     space, storage = fake_space(WIDTHS, **more), Storage(str(tmp_path))
     data, rng, results = load(space.base.data), np.random.default_rng(7), []
     for named in space.configurations:
@@ -33,6 +35,10 @@ def test_they_are_those_of_optuna(tmp_path, more):
             n = int(np.exp(rng.uniform(np.log(4), np.log(400))))
             failure = {"complete": False, "r_mem": None, "cause": "by chance"}
             fields_of = failure if rng.random() < 0.2 else {}
+            if not fields_of:
+                few, accepted = rng.random(2) < 0.3
+                fields_of = {"n_samples": 50 if few else 2000, "right_censored": bool(accepted)}
+                fields_of["n_memorized"] = 0
             results.append(write_trial(storage, space, named, data, n, seed, **fields_of))
     studies = Studies(space)
     studies.reconcile(results, [])
@@ -100,3 +106,25 @@ def test_options_are_those_of_the_space():
     options = Options.of(search, cost="constant", prior=base_prior())
     expected = Options(5, 90, 0.7, 0.2, max_trials=7, cost="constant", guard=True, replicates=3)
     assert options == expected
+
+
+@pytest.mark.parametrize(("clock", "cost"), [("epochs", "images"), ("steps", "constant")])
+def test_a_trial_costs_its_images_at_fixed_epochs_and_the_same_at_fixed_steps(clock, cost):
+    (named,) = fake_space((8,)).with_settings({"trainer.clock": clock}).configurations
+    assert options_of(fake_space().search, named, base_prior()).cost == cost
+
+
+def test_failures_are_in_a_row_by_their_seeds_whatever_order_results_come_in():
+    """Three failed of eight, the last three of all; and, of others, three before five."""
+    space = fake_space((8,))
+    (named,) = space.configurations
+    data = load(space.base.data)
+    for failed, state in ((range(5, 8), "unresolved"), (range(3), "searching")):
+        storage = Storage(f"memory://bucket/{state}")
+        failure = {"complete": False, "r_mem": None, "cause": "by chance"}
+        results = [
+            write_trial(storage, space, named, data, 6, seed, **(failure if seed in failed else {}))
+            for seed in (7, 2, 5, 0, 3, 6, 1, 4)
+        ]
+        (study,) = summary_of(space, results, []).studies
+        assert study.verdict.state == state

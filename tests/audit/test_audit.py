@@ -1,6 +1,8 @@
 """`emm audit`, from outside: image sets whose copies are known, in every form that they may come
 in."""
 
+import base64
+import io
 import json
 import os
 import re
@@ -12,9 +14,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sweep.audit import compare as copies_module
+from sweep.audit import compare as copies_module, page as page_module
 from sweep.audit.compare import audit, equal_groups, exact_bounds, spread
 from sweep.audit.image_sets import open_set
+from sweep.audit.page import write_page
+from sweep.audit.words import lines
 from sweep.cli.main import main
 from trainables.config.data import Digits, Folder
 from trainables.data.images import resized
@@ -363,7 +367,95 @@ def test_equal_images_are_found_across_chunks():
     assert [groups.tolist().index(group) for group in groups] == [0, 1, 0, 3, 1, 0]
 
 
+def test_every_number_is_said_in_its_place():
+    found = {
+        "n_samples": 4000, "n_memorized": 1000, "n_training": 700, "r_mem_low": 0.23,
+        "r_mem_high": 0.27, "r_mem_plain": 0.31, "distinct_copied": 55, "distinct_expected": 66.6,
+        "median_d1": 12.3, "nn_distance": 45.6, "spurious": 0.11, "spurious_null": 0.02,
+        "generalized": 0.64, "null_rate": 0.03, "null_samples": 1500, "c_t": -7.8,
+        "null_in_training": 9, "duplicates": [["a", "b"], ["c", "d", "e"]],
+        "near_duplicates": [["f", "g", "h", "i"]], "looked_at": 600, "notes": ["a note"],
+    }  # fmt: skip
+    assert lines(found) == [
+        "copies: 1,000 of 4,000 generated images, 25.00%; at least 23.00% and at most 27.00% "
+        "(95 % each, Clopper-Pearson)",
+        "55 different training images of 700 were copied; copying all alike would give 66.6",
+        "median distance to the nearest training image 12.3; between neighbours of the training "
+        "set 45.6 (pixel values 0-255, L2)",
+        "no copies, but made repeatedly: 11.00% (2.00% of held-out images); new: 64.00%",
+        "control: 3.00% of 1,500 held-out images would count as copies; C_T -7.8 (far below 0: "
+        "generated images lie nearer to training images than they do)",
+        "note: 9 held-out images are training images: they are no control, and were left out of it",
+        "warning: 5 training images are equal to another one; they are taken as one (if each stood "
+        "for itself, 31.00% would be copies)",
+        "warning: 4 training images (of 600 looked at, and their neighbours) are nearly equal to "
+        "another one; copies of them may go unseen",
+        "note: a note",
+    ]
+    unknown = {"spurious": None, "null_rate": None, "null_in_training": 0, "notes": []}
+    few = lines({**found, **unknown, "duplicates": [], "near_duplicates": [], "n_memorized": 0})
+    assert few[0].endswith("this excludes only shares above 27.00% (95 %, Clopper-Pearson)")
+    assert len(few) == 3
+
+
+def test_what_is_copied_or_nearly_equal_is_judged_by_the_k_that_is_asked_for(tmp_path):
+    """Grey images at 0, 40, 100, …: the generated ones have ratios of .1 and .45."""
+    levels = np.array([0, 40, 100, 200, 255])
+    training = np.broadcast_to(levels[:, None, None, None], (5, 8, 8, 1)).astype(np.uint8)
+    made = np.array([104, 104, 131, 44, 96])  # of which 131 is nearer than half to 100
+    generated = np.broadcast_to(made[:, None, None, None], (5, 8, 8, 1)).astype(np.uint8)
+    paths = saved(tmp_path / "t.npy", training), saved(tmp_path / "g.npy", generated)
+    third, half = (compared(*paths, k=k) for k in (1 / 3, 0.5))
+    assert third.copied == [(2, 3), (1, 1)]
+    assert half.copied == [(2, 4), (1, 1)]
+    # 40 is the least distance of neighbours, and 55 the median
+    assert compared(*paths, k=0.7).near_duplicates == []
+    assert compared(*paths, k=0.74).near_duplicates == [[0, 1]]
+    alike = saved(tmp_path / "alike.npy", training[[3, 1, 3, 1]])
+    assert compared(paths[0], alike).copied == [(1, 2), (3, 2)], "of equals the first"
+    held_out = saved(tmp_path / "h.npy", (training[:3] + 20).astype(np.uint8))
+    ratio = compared(*paths, held_out).as_json()["holdout_ratio"]
+    assert ratio == pytest.approx(4 / 20)
+
+
 # ---------------------------------------------------------------- the page
+
+
+def test_a_card_shows_an_image_its_two_neighbours_and_their_distances(tmp_path):
+    """Nearest first: by the ratio of the distances, then by the first."""
+    levels = np.array([0, 50, 200])
+    training = np.broadcast_to(levels[:, None, None, None], (3, 8, 8, 1)).astype(np.uint8)
+    made = np.array([60, 201, 51, 120])
+    generated = np.broadcast_to(made[:, None, None, None], (4, 8, 8, 1)).astype(np.uint8)
+    found = compared(saved(tmp_path / "t.npy", training), saved(tmp_path / "g.npy", generated))
+    write_page(found, tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text()
+    cards = re.findall(r"<figcaption>(.*?)<br>\s*d1 (\S+), d2 (\S+)</figcaption>", page)
+    assert cards == [
+        ("[1] | [2] | [1]", "8.0", "1208.0"),
+        ("[2] | [1] | [0]", "8.0", "408.0"),
+        ("[0] | [1] | [0]", "80.0", "480.0"),
+        ("[3] | [1] | [2]", "560.0", "640.0"),
+    ]
+    pixels = [
+        np.asarray(Image.open(io.BytesIO(base64.b64decode(text))))[0, 0]
+        for text in re.findall(r'src="data:image/png;base64,([^"]+)"', page)
+    ]
+    assert pixels == [201, 200, 50, 51, 50, 0, 60, 50, 0, 120, 50, 200]
+
+
+def test_the_page_shows_the_nearest_of_many_copies(tmp_path, monkeypatch):
+    monkeypatch.setattr(page_module, "COPIES", 2)
+    monkeypatch.setattr(page_module, "OTHERS", 1)
+    levels, made = np.array([0, 200]), np.array([30, 10, 20, 80, 90])
+    training, generated = (
+        np.broadcast_to(x[:, None, None, None], (len(x), 8, 8, 1)).astype(np.uint8)
+        for x in (levels, made)
+    )
+    found = compared(saved(tmp_path / "t.npy", training), saved(tmp_path / "g.npy", generated))
+    write_page(found, tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text()
+    assert re.findall(r"<figcaption>(\S+) ", page) == ["[1]", "[2]", "[3]"]
 
 
 def test_the_page_is_one_file_and_shows_the_copies(tmp_path, capsys):

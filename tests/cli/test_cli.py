@@ -1,12 +1,15 @@
 """The command line as a user meets it, judged by what it prints, returns and leaves behind."""
 
 import json
+import math
 import os
 import sqlite3
 import subprocess
 import sys
 import tempfile
+import time
 from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -14,10 +17,14 @@ import pytest
 from search_spaces.find import find_space
 from search_spaces.space import parse_settings
 from sweep.cli.main import main
+from sweep.run.machines import Resources
+from sweep.search.belief import Observation
+from sweep.search.points import fit_points
 from tests.results import write_sweep
 from trainables.config.data import Digits
 from trainables.data.sources import load
 from trainables.storage import Storage
+from trainables.text import estimated_hours
 
 ROOT = Path(__file__).parents[2]
 # trials of a second: too short to memorize anything, long enough to go through everything
@@ -147,6 +154,68 @@ def test_plan_counts_the_papers_networks_without_its_data(capsys):
     first = planned["configurations"][0]
     assert {"name", "factors", "n_low", "n_high"} <= first.keys()
     assert first["images_low"] == 40_000 * first["n_low"]
+
+
+def test_a_plan_is_printed_with_both_ends_and_the_sum(capsys):
+    arguments = ["plan", "cifar10-width", "--tflops", "50"]
+    rows = json.loads(here(capsys, *arguments, "--json")[1])["configurations"]
+    text = here(capsys, *arguments)[1]
+    assert "at 50 TFLOP/s" in text
+    for row in rows:
+        (line,) = [line for line in text.splitlines() if line.startswith(row["name"] + " ")]
+        assert line.split()[1:] == [
+            *(f"{row['parameters'] / 1e6:.3g}", "M", f"{row['flops_per_image'] / 1e9:.3g}"),
+            *(f"{row['steps_low']:,}", "-", f"{row['steps_high']:,}"),
+            *(f"{row['images_low']:.2g}", "-", f"{row['images_high']:.2g}"),
+            *(estimated_hours(row["hours_low"]), "-", estimated_hours(row["hours_high"])),
+            estimated_hours(row["hours_search"]),
+        ]
+    total = estimated_hours(sum(row["hours_search"] for row in rows))
+    assert f"all searches: {total} device hours" in text
+
+
+def test_points_are_fitted_at_the_target_and_in_the_range_that_are_asked_for(tmp_path, capsys):
+    points = [Observation(100, 0.99, 2000), Observation(160, 0.6, 2000)]
+    (tmp_path / "points.csv").write_text("n,r_mem\n100,0.99\n160,0.6\n")
+    asked = ["--target", "0.8", "--precision", "0.01", "--n-low", "50", "--n-high", "900"]
+    _, printed, _ = here(capsys, "fit", tmp_path / "points.csv", *asked, "--json")
+    fitted = fit_points(points, 0.8, 0.01, 50, 900)
+    assert json.loads(printed) == {**asdict(fitted.verdict), "next_n": fitted.next_n}
+    text = here(capsys, "fit", tmp_path / "points.csv", *asked)[1]
+    assert f"next: train at N = {fitted.next_n}" in text
+    assert "at most 0.01 is asked" in text
+    assert fitted.verdict.emm_low < 140 < fitted.verdict.emm_high
+
+
+def test_every_option_of_a_run_reaches_the_sweep(tmp_path, capsys, monkeypatch):
+    """Up to where it would train."""
+    runs = []
+    monkeypatch.setattr("sweep.cli.run._carry_out", lambda run, *_: runs.append(run) or True)
+    monkeypatch.setattr("sweep.cli.run._show", lambda *_: None)
+    options = {
+        "--precision": 0.3, "--target": 0.7, "--workers": 1, "--cpus-per-trial": 0.5,
+        "--gpus-per-trial": 0, "--objective": "cost", "--replicates": 3, "--final-samples": 77,
+        "--budget-hours": 2.5, "--deadline": "6h", "--set": "search.n_high=64",
+    }  # fmt: skip
+    flags = ["--guard", "--early-accept"]
+    before = time.time()
+    words = [str(word) for pair in options.items() for word in pair]
+    code, _, errors = here(capsys, "run", "digits-width", "--out", tmp_path / "out", *words, *flags)
+    assert code == 130, errors  # nothing is decided
+    (run,) = runs
+    search, how = run.sweep.space.search, run.sweep.space.measurement
+    assert (search.precision, search.target, search.n_high) == (0.3, 0.7, 64)
+    assert (search.replicates, search.final_samples, search.guard) == (3, 77, True)
+    # 1.99 above the target on the logit
+    assert how.accept == pytest.approx(1 / (1 + math.exp(-math.log(0.7 / 0.3) - 1.99)))
+    assert run.resources == Resources(0.5, 0, 1, None, "cost")
+    assert run.limits.hours == 2.5
+    assert run.limits.deadline - before == pytest.approx(6 * 3600, abs=60)
+    here(capsys, "run", "digits-width", "--out", tmp_path / "plain")
+    plain = runs[1]
+    assert plain.resources == Resources()
+    assert (plain.limits.hours, plain.limits.deadline) == (None, None)
+    assert (plain.sweep.space.search.guard, plain.sweep.space.measurement.accept) == (False, None)
 
 
 def test_spaces_are_listed():

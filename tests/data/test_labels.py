@@ -191,6 +191,9 @@ def test_by_label():
     assert by_label(memorized, nearest, 101, subset, labels, of_subset)["r_mem_per_label"] is None
     assert by_label(memorized & False, nearest, 3, subset, labels, of_subset)["own_label"] is None
     assert by_label(memorized, nearest, 0, subset) == {}
+    unseen = by_label(memorized, nearest, 4, subset, np.array([0, 3, 3, 2, 3]), np.array([0, 1, 2]))
+    assert unseen["r_mem_per_label"] == {0: 1, 2: 1, 3: 1 / 3}, "of those that were drawn"
+    assert (unseen["unseen_labels"], unseen["own_label"]) == (3 / 5, 1 / 3)
     doubled = by_label(memorized, nearest, 3, np.array([5, 5, 9]), labels, of_subset)
     assert doubled["own_label"] == 1, "images 0 and 1 are the same one, with labels 0 and 2"
 
@@ -268,6 +271,8 @@ def test_the_optimum_copies_images_of_the_label(tmp_path, labels):
     )
     result, kept = finished(tmp_path, DATA, configuration)
     assert (result.r_mem, result.ceiling, result.own_label) == (1, 1, 1)
+    gaps_are_unknown = {snapshot.loss_gap is None for snapshot in result.curve}
+    assert gaps_are_unknown == {labels.kind == "unique"}, "no unique label fits an image held out"
     np.testing.assert_array_equal(kept["labels"], kept["subset_labels"][kept["i1"]])
     np.testing.assert_array_equal(
         kept["subset_labels"], subset_labels(labels, DATA, kept["subset"], 0)

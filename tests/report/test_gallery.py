@@ -75,6 +75,52 @@ def test_a_gallery_is_sorted_by_the_ratio_and_frames_what_is_memorized() -> None
     assert canvas(Shown("t", content, None)).shape[0] == side + 22  # the generated ones alone
 
 
+def test_what_was_copied_most_often_comes_first_and_copies_alone_count() -> None:
+    """Of six samples four are memorized: image 2 twice, 0 and 1 once; 0 is nearest to most."""
+    found = Neighbours(
+        np.array([1.0, 1, 1, 1, 90, 90]),
+        np.full(6, 100.0),
+        np.array([1, 2, 2, 0, 0, 0]),
+        np.full(6, 3),
+    )
+    content = Measured(one_colour([10] * 6), found, found.memorized())
+    shown = Shown("t", content, one_colour([110, 120, 130, 140]))
+    side, row = 48 + 2 * 5, 3 * (48 + 2 * 5) + 22
+    copied = canvas(shown)[row + side // 2, side // 2 : 4 * side : side, 0]
+    assert copied.tolist() == [130, 110, 120, 255]
+    words = [text.get_text() for text in gallery_figure(shown).axes[0].texts]
+    assert words[-4:] == ["most copied", "2 ×", "1 ×", "1 ×"]
+
+
+def test_copies_are_framed_by_the_k_of_the_trial(storage: Storage) -> None:
+    """Distances of .08 and .8 of the second nearest."""
+    one = min(summarize(storage).studies[0].complete, key=lambda trial: abs(trial.r_mem - 0.5))
+    shares = []
+    for k in (0.05, 1 / 3, 0.9):
+        how = one.measurement.model_copy(update={"k": k})
+        at_k = one.model_copy(update={"spec": one.spec.model_copy(update={"measurement": how})})
+        kept = measured(storage, at_k)
+        assert kept is not None
+        shares.append(kept.memorized.mean())
+    assert shares == [0, one.r_mem, 1]
+    assert 0 < shares[1] < 1
+
+
+def test_of_a_damaged_trial_the_report_has_no_gallery_and_says_so(tmp_path: Path) -> None:
+    kept = Storage(str(tmp_path / "sweep"))
+    write_sweep(kept, SPACE, DIGITS, 1)
+    (one,) = summarize(kept).studies[0].complete
+    kept.write(f"trials/{one.training_key}/measurement.npz", b"damaged")
+    told = list[str]()
+    pictures = Pictures(kept, "generated")
+    page = write_report(summarize(kept), tmp_path / "report", pictures, told.append)
+    (line,) = told
+    assert line.startswith("passed over: ")
+    assert "measurement.npz is damaged" in line
+    assert line in Page(page.read_text()).text
+    assert not list((tmp_path / "report").glob("gallery-*"))
+
+
 @pytest.mark.parametrize(("channels", "resolution"), [(1, 8), (3, 32), (3, 256)])
 def test_a_gallery_of_any_size_of_image(channels: int, resolution: int) -> None:
     images = np.zeros((40, channels, resolution, resolution), np.uint8)
@@ -107,6 +153,9 @@ def test_the_gallery_is_of_the_trial_nearest_to_the_emm_in_ln_n() -> None:
     shown = _shown_trial(study("a", VERDICTS["found"], trials))
     assert shown is not None
     assert shown.spec.n == 53
+    searching = _shown_trial(study("a", VERDICTS["searching"], trials[::-1]))
+    assert searching is not None
+    assert searching.spec.seed == 2, "while none is known, the last one"
 
 
 @pytest.mark.parametrize("images", ["none", "generated", "pairs"])

@@ -85,6 +85,7 @@ def test_the_view_shows_studies_trials_and_what_is_left() -> None:
     assert screen.view[-1] == "2 studies: 1 searching, 1 waiting"
     screen.finish(record)
     text = "\n".join(screen.view)
+    assert screen.view[-1] == "2 studies: 2 waiting"
     assert "training" not in text
     (row,) = [line for line in screen.view if line.startswith("width=8 ")]
     assert row.split()[1] == "1"
@@ -108,6 +109,8 @@ def test_forty_studies_fit_the_window_and_those_that_train_are_seen() -> None:
     assert len(screen.view) <= 20
     assert any(line.startswith("width=80 ") for line in screen.view)
     assert "… and 27 more studies" in screen.view
+    assert not any("more studies" in line for line in Screen((4, 8, 12), height=9).view)
+    assert "… and 1 more studies" in Screen((4, 8, 12, 16), height=9).view
 
 
 def test_a_log_gets_lines_now_and_then() -> None:

@@ -16,15 +16,17 @@ from rich.console import Console
 from search_spaces.space import Search, SearchSpace
 from search_spaces.table import SPACES
 from sweep.analysis.cautions import cautions
-from sweep.analysis.contrasts import neighbours
+from sweep.analysis.contrasts import Contrast, neighbours
 from sweep.analysis.study import StudySummary
 from sweep.analysis.summary import SweepSummary, summary_of
-from sweep.report import figures
-from sweep.report.files import write_report
+from sweep.report import figures, page as page_module
+from sweep.report.figures import name_of
+from sweep.report.files import cell, write_report
 from sweep.report.latex import latex
+from sweep.report.page import report_page
 from sweep.report.rows import contrast_lines
 from sweep.report.study_figures import study_figure
-from sweep.report.style import as_pdf, as_png
+from sweep.report.style import BLUE, as_pdf, as_png
 from sweep.report.sweep_figures import sweep_figure
 from sweep.report.table import print_table, table
 from sweep.search.rules import Options, Verdict
@@ -33,7 +35,7 @@ from trainables.config.measurement import Measurement
 from trainables.config.trial import TrialSpec
 from trainables.measure.r_mem import r_mem_interval
 from trainables.text import amount, human
-from trainables.trial.result import DataSummary, Result, TrialRecord
+from trainables.trial.result import DataSummary, FinalMeasurement, Result, TrialRecord
 
 SPACE = SPACES["digits-width"].model_copy(
     update={
@@ -359,8 +361,8 @@ def test_a_sweep_of_exact_copies_has_a_report(tmp_path: Path) -> None:
 def test_only_intervals_get_a_dash_in_latex() -> None:
     rows = [("from 2 to 3", "5.10 to 8.90"), ("up to 1.89", "1,060 to 1e+16")]
     text = latex(("ratio", "95 % interval"), rows)
-    for cell in ("from 2 to 3", "5.10--8.90", "up to 1.89", "1,060--1e+16"):
-        assert f"{cell} " in text
+    for word in ("from 2 to 3", "5.10--8.90", "up to 1.89", "1,060--1e+16"):
+        assert f"{word} " in text
 
 
 def test_what_is_not_to_be_seen_is_spelt_out_in_latex() -> None:
@@ -368,13 +370,13 @@ def test_what_is_not_to_be_seen_is_spelt_out_in_latex() -> None:
         ("configuration",), [("a\n\nb",), ("\x1b[2J",), ("\u202eabc",), ("\ud800",), ("σ é",)]
     )
     assert all(letter == "\n" or letter.isprintable() for letter in text)
-    for cell in (
+    for word in (
         r"a\textbackslash n\textbackslash nb",
         r"\textbackslash x1b[2J",
         r"\textbackslash u202eabc",
         "σ é",
     ):
-        assert f"{cell} " in text
+        assert f"{word} " in text
     text.encode()
 
 
@@ -421,6 +423,16 @@ def test_contrasts_are_ratios_of_emms() -> None:
         f"EMM of width=16 / EMM of width=8: {one.ratio:.2f}, 95 % interval {one.low:.2f} to {one.high:.2f}"
     )
     assert ("not told apart" in line) is not one.is_clear
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "is_clear"),
+    [(1.01, 3.0, True), (0.3, 0.99, True), (0.99, 1.01, False), (0.5, 1.0, False)],
+)
+def test_emms_are_told_apart_where_the_interval_excludes_one(
+    low: float, high: float, is_clear: bool
+) -> None:
+    assert Contrast("a", "b", math.sqrt(low * high), low, high).is_clear is is_clear
 
 
 def test_neighbours_differ_by_one_step_of_one_factor() -> None:
@@ -516,6 +528,109 @@ def test_nothing_is_known_yet(tmp_path: Path) -> None:
     assert table(summary) is not None
 
 
+@pytest.fixture(scope="module")
+def rich() -> SweepSummary:
+    """Two configurations on data of their own, the second of twice the EMM; of a target of .8, with
+    last measurements, trials that failed, and one that was left when its study was decided."""
+    sizes = (8, 16, 24, 28, 32, 36, 40, 60, 80)
+    other = DataSummary(source="faces", digest="e" * 64, size=5000, duplicates=7)
+    hardware = {"device": "cuda", "name": "H100", "threads": "3", "torch": "2.9", "host": "h"}
+    more = {"seconds": 150.0, "finished_at": "2026-02-03T04:05:06+00:00", "hardware": hardware}
+    a = curve("width=8", 24, sizes)
+    b = [r.model_copy(update={"data": other, **more}) for r in curve("width=16", 48, sizes)]
+    lost = failure("width=16", 50, 20).model_copy(update={"data": other, **more})
+    running = TrialRecord(**record("width=8", 29, 30))
+    finals = {
+        b[4].training_key: FinalMeasurement(r_mem=0.97, n_samples=10_000, n_memorized=9_700),
+        a[3].training_key: FinalMeasurement(r_mem=0.75, n_samples=4000, n_memorized=3000),
+    }
+    search = SPACE.search.model_copy(update={"target": 0.8})
+    space = SPACE.model_copy(update={"search": search})
+    return summary_of(space, [*a, *b, lost], [running], finals=finals)
+
+
+def test_what_stands_beside_the_emms_of_two_data_sets(rich: SweepSummary, tmp_path: Path) -> None:
+    page, text = page_of(rich, tmp_path), printed(rich, 200)
+    one, two = rich.studies
+    (ratio,) = rich.contrasts
+    assert (one.verdict.state, two.verdict.state) == ("found", "found")
+    interval = f"{ratio.low:.2f} to {ratio.high:.2f}"
+    assert page.tables["contrasts"][1:] == [
+        ["width=16", "width=8", f"{ratio.ratio:.2f}", interval, "yes", "other"]
+    ]
+    assert ratio.ratio == pytest.approx(2, rel=0.15)
+    assert f"EMM of width=16 / EMM of width=8: {ratio.ratio:.2f}, 95 % interval {interval}" in text
+    assert "(told apart; on other data)" in text
+    assert page.tables["data"][1:] == [
+        ["digits", "1,797", "0", "d" * 64],
+        ["faces", "5,000", "7", "e" * 64],
+    ]
+    rows = [row for row in page.tables["provenance"][1:] if row[0] == "width=16"]
+    assert [int(row[1]) for row in rows] == sorted([8, 16, 24, 28, 32, 36, 40, 50, 60, 80])
+    keys = {r.spec.n: r.training_key for r in two.results}
+    assert rows[7] == [
+        *("width=16", "50", "20", "0.010", "150", "2026-02-03T04:05:06+00:00"),
+        *("device cuda, name H100, threads 3, torch 2.9", keys[50]),
+    ]
+    states = {(row[0], row[1]): row[-1] for row in page.tables["trials"][1:]}
+    assert states["width=8", "29"] == "stopped", "its study was decided without it"
+    assert states["width=16", "50"] == "failed"
+    assert states["width=8", "28"] == "complete"
+    for said in (text, page.text):
+        low, high = r_mem_interval(3000, 4000)
+        finals = [line for line in said.splitlines() if "measured again: R_mem" in line]
+        assert [line.strip().partition(":")[0] for line in finals] == ["width=16", "width=8"]
+        assert "width=16: N=32 seed=4 measured again: R_mem 0.9700, " in finals[0]
+        assert finals[1].strip() == (
+            "width=8: N=28 seed=3 measured again: R_mem 0.7500, "
+            f"95 % interval {low:.4f} to {high:.4f}, 4,000 images"
+        )
+        assert "width=8: sd of logit R_mem between seeds 0." in said
+        assert "faces: 7 of 5,000 images equal another one" in said
+    assert "EMM at target R_mem 0.8\n" in text
+    assert "target R_mem 0.8," in page.text
+    names = [line.split()[0] for line in text.splitlines() if line.startswith("width=")]
+    assert names == ["width=8", "width=16"] * 3, "of trials once for each configuration"
+
+
+def test_tables_for_papers_are_those_of_the_page(rich: SweepSummary, tmp_path: Path) -> None:
+    page = page_of(rich, tmp_path)
+    for name, alignment in (
+        ("configurations", "llrrrrr"),
+        ("contrasts", "llrrrl"),
+        ("trials", "lrrrrrl"),
+    ):
+        lines = (tmp_path / f"{name}.tex").read_text().splitlines()
+        assert lines[0] == rf"\begin{{tabular}}{{{alignment}}}"
+        rows = [line.removesuffix(r"\\").split("&") for line in lines if "&" in line]
+        plain = [
+            [text.strip().replace("--", " to ").replace("$", "") for text in row]
+            for row in rows[1:]
+        ]
+        cut = [row[: len(rows[0])] for row in page.tables[name][1:]]
+        assert [[c.replace("> =", ">=") for c in row] for row in plain] == cut
+
+
+def test_a_page_holds_so_many_figures_and_galleries_come_last(
+    rich: SweepSummary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In base64 a figure of 3 bytes takes 4."""
+    monkeypatch.setattr(page_module, "PAGE_BYTES", 4001)
+    one = name_of("gallery", 1, rich.studies[0])
+    images = {one: b"g" * 300, "emm": b"e" * 1200, "cost": b"c" * 900, "contrasts": b"d" * 900}
+    page = Page(report_page(rich, images, "none"))
+    assert [attributes["alt"] for tag, attributes in page.tags if tag == "img"] == [
+        "EMM of every configuration, with its 95 % interval",
+        "Ratios of EMMs, with their 95 % intervals",
+        "What every configuration cost",
+    ]
+    assert "1 figures are only there" in page.text
+    monkeypatch.setattr(page_module, "PAGE_BYTES", 4401)
+    whole = Page(report_page(rich, images, "none"))
+    assert sum(tag == "img" for tag, _ in whole.tags) == 4
+    assert "figures are only there" not in whole.text
+
+
 def test_forty_configurations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         figures, "study_figure", lambda *_: Figure((1, 1))
@@ -597,6 +712,30 @@ def test_a_sweep_figure_with_numbers_for_a_factor_and_without() -> None:
     assert [label.get_text() for label in lying.get_yticklabels()] == ["a", "b"]
 
 
+def test_a_sweep_figure_shows_intervals_and_what_is_not_found() -> None:
+    """Filled what was found, open what is not decided, an arrow away from the range of N."""
+    studies = [study(state, verdict) for state, verdict in VERDICTS.items()]
+    factors = [{"width": 8 * 2**i} for i in range(5)]
+    upright = [
+        study(state, verdict, factors=factor)
+        for factor, (state, verdict) in zip(factors, VERDICTS.items(), strict=True)
+    ]
+    for is_upright, summary in ((False, sweep_of(*studies)), (True, sweep_of(*upright))):
+        axes = sweep_figure(summary).axes[0]
+        found, open_one = axes.containers
+        for bar, ends, colour in ((found, (29.14, 42.0), BLUE), (open_one, (30, 120), "white")):
+            (segment,) = bar.lines[2][0].get_segments()
+            assert segment[:, int(is_upright)] == pytest.approx(ends)
+            assert bar.lines[0].get_markerfacecolor() == colour
+        arrows = {
+            line.get_marker(): line.get_xydata()[0][int(is_upright)]
+            for line in axes.lines
+            if line.get_label() == "outside the range of N"
+        }
+        below, above = "v^" if is_upright else "<>"
+        assert arrows == {below: 5.46, above: 307.2}
+
+
 @pytest.mark.parametrize("count", [1, 5, 40])
 def test_a_sweep_figure_has_room_for_every_configuration(count: int) -> None:
     summary = sweep_of(*(study(f"name {i}", list(VERDICTS.values())[i % 5]) for i in range(count)))
@@ -616,6 +755,12 @@ def test_figures_leave_no_setting_behind(real: SweepSummary) -> None:
     assert as_png(figure) == as_png(figure)
     assert as_pdf(figure) == as_pdf(figure)
     assert dict(matplotlib.rcParams) == before
+
+
+@pytest.mark.parametrize("sign", ["=", "+", "-", "@", "\t", "\r"])
+def test_no_cell_begins_as_a_formula(sign: str) -> None:
+    assert cell(f"{sign}1") == f"'{sign}1"
+    assert cell(f"1{sign}1") == f"1{sign}1"
 
 
 def test_names_and_causes_are_no_formulas_of_a_spreadsheet(tmp_path: Path) -> None:

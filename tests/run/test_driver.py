@@ -9,22 +9,25 @@ from pathlib import Path
 import numpy as np
 import optuna
 import pytest
+import ray
 from mlflow import MlflowClient
 
 from search_spaces.table import SPACES
+from sweep.analysis.finals import missing_finals
 from sweep.analysis.summary import summarize
 from sweep.cli.main import main
 from sweep.run.checks import Sweep, check_sweep
-from sweep.run.driver import Run
+from sweep.run.driver import MOST_PER_STUDY, Run, free_slots
 from sweep.run.machines import Resources, check_local_resources
 from sweep.run.retry import reopen_failed
 from sweep.run.studies import Ticket
 from sweep.search.belief import base_prior
-from sweep.store.files import SWEEP
+from sweep.store.files import FINAL, SWEEP
 from sweep.store.lock import LOCK, Lock
 from sweep.store.priors import PRIORS
 from tests.fakes import STEPS, fake_space
-from tests.results import write_trial
+from tests.results import write_sweep, write_trial
+from trainables.data.sources import load
 from trainables.errors import UserError
 from trainables.storage import Storage
 
@@ -132,8 +135,11 @@ def test_a_changed_field_is_refused_by_name_and_an_extension_is_not(tmp_path):
     check_sweep(storage, former)
     check_sweep(storage, sweep_of(fake_space(precision=0.05, max_trials=50)))
     check_sweep(storage, sweep_of(fake_space(widths=(8, 16, 32))))
+    check_sweep(storage, sweep_of(fake_space().with_settings({"measurement.batch": 7})))
     for settings, path in (
         ({"trainer.lr": 0.5}, "trainer.lr"),
+        ({"labels.kind": "random"}, "labels.kind"),
+        ({"diffusion.P_mean": 0.5}, "diffusion.P_mean"),
         ({"network.depth": 2}, "network.depth"),
         ({"search.n_high": 300}, "search.n_high"),
         ({"measurement.k": 0.5}, "measurement.k"),
@@ -145,12 +151,49 @@ def test_a_changed_field_is_refused_by_name_and_an_extension_is_not(tmp_path):
 
 def test_a_configuration_that_was_left_out_in_between_keeps_its_name(tmp_path):
     storage = Storage(str(tmp_path))
-    for widths in ((8, 16), (8,)):
-        Run(sweep_of(fake_space(widths=widths)), storage, tmp_path, Resources())
+    ids = {
+        Run(sweep_of(fake_space(widths=widths)), storage, tmp_path, Resources()).sweep_id
+        for widths in ((8, 16), (8,))
+    }
+    assert ids == {storage.read_json(SWEEP)["id"]}, "by which a pointer knows it"
     check_sweep(storage, sweep_of(fake_space(widths=(8, 16))))
     changed = sweep_of(fake_space(widths=(16,)).with_settings({"trainer.lr": 0.5}))
     with pytest.raises(UserError, match="width=16: this sweep has had another configuration"):
         check_sweep(storage, changed)
+
+
+def test_as_many_trials_run_as_fit_the_nodes_that_are_there(monkeypatch):
+    """On each as many as the scarcer of its CPUs and GPUs allows: 1 and 5; and a worker who waits
+    tells an autoscaler that a node is wanted."""
+    nodes = [
+        {"Alive": True, "Resources": {"CPU": 4.0, "GPU": 1.0}},
+        {"Alive": False, "Resources": {"CPU": 90.0, "GPU": 90.0}},
+        {"Alive": True, "Resources": {"CPU": 17.0, "GPU": 4.0}},
+        {"Alive": True, "Resources": {"CPU": 64.0}},
+    ]
+    monkeypatch.setattr(ray, "nodes", lambda: nodes)
+    assert free_slots({"CPU": 3, "GPU": 0.5}, None)() == 6
+    assert free_slots({"CPU": 3, "GPU": 0.0}, None)() == 1 + 5 + 21
+    assert free_slots({"CPU": 3, "GPU": 0.5}, 4)() == 4
+    assert free_slots({"CPU": 65, "GPU": 0.0}, None)() == 1
+
+
+def test_a_decided_sweep_is_open_until_its_last_measurements_are_there(tmp_path):
+    space, storage = fake_space((8, 16), final_samples=50), Storage(str(tmp_path))
+    write_sweep(storage, space, load(space.base.data), 8)
+    run = Run(sweep_of(space), storage, tmp_path, Resources())
+    missing = missing_finals(run.summary())
+    assert (run.is_decided, run.is_open, len(missing) > 1) == (True, True, True)
+    final = {"r_mem": 0.5, "n_samples": 50, "n_memorized": 25}
+    storage.write_json(FINAL, {result.training_key: final for result in missing[1:]})
+    assert run.is_open
+    storage.write_json(FINAL, {result.training_key: final for result in missing})
+    assert not run.is_open
+
+
+def test_an_objective_says_how_many_trials_of_a_study_run_at_once():
+    assert MOST_PER_STUDY == {"cost": 2, "wall": 8}
+    assert Resources().objective == "wall"
 
 
 @pytest.mark.parametrize(("gpus", "devices"), [(0.5, 0.5), (2, 2), (0, 1)])
@@ -269,6 +312,23 @@ def test_the_field_that_is_named_is_one_that_counts(swept):
             storage,
             sweep_of(fake_space().with_settings({"trainer.micro_batch": 8, "data.classes": 9})),
         )
+
+
+def test_what_was_found_in_the_data_is_told_once(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (60, 8, 8)).astype(np.uint8)
+    images[50:] = images[0]
+    np.savez(tmp_path / "data.npz", images=images, weather=np.arange(3))
+    settings = {
+        "data.kind": "arrays",
+        "data.path": str(tmp_path / "data.npz"),
+        "data.resolution": 8,
+        "data.channels": 1,
+        "search.n_high": 60,
+    }
+    assert sweep_of(fake_space().with_settings(settings)).notes == [
+        "10 of the 60 images of arrays equal another one; copies of them don't count",
+        f"{tmp_path}/data.npz: 60 images of 8x8 pixels, without classes; left out: weather",
+    ]
 
 
 def test_a_directory_with_other_files_is_refused(tmp_path):

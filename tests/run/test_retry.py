@@ -76,7 +76,7 @@ def test_only_studies_without_an_answer_and_with_the_same_numbers(tmp_path):
             seed,
             **(failure if seed == 3 else {}),
         )
-    for seed in range(3):
+    for seed in range(5):
         write_trial(storage, space, given_up, data, 20 + seed, seed, **failure)
     before = read_all(storage)[0]
     studies = Studies(space, url)
@@ -87,11 +87,11 @@ def test_only_studies_without_an_answer_and_with_the_same_numbers(tmp_path):
     ]
     reopened = reopen_failed(storage, space)
     assert [(result.spec.name, result.spec.seed) for result in reopened] == [
-        ("width=16", seed) for seed in range(3)
+        ("width=16", seed) for seed in range(5)
     ]
     results, started, _ = read_all(storage)
     assert results == [result for result in before if result not in reopened]
     tickets = Studies(space, url).reconcile(results, started)
     assert [(ticket.study, ticket.number, ticket.n) for ticket in tickets] == [
-        ("width=16", i, 20 + i) for i in range(3)
+        ("width=16", i, 20 + i) for i in range(5)
     ]

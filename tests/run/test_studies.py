@@ -169,6 +169,14 @@ def test_a_trial_that_died_before_its_n_was_stored_gets_one(tmp_path):
     assert Studies(SPACE, url).reconcile([], []) == [Ticket(NAME, 0, studies.options(NAME).start)]
 
 
+def test_after_results_are_gone_a_study_is_judged_anew(undisturbed):
+    studies = Studies(SPACE)
+    for results, state in ((undisturbed, "found"), (undisturbed[:2], "searching"), ([], None)):
+        studies.reconcile(results, [])
+        assert studies.verdict(NAME).n_trials == len(results)
+        assert studies.verdict(NAME).state == (state or "searching")
+
+
 def test_telling_twice_changes_nothing(undisturbed):
     studies = Studies(SPACE)
     studies.reconcile(undisturbed, [])
@@ -273,7 +281,7 @@ def test_adopted_trials_go_first(tmp_path):
 
 
 def test_a_process_that_keeps_dying_is_a_failed_trial_unless_it_gets_further(searcher):
-    """Four are lost; a checkpoint is written; five more are lost."""
+    """Two are lost; a checkpoint is written; two more; another; five more are lost."""
     lost = []
     for attempt in range(9):
         searcher.suggest(str(attempt))
@@ -281,8 +289,8 @@ def test_a_process_that_keeps_dying_is_a_failed_trial_unless_it_gets_further(sea
         lost.append(record.spec)
         directory = trial_directory(searcher.storage, record.training_key)
         assert read_result(directory) is None
-        if attempt == 4:
-            checkpoint.save(directory, 100, {})
+        if attempt in (2, 4):
+            checkpoint.save(directory, 50 * attempt, {})
         searcher.on_trial_complete(str(attempt), error=True)
     result = Result.model_validate_json(
         trial_directory(searcher.storage, record.training_key).read(RESULT)
@@ -291,6 +299,37 @@ def test_a_process_that_keeps_dying_is_a_failed_trial_unless_it_gets_further(sea
     assert not result.complete
     assert result.cause
     assert searcher.listeners[0].events[-1] == ("failed", record.spec.name)
+
+
+def test_a_lost_trial_goes_on_as_it_is_before_a_new_one_begins(tmp_path):
+    searcher = EmmSearcher(Studies(SPACE), [], Storage(str(tmp_path)), record_of, lambda: 3, [])
+    for number in "abc":
+        searcher.suggest(number)
+    lost = searcher.live["c"].spec
+    searcher.on_trial_complete("c", error=True)
+    searcher.suggest("d")
+    assert searcher.live["d"].spec == lost
+    assert lost.seed == 2
+
+
+def test_adopted_trials_of_a_decided_study_are_left(tmp_path):
+    studies = Studies(fake_space((8, 16)))
+    history(studies)
+    assert studies.verdict(NAME).state == "found"
+    left = Ticket(NAME, 40, 30)
+    searcher = EmmSearcher(studies, [left], Storage(str(tmp_path)), record_of, lambda: 1, [])
+    searcher.suggest("a")
+    assert searcher.live["a"].spec.name == "width=16"
+    assert searcher.adopted == [left], "the study may open again"
+
+
+def test_when_it_is_to_end_what_runs_is_stopped_and_nothing_is_asked(searcher):
+    searcher.suggest("a")
+    assert not searcher.is_unneeded("a", {})
+    searcher.ended = lambda: "the deadline has come"
+    assert searcher.is_unneeded("a", {})
+    assert not searcher.is_unneeded("nobody", {})
+    assert searcher.suggest("b") == "FINISHED"
 
 
 def test_a_stopped_trial_is_no_observation(searcher):

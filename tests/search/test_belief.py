@@ -285,6 +285,48 @@ def test_predicted_band_holds_new_trials():
     assert np.mean((low <= again) & (again <= high)) >= 0.85
 
 
+def test_the_predicted_band_is_that_of_the_seeds_and_of_the_curve():
+    """EMM and shape are known here: of a rough curve the logit varies by √(g² + (s·d / 5)²) at the
+    distance d, and the band is its 1.59 sd to either side, nine seeds being the sample."""
+    s, g, distances = SLOPES[14], NOISES[2], (0.0, 0.5, 1.0)
+    ns = np.geomspace(1500, 2600, 60).round()
+    on_curve = [
+        Observation(int(n), float(expit(logit(0.9) - s * math.log(n / 2000))), 20_000) for n in ns
+    ]
+    b = belief(on_curve, LOW, HIGH, prior=point_prior((1,), (14,), (2,)))
+    _, low, high = b.predict([b.median * math.exp(d) for d in distances])
+    expected = [2 * 1.593 * math.hypot(g, 0.2 * s * d) for d in distances]
+    assert logit(high) - logit(low) == pytest.approx(expected, rel=0.1)
+
+
+@pytest.mark.parametrize("target", [0.9, 0.3])
+def test_what_a_study_tells_of_its_shape_is_summed_over_every_emm_alike(target):
+    """The likelihood of four graded trials under a logistic curve, by an integral over ln EMM."""
+    observed = [
+        Observation(n, r, 400) for n, r in ((300, 0.95), (900, 0.6), (700, 0.85), (1500, 0.12))
+    ]
+
+    def summed(s, g):
+        def likelihood(m):
+            product = 1.0
+            for o in observed:
+                k = o.r_mem * o.n_samples
+                z = math.log((k + 0.5) / (o.n_samples - k + 0.5))
+                v = 1 / (o.n_samples * expit(z) + 0.5) + 1 / (o.n_samples * expit(-z) + 0.5)
+                law = NormalDist(logit(target) - s * (math.log(o.n) - m), math.hypot(g, v**0.5))
+                product *= 0.98 * law.pdf(z) + 0.02 * 0.03
+            return product
+
+        ends = math.log(LOW) - 1, math.log(HIGH) + 1
+        return integrate.quad(likelihood, *ends, points=np.log([300, 500, 900]), limit=400)[0]
+
+    shapes = [(10, 2), (14, 4), (12, 6), (16, 8)]  # positions of slope and noise
+    table = shape_likelihood(observed, LOW, HIGH, target)
+    found = np.array([table[0, i, j] for i, j in shapes])
+    expected = np.array([summed(SLOPES[i], NOISES[j]) for i, j in shapes])
+    assert found / found[2] == pytest.approx(expected / expected[2], rel=0.05, abs=5e-4)
+
+
 def test_pool_learns_the_noise_of_a_sweep():
     ns = np.geomspace(800, 4000, 8)
     tables = [shape_likelihood(trials(ns, 2000, noise=0.1, seed=i), LOW, HIGH) for i in range(8)]

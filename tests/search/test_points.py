@@ -145,6 +145,20 @@ def test_the_trials_of_a_report_are_such_a_table(tmp_path):
     assert fitted.verdict.emm_low < 16 < fitted.verdict.emm_high
 
 
+def test_the_range_is_from_half_the_smallest_to_twice_the_largest():
+    options = fit_points([Observation(301, 0.9, 100), Observation(90, 0.9, 100)], 0.6, 0.2).options
+    assert (options.low, options.high) == (45, 602)
+    assert (options.target, options.precision) == (0.6, 0.2)
+
+
+def test_censored_is_said_in_any_of_these_words(tmp_path):
+    rows = {"true": 1, "Yes": 1, "1": 1, "FALSE": 0, "no": 0, "0": 0, "": 0}
+    text = "\n".join(["n,r_mem,censored", *(f"10,0.9,{word}" for word in rows)])
+    found = read(tmp_path, text).trials[""]
+    assert [o.right_censored for o in found] == list(map(bool, rows.values()))
+    assert {o.n_samples for o in found} == {2000}, "taken as so many where they are not known"
+
+
 def test_one_trial_of_one_image_has_a_range():
     assert fit_points([Observation(1, 0.9, 100)], 0.9, 0.12).options.low == 2
 
@@ -155,3 +169,8 @@ def test_where_every_trial_memorizes_a_larger_n_is_asked_for(times):
     fitted = fit_points(points, 0.9, 0.12)
     assert fitted.verdict.state == "searching"
     assert 200 < fitted.next_n <= fitted.options.high == 400
+
+
+def test_where_one_has_failed_a_smaller_n_is_asked_for():
+    points = [Observation(100, 0.99, 2000), Observation(160, 0.6, 2000)]
+    assert 100 <= fit_points(points, 0.9, 0.12).next_n < 160

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import asdict, replace
+from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -10,7 +11,16 @@ from scipy.special import expit, logit
 from sweep.analysis.contrasts import contrast
 from sweep.analysis.summary import summary_of
 from sweep.run.studies import Studies
-from sweep.search.belief import SLOPES, Observation, base_prior, belief, lognormal
+from sweep.search.belief import (
+    NOISES,
+    SHAPE,
+    SLOPES,
+    Observation,
+    base_prior,
+    belief,
+    lognormal,
+)
+from sweep.search.pooling import pool, pool_each
 from sweep.search.rules import Options
 from sweep.store.priors import PRIORS, FrozenPriors
 from tests.fakes import fake_space
@@ -54,6 +64,19 @@ def test_the_fifth_study_searches_with_what_four_found(swept):
     assert all(math.isfinite(value) for value in noise_of)
 
 
+def test_a_study_that_was_not_found_tells_the_others_nothing():
+    """Three were found, one gave up: too few to search the fifth with."""
+    *names, unresolved, last = (named.name for named in SPACE.configurations)
+    studies, _ = decided(None, names)
+    for _ in range(3):
+        spec = studies.spec(studies.ask(unresolved))
+        failure = {"complete": False, "cause": "out of memory", "r_mem": None}
+        studies.tell(result_of(spec, **failure, n_samples=0, n_memorized=0))
+    assert studies.verdict(unresolved).state == "unresolved"
+    studies.ask(last)
+    assert studies.priors.get(last) == base_prior()
+
+
 def test_a_frozen_prior_outlives_the_database_and_the_process(swept):
     storage, studies, results = swept
     again = Studies(SPACE, priors=FrozenPriors(storage))
@@ -73,6 +96,19 @@ def test_a_prior_is_frozen_once(tmp_path):
     for opened in (priors, FrozenPriors(Storage(str(tmp_path)))):
         opened.freeze("a", other)
         assert opened.get("a") == first
+
+
+def test_a_prior_is_frozen_once_under_all_names_of_a_configuration(tmp_path):
+    keys = {"a": "k", "wide": "k", "b": "l"}
+    first, other = (
+        replace(base_prior(), curve=curve) for curve in ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0))
+    )
+    priors = FrozenPriors(Storage(str(tmp_path)), keys)
+    priors.freeze("a", first)
+    priors.freeze("wide", other)
+    priors.freeze("b", other)
+    for opened in (priors, FrozenPriors(Storage(str(tmp_path)), keys)):
+        assert [opened.get(name) for name in keys] == [first, first, other]
 
 
 def test_priors_json_of_an_older_sweep_is_read(tmp_path):
@@ -109,6 +145,54 @@ def test_what_a_study_tells_of_its_shape_is_read_at_its_own_target():
         share_near_the_slope.append(weights[near].sum() / weights.sum())
     assert share_near_the_slope[0] > 0.7
     assert share_near_the_slope[1] < 0.2
+
+
+def certain(*shape):
+    """What a study tells that knows its shape: the positions of its curve, slope and noise."""
+    table = np.zeros(SHAPE)
+    table[shape] = 1.0
+    return table
+
+
+def bell(values, mean, sd):
+    weights = np.array([NormalDist(mean, sd).pdf(math.log(value)) for value in values])
+    return weights / weights.sum()
+
+
+@pytest.mark.parametrize("count", [3, 60])
+def test_what_is_pooled_of_studies_that_know_their_shape(count):
+    """The base prior is one study among them (two for each curve), and a part stays wide: a tenth
+    of the slope, and of the noise the more the fewer there are."""
+    pooled, base = pool([certain(1, 16, 5)] * count), base_prior()
+    expected = np.full(3, 2 / (count + 6))
+    expected[1] += count / (count + 6)
+    assert pooled.curve == pytest.approx(expected)
+    unlike = 0.1 + 0.4 / (count + 1)
+    for name, values, position, floor, share, wide in (
+        ("slope", SLOPES, 16, 0.2, 0.1, bell(SLOPES, math.log(3), 1)),
+        ("noise", NOISES, 5, 0.25, unlike, bell(NOISES, math.log(0.5), 0.6)),
+    ):
+        weights = np.array(getattr(base, name)) / (count + 1)
+        weights[position] += count / (count + 1)
+        mean = weights @ np.log(values)
+        sd = max(floor, math.sqrt(weights @ (np.log(values) - mean) ** 2))
+        assert (sd == floor) is (count == 60)
+        assert getattr(pooled, name) == pytest.approx(
+            (1 - share) * bell(values, mean, sd) + share * wide, rel=1e-6, abs=1e-12
+        )
+
+
+@pytest.mark.parametrize(("times", "is_alone"), [(1.2, False), (1.4, False), (1.7, True)])
+def test_a_study_stands_alone_where_the_base_prior_explains_it_better_by_half(times, is_alone):
+    others = [certain(1, 20, 5)] * 3
+    base, pooled = (prior.on(SLOPES) for prior in (base_prior(), pool(others)))
+    alike, unlike = (1, 20, 5), (0, 8, 8)
+    # of two shapes, so much of the second that the base prior explains both together so much better
+    share = (times * pooled[alike] - base[alike]) / (base[unlike] - times * pooled[unlike])
+    assert share > 0
+    table = certain(*alike) + share * certain(*unlike)
+    *_, last = pool_each([*others, table])
+    assert (last is None) is is_alone
 
 
 def test_a_recipe_is_a_trainer_and_a_diffusion():

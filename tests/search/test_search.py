@@ -16,9 +16,15 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 from scipy.special import expit, logit
 
-from sweep.search.belief import Observation, base_prior, lognormal
+from sweep.search.belief import NOISES, Observation, base_prior, belief, lognormal
 from sweep.search.rules import Options, accept_bound, judge, propose
-from sweep.search.sampler import OPTIONS_KEY, EmmSampler, stop_when_decided, study_verdict
+from sweep.search.sampler import (
+    OPTIONS_KEY,
+    EmmSampler,
+    observations_of,
+    stop_when_decided,
+    study_verdict,
+)
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 LOW, HIGH = 100, 40_000
@@ -96,6 +102,37 @@ def test_near_an_end_of_the_range_it_ends(emm, cost):
     finished, verdict = search(curve(emm), Options(LOW, HIGH, cost=cost))
     assert verdict.state in ("found", "below_range", "above_range")
     assert all(LOW <= o.n <= HIGH for o in finished)
+
+
+@pytest.mark.parametrize(
+    ("trial", "state"),
+    [((HIGH, 0.96), "searching"), ((HIGH, 0.97), "above_range"), ((LOW, 0.5), "searching")],
+)
+def test_a_study_ends_outside_the_range_when_that_is_sure_to_95_percent(trial, state):
+    """The first and the last trial leave it to 6 and to 7 %."""
+    options, finished = Options(LOW, HIGH), [Observation(*trial, 2000)]
+    b = options.belief(finished)
+    outside = max(b.p_below(LOW), b.p_above(HIGH))
+    assert (0.92 < outside < 0.95) is (state == "searching")
+    assert judge(finished, options).state == state
+
+
+WITNESSES = {  # of R_mem around the range's end at 1,000, where 20,000 images are counted
+    "upper": [(500, 0.99), (600, 0.98), (700, 0.97), (800, 0.955), (900, 0.93), (950, 0.92)],
+    "lower": [(1050, 0.88), (1100, 0.86), (1200, 0.82), (1400, 0.72), (1700, 0.6)],
+}
+
+
+@pytest.mark.parametrize("end", ["upper", "lower"])
+def test_at_an_end_of_the_range_a_trial_there_stands_for_the_missing_witness(end):
+    """It did no more than those beside it: passed at the upper end, failed at the lower one."""
+    options = Options(100, 1000) if end == "upper" else Options(1000, 10_000)
+    finished = [Observation(n, r_mem, 20_000) for n, r_mem in WITNESSES[end]]
+    assert judge(finished, options).state == "searching"
+    assert propose(finished, [], options) == 1000
+    there = Observation(1000, 0.908 if end == "upper" else 0.89, 20_000)
+    assert options.passed(there) is (end == "upper")
+    assert judge([*finished, there], options).state == "found"
 
 
 def test_unresolved_by_the_cap_with_the_best_statement():
@@ -198,11 +235,28 @@ def test_what_lies_below_a_dip_is_no_witness():
     assert 1350 < propose(finished, [], options) < verdict.emm, "where one that passes is missing"
 
 
+def test_few_copies_beyond_a_dip_are_many_where_few_are_sought():
+    """Of a target of .1; for one of .9 they are the floor that every curve may have."""
+    before = [(200, 0.5), (300, 0.02), (400, 0.01), (500, 0.0)]
+    after = [(1500, 0.13), (1800, 0.11), (2200, 0.07), (3400, 0.02)]
+    finished = [Observation(n, r_mem, 2000) for n, r_mem in (*before, *after)]
+    few, many = (Options(LOW, HIGH, target, guard=True) for target in (0.1, 0.9))
+    assert [o.n for o in few.heard(finished)] == [n for n, _ in after]
+    assert many.heard(finished) == finished
+
+
 def test_guard_costs_one_trial_on_a_monotone_curve():
-    finished, verdict = search(curve(3000), Options(LOW, HIGH, guard=True))
+    options = Options(LOW, HIGH, guard=True)
+    finished, verdict = search(curve(3000), options)
     assert finished[:-1] == search(curve(3000), Options(LOW, HIGH))[0]
+    emm = judge(finished[:-1], options).emm
+    assert finished[-1].n == math.floor(4 * emm)
+    nearer = Observation(round(3 * emm), finished[-1].r_mem, 2000)
+    assert judge([*finished[:-1], nearer], options).state == "searching"
     assert verdict.state == "found"
-    assert search(curve(10), Options(LOW, HIGH, guard=True))[1].state == "below_range"
+    below, verdict = search(curve(10), options)
+    assert verdict.state == "below_range"
+    assert 3.6 * LOW <= below[-1].n <= 4 * LOW, "nor does a curve that begins below the target"
 
 
 def test_the_interval_covers():
@@ -243,7 +297,30 @@ def test_gallops_from_the_start():
     assert propose([], [], options) == 250
     assert propose([Observation(250, 1.0, 2000)], [], options) == 625
     falling = [Observation(n, r_mem, 2000) for n, r_mem in ((250, 1.0), (500, 0.97), (700, 0.93))]
-    assert 875 <= propose(falling, [], options) < 1400  # the graded R_mem shows that EMM is near
+    assert propose(falling, [], options) == 875  # the graded R_mem shows that EMM is near
+    farther = [Observation(n, r_mem, 2000) for n, r_mem in ((250, 1.0), (500, 0.985), (600, 0.98))]
+    n = propose(farther, [], options)
+    assert 750 < n < 1200
+    assert options.belief(farther).cdf(n) == pytest.approx(0.35, abs=0.002), "it should still pass"
+    accepted = Observation(250, 1.0, 2000, right_censored=True)
+    assert propose([accepted], [], options) == 500, "one that fails costs all of its images"
+
+
+@pytest.mark.parametrize(
+    ("pending", "n"), [([400], 200), ([900, 400], 200), ([115], 230), ([130, 900], 1800)]
+)
+def test_beside_a_running_gallop_it_asks_between_unless_there_is_no_room(pending, n):
+    """Of a trial of 100 that passed: the geometric middle, or twice the largest."""
+    assert propose([Observation(100, 1.0, 2000)], pending, Options(LOW, HIGH)) == n
+
+
+@pytest.mark.parametrize(("middle", "quantile"), [((1800, 0.93), 0.7), ((2300, 0.85), 0.3)])
+def test_it_asks_on_the_side_that_has_fewer_trials(middle, quantile):
+    finished = [Observation(n, r_mem, 2000) for n, r_mem in ((1600, 0.96), middle, (2600, 0.75))]
+    for cost, asked in (("images", quantile), ("constant", 0.5)):
+        options = Options(LOW, HIGH, cost=cost)
+        n = propose(finished, [], options)
+        assert options.belief(finished).cdf(n) == pytest.approx(asked, abs=0.003)
 
 
 def test_where_all_trials_cost_the_same_it_bisects():
@@ -267,6 +344,22 @@ def test_replicates_at_every_n():
         n,
         pytest.approx(2.5 * n, rel=0.3),
     ]
+
+
+def test_the_cap_ends_a_study_amid_its_replicates():
+    """3 trials, times 2 seeds, and two N have one seed each."""
+    ns = (100, 100, 250, 250, 600, 900)
+    options = Options(LOW, HIGH, replicates=2, max_trials=3)
+    finished = [Observation(n, 0.99, 2000) for n in ns]
+    assert judge(finished[:-1], options).state == "searching"
+    assert propose(finished, [], options) == 600
+    assert judge(finished, options).state == "unresolved"
+    assert "after all 6 trials" in judge(finished, options).reason
+
+
+def test_what_reaches_the_target_exactly_has_passed():
+    assert Options(LOW, HIGH, 0.7).passed(Observation(300, 0.7, 2000))
+    assert not Options(LOW, HIGH, 0.7).passed(Observation(300, 0.6995, 2000))
 
 
 def test_the_bound_of_early_acceptance():
@@ -394,6 +487,10 @@ def test_resumes_at_every_prefix(storage):
     loaded = optuna.load_study(study_name="s", storage=storage)  # with Optuna's own sampler
     assert study_verdict(loaded) == study_verdict(reference)
     assert study_verdict(loaded, precision=0.001).state == "searching"
+    quiet = replace(base_prior(), noise=tuple(lognormal(NOISES, 0.06, 0.1)))
+    finished = observations_of(reference.trials)
+    believed = belief(finished, LOW, HIGH, prior=quiet)
+    assert study_verdict(loaded, prior=quiet).sd == believed.sd < study_verdict(loaded).sd
 
 
 def test_empty_study():
@@ -429,26 +526,31 @@ def test_failed_trials_say_nothing_but_end_a_study():
     assert verdict.emm == before.emm
 
 
-def test_failing_more_often_than_finishing_ends_a_study():
+@pytest.mark.parametrize(
+    ("states", "verdict"),
+    [("fcffcf", "unresolved"), ("fcfcfc", "searching"), ("cfcfcfcfff", "unresolved")],
+)
+def test_failing_more_often_than_finishing_or_thrice_in_a_row_ends_a_study(states, verdict):
     study = create()
-    for state in "fcffcf":
+    for state in states:
         if state == "c":
             ask_and_tell(study, curve(2000))
         else:
             trial = study.ask()
             trial.suggest_int("n", LOW, HIGH, log=True)
             study.tell(trial, state=TrialState.FAIL)
-    assert study_verdict(study).state == "unresolved"
+    assert study_verdict(study).state == verdict
 
 
 def test_pruned_trials_and_trials_without_n_are_ignored():
     study = create()
     ask_and_tell(study, curve(2000))
     before = study_verdict(study)
-    pruned = study.ask()
-    pruned.suggest_int("n", LOW, HIGH, log=True)
-    study.tell(pruned, state=TrialState.PRUNED)
-    study.tell(study.ask(), state=TrialState.FAIL)
+    for _ in range(3):  # of failures so many would end the study
+        pruned = study.ask()
+        pruned.suggest_int("n", LOW, HIGH, log=True)
+        study.tell(pruned, state=TrialState.PRUNED)
+        study.tell(study.ask(), state=TrialState.FAIL)
     assert study_verdict(study) == before
 
 

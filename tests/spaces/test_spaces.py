@@ -2,9 +2,11 @@
 
 import itertools
 import json
+import math
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,8 +17,11 @@ from search_spaces.recipes import DIGITS, DIGITS_MEASUREMENT
 from search_spaces.space import SearchSpace, parse_settings
 from search_spaces.table import SPACES
 from sweep.cli.options import space_of
+from sweep.run import plan as plans
 from sweep.run.plan import measured_rates, plan
 from sweep.search.rules import accept_bound
+from sweep.tracking.place import destination
+from trainables.config.data import Arrays
 from trainables.config.fields import with_fields
 from trainables.config.trial import TrialSpec
 from trainables.data.labels import planned_label_dim
@@ -474,6 +479,59 @@ def test_measured_hours_are_work_over_rates(monkeypatch):
     assert told[1].hours_low / told[0].hours_low == pytest.approx(
         wide.flops_per_image / narrow.flops_per_image
     )
+
+
+def test_hours_at_a_told_speed_are_those_of_training_and_of_sampling():
+    """At 20 TFLOP/s; a backward pass takes two forward ones; 35 calls generate an image."""
+    space = SPACES["cifar10-width"]
+    how, search = space.measurement, space.search
+    for row in plan(space, 20.0):
+        ends = (
+            (search.n_low, row.images_low, row.steps_low, row.hours_low),
+            (*(search.n_high, row.images_high, row.steps_high, row.hours_high),),
+        )
+        assert search.n_low < search.n_high
+        for n, images, steps, hours in ends:
+            assert images == 40_000 * n
+            assert steps == math.ceil(images / 512)
+            sampled = (how.n_samples + 8 * how.n_selection) * 35
+            passes = 3 * images + sampled
+            assert hours == pytest.approx(passes * row.flops_per_image / 20e12 / 3600)
+
+
+def test_rates_are_of_images_trained_and_of_network_calls(monkeypatch):
+    """A batch is trained; another is sampled in two steps of Euler's."""
+    monkeypatch.setattr(plans, "_rate", lambda work, device: work())
+    small = with_fields(DIGITS, {"network.width": 4, "trainer.batch": 6})
+    rates = measured_rates(small, DIGITS_MEASUREMENT, 8, flops=0, device=CPU)
+    assert (rates.trained, rates.sampled) == (6, 12)
+
+
+def test_pictures_stay_where_any_of_the_data_are_private():
+    """A second source that is mixed in, or one that a factor brings, is enough."""
+    public, mine = SPACES["digits-width"], Arrays(path="x", resolution=8, channels=1)
+    mixed = with_fields(DIGITS, {"data.mix.share": 0.5, "data.mix.data": mine.model_dump()})
+    private = [
+        public.model_copy(update={"base": mixed}),
+        public.model_copy(update={"base": DIGITS.model_copy(update={"data": mine})}),
+        public.model_copy(
+            update={
+                "vary": {
+                    "source": {
+                        "public": {"data.kind": "digits"},
+                        "mine": {f"data.{name}": value for name, value in mine},
+                    }
+                }
+            }
+        ),
+    ]
+    assert public.images == "pairs"
+    assert [space.images for space in private] == ["none"] * 3
+    asked = [private[0].with_settings({"tracking.images": "generated"}), private[0]]
+    for uri in (None, "http://host:5000"):
+        wheres = [destination(space, Path(), uri, load) for space in (*asked, public)]
+        assert [where.images for where in wheres] == ["generated", "none", "pairs"]
+    assert public.with_settings({"tracking.images": "none"}).images == "none"
 
 
 def test_one_label_for_all_can_be_measured():

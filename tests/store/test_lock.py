@@ -257,6 +257,86 @@ def test_a_suspended_driver_that_lost_its_lease_ends_and_writes_nothing(tmp_path
     assert holder_of(Storage(str(tmp_path)))["token"] == "taker"
 
 
+# ---------------------------------------------------------------- claims of this machine
+
+
+def of_here(token, renewed=0.0, **more):
+    """A claim of this very process, unless `more` says otherwise."""
+    mine = {"machine": module._machine(), "pid": os.getpid(), "host": platform.node()}
+    return claim(token, renewed) | mine | {"started": module._started(psutil.Process())} | more
+
+
+def nobody():
+    """The pid of a process that has ended."""
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    return ended.pid
+
+
+@pytest.mark.parametrize("later", [-50.0, 50.0])
+def test_another_process_with_the_pid_of_a_dead_driver_does_not_keep_its_sweep(tmp_path, later):
+    storage, started = Storage(str(tmp_path)), module._started(psutil.Process())
+    write(storage, of_here("x", time.time(), started=started + later))
+    assert holder_of(storage) is None
+    with Lock(storage, tell=pytest.fail):
+        assert holder_of(storage)["pid"] == os.getpid()
+    write(storage, of_here("x", time.time(), started=started + later / 100))
+    assert holder_of(storage)["token"] == "x", "what is rounded is the same"
+
+
+def test_a_claim_that_is_seen_to_change_is_alive_whatever_else_speaks_against_it(tmp_path):
+    storage, pid = Storage(str(tmp_path)), nobody()
+    watch = module.Watch(storage, time)
+    write(storage, of_here("x", 1.0, pid=pid))
+    (before,) = watch.look()
+    assert watch.is_dead(before)
+    write(storage, of_here("x", 2.0, pid=pid))
+    (after,) = watch.look()
+    assert not watch.is_dead(after)
+
+
+def test_a_process_that_may_be_hidden_from_this_user_is_not_known_to_be_dead(tmp_path, monkeypatch):
+    storage, pid = Storage(str(tmp_path)), nobody()
+    write(storage, of_here("x", time.time(), pid=pid))
+    assert holder_of(storage) is None
+    monkeypatch.setattr(psutil, "pid_exists", lambda number: number == pid)
+    assert holder_of(storage)["token"] == "x"
+
+
+@pytest.mark.parametrize(
+    ("age", "is_held"), [(LEASE_SECONDS - 5, True), (LEASE_SECONDS + 5, False)]
+)
+def test_elsewhere_a_sweep_seems_to_be_held_for_a_lease(tmp_path, age, is_held):
+    storage = Storage(str(tmp_path))
+    write(storage, claim("x", time.time() - age))
+    assert (holder_of(storage) is not None) is is_held
+
+
+def test_every_dead_claim_is_replaced_and_the_numbers_go_on(tmp_path):
+    """Whichever of their drivers wakes up sees that it has lost the sweep."""
+    storage, pid = Storage(str(tmp_path)), nobody()
+    for number, token in ((2, "a"), (7, "b")):
+        storage.write_json(f"{LOCK}{number}.json", of_here(token, pid=pid))
+    with Lock(storage):
+        assert sorted(storage.read_json(f"{LOCK}8.json")["replaces"]) == ["a", "b"]
+    assert not files(tmp_path)
+
+
+def test_who_leaves_to_one_that_came_before_takes_its_claim_along(tmp_path):
+    """So that nobody waits for it; one that came later is no reason to leave."""
+    storage = Storage(str(tmp_path))
+    lock = Lock(storage)
+    lock.replaced = lock.watch.look()
+    assert lock._claim()
+    for entered, trouble in ((3e9, False), (1.0, True)):
+        for renewed in (1.0, 2.0):
+            write(storage, claim("x", renewed) | {"entered": entered})
+            said = lock.trouble()
+        assert bool(said) is trouble
+        assert storage.exists(lock.file) is not trouble
+    assert "is run by process 1 on elsewhere as well, which came before" in said
+
+
 # ---------------------------------------------------------------- late listings, other clocks
 
 

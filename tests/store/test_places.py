@@ -16,7 +16,7 @@ from sweep.cli import run as cli_run
 from sweep.cli.main import main
 from sweep.cli.options import parse_deadline, with_zone
 from sweep.run.studies import Studies
-from sweep.store import lock
+from sweep.store import budget, lock
 from sweep.store.budget import Budget, Limits, hours_spent
 from sweep.store.databases import sqlite_url
 from sweep.store.files import FINAL, SWEEP
@@ -32,6 +32,7 @@ from sweep.store.places import (
     purge,
     remember,
 )
+from sweep.store.priors import PRIORS
 from sweep.tracking.place import local_tracking, sweep_key
 from tests.fakes import fake_space
 from trainables.errors import UserError
@@ -50,6 +51,7 @@ def sweep_in(storage):
     storage.write("trials/abc/result.json", b"{}")
     storage.write("spent/x.json", b'{"device_hours": 1.5}')
     storage.write_json(FINAL, {})
+    storage.write_json(PRIORS, {})
     return space
 
 
@@ -128,6 +130,8 @@ def test_purge_removes_a_sweep_and_nothing_else(tmp_path, url, monkeypatch):
         sweep_in(storage)
         for name in mine:
             storage.delete(name)
+        for name in (f"{LOCK}3.json", SWEEP, "mlflow.db"):  # what killed writes have left
+            storage.write(f"{name}.0123abcd.part", b"")
         assert purge(here) == []
         assert not (tmp_path / "sweep").exists()
 
@@ -200,15 +204,19 @@ def test_a_notebook_finds_what_a_pointer_names(pointed):
 
 
 @pytest.mark.parametrize(
-    "trick", ["others may write it", "another owner's", "a link", "a pipe", "no object", "a number"]
+    "trick",
+    [
+        *("its group may write it", "others may write it", "another owner's"),
+        *("a link", "a pipe", "no object", "a number"),
+    ],
 )
 def test_a_pointer_that_somebody_else_may_have_written_is_not_followed(
     pointed, tmp_path, capsys, trick
 ):
     pointer, url = pointed / POINTER, "s3://me:hush@bucket/x?endpoint_override=evil:9000"
     pointer.write_text(json.dumps({"storage": url}))
-    if trick == "others may write it":
-        pointer.chmod(0o620)
+    if trick.endswith("may write it"):
+        pointer.chmod(0o602 if trick.startswith("others") else 0o620)
     elif trick == "another owner's":
         if os.geteuid():
             pytest.skip("only root can give files away")
@@ -225,7 +233,7 @@ def test_a_pointer_that_somebody_else_may_have_written_is_not_followed(
         error = refused(capsys, command, pointed)
         assert "give the URL of the storage" in error
         assert "hush" not in error
-        if trick in ("others may write it", "another owner's"):
+        if trick.endswith(("may write it", "another owner's")):
             assert "s3://…@bucket/x?endpoint_override=evil:9000" in error
 
 
@@ -249,13 +257,13 @@ def test_purge_through_a_pointer_is_of_the_sweep_that_it_was_written_for(pointed
     assert not pointed.exists()
 
 
-@pytest.mark.parametrize("name", [*VIEWS, "trials"])
+@pytest.mark.parametrize("name", [*VIEWS, *TRUTH])
 def test_nothing_is_written_through_a_link(tmp_path, name):
     sweep_in(Storage(str(tmp_path / "sweep")))
-    (tmp_path / "sweep" / "trials" / "abc" / "result.json").unlink()
-    (tmp_path / "sweep" / "trials" / "abc").rmdir()
-    (tmp_path / "sweep" / "trials").rmdir()
-    (tmp_path / "sweep" / name).symlink_to(tmp_path / "victim")
+    path = tmp_path / "sweep" / name
+    if path.exists():
+        path.rename(tmp_path / "victim")
+    path.symlink_to(tmp_path / "victim")
     with pytest.raises(UserError, match=r"is a link" if name != POINTER else r"can't be read"):
         check_views(place(str(tmp_path / "sweep")))
 
@@ -361,6 +369,18 @@ def test_hours_of_devices_add_up_over_runs(tmp_path):
     last = Budget(storage, Limits(hours=3.0), devices=2.0)
     last.trial_progress(record, {"time_this_iter_s": 1800.0})
     assert "the budget of 3 device hours is spent (3)" in last.ended()
+
+
+def test_what_is_spent_is_written_now_and_then(tmp_path, monkeypatch):
+    """So that a driver that is killed has spent it."""
+    storage, clock = Storage(str(tmp_path)), SimpleNamespace(**vars(time))
+    now = [1000.0]
+    clock.monotonic = lambda: now[0]
+    monkeypatch.setattr(budget, "time", clock)
+    one = Budget(storage, Limits(), devices=2.0)
+    for now[0], written in ((1020.0, 0.0), (1031.0, 1.0), (1060.0, 1.0), (1062.0, 2.0)):
+        one.spend(900.0)
+        assert hours_spent(storage) == pytest.approx(written)
 
 
 def test_a_deadline_comes():

@@ -283,7 +283,8 @@ def test_a_sweep_as_it_runs(empty: Sweep) -> None:
         report = trial.step()
         tracker.trial_progress(trial.files.record, report)
         tracker.trial_progress(trial.files.record, report)  # a snapshot may be told more than once
-    tracker.trial_finished(trial.result)
+    for _ in range(2):  # a result may be told more than once, too
+        tracker.trial_finished(trial.result)
     stopped = empty.trial("width=4", 16, 1)
     tracker.trial_started(stopped.files.record)
     assert tracker.close(40)
@@ -564,6 +565,19 @@ def test_a_dead_server_costs_the_driver_nothing(
             sync(empty.summary, empty.storage, where)
     assert sum("MLflow: " in record.message for record in caplog.records) <= 1
     assert any("emm sync" in record.message for record in caplog.records)
+
+
+def test_after_three_failures_in_a_row_nothing_is_tried_for_a_while(empty: Sweep) -> None:
+    def fail(view: SweepView) -> None:
+        raise OSError("away")
+
+    tracker = track(empty, destination(empty))
+    assert tracker.close(40)
+    for task in (fail, fail, lambda view: None, fail, fail):
+        tracker._attempt(task)
+    assert tracker._paused_until < time.monotonic(), "never three in a row"
+    tracker._attempt(fail)
+    assert 50 < tracker._paused_until - time.monotonic() <= 60
 
 
 # ---------------------------------------------------------------- what MLflow refuses

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from sweep.tracking import view as writer
 from sweep.tracking.page import KEY, NOTE, Attachment, Head, Mark, Page, Point
 from sweep.tracking.place import Destination, prepare_environment
 from sweep.tracking.view import View
@@ -115,3 +116,30 @@ def test_a_run_that_has_not_ended_is_not_whole(opened: Callable[[], View]) -> No
     assert written(view, "e").info.status == "FINISHED", "it is left alone"
     view.put(Page(head, status="RUNNING"))
     assert written(view, "e").info.status == "RUNNING"
+
+
+def test_a_curve_of_any_length_is_there_whole(
+    opened: Callable[[], View], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MLflow takes so many numbers at a time: here 10 of 27 × 2."""
+    monkeypatch.setattr(writer, "MAX_METRICS", 10)
+    head = replace(PARENT, keys=("c",), opening={KEY: "c", "street": "x"})
+    points = [Point(i, {"loss": 1 / i, "gap": float(i)}, at=float(i)) for i in range(1, 28)]
+    view = opened()
+    view.put(Page(head, curve=points))
+    run_id = written(view, "c").info.run_id
+    for name in ("loss", "gap"):
+        history = view.client.get_metric_history(run_id, name)
+        assert [(one.step, one.value) for one in history] == [
+            (point.step, point.metrics[name]) for point in points
+        ]
+
+
+def test_a_tag_and_a_number_that_change_are_written_again(opened: Callable[[], View]) -> None:
+    view, head = opened(), replace(PARENT, keys=("t",), opening={KEY: "t", "street": "x"})
+    for state, emm, step in (("searching", 20.0, 3), ("found", 30.0, 5), ("found", 30.0, 6)):
+        view.put(Page(head, metrics={"emm": emm}, tags={"state": state}, step=step))
+    run = written(view, "t")
+    assert (run.data.tags["state"], run.data.metrics["emm"]) == ("found", 30.0)
+    history = view.client.get_metric_history(run.info.run_id, "emm")
+    assert [(one.step, one.value) for one in history] == [(3, 20.0), (5, 30.0)]

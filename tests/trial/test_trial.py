@@ -1,8 +1,11 @@
 """The life of a trial, seen from its files: resume, failure, re-measurement, and what the
 measurement promises."""
 
+import itertools
 import json
 import logging
+import os
+import platform
 import re
 from types import SimpleNamespace
 
@@ -25,11 +28,11 @@ from trainables.measure.r_mem import Neighbours
 from trainables.storage import Storage
 from trainables.training.build import build_trainer
 from trainables.training.trainer import Trainer
-from trainables.trial import checkpoint, ray_trainable
+from trainables.trial import checkpoint, ray_trainable, training
 from trainables.trial.ray_trainable import EmmTrainable
 from trainables.trial.result import Result, read_all, read_result, trial_directory
 from trainables.trial.training import key_of_curve
-from trainables.trial.trial import Pace, Trial
+from trainables.trial.trial import Pace, Trial, hardware
 
 CPU = torch.device("cpu")
 SPEC = TrialSpec(
@@ -204,6 +207,7 @@ def test_result(whole):
     assert result.r_mem_half == result.curve[1].r_mem
     assert result.r_mem_last == result.curve[3].r_mem
     assert result.n_samples == 10
+    assert result.null_samples == 10, "of the 14 images that are left"
     assert result.hardware["device"] == "cpu"
     assert 0 < result.seconds < 60
     assert not result.right_censored
@@ -254,6 +258,52 @@ def test_reports_are_plain_and_rise(sweep):
         36,
         48,
     }
+
+
+def test_what_is_left_is_told_by_the_rate_of_the_last_slice(sweep):
+    running = start(sweep, pace=Pace(slice_seconds=0))
+    assert "seconds_left" not in running.report()
+    running.step()
+    running.training.rate = 0.25  # of a whole training, each second
+    report = running.report()
+    assert report["progress"] == pytest.approx(1 / 12)
+    assert report["seconds_left"] == pytest.approx(11 / 12 / 0.25)
+
+
+def test_the_rate_is_of_the_last_slice_alone(sweep, monkeypatch):
+    """Each look at the clock is a second after the last, and each slice is a step of twelve."""
+    clock = SimpleNamespace(monotonic=itertools.count(100.0).__next__)
+    monkeypatch.setattr(training, "time", clock)
+    running = start(sweep, pace=Pace(slice_seconds=0))
+    for step in range(1, 6):
+        running.step()
+        assert running.training.trainer.progress == pytest.approx(step / 12)
+        assert running.training.rate == pytest.approx(1 / 12)
+
+
+def test_time_is_counted_over_all_attempts(sweep):
+    running = start(sweep)
+    while len(running.curve) < 2:
+        running.step()
+    running.training.stopwatch.total += 1000.0
+    running.step()
+    again = start(sweep)
+    assert again.report()["seconds"] > 1000
+    finish(again)
+    assert 1000 < again.result.seconds < 1060
+    assert again.result.curve[1].seconds < 1000 < again.result.curve[2].seconds
+
+
+def test_it_is_said_what_a_trial_runs_on(sweep):
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        found = hardware(CPU)
+    finally:
+        torch.set_num_threads(threads)
+    expected = ("cpu", platform.machine(), "2", torch.__version__, platform.node())
+    assert tuple(found[name] for name in ("device", "name", "threads", "torch", "host")) == expected
+    assert found["pid"] == str(os.getpid())
 
 
 @pytest.mark.parametrize("n", [2, 5, 13])
@@ -453,6 +503,7 @@ def test_other_numbers_of_final_samples_only_measure_again(sweep, n_samples):
     }
     assert result.model_dump(include=same) == first.result.model_dump(include=same)
     assert result.r_mem == result.n_memorized / n_samples
+    assert result.seconds > first.result.seconds, "that time was spent on it as well"
     assert start(sweep, spec).result == result
 
 
@@ -706,6 +757,7 @@ def test_every_outage_of_the_storage_has_the_whole_patience(sweep, monkeypatch, 
     monkeypatch.setattr(ray_trainable, "time", clock)
     for _ in range(2):
         made._advance()
+        assert made.pause == 1, "as after none"
         now += 2 * ray_trainable.PATIENCE_SECONDS
         with monkeypatch.context() as patched:
             patched.setattr(made.trial, "step", away)
@@ -716,6 +768,36 @@ def test_every_outage_of_the_storage_has_the_whole_patience(sweep, monkeypatch, 
     monkeypatch.setattr(made.trial, "step", away)
     with pytest.raises(OSError, match="away"):
         made._advance()
+
+
+def test_the_storage_is_tried_again_less_and_less_often(sweep, monkeypatch, quiet):
+    def away():
+        raise OSError("away")
+
+    made, pauses = worker(sweep, SPEC), []
+    made._advance()
+    monkeypatch.setattr(made.trial, "step", away)
+    made.preempted = True  # so that it does not sleep between two attempts
+    for _ in range(9):
+        pauses.append(made.pause)
+        made._advance()
+    assert pauses == [1, 2, 4, 8, 16, 32, 60, 60, 60]
+
+
+@pytest.mark.parametrize(("cpus", "threads"), [(3.0, 3), (2.9, 2), (0.5, 1), (None, 1)])
+def test_a_trial_has_as_many_threads_as_cpus(sweep, monkeypatch, cpus, threads):
+    """Those that Ray gives it; and it says so if it was given a GPU that torch does not find."""
+    assigned = {"GPU": 1.0} | ({} if cpus is None else {"CPU": cpus})
+    context = SimpleNamespace(get_assigned_resources=lambda: assigned)
+    monkeypatch.setattr(ray_trainable.ray, "get_runtime_context", lambda: context)
+    monkeypatch.setattr(ray_trainable.signal, "signal", lambda *_: None)
+    made, before = object.__new__(EmmTrainable), torch.get_num_threads()
+    try:
+        made.setup({"spec": SPEC.model_dump_json()}, {}, sweep)
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert bool(made.note) is not torch.cuda.is_available()
 
 
 def test_more_images_than_there_are_is_the_users_mistake(sweep):
@@ -899,6 +981,24 @@ def test_latents_depend_on_data_and_seed_alone(tmp_path):
         assert not set(other[0] + other[1]) & set(first[0] + first[1])
 
 
+def test_the_gap_of_the_loss_is_of_all_images_that_are_left_however_few_are_sampled(tmp_path):
+    gaps = []
+    for n_samples in (3, 10):
+        spec = with_fields(SPEC, {"measurement.n_samples": n_samples})
+        running = start(Storage(str(tmp_path / str(n_samples))), spec)
+        while not running.curve:
+            running.step()
+        gaps.append(running.curve[0].loss_gap)
+    assert gaps[0] == gaps[1]
+    training = running.training
+    held_out = torch.from_numpy(DATA.images[subset_order(DATA, 0)[6:]])
+    errors = [
+        training.trainer.denoising_error(images, 0.2)
+        for images in (held_out, training.subset.images)
+    ]
+    assert gaps[0] == pytest.approx((errors[0] - errors[1]) / 0.04)
+
+
 def test_configurations_see_the_same_images_and_subsets_are_nested(tmp_path):
     specs = {
         "small": with_fields(OPTIMUM, {"n": 5}),
@@ -940,6 +1040,9 @@ def test_the_best_snapshot_is_the_last_of_the_highest(sweep, monkeypatch, ratios
     result = running.result
     assert result.best_images_trained == 12 * best
     assert [snapshot.n_memorized for snapshot in result.curve] == list(ratios)
+    assert [snapshot.median_d1 for snapshot in result.curve] == [
+        2.75 if memorized == 6 else 5.5 for memorized in ratios
+    ]
     assert (result.r_mem, result.n_memorized) == (0.1, 1)
     assert (result.r_mem_half, result.r_mem_last) == (ratios[1] / 12, ratios[3] / 12)
     arrays, kept = measured(sweep)
@@ -1015,3 +1118,18 @@ def test_it_is_accepted_early_when_a_snapshot_leaves_no_doubt(sweep):
     again = start(sweep)
     finish(again)
     assert not again.result.right_censored
+
+
+class LateCopies(TwoInFive):
+    @property
+    def copies(self):
+        return 2 if self.progress < 0.7 else 5
+
+
+def test_one_that_is_accepted_after_half_of_its_training_is_a_lower_bound_too(sweep):
+    running = start(sweep, ACCEPTING, build=built(LateCopies))
+    finish(running)
+    result = running.result
+    assert [snapshot.n_memorized for snapshot in result.curve] == [8, 8, 20]
+    assert (result.right_censored, result.r_mem_half, result.r_mem_last) == (True, 0.4, None)
+    assert (result.r_mem, result.images_trained, result.best_images_trained) == (1, 36, 36)
