@@ -235,7 +235,7 @@ def choose_devices(gpus: int) -> list[torch.device]:
     return [torch.device(device.type, n) if device.type == "cuda" else device for n in range(gpus)]
 
 
-def hardware(device: torch.device, processes: int) -> dict[str, str]:
+def hardware(device: torch.device, processes: int = 1) -> dict[str, str]:
     """What the trial ran on, and in how many processes, of a device each; recorded, and in no
     key."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
