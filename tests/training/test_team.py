@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -151,11 +152,17 @@ def test_one_that_is_interrupted_goes_on(team):
 @pytest.mark.parametrize("flips", [False, True])
 @pytest.mark.parametrize("n", [2, 50])
 def test_neighbours_are_shared_bit_for_bit(team, flips, n):
-    training, groups = images(40, 3), np.arange(40) // 2
-    shared = SharedComparison(CPU, flips, team=team)
-    for names in (None, groups):
-        ours = shared.nearest(images(n, 9), training, names)
-        alone = Comparison(CPU, flips).nearest(images(n, 9), training, names)
+    training, groups, others = images(40, 3), np.arange(40) // 2, images(5, 4)
+    shared = SharedComparison(CPU, flips, team=team, training=training, groups=groups)
+    turned = replace(shared, flips=not flips)
+    for comparison, known, names in (
+        (shared, training, groups),
+        (shared, training, None),
+        (shared, others, None),
+        (turned, training, groups),
+    ):
+        ours = comparison.nearest(images(n, 9), known, names)
+        alone = Comparison(CPU, comparison.flips).nearest(images(n, 9), known, names)
         for name in ("d1", "d2", "i1"):
             assert np.array_equal(getattr(ours, name), getattr(alone, name))
 

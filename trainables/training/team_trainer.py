@@ -5,6 +5,7 @@ of it; gradients are added up, and all of them take the same step. Weights diffe
 device by the order of sums, and by the masks of dropout.
 """
 
+import gc
 from typing import Any
 
 import torch
@@ -73,7 +74,10 @@ class TeamTrainer(Trainer):
 def _build(
     member: Member, configuration: Configuration, images: Tensor, seed: int, labels: Tensor | None
 ) -> None:
-    member.held.clear()  # the trial before, whose memory is needed
+    member.held.pop("trainer", None)  # of the trial before, whose memory is needed
+    gc.collect()
+    if member.device.type == "cuda":
+        torch.cuda.empty_cache()
     member.held["trainer"] = Trainer(configuration, images, seed, member.device, labels, member)
 
 

@@ -16,22 +16,42 @@ from trainables.training.team import Member, Team
 
 @dataclass(frozen=True, kw_only=True)
 class SharedComparison(Comparison):
-    """The same comparison: every member takes a share of the samples."""
+    """The same comparison: every member takes a share of the samples.
+
+    training, groups: those of the trial, which every member holds, so that they are sent once.
+    """
 
     team: Team
+    training: Tensor
+    groups: Ints | None
+
+    def __post_init__(self) -> None:
+        self.team.tell(_hold, self.training, self.groups)
+        _hold(self.team, self.training, self.groups)
 
     def nearest(self, samples: Tensor, training: Tensor, groups: Ints | None = None) -> Neighbours:
         team, alone = self.team, Comparison(self.device, self.flips)
         if len(samples) < team.size:
             return alone.nearest(samples, training, groups)
         shares = [team.share(len(samples), rank) for rank in range(team.size)]
-        parts = [(alone, samples[share], training, groups) for share in shares]
+        is_held = training is self.training and groups is self.groups
+        others = None if is_held else (training, groups)
+        parts = [(alone, samples[share], others) for share in shares]
         return Neighbours.joined(team.ask(_nearest, parts))
 
 
+def _hold(member: Member, training: Tensor, groups: Ints | None) -> None:
+    member.held["training"] = training, groups
+
+
 def _nearest(
-    member: Member, comparison: Comparison, samples: Tensor, training: Tensor, groups: Ints | None
+    member: Member,
+    comparison: Comparison,
+    samples: Tensor,
+    others: tuple[Tensor, Ints | None] | None,
 ) -> Neighbours:
+    """others: in place of the training images that are held."""
+    training, groups = others or member.held["training"]
     return replace(comparison, device=member.device).nearest(samples, training, groups)
 
 

@@ -43,14 +43,17 @@ class Subset:
         order = subset_order(data, seed, in_file_order=measurement.protocol == "paper")
         self.indices = order[: spec.n]
         self.comparison = comparison_of(spec, device)
-        if team is not None:
-            self.comparison = SharedComparison(device, self.comparison.flips, team=team)
-        untrained = _untrained(data, order, spec.n, self.comparison.flips)
+        flips = self.comparison.flips
+        untrained = _untrained(data, order, spec.n, flips)
         n_held_out = max(measurement.n_samples, N_LOSS)
         others = np.fromiter(islice(untrained, n_held_out), dtype=np.int64)
         self.images = torch.from_numpy(data.images[self.indices])
         self.held_out = torch.from_numpy(data.images[others])
         self.groups = None if data.groups is None else data.groups[self.indices]
+        if team is not None:
+            self.comparison = SharedComparison(
+                device, flips, team=team, training=self.images, groups=self.groups
+            )
         self.labels = subset_labels(configuration.labels, data, self.indices, seed)
         self.label_dim = label_dim(configuration.labels, self.labels)
         # a unique label is that of a training image: none fits an image held out
