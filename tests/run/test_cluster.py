@@ -362,10 +362,11 @@ def test_nodes_that_come_late_are_used_and_a_gpu_without_cuda_is_said_once(short
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_a_trial_on_two_gpus_is_that_of_one_and_survives_the_loss_of_a_process(short_path):
-    """On fake ones, so by two processes on CPUs. One of them is killed amid the training: the trial
-    goes on from its checkpoint, nothing is left, and the budget is of two devices."""
+    """On fake ones, so by two processes on CPUs. One of them is killed amid the training, and later
+    the other one is told to end: the trial goes on from its checkpoint, nothing is left, and the
+    budget is of two devices."""
     out = short_path / "sweep"
-    settings = ["trainer.length=60", "search.max_trials=1"]
+    settings = ["trainer.length=200", "search.max_trials=1"]
     with cluster(short_path, cpus=2, gpus=2) as one:
         options = ["--address", one.address, "--gpus-per-trial", "2", "--cpus-per-trial", "2"]
         for setting in settings:
@@ -374,7 +375,13 @@ def test_a_trial_on_two_gpus_is_that_of_one_and_survives_the_loss_of_a_process(s
         begin = time.monotonic()
         driver = one.emm("run", "digits", "--out", out, *options)
         wait_for(lambda: files(out, "*.pt"))  # a snapshot was taken
-        members()[0].kill()
+        killed = members()[0]
+        killed.kill()
+        wait_for(lambda: [found for found in members() if found.pid != killed.pid])
+        (other,) = members()
+        time.sleep(3)  # it trains
+        other.parent().send_signal(signal.SIGTERM)
+        wait_for(lambda: not other.is_running())
         output, _ = driver.communicate(timeout=300)
         seconds = time.monotonic() - begin
         deadline = time.monotonic() + 20

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +28,7 @@ from trainables.training.team import LOST, Ranks, Team
 from trainables.training.team_trainer import TeamTrainer
 from trainables.training.trainer import Trainer
 from trainables.trial.shared import SharedComparison, sample_optimum
-from trainables.trial.trial import Trial, choose_devices
+from trainables.trial.trial import Pace, Trial, choose_devices
 
 ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
@@ -193,6 +194,25 @@ def test_a_trial_of_a_team(team, tmp_path):
     optimum = with_fields(TINY, {"network.kind": "optimum"})
     trainer = build_trainer(optimum, images(5), None, 0, CPU, team)
     assert trainer.sample([1, 2, 3, 4], HOW).shape == (4, 1, 4, 4)
+
+
+def test_a_trial_that_is_told_to_end_leaves_a_checkpoint_for_any_number(team, tmp_path):
+    """Amid a slice, as its node is taken away."""
+    measurement = Measurement(n_samples=20, n_selection=10, snapshots=2, sampler_steps=4)
+    long = with_fields(TINY, {"trainer.clock": "steps", "trainer.length": 3000})
+    spec = TrialSpec(name="x", configuration=long, measurement=measurement, n=12, seed=1)
+    data, storage = load(Digits(resolution=4)), Storage(str(tmp_path))
+    trial = Trial(spec, data, storage, CPU, Pace(slice_seconds=300), team=team)
+    trial.step()  # a first one, by which it knows its speed
+    timer = threading.Timer(0.5, trial.interrupt)
+    timer.start()
+    trial.step()
+    trial.keep()
+    position = trial.training.trainer.position
+    assert 0 < position < 3000 * 4
+    again = Trial(spec, data, storage, CPU)
+    assert again.training.trainer.position == position
+    assert_near(again.training.trainer, trial.training.trainer)
 
 
 def test_nobody_else_can_reach_a_team(team):
