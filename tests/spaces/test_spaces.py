@@ -15,7 +15,8 @@ from search_spaces.recipes import DIGITS, DIGITS_MEASUREMENT
 from search_spaces.space import SearchSpace, parse_settings
 from search_spaces.table import SPACES
 from sweep.cli.options import space_of
-from sweep.run.plan import measured_rates, plan
+from sweep.run.measured import measured_rates
+from sweep.run.plan import plan
 from sweep.search.rules import accept_bound
 from trainables.config.fields import with_fields
 from trainables.config.trial import TrialSpec
@@ -462,7 +463,7 @@ def test_settings_said_twice_alike_are_one():
 
 
 def test_measured_hours_are_work_over_rates(monkeypatch):
-    monkeypatch.setattr("sweep.run.plan.SECONDS", 0.3)
+    monkeypatch.setattr("sweep.run.measured.SECONDS", 0.3)
     space = SPACES["digits-width"].with_settings({"network.depth": 1})
     narrow, wide = plan(space, None, CPU)
     assert narrow.images_per_second > 0
