@@ -141,6 +141,7 @@ def test_what_is_imported_is_declared():
         "PIL": "pillow",
         "yaml": "pyyaml",
         "grpc": "grpcio",
+        "fontTools": "fonttools",
     }
     used = {
         module.split(".")[0] for path in MODULES.values() for module in imports(path)

@@ -534,3 +534,24 @@ def test_an_early_accept_that_can_never_act_is_refused(target):
         "measurement": {**enough.measurement.model_dump(), "n_selection": max(needed - 1, 1)},
     }
     assert SearchSpace.model_validate(of_old).measurement.accept == accept
+
+
+# ---------------------------------------------------------------- made once
+
+
+def test_the_configurations_are_made_once_and_are_no_field():
+    space, other = (find_space("digits-width").with_settings({}) for _ in range(2))
+    other = SearchSpace.model_validate(other.model_dump())
+    made = space.configurations
+    assert space.configurations is made
+    assert space == other == space, "whether they are made or not"
+    assert dict(space).keys() == dict(other).keys() == SearchSpace.model_fields.keys()
+    assert space.model_dump_json() == other.model_dump_json()
+
+
+def test_a_copy_with_other_fields_has_other_configurations():
+    space = find_space("digits-width")
+    assert len(space.configurations) == 2
+    for deep in (False, True):
+        one = space.model_copy(update={"vary": {"network.width": (4,)}}, deep=deep)
+        assert [named.name for named in one.configurations] == ["width=4"]
