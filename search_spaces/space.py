@@ -6,9 +6,10 @@ import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any, Literal, NamedTuple, Self
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from trainables.config.fields import validated, with_fields
 from trainables.config.identity import Frozen, identity, key_of
@@ -112,6 +113,8 @@ class SearchSpace(Frozen):
     """A base recipe and what varies: every combination of the values in `vary` is a
     configuration."""
 
+    model_config = ConfigDict(ignored_types=(cached_property,))  # no private attribute
+
     name: str = Field(pattern=NAME, description="of files and runs: no path, no control characters")
     question: str = Field(description="what the space answers, one sentence")
     source: str = Field(description="where the recipe comes from")
@@ -137,10 +140,16 @@ class SearchSpace(Frozen):
         return self
 
     @property
-    def configurations(self) -> list[NamedConfiguration]:
+    def configurations(self) -> Sequence[NamedConfiguration]:
         """In the order of the table. Raises UserError if a value is not allowed, two factors set
         one field, two configurations are the same or have the same name, or there are more than
         MOST_CONFIGURATIONS."""
+        return self._configurations
+
+    @cached_property
+    def _configurations(self) -> tuple[NamedConfiguration, ...]:
+        """Kept beside the fields: pydantic leaves names like this one out of everything, but of a
+        copy, whose fields may differ (see `__copy__`)."""
         count = math.prod(len(values) for values in self.vary.values())
         if count > MOST_CONFIGURATIONS:
             raise UserError(
@@ -164,7 +173,12 @@ class SearchSpace(Frozen):
                 f"{self.name}: {count} configurations are called {name}; "
                 "give the values of vary other names"
             )
-        return configurations
+        return tuple(configurations)
+
+    def __copy__(self) -> Self:
+        copied = super().__copy__()
+        copied.__dict__.pop("_configurations", None)
+        return copied
 
     @property
     def factor_names(self) -> dict[str, str]:

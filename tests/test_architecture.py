@@ -49,7 +49,7 @@ VENDORS = {  # → where they may be imported
 LIGHT = {
     "torch": ["trainables.config", "trainables.data", "search_spaces", "sweep.search", "sweep.store",
               "sweep.analysis", "sweep.run.studies", "sweep.report", "trainables.trial.result",
-              "trainables.measure.r_mem"],
+              "trainables.measure.r_mem", "trainables.networks.sizes", "sweep.run.plan"],
     "optuna": ["sweep.store", "sweep.analysis", "sweep.report", "sweep.tracking", "sweep.cli",
                "sweep.audit", "sweep.search.belief", "sweep.search.rules", "sweep.search.pooling"],
     "ray": ["sweep.search", "sweep.store", "sweep.analysis", "sweep.report", "sweep.tracking",
@@ -141,6 +141,7 @@ def test_what_is_imported_is_declared():
         "PIL": "pillow",
         "yaml": "pyyaml",
         "grpc": "grpcio",
+        "fontTools": "fonttools",
     }
     used = {
         module.split(".")[0] for path in MODULES.values() for module in imports(path)

@@ -71,9 +71,12 @@ def plan(
     chosen = space_of(space, settings)
     from sweep.report.console import Setting, grid
     from sweep.run.plan import plan as planned
-    from trainables.trial.trial import choose_device
 
-    device = choose_device() if measure else None
+    device = None
+    if measure:
+        from trainables.trial.trial import choose_device
+
+        device = choose_device()
     rows = planned(chosen, tflops, device)
     if as_json:
         say(

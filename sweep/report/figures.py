@@ -2,7 +2,9 @@
 
 import re
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
+from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -48,6 +50,23 @@ def study_figures(study: StudySummary, search: Search) -> Figures:
     if any(result.curve for result in study.results):
         figures["training"] = partial(training_figure, study)
     return figures
+
+
+def shown_by_study(study: StudySummary, search: Search) -> dict[str, Any]:
+    """All that the figures of a study depend on, as JSON."""
+    return {
+        "study": study.as_json(),
+        "options": asdict(study.options),
+        "curves": [[one.model_dump() for one in result.curve] for result in study.results],
+        "search": search.model_dump(),
+    }
+
+
+def shown_by_sweep(summary: SweepSummary) -> dict[str, Any]:
+    """The same of `overview_figures`."""
+    seconds = [[result.seconds for result in study.results] for study in summary.studies]
+    space = summary.space.model_dump(mode="json")
+    return {"space": space, "summary": summary.as_json(), "seconds": seconds}
 
 
 def name_of(kind: str, number: int, study: StudySummary) -> str:

@@ -6,13 +6,19 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-
-from matplotlib.figure import Figure
 
 from sweep.analysis.study import StudySummary
 from sweep.analysis.summary import SweepSummary
-from sweep.report.figures import figures_of, name_of
+from sweep.report.drawn import Drawing, write_figures
+from sweep.report.figures import (
+    name_of,
+    overview_figures,
+    shown_by_study,
+    shown_by_sweep,
+    study_figures,
+)
 from sweep.report.gallery import Pictures, gallery_figure
 from sweep.report.latex import latex
 from sweep.report.page import report_page
@@ -28,7 +34,6 @@ from sweep.report.rows import (
     trial_rows,
     trials_in_order,
 )
-from sweep.report.style import as_pdf, as_png
 from trainables.errors import DamagedFile
 from trainables.measure.measures import MEASURES
 from trainables.storage import Storage
@@ -54,26 +59,15 @@ def write_report(
     each study, if they may be shown. `tell`: is given a line for each file that had to be passed
     over.
 
-    A file appears under its name when it is complete, the page last. The same summary gives the
-    same bytes. Raises OSError.
+    A file appears under its name when it is complete, the page last; a figure is drawn again only if
+    what it shows has changed. The same summary gives the same bytes. Raises OSError.
     """
     files = Storage(str(directory))
-    images: dict[str, bytes] = {}
-    for name, make in figures_of(summary).items():
-        images[name] = _write_figure(files, name, make())
-    for number, study in enumerate(summary.studies, 1):
-        trial = _shown_trial(study)
-        if pictures is None or trial is None:
-            continue
-        try:
-            shown = pictures.of(trial)
-        except DamagedFile as error:  # that costs a gallery, and no more
-            summary = replace(summary, damaged=[*summary.damaged, str(error)])
-            tell(f"passed over: {error}")
-            continue
-        if shown:
-            name = name_of("gallery", number, study)
-            images[name] = _write_figure(files, name, gallery_figure(shown))
+    drawings, damaged = _drawings(summary, pictures)
+    for line in damaged:
+        tell(f"passed over: {line}")
+    summary = replace(summary, damaged=[*summary.damaged, *damaged])
+    images = write_figures(files, drawings)
     files.write_json("report.json", summary.as_json())
     files.write("trials.csv", _csv(summary).encode())
     for name, (columns, rows) in _tables(summary).items():
@@ -83,6 +77,34 @@ def write_report(
     return directory / "index.html"
 
 
+def _drawings(
+    summary: SweepSummary, pictures: Pictures | None
+) -> tuple[dict[str, Drawing], list[str]]:
+    """By name, and a line for every gallery that a damaged file has cost."""
+    search, overview = summary.space.search, shown_by_sweep(summary)
+    drawings = {name: Drawing(draw, overview) for name, draw in overview_figures(summary).items()}
+    galleries: dict[str, Drawing] = {}
+    damaged = []
+    for number, study in enumerate(summary.studies, 1):
+        shows = shown_by_study(study, search)
+        for kind, draw in study_figures(study, search).items():
+            drawings[name_of(kind, number, study)] = Drawing(draw, shows)
+        trial = _shown_trial(study)
+        if pictures is None or trial is None:
+            continue
+        try:
+            gallery = pictures.of(trial)
+        except DamagedFile as error:
+            damaged.append(str(error))
+            continue
+        if gallery is not None:
+            is_paired = gallery.training is not None
+            content = {"trial": trial.model_dump(mode="json"), "is_paired": is_paired}
+            draw = partial(gallery_figure, gallery)
+            galleries[name_of("gallery", number, study)] = Drawing(draw, content, travels=False)
+    return drawings | galleries, damaged
+
+
 def _shown_trial(study: StudySummary) -> Result | None:
     """The one whose gallery stands for its study: of N nearest to the EMM; while none is known, the
     last."""
@@ -90,13 +112,6 @@ def _shown_trial(study: StudySummary) -> Result | None:
     if emm is None:
         return max(study.complete, key=lambda trial: trial.spec.seed, default=None)
     return min(study.complete, key=lambda trial: abs(math.log(trial.spec.n / emm)), default=None)
-
-
-def _write_figure(files: Storage, name: str, figure: Figure) -> bytes:
-    image = as_png(figure)
-    files.write(f"{name}.png", image)
-    files.write(f"{name}.pdf", as_pdf(figure))
-    return image
 
 
 def _csv(summary: SweepSummary) -> str:

@@ -11,6 +11,7 @@ from io import BytesIO
 from typing import Any
 
 import matplotlib
+from fontTools import subset
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
@@ -63,6 +64,14 @@ def short(name: str, width: int = 58) -> str:
 
 # a name in letters that the font lacks: they are drawn as boxes
 warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+
+
+# matplotlib has set a text before it is embedded. The tables by which others would set it take
+# nearly half of the time of a PDF, to be cut down to its letters
+subset.Options._drop_tables_default = [
+    *getattr(subset.Options, "_drop_tables_default", []),
+    *("GDEF", "GPOS", "GSUB"),
+]
 
 
 # without what changes from day to day: the same figure gives the same bytes

@@ -1,38 +1,23 @@
 """What a search space would cost, without its data: sizes, and hours at a speed that is told or
-measured."""
+measured. Torch is imported only where it must be asked."""
 
 import math
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
-
-import torch
-from torch.utils.flop_counter import FlopCounterMode
+from typing import TYPE_CHECKING, Any
 
 from search_spaces.space import NamedConfiguration, SearchSpace
-from trainables.config.fields import with_fields
+from sweep.run.rates import Rates
 from trainables.config.measurement import Measurement
 from trainables.config.trial import Configuration
 from trainables.data.labels import planned_label_dim
-from trainables.diffusion.denoiser import build_denoiser
-from trainables.training.custom import check_custom
-from trainables.training.trainer import Trainer
+from trainables.networks.sizes import Size, size_of_network
+
+if TYPE_CHECKING:
+    import torch
 
 # What a search costs until it has found an EMM, by simulation (docs/search.md): in trainings at N =
 # EMM where a trial costs N images, in trials where all cost the same.
 SEARCH_COST = {"epochs": 4.3, "steps": 5.6}
-CPU_FLOPS = 2e11  # of a step, at most, when a CPU is measured: seconds
-SECONDS = 2.0  # that a measurement of a rate takes at least
-
-
-@dataclass(frozen=True)
-class Rates:
-    """What a device does: images trained per second, network calls in sampling, of one image, per
-    second."""
-
-    trained: float
-    sampled: float
 
 
 @dataclass(frozen=True)
@@ -62,7 +47,7 @@ class PlannedConfiguration:
 
 
 def plan(
-    space: SearchSpace, tflops: float | None, device: torch.device | None = None
+    space: SearchSpace, tflops: float | None, device: "torch.device | None" = None
 ) -> list[PlannedConfiguration]:
     """Every configuration; hours on a device that sustains `tflops` TFLOP/s (a backward pass taken
     as two forward ones), or at the rates measured on `device`."""
@@ -70,16 +55,20 @@ def plan(
 
 
 def _planned(
-    named: NamedConfiguration, space: SearchSpace, tflops: float | None, device: torch.device | None
+    named: NamedConfiguration,
+    space: SearchSpace,
+    tflops: float | None,
+    device: "torch.device | None",
 ) -> PlannedConfiguration:
     configuration, trainer = named.configuration, named.configuration.trainer
     n_low, n_high = space.search.n_low, space.search.n_high
     parameters, flops = size_of(configuration, n_low)
-    rates = (
-        measured_rates(configuration, space.measurement, n_low, flops, device)
-        if device
-        else _told_rates(flops, tflops)
-    )
+    if device is None:
+        rates = _told_rates(flops, tflops)
+    else:
+        from sweep.run.measured import measured_rates
+
+        rates = measured_rates(configuration, space.measurement, n_low, flops, device)
     hours_low, hours_high, hours_middle = (
         _hours(rates, trainer.train_images(n) if parameters else 0, space.measurement)
         for n in (n_low, n_high, round(math.sqrt(n_low * n_high)))
@@ -114,69 +103,21 @@ def _told_rates(flops: int, tflops: float | None) -> Rates | None:
     return Rates(tflops * 1e12 / flops / 3, tflops * 1e12 / flops) if flops and tflops else None
 
 
-def measured_rates(
-    configuration: Configuration, how: Measurement, n: int, flops: int, device: torch.device
-) -> Rates | None:
-    """Trains a few steps and samples a few images of noise on `device`; None for a trainer of the
-    user's, or the optimum."""
-    if configuration.trainer.kind == "custom" or configuration.network.kind == "optimum":
-        return None
-    recipe, data = configuration.trainer, configuration.data
-    batch = (
-        recipe.batch
-        if device.type == "cuda"
-        else max(1, min(recipe.batch, round(CPU_FLOPS / 3 / max(flops, 1))))
-    )
-    dim = planned_label_dim(configuration, n)
-    images = torch.randint(
-        0, 256, (max(dim, 2), data.channels, data.resolution, data.resolution), dtype=torch.uint8
-    )
-    short = with_fields(
-        configuration, {"trainer.clock": "steps", "trainer.length": 10**9, "trainer.batch": batch}
-    )
-    trainer = Trainer(short, images, 0, device, torch.arange(len(images)) % dim if dim else None)
-    few = how.model_copy(update={"sampler": "euler", "sampler_steps": 2, "batch": batch})
-
-    def train() -> int:
-        trainer.train_until((trainer.position + batch) / trainer.total)
-        return batch
-
-    def draw() -> int:
-        trainer.sample(list(range(batch)), few, torch.arange(batch) % dim if dim else None)
-        return 2 * batch
-
-    return Rates(_rate(train, device), _rate(draw, device))
-
-
-def _rate(work: Callable[[], int], device: torch.device) -> float:
-    """Images per second of `work`, which says how many it did; the first time, which warms up, does
-    not count."""
-    work()
-    done, begin = 0, time.perf_counter()
-    while time.perf_counter() - begin < SECONDS:
-        done += work()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-    return done / (time.perf_counter() - begin)
-
-
-def size_of(configuration: Configuration, n: int) -> tuple[int, int]:
+def size_of(configuration: Configuration, n: int) -> Size:
     """Parameters at N = `n` (unique labels add some), and FLOPs of a forward pass per image.
 
-    Counted on the meta device, so nothing is allocated; but a network of the user's is built and
-    run on the CPU, and a trainer of the user's keeps both to itself: 0.
+    Ours are known by arithmetic. A network of the user's is checked and counted by torch; a trainer
+    of the user's is checked, and keeps both to itself: 0.
     """
     data, label_dim = configuration.data, planned_label_dim(configuration, n)
-    check_custom(configuration, label_dim)
     if configuration.trainer.kind == "custom":
-        return 0, 0
-    with torch.device("cpu" if configuration.network.kind == "custom" else "meta"), torch.no_grad():
-        denoiser = build_denoiser(
-            configuration,
-            torch.zeros(2, data.channels, data.resolution, data.resolution),
-            label_dim,
-        )
-        x = torch.zeros(1, data.channels, data.resolution, data.resolution)
-        with FlopCounterMode(display=False) as counter:
-            denoiser(x, torch.ones(1), torch.zeros(1, dtype=torch.int64) if label_dim else None)
-    return sum(parameter.numel() for parameter in denoiser.parameters()), counter.get_total_flops()
+        from trainables.training.custom import check_custom
+
+        check_custom(configuration, label_dim)
+        return Size(0, 0)
+    size = size_of_network(configuration.network, data.resolution, data.channels, label_dim)
+    if size is None:
+        from sweep.run.measured import counted_size
+
+        size = counted_size(configuration, label_dim)
+    return size

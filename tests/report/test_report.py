@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -267,7 +268,7 @@ def test_every_number_on_the_page_is_the_summarys(real: SweepSummary, index: Pat
     assert keys == {t["training_key"] for t in trials.values() if t["state"] != "running"}
 
 
-def test_files_beside_the_page(real: SweepSummary, index: Path) -> None:
+def test_files_beside_the_page(real: SweepSummary, index: Path, tmp_path: Path) -> None:
     assert json.loads((index.parent / "report.json").read_text()) == real.as_json()
     rows = list(csv.DictReader((index.parent / "trials.csv").read_text().splitlines()))
     assert [(r["configuration"], int(r["n"])) for r in rows[:2]] == [
@@ -284,11 +285,12 @@ def test_files_beside_the_page(real: SweepSummary, index: Path) -> None:
         for kind in ("pdf", "png")
     }
     tables = {f"{name}.tex" for name in ("configurations", "scale", "contrasts", "trials")}
-    assert names == {"index.html", "report.json", "trials.csv", *figures, *tables}
+    beside = {"report.json", "trials.csv", "figures.json"}
+    assert names == {"index.html", *beside, *figures, *tables}
     before = {name: (index.parent / name).read_bytes() for name in names}
-    write_report(real, index.parent)
+    write_report(real, tmp_path)
     assert {
-        path.name: path.read_bytes() for path in index.parent.iterdir()
+        path.name: path.read_bytes() for path in tmp_path.iterdir()
     } == before  # nothing but the summary decides
     assert b"\x89PNG" in before["emm.png"][:8]
     assert before["emm.pdf"].startswith(b"%PDF")
@@ -635,6 +637,7 @@ def test_forty_configurations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(
         figures, "study_figure", lambda *_: Figure((1, 1))
     )  # forty real ones take half a minute
+    monkeypatch.setattr("sweep.report.drawn.FEW", 1000)  # these can't be drawn elsewhere
     verdicts = [found(10.0 + i, 9.0 + i, 12.0 + i) for i in range(40)]
     summary = sweep_of(
         *(study(f"c{i}", v, [trial(f"c{i}", 20, 0)]) for i, v in enumerate(verdicts))
@@ -784,3 +787,58 @@ def test_a_factor_is_no_mathematics() -> None:
         for n in (1, 2)
     ]
     assert as_png(sweep_figure(SweepSummary("s", SPACE, studies)))
+
+
+def test_a_second_report_draws_what_has_changed_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[str] = []
+
+    def counted(shown: StudySummary, *more: Any) -> Any:
+        drawn.append(shown.name)
+        return study_figure(shown, *more)
+
+    monkeypatch.setattr("sweep.report.figures.study_figure", counted)
+    first, other = curve("a", 35.0, (20, 40, 80)), curve("b", 90.0, (50, 100, 200))
+    studies = [study("a", VERDICTS["searching"], first), study("b", VERDICTS["searching"], other)]
+    page = write_report(sweep_of(*studies), tmp_path).read_bytes()
+    assert drawn == ["a", "b"]
+    files = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    write_report(sweep_of(*studies), tmp_path)
+    assert drawn == ["a", "b"], "nothing has changed"
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == files
+    more = study("b", VERDICTS["searching"], [*other, *curve("b", 91.0, (400,))])
+    assert write_report(sweep_of(studies[0], more), tmp_path).read_bytes() != page
+    assert drawn == ["a", "b", "b"], "the study with a new trial"
+    next(tmp_path.glob("study-01-*.pdf")).unlink()
+    write_report(sweep_of(studies[0], more), tmp_path)
+    assert drawn == ["a", "b", "b", "a"], "the one whose file is lost"
+
+
+@pytest.mark.parametrize("is_broken", [False, True])
+def test_other_processes_draw_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_broken: bool
+) -> None:
+    """And what they don't bring back is drawn here."""
+    drawn_there: list[Any] = []
+
+    class Pool(ProcessPoolExecutor):
+        def submit(self, call: Any, *arguments: Any) -> Any:  # type: ignore[override]
+            drawn_there.append(arguments)
+            future = super().submit(call, *arguments)
+            if is_broken:
+                future = Future()
+                future.set_exception(BrokenExecutor("killed"))
+            return future
+
+    studies = [study("a", VERDICTS["searching"], curve("a", 35.0, (20, 40, 80)))]
+    write_report(sweep_of(*studies), tmp_path / "here")
+    monkeypatch.setattr("sweep.report.drawn.FEW", 1)
+    monkeypatch.setattr("sweep.report.drawn.ProcessPoolExecutor", Pool)
+    write_report(sweep_of(*studies), tmp_path / "there")
+    assert len(drawn_there) == len(list((tmp_path / "there").glob("*.pdf"))) == 3
+    here, there = (
+        {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()}
+        for name in ("here", "there")
+    )
+    assert here == there

@@ -17,8 +17,9 @@ from search_spaces.recipes import DIGITS, DIGITS_MEASUREMENT
 from search_spaces.space import SearchSpace, parse_settings
 from search_spaces.table import SPACES
 from sweep.cli.options import space_of
-from sweep.run import plan as plans
-from sweep.run.plan import measured_rates, plan
+from sweep.run import measured
+from sweep.run.measured import measured_rates
+from sweep.run.plan import plan
 from sweep.search.rules import accept_bound
 from sweep.tracking.place import destination
 from trainables.config.data import Arrays
@@ -467,7 +468,7 @@ def test_settings_said_twice_alike_are_one():
 
 
 def test_measured_hours_are_work_over_rates(monkeypatch):
-    monkeypatch.setattr("sweep.run.plan.SECONDS", 0.3)
+    monkeypatch.setattr("sweep.run.measured.SECONDS", 0.3)
     space = SPACES["digits-width"].with_settings({"network.depth": 1})
     narrow, wide = plan(space, None, CPU)
     assert narrow.images_per_second > 0
@@ -501,7 +502,7 @@ def test_hours_at_a_told_speed_are_those_of_training_and_of_sampling():
 
 def test_rates_are_of_images_trained_and_of_network_calls(monkeypatch):
     """A batch is trained; another is sampled in two steps of Euler's."""
-    monkeypatch.setattr(plans, "_rate", lambda work, device: work())
+    monkeypatch.setattr(measured, "_rate", lambda work, device: work())
     small = with_fields(DIGITS, {"network.width": 4, "trainer.batch": 6})
     rates = measured_rates(small, DIGITS_MEASUREMENT, 8, flops=0, device=CPU)
     assert (rates.trained, rates.sampled) == (6, 12)
@@ -591,3 +592,24 @@ def test_an_early_accept_that_can_never_act_is_refused(target):
         "measurement": {**enough.measurement.model_dump(), "n_selection": max(needed - 1, 1)},
     }
     assert SearchSpace.model_validate(of_old).measurement.accept == accept
+
+
+# ---------------------------------------------------------------- made once
+
+
+def test_the_configurations_are_made_once_and_are_no_field():
+    space, other = (find_space("digits-width").with_settings({}) for _ in range(2))
+    other = SearchSpace.model_validate(other.model_dump())
+    made = space.configurations
+    assert space.configurations is made
+    assert space == other == space, "whether they are made or not"
+    assert dict(space).keys() == dict(other).keys() == SearchSpace.model_fields.keys()
+    assert space.model_dump_json() == other.model_dump_json()
+
+
+def test_a_copy_with_other_fields_has_other_configurations():
+    space = find_space("digits-width")
+    assert len(space.configurations) == 2
+    for deep in (False, True):
+        one = space.model_copy(update={"vary": {"network.width": (4,)}}, deep=deep)
+        assert [named.name for named in one.configurations] == ["width=4"]

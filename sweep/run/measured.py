@@ -1,0 +1,88 @@
+"""What torch must be asked for in a plan: how fast a device is, and how large a network of the
+user's."""
+
+import time
+from collections.abc import Callable
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from sweep.run.rates import Rates
+from trainables.config.fields import with_fields
+from trainables.config.measurement import Measurement
+from trainables.config.trial import Configuration
+from trainables.data.labels import planned_label_dim
+from trainables.diffusion.denoiser import build_denoiser
+from trainables.networks.sizes import Size
+from trainables.training.custom import check_custom
+from trainables.training.trainer import Trainer
+
+CPU_FLOPS = 2e11  # of a step, at most, when a CPU is measured: seconds
+SECONDS = 2.0  # that a measurement of a rate takes at least
+
+
+def measured_rates(
+    configuration: Configuration, how: Measurement, n: int, flops: int, device: torch.device
+) -> Rates | None:
+    """Trains a few steps and samples a few images of noise on `device`; None for a trainer of the
+    user's, or the optimum."""
+    if configuration.trainer.kind == "custom" or configuration.network.kind == "optimum":
+        return None
+    recipe, data = configuration.trainer, configuration.data
+    batch = (
+        recipe.batch
+        if device.type == "cuda"
+        else max(1, min(recipe.batch, round(CPU_FLOPS / 3 / max(flops, 1))))
+    )
+    dim = planned_label_dim(configuration, n)
+    images = torch.randint(
+        0, 256, (max(dim, 2), data.channels, data.resolution, data.resolution), dtype=torch.uint8
+    )
+    # as many steps as the training of N = n has: by them it decides what pays
+    steps = recipe.train_steps(n)
+    short = with_fields(
+        configuration, {"trainer.clock": "steps", "trainer.length": steps, "trainer.batch": batch}
+    )
+    trainer = Trainer(short, images, 0, device, torch.arange(len(images)) % dim if dim else None)
+    few = how.model_copy(update={"sampler": "euler", "sampler_steps": 2, "batch": batch})
+
+    def train() -> int:
+        trainer.position = 0  # it may be short
+        trainer.train_until(batch / trainer.total)
+        return batch
+
+    def draw() -> int:
+        trainer.sample(list(range(batch)), few, torch.arange(batch) % dim if dim else None)
+        return 2 * batch
+
+    return Rates(_rate(train, device), _rate(draw, device))
+
+
+def _rate(work: Callable[[], int], device: torch.device) -> float:
+    """Images per second of `work`, which says how many it did; the first time, which warms up, does
+    not count."""
+    work()
+    done, begin = 0, time.perf_counter()
+    while time.perf_counter() - begin < SECONDS:
+        done += work()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+    return done / (time.perf_counter() - begin)
+
+
+def counted_size(configuration: Configuration, label_dim: int) -> Size:
+    """By torch's own counter, on the meta device, so that nothing is allocated; but a network of
+    the user's is checked, built and run on the CPU."""
+    check_custom(configuration, label_dim)
+    data = configuration.data
+    with torch.device("cpu" if configuration.network.kind == "custom" else "meta"), torch.no_grad():
+        denoiser = build_denoiser(
+            configuration,
+            torch.zeros(2, data.channels, data.resolution, data.resolution),
+            label_dim,
+        )
+        x = torch.zeros(1, data.channels, data.resolution, data.resolution)
+        with FlopCounterMode(display=False) as counter:
+            denoiser(x, torch.ones(1), torch.zeros(1, dtype=torch.int64) if label_dim else None)
+    parameters = sum(parameter.numel() for parameter in denoiser.parameters())
+    return Size(parameters, counter.get_total_flops())
