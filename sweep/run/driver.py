@@ -11,7 +11,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -145,8 +145,9 @@ class Run:
         """What Ray is asked for, for each trial. Needs a Ray that is initialized."""
         return {"CPU": self.resources.cpus_per_trial, "GPU": _gpus_per_trial(self.resources)}
 
-    def budget(self) -> Budget:
-        return Budget(self.storage, self.limits, devices=self.per_trial()["GPU"] or 1)
+    def budget(self, each: Mapping[str, float] | None = None) -> Budget:
+        """each: what Ray is asked for at a time, if it is not a trial's."""
+        return Budget(self.storage, self.limits, devices=(each or self.per_trial())["GPU"] or 1)
 
     def has_ended(self, budget: Budget) -> str | None:
         """Why nothing more is to be done: a signal came, or the budget is spent."""

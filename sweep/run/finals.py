@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import ray
@@ -29,10 +29,11 @@ def measure_finals(run: Run) -> Iterator[tuple[Result, FinalMeasurement | None]]
     What is not measured when the budget ends is left to the next run. Needs a Ray that is
     initialized, and the lock of the sweep.
     """
-    summary, per_trial, budget = run.summary(), run.per_trial(), run.budget()
+    per_device, workers = one_device(run.per_trial(), run.resources.workers)
+    summary, budget = run.summary(), run.budget(per_device)
     waiting, n_samples = missing_finals(summary), summary.space.search.final_samples
-    measure = ray.remote(num_cpus=per_trial["CPU"], num_gpus=per_trial["GPU"])(_measure_final)
-    slots = free_slots(per_trial, run.resources.workers)
+    measure = ray.remote(num_cpus=per_device["CPU"], num_gpus=per_device["GPU"])(_measure_final)
+    slots = free_slots(per_device, workers)
     shared: dict[str, Any] = {}  # what Ray calls the data, by data_key: each is put there once
     # by Ray's task: the trial, and the seconds that were charged to the budget so far
     running: dict[Any, tuple[Result, float]] = {}
@@ -43,7 +44,7 @@ def measure_finals(run: Run) -> Iterator[tuple[Result, FinalMeasurement | None]]
             key = data_key(result.configuration.data)
             if key not in shared:
                 shared[key] = ray.put(run.sweep.data_of(result.spec.name))
-            task = measure.remote(result, shared[key], run.storage, n_samples, per_trial["CPU"])
+            task = measure.remote(result, shared[key], run.storage, n_samples, per_device["CPU"])
             running[task] = result, 0.0
         finished, _ = ray.wait(list(running), timeout=0.5)
         elapsed, checked_at = time.monotonic() - checked_at, time.monotonic()
@@ -63,6 +64,16 @@ def measure_finals(run: Run) -> Iterator[tuple[Result, FinalMeasurement | None]]
     for task in running:
         ray.cancel(task, force=True)
     budget.write()
+
+
+def one_device(
+    per_trial: Mapping[str, float], workers: int | None
+) -> tuple[dict[str, float], int | None]:
+    """What a measurement is given, and how many there are at once, where a trial is given several
+    GPUs: the share of one of them, since nothing is gained by measuring together."""
+    members = max(1, int(per_trial["GPU"]))
+    share = {name: amount / members for name, amount in per_trial.items()}
+    return share, None if workers is None else workers * members
 
 
 def _outcome(task: Any, result: Result) -> tuple[FinalMeasurement, float] | None:

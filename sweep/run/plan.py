@@ -2,6 +2,7 @@
 measured. Torch is imported only where it must be asked."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -89,6 +90,17 @@ def _planned(
         hours_high=hours_high,
         hours_search=None if hours_middle is None else SEARCH_COST[trainer.clock] * hours_middle,
     )
+
+
+def hours_of_sizes(
+    configuration: Configuration, space: SearchSpace, sizes: Sequence[int], tflops: float
+) -> float:
+    """Hours of one training at each N in `sizes`, on a device that sustains `tflops` TFLOP/s; 0 for
+    what is not trained."""
+    parameters, flops = size_of(configuration, sizes[0])
+    rates, trainer = _told_rates(flops, tflops), configuration.trainer
+    images = [trainer.train_images(n) if parameters else 0 for n in sizes]
+    return sum(_hours(rates, of_n, space.measurement) or 0.0 for of_n in images)
 
 
 def _hours(rates: Rates | None, trained: int, how: Measurement) -> float | None:

@@ -17,7 +17,7 @@ from sweep.report.rows import final_lines
 from sweep.run import finals as run_finals
 from sweep.run.checks import Sweep
 from sweep.run.driver import Run
-from sweep.run.finals import measure_finals
+from sweep.run.finals import measure_finals, one_device
 from sweep.run.machines import Resources, start_ray
 from sweep.store.budget import Limits, hours_spent
 from sweep.store.files import read_finals
@@ -236,3 +236,11 @@ def test_last_measurements_keep_to_the_workers_share_their_data_and_cost_until_t
     times = sorted(storage.read_json(f"times/{name}") for name in storage.list("times"))
     assert all(end <= begin for (_, end), (begin, _) in zip(times, times[1:], strict=False))
     assert read_finals(storage).keys() == {result.training_key for result in missing}
+
+
+def test_of_several_gpus_each_measurement_gets_one():
+    """So that all of them measure, and as many more trials at once as a trial has GPUs."""
+    assert one_device({"CPU": 8, "GPU": 4}, 2) == ({"CPU": 2, "GPU": 1}, 8)
+    assert one_device({"CPU": 8, "GPU": 4}, None) == ({"CPU": 2, "GPU": 1}, None)
+    for gpus in (0, 0.5, 1):
+        assert one_device({"CPU": 3, "GPU": gpus}, 2) == ({"CPU": 3, "GPU": gpus}, 2)
