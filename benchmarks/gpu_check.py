@@ -3,7 +3,7 @@
     python -m benchmarks.gpu_check [--only steps,small] [--json gpu.json] [--minutes 10]
 
 Needs torch and `trainables`, downloads nothing, and writes nothing but the JSON file that it is asked
-for. Part after part is begun while there are minutes left. A figure that can't be had (too little
+for. Row after row is begun while there are minutes left. A figure that can't be had (too little
 memory, no compiler) is a row that says so. On a machine without a GPU it runs in small, which shows
 that it runs.
 """
@@ -14,7 +14,7 @@ import multiprocessing
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -43,6 +43,7 @@ from trainables.training.trainer import LONG_STEPS, Trainer
 from trainables.trial.trial import Trial
 
 Row = dict[str, Any]
+Way = tuple[int, str, str, bool]  # width, precision, layout, compiled
 HAS_GPU = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if HAS_GPU else "cpu")
 WIDTHS, BATCH, SIDE = ((128, 320), 512, 32) if HAS_GPU else ((16, 24), 16, 16)
@@ -134,11 +135,11 @@ def card() -> list[Row]:
     return [row]
 
 
-def steps() -> Iterator[Row]:
+def steps(ways: Sequence[Way]) -> Iterator[Row]:
     """Training steps, all of them: loss, gradients, Adam, EMA; and sampling, Heun of 18 steps."""
     peak = matrix_flops()
     first: dict[int, tuple[float, float]] = {}
-    for width, precision, layout, is_compiled in ways():
+    for width, precision, layout, is_compiled in ways:
         row: Row = {"width": width, "precision": precision, "layout": layout}
         row["compiled"] = is_compiled
         if HAS_GPU:
@@ -166,23 +167,20 @@ def steps() -> Iterator[Row]:
         yield row
 
 
-def ways() -> list[tuple[int, str, str, bool]]:
-    """Width, precision, layout, compiled: the plain way of each width first, then what the trainer
-    chooses, then others."""
+def usual_ways() -> list[Way]:
+    """The plain way of each width first, and the one that the trainer chooses for a long training."""
     narrow, wide = WIDTHS
-    best, last = ("bf16", "channels-last"), "channels-last"
     precisions = ("fp32", "tf32", "bf16") if HAS_GPU else ("fp32", "bf16")
-    layouts = ("contiguous", last)
-    return [
-        *[(narrow, precision, layout, False) for precision in precisions for layout in layouts],
-        (narrow, *best, True),
-        (wide, "fp32", "contiguous", False),
-        (wide, *best, True),
-        *[
-            (narrow, p, layout, True)
-            for p, layout in (("fp32", last), ("tf32", last), ("bf16", "contiguous"))
-        ],
-    ][: None if HAS_GPU else 6]
+    eager = [(narrow, p, layout, False) for p in precisions for layout in IN_LAYOUT]
+    best = ("bf16", "channels-last", True)
+    return [*eager, (narrow, *best), (wide, "fp32", "contiguous", False), (wide, *best)]
+
+
+def other_ways() -> list[Way]:
+    """A minute or two each, to compile."""
+    others = (("fp32", "channels-last"), ("tf32", "channels-last"), ("bf16", "contiguous"))
+    narrow = WIDTHS[0]
+    return [(narrow, "fp32", "contiguous", False), *[(narrow, *other, True) for other in others]]
 
 
 def make(width: int, precision: str, layout: str, is_compiled: bool) -> Trainer:
@@ -226,7 +224,9 @@ def parts_of_a_step() -> Iterator[Row]:
     """What the data path adds to a step on one batch that stays."""
     for n in (16, 5000):
         for order in ("cycled", "reshuffled"):
-            trainer = trainer_of(colours(WIDTHS[0], precision="bf16", order=order), n)
+            trainer = trainer_of(
+                colours(WIDTHS[0], precision="bf16", order=order, compile=False), n
+            )
             train(trainer, 2)
             taken: dict[str, list[float]] = {"own": [], "fixed": []}
             chosen, whole = trainer.order.indices(0, BATCH), trainer.order.indices
@@ -394,14 +394,15 @@ class Fixed:
 
 PARTS: dict[str, Callable[[], Any]] = {
     "card": card,
-    "steps": steps,
+    "curve": curve,
+    "neighbours": neighbours,
+    "steps": lambda: steps(usual_ways()),
     "small": small,
     "data-path": parts_of_a_step,
-    "neighbours": neighbours,
-    "trainings": trainings,
-    "curve": curve,
-    "two-at-once": two_at_once,
     "together": together,
+    "two-at-once": two_at_once,
+    "trainings": trainings,
+    "other-steps": lambda: steps(other_ways() if HAS_GPU else []),
 }
 
 
@@ -420,15 +421,20 @@ def cell(value: object) -> str:
     )
 
 
-def show(rows: Iterator[Row]) -> list[Row]:
-    """Prints each row as soon as it is there, as a table whose columns are those of the first."""
+def show(rows: Iterator[Row], deadline: float) -> list[Row]:
+    """Prints each row as soon as it is there, as a table whose columns are those of the first; no
+    row is begun after the deadline."""
     shown: list[Row] = []
-    for row in rows:
+    while time.monotonic() < deadline:
+        row = next(rows, None)
+        if row is None:
+            return shown
         if not shown:
             print("| " + " | ".join(row) + " |\n|" + "---|" * len(row))
         names = shown[0] if shown else row
         print("| " + " | ".join(cell(row.get(name, "–")) for name in names) + " |", flush=True)
         shown.append(row)
+    print("(no time left)")
     return shown
 
 
@@ -440,11 +446,8 @@ def main() -> None:
     given = parser.parse_args()
     begin, kept = time.monotonic(), {}
     for name in given.only.split(","):
-        if time.monotonic() - begin > 60 * given.minutes:
-            print(f"\n## {name}: no time left")
-            continue
         print(f"\n## {name}")
-        kept[name] = show(iter(PARTS[name]()))
+        kept[name] = show(iter(PARTS[name]()), begin + 60 * given.minutes)
         if given.json:
             with open(given.json, "w") as file:
                 json.dump(kept, file, indent=1)
