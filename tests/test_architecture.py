@@ -48,8 +48,10 @@ VENDORS = {  # → where they may be imported
 # importing any module of these imports none of the vendors, not by way of another room either
 LIGHT = {
     "torch": ["trainables.config", "trainables.data", "search_spaces", "sweep.search", "sweep.store",
-              "sweep.analysis", "sweep.run.studies", "sweep.report", "trainables.trial.result",
-              "trainables.measure.r_mem", "trainables.networks.sizes", "sweep.run.plan"],
+              "sweep.analysis", "sweep.report", "trainables.trial.result",
+              "trainables.measure.r_mem", "trainables.networks.sizes",
+              "trainables.trial.ray_trainable", "trainables.trial.checkpoint", "sweep.run.plan",
+              "sweep.run.driver", "sweep.run.session", "sweep.run.finals", "sweep.run.checks"],
     "optuna": ["sweep.store", "sweep.analysis", "sweep.report", "sweep.tracking", "sweep.cli",
                "sweep.audit", "sweep.search.belief", "sweep.search.rules", "sweep.search.pooling"],
     "ray": ["sweep.search", "sweep.store", "sweep.analysis", "sweep.report", "sweep.tracking",

@@ -6,8 +6,8 @@ import multiprocessing
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from functools import cache
+from dataclasses import dataclass
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -25,18 +25,39 @@ DRAWN = "figures.json"  # name → what the figure of that name shows, as a key
 FEW = 12  # figures that are drawn sooner than a process has started
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Drawing:
-    """`shows`: all that the figure depends on, as JSON. `travels`: whether another process may draw
-    it; what holds many pixels stays here."""
+    """`shows`: all that a figure of this kind depends on, as JSON: two that show the same are one.
+    `travels`: whether another process may draw it; what holds many pixels stays here."""
 
+    kind: str
     make: Callable[[], Figure]
     shows: Any
-    travels: bool = field(default=True, kw_only=True)
+    travels: bool = True
 
-    @property
+    @cached_property
     def key(self) -> str:
-        return key_of({"shows": self.shows, "drawn_by": _drawn_by()})
+        return key_of({"kind": self.kind, "shows": self.shows, "drawn_by": _drawn_by()})
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Drawing) and self.key == other.key
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+
+Rendered = tuple[bytes, bytes]  # PNG, PDF
+
+
+@lru_cache(maxsize=32)
+def rendered(drawing: Drawing) -> Rendered:
+    """Once for MLflow and the report."""
+    return _render(drawing.make)
+
+
+def _render(make: Callable[[], Figure]) -> Rendered:
+    figure = make()
+    return as_png(figure), as_pdf(figure)
 
 
 @cache
@@ -65,9 +86,6 @@ def write_figures(files: Storage, drawings: Mapping[str, Drawing]) -> dict[str, 
     return {name: image for name, image in images.items() if image is not None}
 
 
-Rendered = tuple[bytes, bytes]  # PNG, PDF
-
-
 def _rendered(drawings: Mapping[str, Drawing]) -> Iterator[tuple[str, Rendered]]:
     """Each as it comes: here, and of many those that travel in processes of their own meanwhile.
 
@@ -86,15 +104,10 @@ def _rendered(drawings: Mapping[str, Drawing]) -> Iterator[tuple[str, Rendered]]
             away = {name: pool.submit(_render, one.make) for name, one in travelling.items()}
         for name, drawing in drawings.items():
             if name not in away:
-                yield name, _render(drawing.make)
+                yield name, rendered(drawing)
         for name, future in away.items():
             try:
                 yield name, future.result()
             except BrokenExecutor as error:  # killed, perhaps for want of memory
                 log.warning("%s is drawn here: %s", name, error)
-                yield name, _render(drawings[name].make)
-
-
-def _render(make: Callable[[], Figure]) -> Rendered:
-    figure = make()
-    return as_png(figure), as_pdf(figure)
+                yield name, rendered(drawings[name])

@@ -4,13 +4,13 @@ import re
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
-from typing import Any
 
 from matplotlib.figure import Figure
 
 from search_spaces.space import Search
 from sweep.analysis.study import StudySummary
 from sweep.analysis.summary import SweepSummary
+from sweep.report.drawn import Drawing
 from sweep.report.study_figures import study_figure, training_figure
 from sweep.report.sweep_figures import contrast_figure, cost_figure, sweep_figure
 
@@ -52,21 +52,25 @@ def study_figures(study: StudySummary, search: Search) -> Figures:
     return figures
 
 
-def shown_by_study(study: StudySummary, search: Search) -> dict[str, Any]:
-    """All that the figures of a study depend on, as JSON."""
-    return {
+def study_drawings(study: StudySummary, search: Search) -> dict[str, Drawing]:
+    """`study_figures`, with all that they depend on."""
+    shows = {
         "study": study.as_json(),
         "options": asdict(study.options),
         "curves": [[one.model_dump() for one in result.curve] for result in study.results],
         "search": search.model_dump(),
     }
+    figures = study_figures(study, search)
+    return {kind: Drawing(kind, draw, shows) for kind, draw in figures.items()}
 
 
-def shown_by_sweep(summary: SweepSummary) -> dict[str, Any]:
-    """The same of `overview_figures`."""
+def overview_drawings(summary: SweepSummary) -> dict[str, Drawing]:
+    """`overview_figures`, with all that they depend on."""
     seconds = [[result.seconds for result in study.results] for study in summary.studies]
     space = summary.space.model_dump(mode="json")
-    return {"space": space, "summary": summary.as_json(), "seconds": seconds}
+    shows = {"space": space, "summary": summary.as_json(), "seconds": seconds}
+    figures = overview_figures(summary)
+    return {kind: Drawing(kind, draw, shows) for kind, draw in figures.items()}
 
 
 def name_of(kind: str, number: int, study: StudySummary) -> str:

@@ -12,13 +12,7 @@ from pathlib import Path
 from sweep.analysis.study import StudySummary
 from sweep.analysis.summary import SweepSummary
 from sweep.report.drawn import Drawing, write_figures
-from sweep.report.figures import (
-    name_of,
-    overview_figures,
-    shown_by_study,
-    shown_by_sweep,
-    study_figures,
-)
+from sweep.report.figures import name_of, overview_drawings, study_drawings
 from sweep.report.gallery import Pictures, gallery_figure
 from sweep.report.latex import latex
 from sweep.report.page import report_page
@@ -81,14 +75,12 @@ def _drawings(
     summary: SweepSummary, pictures: Pictures | None
 ) -> tuple[dict[str, Drawing], list[str]]:
     """By name, and a line for every gallery that a damaged file has cost."""
-    search, overview = summary.space.search, shown_by_sweep(summary)
-    drawings = {name: Drawing(draw, overview) for name, draw in overview_figures(summary).items()}
+    drawings = overview_drawings(summary)
     galleries: dict[str, Drawing] = {}
     damaged = []
     for number, study in enumerate(summary.studies, 1):
-        shows = shown_by_study(study, search)
-        for kind, draw in study_figures(study, search).items():
-            drawings[name_of(kind, number, study)] = Drawing(draw, shows)
+        for kind, drawing in study_drawings(study, summary.space.search).items():
+            drawings[name_of(kind, number, study)] = drawing
         trial = _shown_trial(study)
         if pictures is None or trial is None:
             continue
@@ -100,8 +92,8 @@ def _drawings(
         if gallery is not None:
             is_paired = gallery.training is not None
             content = {"trial": trial.model_dump(mode="json"), "is_paired": is_paired}
-            draw = partial(gallery_figure, gallery)
-            galleries[name_of("gallery", number, study)] = Drawing(draw, content, travels=False)
+            drawing = Drawing("gallery", partial(gallery_figure, gallery), content, travels=False)
+            galleries[name_of("gallery", number, study)] = drawing
     return drawings | galleries, damaged
 
 

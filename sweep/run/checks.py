@@ -19,7 +19,6 @@ from trainables.data.sources import data_key, load
 from trainables.errors import UserError
 from trainables.storage import Storage
 from trainables.text import first_line
-from trainables.training.custom import check_custom
 from trainables.trial.result import TrialRecord, start_record
 
 log = logging.getLogger(__name__)
@@ -52,7 +51,7 @@ class Sweep:
                 seeds,
                 self.space.measurement.protocol == "paper",
             )
-            check_custom(configuration, planned_label_dim(configuration, search.n_low, data))
+            _check_custom(configuration, planned_label_dim(configuration, search.n_low, data))
         self._check_keys()
 
     @property
@@ -104,6 +103,14 @@ class Sweep:
             )
             for named in self.space.configurations
         }
+
+
+def _check_custom(configuration: Configuration, label_dim: int) -> None:
+    """See `check_custom`; torch is imported only where there is code of the user's."""
+    if "custom" in (configuration.network.kind, configuration.trainer.kind):
+        from trainables.training.custom import check_custom
+
+        check_custom(configuration, label_dim)
 
 
 @contextmanager

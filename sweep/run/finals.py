@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import ray
-import torch
 
 from sweep.analysis.finals import missing_finals
 from sweep.run.driver import Run, free_slots
@@ -15,9 +14,7 @@ from trainables.data.images import ImageData
 from trainables.data.sources import data_key
 from trainables.errors import TrialFailed
 from trainables.storage import Storage
-from trainables.trial.final import measure_final
 from trainables.trial.result import FinalMeasurement, Result
-from trainables.trial.trial import choose_device
 
 log = logging.getLogger(__name__)
 
@@ -90,6 +87,11 @@ def _measure_final(
     result: Result, data: ImageData, storage: Storage, n_samples: int, cpus: float
 ) -> tuple[FinalMeasurement, float]:
     """The measurement, and the seconds that it took."""
+    import torch
+
+    from trainables.trial.final import measure_final
+    from trainables.trial.trial import choose_device
+
     begin = time.monotonic()
     torch.set_num_threads(max(1, int(cpus)))
     return measure_final(

@@ -16,7 +16,6 @@ from typing import Any, Literal
 
 import joblib
 import ray
-import torch
 
 from sweep.run.cluster import TOKEN, check_address, check_per_trial, this_code
 from trainables.errors import UserError
@@ -69,6 +68,12 @@ def usable_cpus() -> int:
     return int(joblib.cpu_count())
 
 
+def usable_gpus() -> int:
+    import torch
+
+    return torch.cuda.device_count()
+
+
 def claim(resources: Resources) -> None:
     """Raises UserError if trials can't have that much: of this machine, or of the cluster at the
     address, which is joined."""
@@ -76,7 +81,9 @@ def claim(resources: Resources) -> None:
         start_ray(resources)
         return
     session_parent()
-    check_local_resources(resources, usable_cpus(), torch.cuda.device_count())
+    check_local_resources(
+        resources, usable_cpus(), usable_gpus() if resources.gpus_per_trial else 0
+    )
 
 
 def start_ray(resources: Resources, tell: Callable[[str], None] = log.warning) -> None:
@@ -137,7 +144,7 @@ def _start_local(common: dict[str, Any], tell: Callable[[str], None]) -> None:
     os.environ["RAY_AUTH_TOKEN"] = _token
     # Ray puts the driver's working directory before everything on its workers' import path:
     # this one holds no modules
-    with contextlib.chdir(_session), _address_left_alone():
+    with contextlib.chdir(_session), _address_left_alone(), _nobody_looking():
         ray.init(
             "local",
             num_cpus=usable_cpus(),
@@ -173,6 +180,28 @@ def _address_left_alone() -> Iterator[None]:
         yield
     finally:
         services.resolve_ip_for_localhost = resolve
+
+
+UNWATCHED = ("start_api_server", "start_monitor", "start_log_monitor")
+
+
+@contextmanager
+def _nobody_looking() -> Iterator[None]:
+    """Without the processes by which people watch a cluster, or it grows: a Ray of one process has
+    no use for dashboard, autoscaler and collected logs, and starts and ends seconds sooner.
+
+    The names are private: what is not there by its name starts as it did.
+    """
+    from ray._private.node import Node
+
+    former = {name: getattr(Node, name) for name in UNWATCHED if hasattr(Node, name)}
+    for name in former:
+        setattr(Node, name, lambda self, *_, **__: None)
+    try:
+        yield
+    finally:
+        for name, start in former.items():
+            setattr(Node, name, start)
 
 
 def session_parent() -> str:

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from search_spaces.space import SearchSpace
 from sweep.analysis.study import StudySummary
 from sweep.analysis.summary import SweepSummary
-from sweep.report.figures import Figures, overview_figures, study_figures
+from sweep.report.drawn import Drawing, rendered
+from sweep.report.figures import overview_drawings, study_drawings
 from sweep.report.gallery import Pictures, gallery_figure, measured
-from sweep.report.style import as_pdf, as_png
+from sweep.report.style import as_png
 from sweep.search.words import belief_text
 from sweep.tracking.escapes import markdown
 from sweep.tracking.page import (
@@ -299,7 +300,7 @@ class Content:
         page = Page(head, metrics=metrics, status=status)
         if live:
             return [page]
-        figures, note = overview_figures(summary), sweep_note(self.space)
+        figures, note = overview_drawings(summary), sweep_note(self.space)
         return [page, _drawing(head, summary.as_json(), figures, note)]
 
     def study(self, study: StudySummary, live: bool) -> list[Page]:
@@ -318,7 +319,7 @@ class Content:
         )
         if not study.complete or (live and not is_decided):
             return [page]
-        figures = study_figures(study, self.space.search)
+        figures = study_drawings(study, self.space.search)
         return [page, _drawing(head, study.as_json(), figures, study_note(study))]
 
     def trial_status(self, record: TrialRecord, status: Status) -> Page:
@@ -394,7 +395,9 @@ def _point(snapshot: Snapshot, record: TrialRecord, began: float | None = None) 
     return Point(snapshot.images_trained, curve_numbers(snapshot, record), at)
 
 
-def _drawing(head: Head, content: Mapping[str, Any], figures: Figures, note: str) -> Page:
+def _drawing(
+    head: Head, content: Mapping[str, Any], figures: Mapping[str, Drawing], note: str
+) -> Page:
     """Figures of a run and, with them, its description; they are made again only if their `content`
     is another."""
     fingerprint = key_of(content)
@@ -406,8 +409,9 @@ def _drawing(head: Head, content: Mapping[str, Any], figures: Figures, note: str
     )
 
 
-def _drawn(figures: Figures, note: str) -> Attachment:
-    made = {name: draw() for name, draw in figures.items()}
-    pictures = {f"figures/{name}.png": as_png(figure) for name, figure in made.items()}
-    prints = {f"figures/{name}.pdf": as_pdf(figure) for name, figure in made.items()}
-    return Attachment(pictures | prints, note)
+def _drawn(figures: Mapping[str, Drawing], note: str) -> Attachment:
+    files: dict[str, bytes] = {}
+    for name, drawing in figures.items():
+        png, pdf = rendered(drawing)
+        files |= {f"figures/{name}.png": png, f"figures/{name}.pdf": pdf}
+    return Attachment(files, note)

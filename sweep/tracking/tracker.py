@@ -21,6 +21,8 @@ from trainables.trial.result import Result, Snapshot, TrialRecord
 
 log = logging.getLogger(__name__)
 
+BEGIN_SECONDS = 20.0  # until a first trial trains: before, the cores are its processes' to start
+
 MAX_FAILURES, PAUSE_SECONDS = 3, 60.0  # so many failures in a row, and nothing is tried for so long
 
 
@@ -66,6 +68,7 @@ class Tracker:
         self._tasks.put(lambda view: view.sync(summary, live=True))
         self._tasks.put(self._watch)
         self._monitor: Any = None
+        self._begun = threading.Event()
         prepare_environment()
         self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
         self._thread.start()
@@ -76,6 +79,7 @@ class Tracker:
 
     def trial_progress(self, record: TrialRecord, report: Mapping[str, Any]) -> None:
         """Takes the newest snapshot from a trial's report, if there is a new one."""
+        self._begun.set()
         content = report.get("snapshot")
         if not content or self._snapshots.get(record.training_key) == content["images_trained"]:
             return
@@ -84,6 +88,7 @@ class Tracker:
         self._put(lambda content: [content.trial_curve(record, snapshot)])
 
     def trial_finished(self, result: Result) -> None:
+        self._begun.set()
         study = self._update(result, results=[result])
         self._put(lambda content: [content.trial(result)])
         self._put(lambda content: content.study(study, live=True))
@@ -98,6 +103,7 @@ class Tracker:
         Returns whether MLflow holds everything now.
         """
         self._final = final
+        self._begun.set()
         self._tasks.put(None)
         self._thread.join(timeout)
         lacks = self._thread.is_alive() or bool(self.missed)
@@ -132,6 +138,7 @@ class Tracker:
         return self._studies[name]
 
     def _work(self) -> None:
+        self._begun.wait(BEGIN_SECONDS)
         while (task := self._tasks.get()) is not None:
             if time.monotonic() < self._paused_until:
                 self.missed += 1

@@ -10,6 +10,7 @@ import math
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -42,6 +43,24 @@ MAX_PARAM, MAX_TAG, MAX_BATCH, MAX_METRICS = 6000, 8000, 100, 1000
 NOTHING: Mapping[str, Any] = {}
 
 
+@dataclass
+class Held:
+    """What a run on the server holds: read once, and from then on what was written too."""
+
+    id: str
+    status: str
+    params: dict[str, str]
+    tags: dict[str, str]
+    metrics: dict[str, float]
+    has_data: bool
+
+    @classmethod
+    def of(cls, run: "Run") -> "Held":
+        data, has_data = run.data, bool(run.inputs and run.inputs.dataset_inputs)
+        params, tags, metrics = dict(data.params), dict(data.tags), dict(data.metrics)
+        return cls(run.info.run_id, run.info.status, params, tags, metrics, has_data)
+
+
 class View:
     """The runs of one group in MLflow. Raises MlflowException, OSError, whatever goes wrong.
 
@@ -55,8 +74,7 @@ class View:
         self.client, self.entities = MlflowClient(destination.uri), entities
         self.uri = destination.uri
         self.experiment = self._experiment(tags, destination.artifacts)
-        # by key, as they are on the server
-        self.runs = {run.data.tags[KEY]: run for run in self._find(*group)}
+        self.runs = {run.tags[KEY]: run for run in self._find(*group)}  # by key
         self.steps: dict[str, set[int]] = {}  # of the curves that are logged, by key
 
     def _experiment(self, tags: Texts, artifacts: str | None) -> str:
@@ -81,7 +99,7 @@ class View:
         self._add_points(key, page.curve)
         attachment = page.attachment() if page.attachment is not None else None
         tags = {} if attachment is None else self._attach(key, attachment)
-        there = self.runs[key].data.tags
+        there = self.runs[key].tags
         last = {name: value or "" for name, value in page.last.items() if value or name in there}
         self._write(key, tags={**tags, **last})
         if page.status is not None:
@@ -89,8 +107,8 @@ class View:
 
     def _has(self, key: str, mark: Mark) -> bool:
         run = self.runs[key]
-        is_ended = mark.ended is None or run.info.status in mark.ended
-        return is_ended and run.data.tags.get(mark.tag) == mark.value
+        is_ended = mark.ended is None or run.status in mark.ended
+        return is_ended and run.tags.get(mark.tag) == mark.value
 
     def opened(self, head: Head) -> str:
         """The key of a run that is there, as are those above it, and that says what its head
@@ -100,25 +118,27 @@ class View:
         if key not in self.runs:
             self.runs[key] = self._found_or_created(head, parent)
         self._write(key, params=head.params, tags=head.tags)
-        inputs = self.runs[key].inputs
-        if head.data is not None and not (inputs and inputs.dataset_inputs):
-            self.client.log_inputs(self.runs[key].info.run_id, [self._data_input(head.data)])
-            self._reread(key)
+        run = self.runs[key]
+        if head.data is not None and not run.has_data:
+            self.client.log_inputs(run.id, [self._data_input(head.data)])
+            run.has_data = True
         return key
 
-    def _found_or_created(self, head: Head, parent: str | None) -> "Run":
+    def _found_or_created(self, head: Head, parent: str | None) -> "Held":
         found = self._find(KEY, head.keys[0])
         if found:  # another process may have made it meanwhile
             return found[0]
         tags = _cut(head.opening, MAX_TAG)
         if parent is not None:
-            tags["mlflow.parentRunId"] = self.runs[parent].info.run_id
+            tags["mlflow.parentRunId"] = self.runs[parent].id
         name = cut(visible(head.name), MAX_NAME)
-        return self.client.create_run(self.experiment, _milliseconds(head.began), tags, name)
+        began = _milliseconds(head.began)
+        return Held.of(self.client.create_run(self.experiment, began, tags, name))
 
-    def _find(self, tag: str, value: str) -> "list[Run]":
+    def _find(self, tag: str, value: str) -> "list[Held]":
         query = f"tags.`{tag}` = '{value}'"
-        return list(self.client.search_runs([self.experiment], query, max_results=50_000))
+        found = self.client.search_runs([self.experiment], query, max_results=50_000)
+        return [Held.of(run) for run in found]
 
     def _data_input(self, data: DataSource) -> Any:
         entry = self.entities.Dataset(
@@ -130,7 +150,7 @@ class View:
     def _add_points(self, key: str, points: Sequence[Point]) -> None:
         if not points:
             return
-        run_id = self.runs[key].info.run_id
+        run_id = self.runs[key].id
         if key not in self.steps:
             metric = next(iter(points[0].metrics))  # all points have it
             history = self.client.get_metric_history(run_id, metric)
@@ -147,7 +167,7 @@ class View:
 
     def _attach(self, key: str, attachment: Attachment) -> dict[str, str]:
         """Writes the files; returns tags to be written after them."""
-        run_id = self.runs[key].info.run_id
+        run_id = self.runs[key].id
         with tempfile.TemporaryDirectory() as directory:
             for name, content in attachment.files.items():
                 path = Path(directory) / name
@@ -168,7 +188,7 @@ class View:
         from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
         monitor = SystemMetricsMonitor(
-            self.runs[self.opened(head)].info.run_id,
+            self.runs[self.opened(head)].id,
             samples_before_logging=6,
             resume_logging=True,
             tracking_uri=self.uri,
@@ -195,40 +215,41 @@ class View:
         params = _cut({keys[name]: value for name, value in params.items()}, MAX_PARAM)
         tags = _cut(tags, MAX_TAG)
         run, now, entities = self.runs[key], _milliseconds(at), self.entities
-        old = run.data
-        new_params = [
-            entities.Param(name, value) for name, value in params.items() if name not in old.params
-        ]
-        new_tags = [
-            entities.RunTag(name, value)
-            for name, value in tags.items()
-            if old.tags.get(name) != value
-        ]
-        numbers = {name: math.nan if value is None else value for name, value in metrics.items()}
-        new_metrics = [
-            entities.Metric(name, value, now, step)
+        params = {name: value for name, value in params.items() if name not in run.params}
+        tags = {name: value for name, value in tags.items() if run.tags.get(name) != value}
+        numbers = {
+            name: float(math.nan if value is None else value) for name, value in metrics.items()
+        }
+        # as text NaN equals NaN, and 1 is 1.0
+        numbers = {
+            name: value
             for name, value in numbers.items()
-            # as text NaN equals NaN, and 1 is 1.0
-            if str(float(value)) != str(old.metrics.get(name, math.nan))
-        ]
-        if new_metrics or new_params or new_tags:
-            for start in range(0, len(new_params), MAX_BATCH):
-                self.client.log_batch(run.info.run_id, params=new_params[start : start + MAX_BATCH])
-            self.client.log_batch(run.info.run_id, new_metrics, tags=new_tags)
-            self._reread(key)
+            if str(value) != str(run.metrics.get(name, math.nan))
+        }
+        if not (numbers or params or tags):
+            return
+        new_params = [entities.Param(name, value) for name, value in params.items()]
+        for start in range(MAX_BATCH, len(new_params), MAX_BATCH):
+            self.client.log_batch(run.id, params=new_params[start : start + MAX_BATCH])
+        self.client.log_batch(
+            run.id,
+            metrics=[entities.Metric(name, value, now, step) for name, value in numbers.items()],
+            params=new_params[:MAX_BATCH],
+            tags=[entities.RunTag(name, value) for name, value in tags.items()],
+        )
+        run.params |= params
+        run.tags |= tags
+        run.metrics |= numbers
 
     def _set_status(self, key: str, status: Status, at: float | None) -> None:
         run = self.runs[key]
-        if run.info.status == status:
+        if run.status == status:
             return
         if status == "RUNNING":
-            self.client.update_run(run.info.run_id, status)
+            self.client.update_run(run.id, status)
         else:
-            self.client.set_terminated(run.info.run_id, status, _milliseconds(at))
-        self._reread(key)
-
-    def _reread(self, key: str) -> None:
-        self.runs[key] = self.client.get_run(self.runs[key].info.run_id)
+            self.client.set_terminated(run.id, status, _milliseconds(at))
+        run.status = status
 
 
 def _milliseconds(at: float | None) -> int:

@@ -65,6 +65,14 @@ def test_digits(digits):
     assert digits.images[0, 0, 3:5, 3:5].max() < digits.images[0, 0, 3:5, [1, 5]].max()
 
 
+def test_digits_are_those_that_scikit_learn_reads(digits):
+    from sklearn.datasets import load_digits
+
+    theirs = load_digits()
+    assert np.array_equal(digits.images[:, 0], np.rint(theirs.images * (255 / 16)))
+    assert np.array_equal(digits.labels, theirs.target)
+
+
 def test_digits_digest_is_of_the_content(digits):
     assert digits.digest == load(Digits()).digest
     assert digits.digest != load(Digits(resolution=4)).digest

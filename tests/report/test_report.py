@@ -21,6 +21,7 @@ from sweep.analysis.contrasts import Contrast, neighbours
 from sweep.analysis.study import StudySummary
 from sweep.analysis.summary import SweepSummary, summary_of
 from sweep.report import figures, page as page_module
+from sweep.report.drawn import Drawing, rendered
 from sweep.report.figures import name_of
 from sweep.report.files import cell, write_report
 from sweep.report.latex import latex
@@ -811,8 +812,23 @@ def test_a_second_report_draws_what_has_changed_alone(
     assert write_report(sweep_of(studies[0], more), tmp_path).read_bytes() != page
     assert drawn == ["a", "b", "b"], "the study with a new trial"
     next(tmp_path.glob("study-01-*.pdf")).unlink()
+    rendered.cache_clear()
     write_report(sweep_of(studies[0], more), tmp_path)
     assert drawn == ["a", "b", "b", "a"], "the one whose file is lost"
+
+
+def test_a_figure_is_drawn_once_for_all_who_show_it() -> None:
+    made = []
+
+    def draw() -> Figure:
+        made.append(1)
+        return Figure((1, 1))
+
+    first, again = (rendered(Drawing("study", draw, {"emm": 35.0})) for _ in range(2))
+    assert first is again
+    rendered(Drawing("study", draw, {"emm": 36.0}))
+    rendered(Drawing("training", draw, {"emm": 35.0}))
+    assert len(made) == 3, "another one for what is not the same"
 
 
 @pytest.mark.parametrize("is_broken", [False, True])
@@ -835,6 +851,7 @@ def test_other_processes_draw_the_same(
     write_report(sweep_of(*studies), tmp_path / "here")
     monkeypatch.setattr("sweep.report.drawn.FEW", 1)
     monkeypatch.setattr("sweep.report.drawn.ProcessPoolExecutor", Pool)
+    rendered.cache_clear()
     write_report(sweep_of(*studies), tmp_path / "there")
     assert len(drawn_there) == len(list((tmp_path / "there").glob("*.pdf"))) == 3
     here, there = (

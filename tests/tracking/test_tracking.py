@@ -163,7 +163,7 @@ def test_a_local_mlflow_is_in_its_directory_whatever_that_is_called(
     sweep = new_sweep(directory)
     view = SweepView(SPACE, sweep.storage, destination(sweep))
     run = view.writer.runs[view.writer.opened(view.content.sweep_head())]
-    view.writer.client.log_text(run.info.run_id, "text", "file.txt")
+    view.writer.client.log_text(run.id, "text", "file.txt")
     assert [path.relative_to(directory).parts[0] for path in tmp_path.rglob("file.txt")] == [
         "artifacts"
     ]

@@ -31,7 +31,7 @@ def opened(destination: Destination) -> Callable[[], View]:
 
 
 def written(view: View, key: str) -> Any:
-    return view.client.get_run(view.runs[key].info.run_id)
+    return view.client.get_run(view.runs[key].id)
 
 
 def test_a_run_is_put_below_its_parent_and_found_again(opened: Callable[[], View]) -> None:

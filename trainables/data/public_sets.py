@@ -19,11 +19,14 @@ from trainables.text import first_line
 
 
 def read_digits(source: Digits, may_fetch: bool) -> Pool:
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
-    images = np.rint(digits.images * (255 / 16)).astype(np.uint8)[:, None]
-    return Pool(resized(images, source.resolution), digits.target.astype(np.int64))
+    # what scikit-learn's load_digits() reads, for which it imports half of SciPy
+    package = find_spec("sklearn")
+    assert package is not None
+    assert package.origin is not None
+    file = Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz"
+    rows = np.loadtxt(file, delimiter=",")
+    images = np.rint(rows[:, :-1].reshape(-1, 1, 8, 8) * (255 / 16)).astype(np.uint8)
+    return Pool(resized(images, source.resolution), rows[:, -1].astype(np.int64))
 
 
 def read_mnist5k(source: Mnist5k, may_fetch: bool) -> Pool:

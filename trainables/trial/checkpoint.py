@@ -7,8 +7,6 @@ import time
 import zipfile
 from typing import Any
 
-import torch
-
 from trainables.storage import Storage
 
 log = logging.getLogger(__name__)
@@ -53,6 +51,8 @@ def save(storage: Storage, position: int, state: dict[str, Any]) -> None:
 
 def write(storage: Storage, name: str, state: dict[str, Any]) -> None:
     """By way of memory: torch.save hides the OSError of a full disk behind an error of its own."""
+    import torch  # not to look which checkpoints there are, as the driver does
+
     buffer = io.BytesIO()
     torch.save(state, buffer)
     storage.write(name, buffer.getvalue())
@@ -85,6 +85,8 @@ def load(storage: Storage, name: str) -> dict[str, Any] | None:
 def load_bytes(content: bytes) -> dict[str, Any]:
     """State from the bytes of a checkpoint, its checksums verified. Raises BadZipFile if it is
     truncated or damaged."""
+    import torch
+
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         for entry in archive.infolist():  # torch.load believes these, and no checksum covers them
             if entry.compress_type or entry.external_attr or entry.file_size != entry.compress_size:

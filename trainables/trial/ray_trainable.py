@@ -8,18 +8,18 @@ import signal
 import threading
 import time
 from types import FrameType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import ray
-import torch
 from ray import tune
 
 from trainables.config.trial import TrialSpec
 from trainables.data.images import ImageData
 from trainables.data.sources import data_key
 from trainables.storage import Storage
-from trainables.training.team import Team
-from trainables.trial.trial import Trial, choose_devices
+
+if TYPE_CHECKING:  # the driver names this class without torch: only a trial's process imports it
+    from trainables.trial.trial import Trial
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +42,11 @@ class EmmTrainable(tune.Trainable):
     def setup(  # type: ignore[override]  # tune.with_parameters adds the others
         self, config: dict[str, Any], data: dict[str, ImageData], storage: Storage
     ) -> None:
+        import torch
+
+        from trainables.training.team import Team
+        from trainables.trial.trial import choose_devices
+
         self.data, self.storage = data, storage
         self.preempted = self.at_work = False
         self.trial: Trial | None = None
@@ -86,6 +91,8 @@ class EmmTrainable(tune.Trainable):
 
     def _advance(self) -> dict[str, Any]:
         """One step of the trial, which the first one builds; a pause if the storage fails."""
+        from trainables.trial.trial import Trial
+
         try:
             if self.trial is None:
                 data = self.data[data_key(self.spec.configuration.data)]
@@ -124,6 +131,8 @@ class EmmTrainable(tune.Trainable):
             log.warning("no checkpoint was written: %s", error)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
+        import torch
+
         self.cleanup()
         self.trial = None  # and with it everything on the device, before the next one is built
         gc.collect()
