@@ -511,11 +511,13 @@ def test_float32_is_ieee(precision):
 
 @pytest.mark.parametrize("law", [EDM(), VP()], ids=["edm", "vp"])
 def test_the_optimum_has_nothing_to_train(law):
+    recipe = PAPER.model_copy(update={"compile": True})
     configuration = Configuration(
-        data=Digits(resolution=4), network=Optimum(), diffusion=law, trainer=PAPER
+        data=Digits(resolution=4), network=Optimum(), diffusion=law, trainer=recipe
     )
     trainer = Trainer(configuration, images(5), 0, CPU)
     assert trainer.progress == 1
+    assert trainer.denoise is trainer.denoiser, "there is nothing to compile for"
     trainer.train_until(1.0)
     assert trainer.position == 0
     assert trainer.sampling_weights() == []

@@ -67,10 +67,10 @@ class Trainer:
         torch.manual_seed(derive_seed("initialization", key_of(described(configuration)), seed))
         dim = label_dim(configuration.labels, None if labels is None else labels.numpy())
         self.denoiser = build_denoiser(configuration, from_uint8(images), dim, labels).to(device)
-        self.is_compiled = self._is_to_compile()
-        if self._has_channels_last():
-            self.denoiser.to(memory_format=torch.channels_last)
         self.weights = [weight for weight in self.denoiser.parameters() if weight.requires_grad]
+        self.is_compiled = bool(self.weights) and self._is_to_compile()
+        if self._has_channels_last():  # the parameters stay the same objects
+            self.denoiser.to(memory_format=torch.channels_last)
         # the weights' own memory from now on, and as much for their gradients and averages
         self.values, self.gradients, self.averages = (Vectors(self.weights) for _ in range(3))
         for weight, view in zip(self.weights, self.values.views, strict=True):
