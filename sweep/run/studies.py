@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 import optuna
-from optuna.distributions import IntDistribution
+from optuna.distributions import BaseDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from search_spaces.space import SearchSpace
@@ -200,14 +200,17 @@ class Studies:
     def _as_optuna(self, record: TrialRecord | None) -> FrozenTrial:
         if record is None:  # asked for, and lost before it began
             return create_trial(state=TrialState.FAIL, user_attrs={"cause": "lost before it began"})
+        # a finished one in one piece: told word by word it takes a tenth of a second
+        outcome: dict[str, Any] = {"state": TrialState.RUNNING}
+        if isinstance(record, Result):
+            state = TrialState.COMPLETE if record.complete else TrialState.FAIL
+            outcome = {"state": state, "value": record.r_mem, "user_attrs": _attributes(record)}
         return create_trial(
-            state=TrialState.RUNNING,
-            params={"n": record.spec.n},
-            distributions={"n": self._distribution},
+            params={"n": record.spec.n}, distributions={"n": self._distribution}, **outcome
         )
 
     @cached_property
-    def _distribution(self) -> IntDistribution:
+    def _distribution(self) -> BaseDistribution:
         return IntDistribution(self.space.search.n_low, self.space.search.n_high, log=True)
 
     def _suggest(self, trial: optuna.trial.Trial) -> int:

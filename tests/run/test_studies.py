@@ -80,6 +80,24 @@ def test_results_that_were_not_told_are_told(undisturbed, tmp_path):
     assert states == ["COMPLETE", "RUNNING", "COMPLETE"]
 
 
+def test_a_database_that_is_built_again_says_what_the_former_one_did(undisturbed, monkeypatch):
+    """And is not told trial by trial, which takes a tenth of a second each."""
+    failed = result_of(undisturbed[1].spec, complete=False, r_mem=None, cause="no memory",
+                       n_samples=0, n_memorized=0)  # fmt: skip
+    results = [undisturbed[0], failed, *undisturbed[2:]]
+    told, built = Studies(SPACE), Studies(SPACE)
+    told.reconcile([], [record_of(result.spec) for result in results])
+    for result in results:
+        told.tell(result)
+    monkeypatch.setattr(optuna.Study, "tell", None)
+    built.reconcile(results, [])
+    rows = [
+        [(t.number, t.state, t.values, t.params, t.user_attrs) for t in study.get_trials()]
+        for study in (told._studies[NAME], built._studies[NAME])
+    ]
+    assert rows[0] == rows[1]
+
+
 def test_started_trials_keep_number_and_n_when_the_database_is_lost():
     first = Studies(SPACE)
     tickets = [first.ask(NAME) for _ in range(3)]

@@ -124,6 +124,12 @@ def everything(sweep: Sweep) -> bytes:
     )
 
 
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """MLflow does not wait until a first trial trains, which nothing here does."""
+    monkeypatch.setattr("sweep.tracking.tracker.BEGIN_SECONDS", 0.0)
+
+
 @pytest.fixture(scope="module")
 def blank(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A database with MLflow's tables and nothing else: making them takes seconds, copying them
@@ -379,6 +385,21 @@ def test_the_drivers_node_is_watched_while_a_sweep_runs(
         ]
         assert recorded == list(range(len(recorded)))
         assert len(recorded) >= steps
+
+
+def test_mlflow_begins_when_a_trial_trains(empty: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before, the cores are the trials' own, to start; and what is told meanwhile is not lost."""
+    monkeypatch.setattr("sweep.tracking.tracker.BEGIN_SECONDS", 600.0)
+    begun = threading.Event()
+    monkeypatch.setattr("sweep.tracking.tracker.SweepView", lambda *_: begun.set() or SweepView(*_))
+    where = destination(empty)
+    tracker, record = track(empty, where), empty.trial("width=4", 8, 0).files.record
+    tracker.trial_started(record)
+    assert not begun.wait(0.5)
+    tracker.trial_progress(record, {"state": "training", "progress": 0.1})
+    assert begun.wait(60)
+    assert tracker.close(60)
+    assert "width=4 N=8 seed=0" in runs(where)
 
 
 def test_distances_are_kept_with_positions_in_the_whole_data_set(empty: Sweep) -> None:
