@@ -704,7 +704,7 @@ def test_places_of_private_data_stay_here(tmp_path: Path, blank: Path) -> None:
     params = next(run.data.params for name, run in runs(where).items() if " N=" in name)
     assert params["data.kind"] == "arrays"
     assert json.loads(params["data.mix"])["data"]["kind"] == "arrays"
-    assert params["measurement.batch"] == str(SPACE.measurement.batch), "it is no place"
+    assert params["measurement.batch"] == "null", "it is no place, and by default not said"
     for word in (b"of-patients", b"ward7", b"second.npz"):
         assert word not in everything(sweep)
 
