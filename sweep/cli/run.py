@@ -54,7 +54,10 @@ def run(
     ] = None,
     cpus_per_trial: Annotated[float, typer.Option(help="CPUs, and threads, of a trial.")] = 1,
     gpus_per_trial: Annotated[
-        float | None, typer.Option(help="GPUs of a trial, which train it together, or a share of one; 1 by default if there are any.")
+        float | None,
+        typer.Option(
+            help="GPUs of a trial, which train it together, or a share of one; 1 by default if there are any."
+        ),
     ] = None,
     objective: Annotated[
         Objective, typer.Option(help="With more workers than studies: save images, or time.")
