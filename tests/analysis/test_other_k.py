@@ -22,6 +22,7 @@ from trainables.trial.result import (
     RESULT,
     STARTED,
     Result,
+    Snapshot,
     TrialRecord,
     start_record,
     trial_directory,
@@ -121,7 +122,18 @@ def test_a_last_measurement_is_of_the_k_of_its_sweep_alone(sweep):
 
 def test_what_is_not_kept_is_not_claimed(sweep):
     old = {"spurious": 0.1, "noisy_copier": 0.9, "r_mem_with_flips": 0.6}
+    at_its_own_k = Snapshot(
+        images_trained=60,
+        loss=1.0,
+        r_mem=0.7,
+        n_samples=500,
+        n_memorized=350,
+        median_d1=30.0,
+        seconds=1.0,
+    )
+    old["curve"] = [at_its_own_k]
     result = finished(sweep, 60, 20, r_mem_last=0.7, r_mem_half=0.6, right_censored=True, **old)
+    assert result.curve == (at_its_own_k,)
     high, low = result_at(result, sweep, 0.5, 0.9), result_at(result, sweep, 0.25, 0.9)
     assert (high.complete, high.right_censored) == (True, True)
     assert (high.ceiling, high.r_mem_last, high.r_mem_half, high.curve) == (None, None, None, ())

@@ -14,6 +14,7 @@ from sweep.report.rows import half_lines, scale_rows
 from sweep.report.study_figures import training_figure
 from sweep.report.sweep_figures import contrast_figure, cost_figure
 from sweep.report.table import print_table
+from sweep.search.belief import Observation, belief
 from tests.report.test_report import DATA, SPACE, VERDICTS, curve, found, study, sweep_of, trial
 from trainables.config.fields import with_fields
 from trainables.config.measurement import Measurement
@@ -103,6 +104,9 @@ def test_the_emm_at_half_of_the_training() -> None:
     scale = summary_of(SPACE, halves(30), []).studies[0].scale
     assert scale.half_emm == pytest.approx(30, rel=0.2)
     assert scale.half_low < 30 < scale.half_high  # type: ignore[operator]
+    of_snapshots = [Observation(r.spec.n, r.r_mem_half or 0.0, 200) for r in halves(30)]
+    own = belief(of_snapshots, 8, 256)
+    assert (scale.half_emm, scale.half_low, scale.half_high) == (own.median, *own.interval())
     many = [
         r.model_copy(update={"n_samples": 100 * r.n_samples, "n_memorized": 100 * r.n_memorized})
         for r in halves(30)

@@ -48,6 +48,12 @@ def test_the_first_classes_are_kept():
     assert Counter(few.labels[subset_order(few, 0)[:30]].tolist()) == {0: 10, 1: 10, 2: 10}
 
 
+def test_the_first_classes_are_the_lowest_labels_whatever_numbers_they_are():
+    few = first_classes(Pool(distinct(6), np.array([9, 4, 7, 4, 12, 7])), 2)
+    assert few.labels.tolist() == [4, 7, 4, 7]
+    np.testing.assert_array_equal(few.images, distinct(6)[[1, 2, 3, 5]])
+
+
 def test_classes_that_are_not_there():
     with pytest.raises(UserError, match=r"data\.classes: 11 is more than the 10 classes there are"):
         load(Digits(classes=11))

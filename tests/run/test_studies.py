@@ -370,6 +370,24 @@ def test_listeners_get_the_report_as_the_trial_gave_it(searcher, monkeypatch):
     assert heard == [report]
 
 
+def test_the_last_report_of_a_trial_is_heard_before_its_end(searcher, monkeypatch):
+    """Tune tells it with the end alone; its seconds are of the budget, its snapshot of the curve."""
+    seen, heard = searcher.listeners[0], []
+    tell = seen.trial_progress
+
+    def progress(record, report):
+        heard.append(report)
+        tell(record, report)
+
+    monkeypatch.setattr(seen, "trial_progress", progress)
+    searcher.suggest("a")
+    name = searcher.live["a"].spec.name
+    report = {"time_this_iter_s": 8.0, "snapshot": {"r_mem": 0.5, "images_trained": 10}}
+    searcher.on_trial_complete("a", flatten_dict(report))
+    assert heard == [report]
+    assert seen.events == [("started", name), ("progress", name), ("stopped", name)]
+
+
 def test_what_lies_below_a_dip_is_not_pooled():
     measured = [
         (80, 0.96),

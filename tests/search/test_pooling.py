@@ -111,6 +111,16 @@ def test_a_prior_is_frozen_once_under_all_names_of_a_configuration(tmp_path):
         assert [opened.get(name) for name in keys] == [first, first, other]
 
 
+def test_what_an_older_sweep_froze_by_name_is_found_under_all_names_of_a_configuration(tmp_path):
+    storage, frozen = Storage(str(tmp_path)), replace(base_prior(), curve=(1.0, 0.0, 0.0))
+    storage.write_json(PRIORS, {"a": asdict(frozen)})
+    keys = {"a": "k", "wide": "k", "b": "l"}
+    priors = FrozenPriors(storage, keys)
+    assert [priors.get(name) for name in keys] == [frozen, frozen, base_prior()]
+    priors.freeze("wide", base_prior())
+    assert FrozenPriors(storage, keys).get("a") == frozen
+
+
 def test_priors_json_of_an_older_sweep_is_read(tmp_path):
     storage, slope = Storage(str(tmp_path)), list(lognormal(np.geomspace(0.8, 32, 21), 5, 0.4))
     storage.write_json(PRIORS, {"a": {**asdict(base_prior()), "slope": slope}})
@@ -125,6 +135,13 @@ def test_the_report_pools_and_says_what_a_study_knows_alone(swept):
         for study in summary.studies
     )
     assert any(study.pooled for study in summary.studies)
+    for study in summary.studies:
+        verdict, prior = study.verdict, study.options.prior
+        assert (prior == base_prior()) is not study.pooled
+        own = belief(study.observations, 4, 400, 0.9, prior)
+        assert (verdict.emm, verdict.emm_low, verdict.emm_high, verdict.sd) == pytest.approx(
+            (own.median, *own.interval(), own.sd)
+        ), "all four numbers under one prior"
     for study, said in zip(summary.studies, summary.as_json()["configurations"], strict=True):
         assert study.pooled is not study.contradicts
         assert (said["alone_low"], said["alone_high"]) == study.alone

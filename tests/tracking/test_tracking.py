@@ -694,7 +694,9 @@ def test_places_of_private_data_stay_here(tmp_path: Path, blank: Path) -> None:
     second = Arrays(path=str(paths[1]), resolution=8, channels=1)
     source = Arrays(path=str(paths[0]), resolution=8, channels=1, mix=Mix(share=0.5, data=second))
     base = SPACE.base.model_copy(update={"data": source})
-    space = SPACE.model_copy(update={"base": base, "vary": {"network.width": (4,)}})
+    how = SPACE.measurement.model_copy(update={"batch": 7})
+    vary = {"network.width": (4,)}
+    space = SPACE.model_copy(update={"base": base, "vary": vary, "measurement": how})
     (tmp_path / "sweep").mkdir()
     (tmp_path / "sweep" / DATABASE).write_bytes(blank.read_bytes())
     sweep = new_sweep(tmp_path / "sweep", space)
@@ -704,7 +706,7 @@ def test_places_of_private_data_stay_here(tmp_path: Path, blank: Path) -> None:
     params = next(run.data.params for name, run in runs(where).items() if " N=" in name)
     assert params["data.kind"] == "arrays"
     assert json.loads(params["data.mix"])["data"]["kind"] == "arrays"
-    assert params["measurement.batch"] == "null", "it is no place, and by default not said"
+    assert params["measurement.batch"] == "7", "it is no place"
     for word in (b"of-patients", b"ward7", b"second.npz"):
         assert word not in everything(sweep)
 
