@@ -161,7 +161,7 @@ def test_it_trains_in_slices_as_in_one_go(maker):
     assert_same_state(sliced, maker.trained())
 
 
-@pytest.mark.parametrize("stop", [0.0, *PARTS])
+@pytest.mark.parametrize("stop", [0.0, 0.31, 1.0])
 def test_a_new_one_that_loads_its_state_goes_on_as_if_it_had_never_stopped(maker, stop):
     first, second = maker.new(), maker.new()
     if stop:
