@@ -284,16 +284,25 @@ def two_at_once() -> Iterator[Row]:
     context = multiprocessing.get_context("spawn")
     alone = None
     for count in (1, 2, 4) if HAS_GPU else (1, 2):
-        with context.Pool(count) as pool:
+        with context.Pool(count, _meet_at, [context.Barrier(count)]) as pool:
             rates = pool.map(small_rate, range(count), chunksize=1)
         alone = alone or rates[0]
         yield {"trials": count, "steps/s in all": sum(rates), "against one": sum(rates) / alone}
 
 
+_barrier: Any = None  # of the processes of a pool
+
+
+def _meet_at(barrier: Any) -> None:
+    global _barrier
+    _barrier = barrier
+
+
 def small_rate(_: int) -> float:
+    """Steps per second, once all processes are ready."""
     trainer = trainer_of(with_fields(DIGITS, LONG), 24, 8)
     train(trainer, 20)
-    time.sleep(3)  # until all of them are there
+    _barrier.wait()
     return 1 / step_seconds(trainer, 300 if HAS_GPU else 30, 1)
 
 

@@ -1,12 +1,14 @@
 """Several processes that train one trial together: the mathematics of one, and no fault that leaves
 anything behind. Here on CPUs, with gloo."""
 
+import gc
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -217,6 +219,20 @@ def test_a_trial_that_is_told_to_end_leaves_a_checkpoint_for_any_number(team, tm
     again = Trial(spec, data, storage, CPU)
     assert again.training.trainer.position == position
     assert_near(again.training.trainer, trial.training.trainer)
+
+
+def test_a_trial_that_has_ended_is_let_go(team, tmp_path):
+    """With its weights, optimizer and images on the device, before the next one is built."""
+    measurement = Measurement(n_samples=20, n_selection=10, snapshots=2, sampler_steps=4)
+    spec = TrialSpec(name="x", configuration=TINY, measurement=measurement, n=12, seed=2)
+    trial = Trial(spec, load(Digits(resolution=4)), Storage(str(tmp_path)), CPU, team=team)
+    while trial.result is None:
+        trial.step()
+    left = weakref.ref(trial), weakref.ref(trial.training.trainer)
+    del trial
+    team.let_go()
+    gc.collect()
+    assert [reference() for reference in left] == [None, None]
 
 
 def test_nobody_else_can_reach_a_team(team):

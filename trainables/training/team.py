@@ -94,7 +94,7 @@ class Team(Member):
 
     def __init__(self, devices: Sequence[torch.device]) -> None:
         super().__init__(0, devices)
-        self.lost: Callable[[str], None] = lambda reason: None
+        self.let_go()
         self.is_closed = False
         self.directory = tempfile.mkdtemp(prefix="emm-team-")  # mode 0700
         context = multiprocessing.get_context("spawn")
@@ -111,6 +111,12 @@ class Team(Member):
             self.others.append(process)
         threading.Thread(target=self._watch, daemon=True).start()
         self.meet(self.directory)
+
+    def let_go(self) -> None:
+        """Of what this process holds of a trial that has ended: its memory is wanted by the next.
+        The others hold theirs until they are told to build that one."""
+        self.held.clear()
+        self.lost: Callable[[str], None] = lambda reason: None
 
     def tell(self, work: Work, *arguments: Any) -> None:
         """All others do `work`, while this one goes on."""

@@ -41,8 +41,8 @@ class Vectors:
     @torch.no_grad()
     def fill(self, values: Sequence[Tensor]) -> None:
         """With values of the shapes of the tensors, on any device, in any layout."""
-        if self.views:
-            torch._foreach_copy_(self.views, list(values))
+        for view, value in zip(self.views, values, strict=True):
+            view.copy_(value)
 
     def take(self, vectors: Sequence[Tensor]) -> None:
         """The values of vectors like these."""

@@ -135,6 +135,8 @@ class EmmTrainable(tune.Trainable):
 
         self.cleanup()
         self.trial = None  # and with it everything on the device, before the next one is built
+        if self.team is not None:
+            self.team.let_go()
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

@@ -64,18 +64,18 @@ def sample_optimum(
     device: torch.device,
     team: Team | None = None,
 ) -> Tensor:
-    """Samples of the closed-form optimum on training images [N, C, R, R] uint8 and labels [N]: one
-    for each seed, [len(seeds), C, R, R] uint8, with the labels `of_samples` [len(seeds)]."""
+    """Samples of the closed-form optimum on training images [N, C, R, R] uint8 and labels [N] int64:
+    one for each seed, [len(seeds), C, R, R] uint8, with the labels `of_samples` [len(seeds)]."""
     if team is None or len(seeds) < team.size:
-        return _optimum(device, images, labels, seeds, of_samples, how)
+        return _optimum(Member(0, [device]), images, labels, seeds, of_samples, how)
     parts = []
     for share in (team.share(len(seeds), rank) for rank in range(team.size)):
         part = None if of_samples is None else of_samples[share]
         parts.append((images, labels, seeds[share], part, how))
-    return torch.cat(team.ask(_member_optimum, parts))
+    return torch.cat(team.ask(_optimum, parts))
 
 
-def _member_optimum(
+def _optimum(
     member: Member,
     images: Tensor,
     labels: Tensor | None,
@@ -83,16 +83,5 @@ def _member_optimum(
     of_samples: Tensor | None,
     how: Measurement,
 ) -> Tensor:
-    return _optimum(member.device, images, labels, seeds, of_samples, how)
-
-
-def _optimum(
-    device: torch.device,
-    images: Tensor,
-    labels: Tensor | None,
-    seeds: list[int],
-    of_samples: Tensor | None,
-    how: Measurement,
-) -> Tensor:
-    denoiser = OptimalDenoiser(from_uint8(images), labels).to(device)
-    return sample(denoiser, seeds, images.shape[1:], how, device, of_samples)
+    denoiser = OptimalDenoiser(from_uint8(images), labels).to(member.device)
+    return sample(denoiser, seeds, images.shape[1:], how, member.device, of_samples)
