@@ -1,13 +1,13 @@
 """Trains a bank of real trials, so that searches can be replayed on what trainings really do.
 
-    python -m benchmarks.bank [--minutes 120] [--only digits-width8]
+    python -m benchmarks.bank [--minutes 120] [--only digits-width8] [--processes 2]
 
 Every configuration of TABLE is trained at each of its sizes N with seeds from FIRST_SEED on. The
 same command goes on where an earlier one ended: trials in the files are not trained again. Seeds
 are the outermost loop, so that a bank that is stopped at any time is balanced.
 
 `benchmarks/bank/NAME.json` holds one configuration: `configuration` and `measurement` as in a
-sweep, `versions` of packages, and `trials`, one a line:
+sweep, `versions` of packages (all with which one of its trials was trained), and `trials`, one a line:
   n, seed        N, and what decides initialization, order and noise of the training
   subset_seed    decides the images and the latents; it is `seed`, except in a crossed file
   r_mem …        numbers of trainables.trial.result.Result by their names; a failed trial has a `cause`
@@ -42,7 +42,6 @@ from trainables.trial.result import Result
 BANK = Path(__file__).parent / "bank"
 FIRST_SEED = 5000
 SEEDS, ALL_SEEDS = 12, 24  # after SEEDS of them seeds are crossed; then it goes on to ALL_SEEDS
-PROCESSES = 2
 PACKAGES = ("torch", "numpy", "scipy", "pydantic", "scikit-learn", "mlxtend")
 MEASUREMENT = with_fields(DIGITS_MEASUREMENT, {"snapshots": 8, "n_selection": 250})
 CURVE = ("images_trained", "loss", "r_mem", "median_d1", "loss_gap")
@@ -187,18 +186,21 @@ class BankFile:
         self.name, self.path, self.trials = name, BANK / f"{name}.json", dict[Job, dict[str, Any]]()
         recipe = {"configuration": TABLE[name].configuration, "measurement": MEASUREMENT}
         self.head = {key: value.model_dump(mode="json") for key, value in recipe.items()}
-        self.head["versions"] = {package: version(package) for package in PACKAGES}
+        self.versions = {package: [version(package)] for package in PACKAGES}
         if self.path.exists():
             content = json.loads(self.path.read_text())
             for trial in content.pop("trials"):
                 self.trials[Job(name, trial["n"], trial["subset_seed"], trial["seed"])] = trial
+            for package, earlier in content.pop("versions").items():
+                self.versions[package] = sorted({*self.versions[package], *earlier})
             if content != self.head:
-                raise SystemExit(f"{self.path}: of another recipe or other packages; move it away")
+                raise SystemExit(f"{self.path}: of another recipe; move it away")
 
     def add(self, job: Job, trial: dict[str, Any]) -> None:
         self.trials[job] = trial
         lines = [json.dumps(self.trials[job], separators=(",", ":")) for job in sorted(self.trials)]
-        head = "".join(f"{json.dumps(key)}:{json.dumps(self.head[key])},\n" for key in self.head)
+        fields = self.head | {"versions": self.versions}
+        head = "".join(f"{json.dumps(key)}:{json.dumps(fields[key])},\n" for key in fields)
         part = self.path.with_suffix(".part")
         part.write_text("{" + head + '"trials":[\n' + ",\n".join(lines) + "\n]}\n")
         part.replace(self.path)
@@ -213,6 +215,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
     parser.add_argument("--minutes", type=float, default=1e6, help="what then runs is lost")
     parser.add_argument("--only", metavar="NAME", choices=list(TABLE), help="this one alone")
+    parser.add_argument("--processes", type=int, default=2)
     args = parser.parse_args()
     deadline = time.time() + 60 * args.minutes
     os.nice(19)
@@ -221,7 +224,7 @@ def main() -> None:
     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # two at once would write over each other
     files = {name: BankFile(name) for name in TABLE if args.only in (None, name)}
     due = [job for job in jobs() if job.name in files and job not in files[job.name].trials]
-    with multiprocessing.get_context("spawn").Pool(PROCESSES) as processes:
+    with multiprocessing.get_context("spawn").Pool(args.processes) as processes:
         within = functools.partial(run, deadline=deadline)
         for job, trial in processes.imap_unordered(within, due):
             if trial is not None:
