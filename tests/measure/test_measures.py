@@ -18,9 +18,17 @@ from trainables.config.training import StandardTrainer
 from trainables.config.trial import Configuration
 from trainables.data.images import subset_order
 from trainables.data.sources import load
+from trainables.measure import distances as distances_module
 from trainables.measure.distances import LOSS_SIGMA, loss_gap, noisy_copies, take_distances
 from trainables.measure.kept import Distances, are_spurious
-from trainables.measure.measures import MEASURES, c_t, expected_distinct, measures, rows_of
+from trainables.measure.measures import (
+    MEASURES,
+    c_t,
+    expected_distinct,
+    measures,
+    rows_of,
+    share_below,
+)
 from trainables.measure.neighbours import Comparison, nearest_two
 from trainables.measure.r_mem import Neighbours
 from trainables.training.trainer import Trainer
@@ -58,8 +66,8 @@ def test_every_measure_by_hand(k):
     )
     samples = torch.cat([copies, pictures(1, 5).repeat(2, 1, 1, 1), pictures(4, 6)])
     # some of the samples are among those others, and some are not
-    found = nearest_two(samples, training)
-    taken = take_distances(found, samples, held_out, training, n_others=7)
+    found, pool = nearest_two(samples, training), pictures(9, 7)
+    taken = take_distances(found, samples, held_out, training, n_others=7, pool=pool)
     found = measures(taken, len(training), k)
 
     def rule(x):
@@ -109,6 +117,19 @@ def test_every_measure_by_hand(k):
     assert found["generalized"] == pytest.approx(1 - found["r_mem"] - found["spurious"])
     farther = [a[1][0] > rule(b)[1][0] for a in judged for b in held_out]
     assert found["c_t"] == pytest.approx((sum(farther) - 42) / math.sqrt(12 * 7 * 20 / 12))
+    nearest_of_pool = [min(distance(x, z) for z in pool) for x in samples]
+    nearer = [a[1][0] < other for a, other in zip(judged, nearest_of_pool, strict=True)]
+    assert found["nearer_training"] == sum(nearer) / 12
+
+    def authentic(images):
+        return [rule(x)[1][0] > nearest_other[rule(x)[1][1]] for x in images]
+
+    assert found["authentic"] == sum(authentic(samples)) / 12
+    assert found["authentic_null"] == sum(authentic(held_out)) / 7
+    assert found["calibrated"] is None, "of seven held-out images one in a hundred can't be told"
+    np.testing.assert_allclose(
+        taken.around, [np.mean([distance(x, y) for y in training]) for x in samples]
+    )
     if k == 1 / 3:
         assert found["distinct_copied"] == 3
         assert found["spurious"] == 1 / 12, (
@@ -139,6 +160,7 @@ def test_what_an_older_version_kept_still_gives_r_mem():
     found = measures(Distances.of_arrays(kept), 2, 1 / 3)
     assert (found["r_mem"], found["median_d1"], found["distinct_copied"]) == (0.5, 1.5, 1)
     unknown = (
+        *("nearer_training", "authentic", "authentic_null", "calibrated"),
         "nn_distance",
         "null_rate",
         "spurious",
@@ -159,7 +181,14 @@ def test_distances_are_kept_whole(tmp_path, n_held_out, groups):
     held_out = pictures(n_held_out, 2)
     found = nearest_two(samples, training, groups=groups)
     taken = take_distances(
-        found, samples, held_out, training, groups=groups, seeds=range(9), n_others=3
+        found,
+        samples,
+        held_out,
+        training,
+        groups=groups,
+        seeds=range(9),
+        n_others=3,
+        pool=pictures(6, 3) if n_held_out else None,
     )
     np.savez(tmp_path / "kept.npz", **taken.as_arrays())
     with np.load(tmp_path / "kept.npz") as kept:
@@ -167,6 +196,9 @@ def test_distances_are_kept_whole(tmp_path, n_held_out, groups):
     assert measures(again, 6, 0.99) == measures(taken, 6, 0.99)
     np.testing.assert_array_equal(again.repeats, taken.repeats)
     np.testing.assert_array_equal(again.copies.d2, taken.copies.d2)
+    np.testing.assert_array_equal(again.around, taken.around)
+    for name in ("nearer_training", "authentic_null"):
+        assert (measures(again, 6, 0.8)[name] is None) == (n_held_out == 0)
     assert measures(again, 6, 0.8)["noisy_copier"] is not None
 
 
@@ -253,6 +285,109 @@ def test_spurious_does_not_grow_with_the_number_of_images():
         take_distances(nearest_two(real[:499], training), real[:499], real[:499], training), 50, 0.5
     )
     assert (fewer["spurious"], fewer["spurious_null"], fewer["generalized"]) == (None, None, None)
+
+
+# ---------------------------------------------------------------- against held-out images
+
+
+def real_digits(n, seed):
+    """Training images, as many for a pool, 600 held-out ones and 500 in place of generated ones."""
+    digits = torch.from_numpy(load(Digits()).images[subset_order(load(Digits()), seed)])
+    return digits.split([n, n, 600, 500, len(digits) - 2 * n - 1100])[:4]
+
+
+def test_real_images_are_as_near_to_training_as_to_held_out_images():
+    """And as authentic as these, and 1 % of them fall below the threshold: means over subsets,
+    within 4 standard errors of what subsets differ by. Copies with noise are told by all three."""
+    rows = []
+    for seed in range(12):
+        training, pool, held_out, real = real_digits(100, seed)
+        noise = np.random.default_rng(seed).normal(0, 12, (500, 1, 8, 8))
+        copies = training[torch.arange(500) % 100].numpy() + noise
+        copies = torch.from_numpy(copies.round().clip(0, 255).astype(np.uint8))
+        for samples in (real, copies):
+            found = take_distances(
+                nearest_two(samples, training), samples, held_out, training, pool=pool
+            )
+            rows.append(measures(found, 100, 1 / 3))
+    real, copied = rows[::2], rows[1::2]
+
+    def mean(rows, value):
+        values = np.array([value(row) for row in rows])
+        return values.mean(), 4 * values.std() / math.sqrt(len(values))
+
+    for expected, value in (
+        (0.5, lambda row: row["nearer_training"]),
+        (0.0, lambda row: row["authentic"] - row["authentic_null"]),
+        (6 / 601, lambda row: row["calibrated"]),
+    ):
+        found, error = mean(real, value)
+        assert 0 < error < 0.1
+        assert found == pytest.approx(expected, abs=error)
+    assert min(row["nearer_training"] for row in copied) > 0.99
+    assert max(row["authentic"] for row in copied) < 0.1 < min(r["authentic_null"] for r in copied)
+    assert min(row["calibrated"] for row in copied) > 0.99
+
+
+def test_an_equally_near_training_image_counts_half():
+    training, pool = pictures(5, 0), pictures(5, 1)
+    samples = torch.cat([training[:1], pool[:1], pool[1:2]])
+    pool[1] = training[1]  # and the third is as near to both
+    samples[2] = training[1]
+    taken = take_distances(nearest_two(samples, training), samples, pool, training, pool=pool)
+    assert measures(taken, 5, 1 / 3)["nearer_training"] == 1.5 / 3
+
+
+def test_authentic_by_groups_mirror_images_and_beyond_the_spacing_that_is_kept(monkeypatch):
+    """The distance from a training image to its nearest other one is taken by the trial's own rule,
+    also of those of which no spacing is kept."""
+    monkeypatch.setattr(distances_module, "N_SPACING", 3)
+    training, held_out = pictures(8, 1), pictures(6, 3)
+    training[5] = training[2]
+    samples = torch.cat([training, pictures(9, 4)])
+    groups = np.array([0, 1, 2, 3, 4, 2, 6, 7])
+    found = nearest_two(samples, training, groups=groups, flips=True)
+    taken = take_distances(
+        found, samples, held_out, training, groups=groups, comparison=Comparison(flips=True)
+    )
+    orbit = [[min(distance(a, b), distance(a, b.flip(-1))) for b in training] for a in training]
+    spacing = np.array(
+        [
+            min(d for d, g in zip(row, groups, strict=True) if g != groups[i])
+            for i, row in enumerate(orbit)
+        ]
+    )
+    np.testing.assert_allclose(taken.spacing, spacing[:3])
+    np.testing.assert_allclose(taken.source_spacing, spacing[found.i1])
+    np.testing.assert_allclose(taken.null_source_spacing, spacing[taken.null.i1])
+    assert measures(taken, 8, 1 / 3)["authentic"] == np.mean(found.d1 > spacing[found.i1]) < 1
+
+
+@pytest.mark.parametrize("n_null", [98, 99, 198, 199, 1000])
+def test_a_value_drawn_as_the_null_is_below_its_threshold_once_in_a_hundred(n_null):
+    """Over all ranks that it may have among them, each as likely."""
+    if n_null < 99:
+        assert share_below(np.zeros(3), np.arange(n_null)) is None
+        return
+    null = np.random.default_rng(0).permutation(n_null).astype(float)
+    gaps = np.arange(n_null + 1) - 0.5
+    rank = (n_null + 1) // 100
+    assert share_below(gaps, null) == rank / (n_null + 1) <= 0.01
+    assert share_below(np.array([rank - 1.0]), null) == 0, "the threshold itself is not below it"
+
+
+def test_calibrated_distances_do_not_depend_on_scale():
+    """One image at a sixth of the usual distance, one in a dense region where that is usual; and
+    none where 50 training images are all equal to it."""
+    rng = np.random.default_rng(0)
+    null = neighbours(rng.uniform(0.5, 0.9, 200), np.ones(200))
+    taken = Distances(
+        neighbours([0.1, 0.1, 0.0], [1, 1, 1]),
+        null=null,
+        around=np.array([0.6, 0.15, 0.0]),
+        null_around=np.ones(200),
+    )
+    assert measures(taken, 60, 1 / 3)["calibrated"] == 1 / 3
 
 
 # ---------------------------------------------------------------- the noisy copier

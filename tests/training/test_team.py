@@ -172,6 +172,8 @@ def test_neighbours_are_shared_bit_for_bit(team, flips, n):
         alone = Comparison(CPU, comparison.flips).nearest(images(n, 9), known, names)
         for name in ("d1", "d2", "i1"):
             assert np.array_equal(getattr(ours, name), getattr(alone, name))
+        around = Comparison(CPU, comparison.flips).around(images(n, 9), known, names)
+        assert np.array_equal(comparison.around(images(n, 9), known, names), around)
 
 
 def test_samples_of_the_optimum_are_shared(team):

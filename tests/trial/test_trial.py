@@ -841,6 +841,13 @@ def test_controls_come_from_the_images_outside_the_subset(sweep):
     assert result.null_rate == np.mean(distances[:, 0] < 0.9 * distances[:, 1]) > 0
     assert result.r_mem + result.spurious + result.generalized == pytest.approx(1)
     assert result.spurious_null is not None
+    samples = kept["images"].reshape(-1, 16).astype(float)
+    nearest = [
+        np.linalg.norm(samples[:, None] - x[None], axis=2).min(1) for x in (subset, rest[:6])
+    ]
+    np.testing.assert_allclose(kept["to_held_out"], nearest[1])
+    assert result.nearer_training == np.mean(nearest[0] < nearest[1]), "as many as training images"
+    assert None not in (result.authentic, result.authentic_null, result.calibrated)
     assert all(snapshot.loss_gap is not None for snapshot in result.curve)
     whole = start(sweep, with_fields(SPEC, {"n": 20}))
     finish(whole)
@@ -850,6 +857,13 @@ def test_controls_come_from_the_images_outside_the_subset(sweep):
         None,
     )
     assert whole.result.nn_distance > 0
+    assert whole.result.authentic is not None
+    unknown = ("nearer_training", "authentic_null", "calibrated")
+    assert {getattr(whole.result, name) for name in unknown} == {None}
+    few = start(sweep, with_fields(SPEC, {"n": 11}), dataset=data(size=20))
+    finish(few)
+    assert few.result.null_samples == 9
+    assert few.result.nearer_training is None, "nine held-out images are fewer than eleven"
 
 
 @pytest.mark.parametrize("augment", ["none", "flip"])

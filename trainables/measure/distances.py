@@ -43,12 +43,14 @@ def take_distances(
     groups: Ints | None = None,
     seeds: Sequence[int] = (),
     n_others: int = N_OTHERS,
+    pool: Tensor | None = None,
 ) -> Distances:
     """The distances that go with those already `found` for `samples`: [n, C, R, R] uint8, as the
     other images are.
 
     comparison, groups: as `found` was made with, see `nearest_two`; seeds: of the noisy copies, one
-    of each; n_others: images among which one made again is looked for.
+    of each; n_others: images among which one made again is looked for; pool: held-out images, as
+    many as training images, for a generated image to be nearer to.
     """
 
     def repeats(images: Tensor) -> Floats | None:
@@ -64,18 +66,29 @@ def take_distances(
         copies = comparison.nearest(noisy, training, groups)
     is_mirrored = comparison.flips
     other_rule = replace(comparison, flips=not is_mirrored).nearest(samples, training, groups)
-    # the nearest is an image itself, or its double
-    spacing = comparison.nearest(training[:N_SPACING], training, groups).d2
+    null = comparison.nearest(held_out, training, groups) if len(held_out) else None
+    # of some training images to the nearest other one; the nearest is an image itself, or its double
+    spacing, nearest = (
+        np.full(len(training), np.nan),
+        [found.i1] + ([] if null is None else [null.i1]),
+    )
+    asked = np.unique(np.concatenate([np.arange(len(training))[:N_SPACING], *nearest]))
+    spacing[asked] = comparison.nearest(training[torch.from_numpy(asked)], training, groups).d2
     return Distances(
         found,
-        null=comparison.nearest(held_out, training, groups) if len(held_out) else None,
+        null=null,
         repeats=repeats(samples),
-        spacing=spacing,
+        spacing=spacing[:N_SPACING],
         groups=groups,
         null_repeats=repeats(held_out),
         copies=copies,
         without_flips=other_rule if is_mirrored else None,
         with_flips=None if is_mirrored else other_rule,
+        to_held_out=None if pool is None else comparison.nearest(samples, pool).d1,
+        source_spacing=spacing[found.i1],
+        null_source_spacing=None if null is None else spacing[null.i1],
+        around=comparison.around(samples, training, groups),
+        null_around=None if null is None else comparison.around(held_out, training, groups),
     )
 
 

@@ -95,6 +95,45 @@ def _median(values: Floats | None) -> float | None:
     return None if values is None else float(np.median(values))
 
 
+def _nearer_training(judged: Judged) -> float | None:
+    d1, to_held_out = judged.distances.found.d1, judged.distances.to_held_out
+    if to_held_out is None:
+        return None
+    return float(np.mean(d1 < to_held_out) + np.mean(d1 == to_held_out) / 2)
+
+
+def _authentic(neighbours: Neighbours | None, source_spacing: Floats | None) -> float | None:
+    """Of images with these neighbours; see `Distances`."""
+    if neighbours is None or source_spacing is None:
+        return None
+    return float(np.mean(neighbours.d1 > source_spacing))
+
+
+def _calibrated(judged: Judged) -> float | None:
+    taken = judged.distances
+    if taken.null is None or taken.around is None or taken.null_around is None:
+        return None
+    return share_below(
+        _ratio(taken.found.d1, taken.around), _ratio(taken.null.d1, taken.null_around)
+    )
+
+
+def _ratio(d1: Floats, around: Floats) -> Floats:
+    """[n]; 1 where all images around are at distance 0."""
+    return np.divide(d1, around, out=np.ones_like(d1), where=around > 0)
+
+
+def share_below(values: Floats, null: Floats) -> float | None:
+    """Share of `values` below the threshold that all but 1 % of `null` reach; None of fewer than 99
+    of these.
+
+    The threshold is one of the m values of the null, number ⌊(m + 1) / 100⌋ from below: a value
+    drawn as they are is below it with this number / (m + 1), which is 1 % at most.
+    """
+    rank = (len(null) + 1) // 100
+    return float(np.mean(values < np.sort(null)[rank - 1])) if rank else None
+
+
 def _c_t(judged: Judged) -> float | None:
     null = judged.distances.null
     return None if null is None else c_t(judged.distances.found.d1, null.d1)
@@ -277,6 +316,49 @@ class Measures(BaseModel):
             "share of samples neither memorized nor spurious",
             "share",
             _generalized,
+        ),
+    ] = None
+    nearer_training: Annotated[
+        float | None,
+        Measure(
+            "nearer to training",
+            "share of samples nearer to a training image than to any of as many held-out ones; "
+            "one half where nothing is copied",
+            "share",
+            _nearer_training,
+            in_csv=True,
+        ),
+    ] = None
+    authentic: Annotated[
+        float | None,
+        Measure(
+            "authentic",
+            "share of samples farther from their nearest training image than that is from its own "
+            "nearest other one",
+            "share",
+            lambda judged: _authentic(judged.distances.found, judged.distances.source_spacing),
+            in_csv=True,
+        ),
+    ] = None
+    authentic_null: Annotated[
+        float | None,
+        Measure(
+            "authentic null",
+            "the same share of held-out images",
+            "share",
+            lambda judged: _authentic(judged.distances.null, judged.distances.null_source_spacing),
+            in_csv=True,
+        ),
+    ] = None
+    calibrated: Annotated[
+        float | None,
+        Measure(
+            "calibrated",
+            "share of samples nearer to a training image, for how near the 50 nearest ones are, "
+            "than all but 1 % of held-out images",
+            "share",
+            _calibrated,
+            in_csv=True,
         ),
     ] = None
     own_label: Annotated[

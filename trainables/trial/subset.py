@@ -45,7 +45,7 @@ class Subset:
         self.comparison = comparison_of(spec, device)
         flips = self.comparison.flips
         untrained = _untrained(data, order, spec.n, flips)
-        n_held_out = max(measurement.n_samples, N_LOSS)
+        n_held_out = max(measurement.n_samples, N_LOSS, spec.n)
         others = np.fromiter(islice(untrained, n_held_out), dtype=np.int64)
         self.images = torch.from_numpy(data.images[self.indices])
         self.held_out = torch.from_numpy(data.images[others])
@@ -96,11 +96,12 @@ class Subset:
 
     def distances(self, found: Neighbours, samples: Tensor) -> Distances:
         """All that go with those already `found` for `samples`."""
-        held_out = self.held_out[: self.spec.measurement.n_samples]
-        seed = self.spec.seed
+        held_out, n, seed = self.held_out, self.spec.n, self.spec.seed
+        null = held_out[: self.spec.measurement.n_samples]
+        pool = held_out[:n] if len(held_out) >= n else None
         seeds = [derive_seed("noisy copy", self.digest, seed, index) for index in range(N_COPIES)]
         return take_distances(
-            found, samples, held_out, self.images, self.comparison, self.groups, seeds
+            found, samples, null, self.images, self.comparison, self.groups, seeds, pool=pool
         )
 
     def loss_gap(self, trainer: object) -> float | None:
