@@ -42,7 +42,13 @@ from trainables.measure.measures import NUMBERS
 from trainables.measure.r_mem import Neighbours, r_mem_interval
 from trainables.storage import Storage
 from trainables.text import cut
-from trainables.trial.result import FinalMeasurement, Result, Snapshot, TrialRecord
+from trainables.trial.result import (
+    SNAPSHOT_MEASURES,
+    FinalMeasurement,
+    Result,
+    Snapshot,
+    TrialRecord,
+)
 
 DPI = 120  # of the gallery: a wider one would push MLflow's columns aside
 
@@ -88,7 +94,7 @@ def final_numbers(final: FinalMeasurement) -> dict[str, float | None]:
 
 def curve_numbers(snapshot: Snapshot, record: TrialRecord) -> dict[str, float]:
     numbers = {"r_mem_snapshot": snapshot.r_mem, "median_d1_snapshot": snapshot.median_d1}
-    optional = {"loss": snapshot.loss, "loss_gap": snapshot.loss_gap}
+    optional = {name: getattr(snapshot, name) for name in ("loss", *SNAPSHOT_MEASURES)}
     numbers |= {name: value for name, value in optional.items() if value is not None}
     total = record.spec.configuration.trainer.train_images(record.spec.n)
     numbers["progress"] = snapshot.images_trained / total

@@ -19,13 +19,22 @@ from trainables.config.trial import Configuration
 from trainables.data.images import subset_order
 from trainables.data.sources import load
 from trainables.measure import distances as distances_module
-from trainables.measure.distances import LOSS_SIGMA, loss_gap, noisy_copies, take_distances
+from trainables.measure.distances import (
+    LOSS_SIGMA,
+    denoising_errors,
+    noisy_copies,
+    take_distances,
+)
 from trainables.measure.kept import Distances, are_spurious
 from trainables.measure.measures import (
     MEASURES,
+    auroc,
+    auroc_error,
     c_t,
     expected_distinct,
+    loss_gap,
     measures,
+    membership,
     rows_of,
     share_below,
 )
@@ -143,10 +152,6 @@ def test_without_held_out_images():
         take_distances(nearest_two(samples, training), samples, pictures(0, 2), training), 6, 1 / 3
     )
     assert (found["null_rate"], found["null_samples"], found["c_t"]) == (None, 0, None)
-    assert (
-        loss_gap(lambda images, sigma, labels: 1.0, (training, None), (pictures(0, 2), None))
-        is None
-    )
 
 
 def test_what_an_older_version_kept_still_gives_r_mem():
@@ -161,6 +166,7 @@ def test_what_an_older_version_kept_still_gives_r_mem():
     assert (found["r_mem"], found["median_d1"], found["distinct_copied"]) == (0.5, 1.5, 1)
     unknown = (
         *("nearer_training", "authentic", "authentic_null", "calibrated"),
+        *("membership_auroc", "membership_error"),
         "nn_distance",
         "null_rate",
         "spurious",
@@ -483,6 +489,45 @@ def test_c_t_counts_pairs():
     assert c_t(a + 99, b) == pytest.approx(limit)
 
 
+# ---------------------------------------------------------------- membership
+
+
+def test_auroc_counts_pairs():
+    rng = np.random.default_rng(1)
+    a, b = rng.integers(0, 9, 23).astype(float), rng.integers(0, 9, 17).astype(float)
+    share = np.mean([(x < y) + 0.5 * (x == y) for x in a for y in b])
+    assert auroc(a, b) == pytest.approx(share)
+    assert auroc(b, a) == pytest.approx(1 - share)
+    assert (auroc(a, a + 9), auroc(a + 9, a), auroc(a, a)) == (1, 0, 0.5)
+
+
+@pytest.mark.parametrize(("n", "m"), [(2, 3), (4, 3), (16, 256)])
+def test_the_error_of_an_auroc_by_all_orders_or_by_many(n, m):
+    if n + m < 9:
+        orders = np.array(list(itertools.permutations(range(n + m))), dtype=float)
+    else:
+        orders = np.random.default_rng(0).permuted(np.tile(np.arange(n + m), (4000, 1)), axis=1)
+    shares = (orders[:, :n, None] < orders[:, None, n:]).mean((1, 2))
+    exact = n + m < 9
+    assert shares.mean() == pytest.approx(0.5, abs=1e-9 if exact else 0.005)
+    assert auroc_error(n, m) == pytest.approx(shares.std(), rel=1e-9 if exact else 0.05)
+
+
+def test_a_network_that_knows_no_image_has_no_membership():
+    """Never trained, it sees training and held-out digits alike: a half, within errors that are the
+    null's own, over subsets."""
+    digits, scores = load(Digits()), []
+    for seed in range(10):
+        order = subset_order(digits, seed)
+        sets = [torch.from_numpy(digits.images[part]) for part in (order[:60], order[60:180])]
+        network = DDPMpp(width=4, depth=1, multipliers=(1,), attention=())
+        one = trainer(network, sets[0])
+        errors = [denoising_errors(one.denoising_errors, (x, None), [0.2, 0.4]) for x in sets]
+        scores.append((membership(*errors) - 0.5) / auroc_error(60, 120))
+    assert np.mean(scores) == pytest.approx(0, abs=4 / math.sqrt(10))
+    assert 0.4 < np.std(scores) < 1.8, "chi-square of 9, p ~ 1e-3"
+
+
 # ---------------------------------------------------------------- loss gap
 
 
@@ -501,35 +546,41 @@ def test_the_optimum_has_the_gap_that_its_distances_say():
         torch.from_numpy(digits.images[part]) for part in (order[:40], order[40:140])
     )
     one = trainer(Optimum(), training)
-    error = lambda images, sigma, labels: one.denoising_error(images, 0.01, labels)  # noqa: E731
     d1 = nearest_two(held_out, training).d1 / 127.5
-    assert one.denoising_error(training, 0.01) == pytest.approx(0, abs=1e-9)
-    assert loss_gap(error, (training, None), (held_out, None)) == pytest.approx(
-        np.mean(d1**2) / 64 / LOSS_SIGMA**2, rel=0.02
-    )
-    assert loss_gap(one.denoising_error, (training, None), (held_out, None)) > 1
+    assert one.denoising_errors(training, 0.01) == pytest.approx(np.zeros(40), abs=1e-9)
+    assert one.denoising_errors(held_out, 0.01) == pytest.approx(d1**2 / 64, rel=0.05)
+    errors = [
+        denoising_errors(one.denoising_errors, (images, None), [0.01, LOSS_SIGMA])
+        for images in (training, held_out)
+    ]
+    assert [part.shape for part in errors] == [(2, 40), (2, 100)]
+    first, second = ([part[[level]] for part in errors] for level in range(2))
+    assert loss_gap(*first) == pytest.approx(np.mean(d1**2) / 64 / 0.01**2, rel=0.02)
+    assert loss_gap(*second) > 1
+    assert membership(*errors) == membership(*first) == 1
+    assert membership(*reversed(errors)) == 0
 
 
-def test_denoising_error_by_hand():
+def test_denoising_errors_by_hand():
     """By the average of the weights, whatever the batch, and it leaves training as it was."""
     images = pictures(10, 0, (1, 8, 8))
     network = DDPMpp(width=4, depth=1, multipliers=(1,), attention=(), dropout=0.5)
     one, other = trainer(network, images), trainer(network, images, batch=3)
-    assert one.denoising_error(images, 0.3) == pytest.approx(
-        other.denoising_error(images, 0.3), rel=1e-5
-    )
-    assert one.denoising_error(images, 0.3) == one.denoising_error(images, 0.3)
+    errors = one.denoising_errors(images, 0.3)
+    assert errors == pytest.approx(other.denoising_errors(images, 0.3), rel=1e-5)
+    np.testing.assert_array_equal(errors, one.denoising_errors(images, 0.3))
     undisturbed = trainer(network, images)
     for trained in (one, undisturbed):
         trained.train_until(0.5)
-        trained.denoising_error(images, 0.3) if trained is one else None
+        trained.denoising_errors(images, 0.3) if trained is one else None
         trained.train_until(1)
     for a, b in zip(one.weights, undisturbed.weights, strict=True):
         assert torch.equal(a, b)
     seen = []
     one.denoiser.forward = lambda x, sigma, labels=None: seen.append((x, sigma)) or x * 0
     y = images.float() / 127.5 - 1
-    assert one.denoising_error(images, 0.3) == pytest.approx(y.square().mean().item(), rel=1e-5)
+    errors = one.denoising_errors(images, 0.3)
+    assert errors == pytest.approx(y.square().mean((1, 2, 3)).numpy(), rel=1e-5)
     noise = torch.cat([x for x, _ in seen]) - y
     assert torch.cat([sigma for _, sigma in seen]).tolist() == pytest.approx([0.3] * 10)
     assert noise.std().item() == pytest.approx(0.3, rel=0.1)
@@ -583,5 +634,5 @@ def test_each_image_is_denoised_with_its_own_label():
         trainer=StandardTrainer(batch=3),
     )
     trainer = Trainer(configuration, images, 0, torch.device("cpu"), labels)
-    assert trainer.denoising_error(images, 5.0, labels) == pytest.approx(0, abs=1e-9)
-    assert trainer.denoising_error(images, 5.0, labels.flip(0)) > 0.1
+    assert trainer.denoising_errors(images, 5.0, labels) == pytest.approx(np.zeros(10), abs=1e-9)
+    assert trainer.denoising_errors(images, 5.0, labels.flip(0)).min() > 0.1

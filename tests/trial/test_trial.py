@@ -849,6 +849,16 @@ def test_controls_come_from_the_images_outside_the_subset(sweep):
     assert result.nearer_training == np.mean(nearest[0] < nearest[1]), "as many as training images"
     assert None not in (result.authentic, result.authentic_null, result.calibrated)
     assert all(snapshot.loss_gap is not None for snapshot in result.curve)
+    trainer = running.training.trainer  # as it was measured
+    errors = [
+        sum(trainer.denoising_errors(images, sigma) / sigma**2 for sigma in (0.1, 0.2, 0.4))
+        for images in (running.training.subset.images, running.training.subset.held_out[:256])
+    ]
+    np.testing.assert_allclose(kept["errors"].sum(0), errors[0])
+    np.testing.assert_allclose(kept["null_errors"].sum(0), errors[1])
+    pairs = [trained < other for trained in errors[0] for other in errors[1]]
+    assert result.membership_auroc == np.mean(pairs)
+    assert result.membership_error == pytest.approx((263 / (12 * 6 * 256)) ** 0.5)
     whole = start(sweep, with_fields(SPEC, {"n": 20}))
     finish(whole)
     assert (whole.result.null_rate, whole.result.c_t, whole.result.curve[0].loss_gap) == (
@@ -858,7 +868,7 @@ def test_controls_come_from_the_images_outside_the_subset(sweep):
     )
     assert whole.result.nn_distance > 0
     assert whole.result.authentic is not None
-    unknown = ("nearer_training", "authentic_null", "calibrated")
+    unknown = ("nearer_training", "authentic_null", "calibrated", "membership_auroc")
     assert {getattr(whole.result, name) for name in unknown} == {None}
     few = start(sweep, with_fields(SPEC, {"n": 11}), dataset=data(size=20))
     finish(few)
@@ -1007,10 +1017,12 @@ def test_the_gap_of_the_loss_is_of_all_images_that_are_left_however_few_are_samp
     training = running.training
     held_out = torch.from_numpy(DATA.images[subset_order(DATA, 0)[6:]])
     errors = [
-        training.trainer.denoising_error(images, 0.2)
+        training.trainer.denoising_errors(images, 0.2)
         for images in (held_out, training.subset.images)
     ]
-    assert gaps[0] == pytest.approx((errors[0] - errors[1]) / 0.04)
+    assert gaps[0] == pytest.approx((errors[0].mean() - errors[1].mean()) / 0.04)
+    pairs = [trained < other for trained in errors[1] for other in errors[0]]
+    assert running.curve[0].membership == np.mean(pairs)
 
 
 def test_configurations_see_the_same_images_and_subsets_are_nested(tmp_path):

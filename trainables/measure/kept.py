@@ -24,6 +24,7 @@ PREFIXES = {
 PLAIN = (
     *("repeats", "null_repeats", "spacing", "groups", "to_held_out"),
     *("source_spacing", "null_source_spacing", "around", "null_around"),
+    *("errors", "null_errors"),
 )
 
 
@@ -41,7 +42,8 @@ class Distances:
     each generated image to the nearest of N held-out images; source_spacing: [n], of the training
     image nearest to each generated one to its own nearest other one; around: [n], mean distance of
     each generated image to its N_NEAREST nearest training images; null_source_spacing, null_around:
-    the same of the held-out images in `null`.
+    the same of the held-out images in `null`. errors, null_errors: [levels, any], denoising errors
+    of training and of held-out images at FINAL_SIGMAS, in units of the noise variance.
     """
 
     found: Neighbours
@@ -58,6 +60,8 @@ class Distances:
     null_source_spacing: Floats | None = None
     around: Floats | None = None
     null_around: Floats | None = None
+    errors: Floats | None = None
+    null_errors: Floats | None = None
 
     def as_arrays(self) -> dict[str, NDArray[Any]]:
         """By the names under which they are kept."""

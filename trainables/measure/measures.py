@@ -143,15 +143,50 @@ def c_t(generated: Floats, held_out: Floats) -> float:
     """C_T of Meehan, Chaudhuri and Dasgupta 2020 (arXiv 2004.05675) of one cell, the whole space:
     far below 0, the model copies; far above, it underfits.
 
-    Distances to the nearest training image, of n generated and m held-out images. It is the
-    Mann–Whitney statistic U (pairs in which the generated image is farther), centred and scaled as
-    if both were drawn alike: standard normal if they are.
+    Distances to the nearest training image, of generated and held-out images, [any] each. It is the
+    share of pairs in which the generated image is farther, centred and scaled as if both were drawn
+    alike: standard normal if they are.
     """
+    return (auroc(held_out, generated) - 0.5) / auroc_error(len(held_out), len(generated))
+
+
+def auroc(lower: Floats, higher: Floats) -> float:
+    """Share of the pairs in which a value of `lower` [any] is below one of `higher` [any], equal
+    ones counting half: Mann–Whitney's U over the number of pairs, ½ if both are drawn alike."""
     from scipy.stats import mannwhitneyu  # which takes half a second to import
 
-    m, n = len(generated), len(held_out)
-    u = mannwhitneyu(generated, held_out, method="asymptotic").statistic
-    return float((u - m * n / 2) / np.sqrt(m * n * (m + n + 1) / 12))
+    u = mannwhitneyu(higher, lower, method="asymptotic").statistic
+    return float(u / (len(lower) * len(higher)))
+
+
+def auroc_error(n_lower: int, n_higher: int) -> float:
+    """Its standard deviation if both are drawn alike, without ties (Mann and Whitney 1947)."""
+    return float(np.sqrt((n_lower + n_higher + 1) / (12 * n_lower * n_higher)))
+
+
+def loss_gap(training: Floats, held_out: Floats) -> float:
+    """Mean denoising error of held-out images minus that of training images, [levels, any] each, in
+    units of the noise variance. It opens before R_mem rises (Bonnaire et al. 2025, arXiv
+    2505.17638)."""
+    return float(held_out.mean() - training.mean())
+
+
+def membership(training: Floats, held_out: Floats) -> float:
+    """How well an image's denoising error, [levels, any], summed over noise levels, tells training
+    images: the share of pairs in which the training image has the lower one."""
+    return auroc(training.sum(0), held_out.sum(0))
+
+
+def _membership_auroc(judged: Judged) -> float | None:
+    training, held_out = judged.distances.errors, judged.distances.null_errors
+    return None if training is None or held_out is None else membership(training, held_out)
+
+
+def _membership_error(judged: Judged) -> float | None:
+    training, held_out = judged.distances.errors, judged.distances.null_errors
+    if training is None or held_out is None:
+        return None
+    return auroc_error(training.shape[1], held_out.shape[1])
 
 
 # ---------------------------------------------------------------- the rows
@@ -359,6 +394,29 @@ class Measures(BaseModel):
             "share",
             _calibrated,
             in_csv=True,
+        ),
+    ] = None
+    membership_auroc: Annotated[
+        float | None,
+        Measure(
+            "membership AUROC",
+            "share of pairs of a training and a held-out image in which the network removes noise "
+            "better from the training image; one half where it does not know them",
+            "share",
+            _membership_auroc,
+            in_csv=True,
+            of_images=False,
+        ),
+    ] = None
+    membership_error: Annotated[
+        float | None,
+        Measure(
+            "its null error",
+            "standard error of the membership AUROC where it is one half",
+            "share",
+            _membership_error,
+            in_csv=True,
+            of_images=False,
         ),
     ] = None
     own_label: Annotated[
