@@ -69,6 +69,7 @@ def study_numbers(study: StudySummary) -> dict[str, float | None]:
     return {
         **{name: None if value is None else float(f"{value:.5g}") for name, value in known.items()},
         "noisy_copier": study.scale.means["noisy_copier"],
+        "isolation_rho": None if study.isolation is None else study.isolation.rho,
         "slope": None if study.belief is None else float(f"{study.belief.slope:.3g}"),
         "n_trials": study.verdict.n_trials,
         "images_trained": study.images_trained,

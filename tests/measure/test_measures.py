@@ -25,12 +25,13 @@ from trainables.measure.distances import (
     noisy_copies,
     take_distances,
 )
-from trainables.measure.kept import Distances, are_spurious
+from trainables.measure.kept import Distances, Judged, are_spurious
 from trainables.measure.measures import (
     MEASURES,
     auroc,
     auroc_error,
     c_t,
+    copies_and_isolation,
     expected_distinct,
     loss_gap,
     measures,
@@ -291,6 +292,69 @@ def test_spurious_does_not_grow_with_the_number_of_images():
         take_distances(nearest_two(real[:499], training), real[:499], real[:499], training), 50, 0.5
     )
     assert (fewer["spurious"], fewer["spurious_null"], fewer["generalized"]) == (None, None, None)
+
+
+# ---------------------------------------------------------------- who is copied
+
+
+def copied(copies, spacing, n_training=None, groups=None):
+    """So many copies of each training image, and one sample that is none of the first."""
+    i1 = np.append(np.repeat(np.arange(len(copies)), copies), 0)
+    d1 = np.append(np.zeros(len(i1) - 1), 5.0)
+    found = Neighbours(d1, np.full(len(i1), 9.0), i1, i1)
+    spacing = np.array(spacing, dtype=float)
+    taken = Distances(found, spacing=spacing, groups=groups, copies=found)
+    return measures(taken, n_training or len(copies), 1 / 3)
+
+
+def test_the_isolation_rho_is_the_correlation_of_ranks():
+    """1 − 6 Σ d² / (n³ − n) without ties; with ties, the correlation of mean ranks."""
+    assert copied([1, 2, 3, 4], [10, 20, 30, 40])["isolation_rho"] == pytest.approx(1)
+    assert copied([4, 3, 2, 0], [10, 20, 30, 40])["isolation_rho"] == pytest.approx(-1)
+    found = copied([3, 0, 2, 7, 1], [10, 20, 40, 30, 50])
+    d = np.array([4, 1, 3, 5, 2]) - np.array([1, 2, 4, 3, 5])
+    assert found["isolation_rho"] == pytest.approx(1 - 6 * (d**2).sum() / (125 - 5))
+    assert found["isolation_rho_even"] == found["isolation_rho"]
+    assert found["isolation_images"] == 5
+    tied = copied([0, 0, 2, 2, 5], [1, 2, 3, 4, 5])
+    ranks = [1.5, 1.5, 3.5, 3.5, 5]
+    assert tied["isolation_rho"] == pytest.approx(np.corrcoef(ranks, range(5))[0, 1])
+    assert copied([2, 2, 2], [1, 2, 3])["isolation_rho"] is None
+    assert copied([1, 2, 3], [4, 4, 4])["isolation_rho"] is None
+
+
+def test_a_group_is_copied_as_one_image_and_what_has_no_spacing_is_left_out():
+    """Images 0 and 3 are one, nearest to others at 5; image 4 has no spacing, its copies go with
+    those of image 1."""
+    groups = np.array([7, 3, 9, 7, 3, 8])
+    by_hand = {7: (1 + 4, 5.0), 3: (2 + 6, 20.0), 9: (0, 30.0)}
+    one = Judged(
+        Distances(neighbours([0], [1]), spacing=np.array([5.0, 20, 30, 8]), groups=groups), 6, 1 / 3
+    )
+    i1 = np.repeat(np.arange(6), [1, 2, 0, 4, 6, 3])
+    zeros = np.zeros(len(i1))
+    copies, isolation = copies_and_isolation(one, Neighbours(zeros, zeros + 1, i1, i1))
+    pairs = sorted(zip(copies.tolist(), isolation.tolist(), strict=True))
+    assert pairs == sorted(by_hand.values())
+    found = copied([1, 2, 0, 4, 6, 3], [5, 20, 30, 8], 6, groups)
+    assert found["isolation_images"] == 3
+    assert found["isolation_rho"] == pytest.approx(-0.5)
+
+
+def test_the_rule_alone_prefers_isolated_images():
+    """What copies real digits all alike, with noise, is seen to copy isolated ones more: hence the
+    even copier beside each rho."""
+    digits = load(Digits())
+    rows = []
+    for seed in range(4):
+        training = torch.from_numpy(digits.images[subset_order(digits, seed)[:200]])
+        blurred = [noisy_copies(training, 100.0, range(seed, 9000, step)) for step in (4, 9)]
+        found = nearest_two(blurred[0], training)
+        taken = take_distances(found, blurred[0], training[:0], training, seeds=range(1000))
+        rows.append(measures(taken, 200, 1 / 3))
+    for row in rows:
+        assert row["isolation_rho"] > 0.3
+        assert row["isolation_rho_even"] == pytest.approx(row["isolation_rho"], abs=0.2)
 
 
 # ---------------------------------------------------------------- against held-out images

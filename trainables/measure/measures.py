@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from trainables.measure.kept import Distances, Judged
-from trainables.measure.r_mem import Floats, Neighbours
+from trainables.measure.r_mem import Floats, Ints, Neighbours
 
 # how a value is written for people; "by label" is a mapping, and no number
 Written = Literal["share", "distance", "count", "score", "by label"]
@@ -175,6 +175,40 @@ def membership(training: Floats, held_out: Floats) -> float:
     """How well an image's denoising error, [levels, any], summed over noise levels, tells training
     images: the share of pairs in which the training image has the lower one."""
     return auroc(training.sum(0), held_out.sum(0))
+
+
+def copies_and_isolation(
+    judged: Judged, neighbours: Neighbours | None
+) -> tuple[Ints, Floats] | None:
+    """Of every training image whose isolation is known, [any] each: how many of the images with
+    these neighbours copy it, and its distance to the nearest other one. A group is one image, as
+    isolated as its least isolated member. None where no distances between training images were
+    taken."""
+    spacing, groups = judged.distances.spacing, judged.distances.groups
+    if neighbours is None or spacing is None:
+        return None
+    names = np.arange(judged.n_training) if groups is None else groups
+    _, group = np.unique(names, return_inverse=True)
+    isolation = np.full(group.max() + 1, np.inf)
+    np.minimum.at(isolation, group[: len(spacing)], spacing)
+    copied = group[neighbours.i1[neighbours.memorized(judged.k)]]
+    copies, is_known = np.bincount(copied, minlength=len(isolation)), np.isfinite(isolation)
+    return copies[is_known], isolation[is_known]
+
+
+def _isolation_rho(judged: Judged, neighbours: Neighbours | None) -> float | None:
+    """Spearman's; None where it is not defined, since all copies or all distances are the same."""
+    from scipy.stats import spearmanr
+
+    found = copies_and_isolation(judged, neighbours)
+    if found is None or not all(np.ptp(values) for values in found):
+        return None
+    return float(spearmanr(*found).statistic)
+
+
+def _isolation_images(judged: Judged) -> int | None:
+    found = copies_and_isolation(judged, judged.distances.found)
+    return None if found is None else len(found[0])
 
 
 def _membership_auroc(judged: Judged) -> float | None:
@@ -415,6 +449,42 @@ class Measures(BaseModel):
             "standard error of the membership AUROC where it is one half",
             "share",
             _membership_error,
+            in_csv=True,
+            of_images=False,
+        ),
+    ] = None
+    isolation_rho: Annotated[
+        float | None,
+        Measure(
+            "isolation rho",
+            "Spearman's correlation, over training images, of the number of copies with the "
+            "distance to the nearest other one; above 0 isolated images are copied more",
+            "score",
+            lambda judged: _isolation_rho(judged, judged.distances.found),
+            in_csv=True,
+            of_images=False,
+        ),
+    ] = None
+    isolation_rho_even: Annotated[
+        float | None,
+        Measure(
+            "isolation rho if even",
+            "the same of the noisy copier, which copies all training images alike: what the rule "
+            "alone makes of it",
+            "score",
+            lambda judged: _isolation_rho(judged, judged.distances.copies),
+            in_csv=True,
+            of_images=False,
+        ),
+    ] = None
+    isolation_images: Annotated[
+        int | None,
+        Measure(
+            "isolation images",
+            "number of the training images behind the isolation rho, a group being one; 2,000 at "
+            "most",
+            "count",
+            _isolation_images,
             in_csv=True,
             of_images=False,
         ),
