@@ -168,11 +168,13 @@ def isolation_lines(summary: SweepSummary) -> list[str]:
         if found is None:
             continue
         trials = f"{found.n_trials} {'trial' if found.n_trials == 1 else 'trials'} that copy"
-        even = "" if found.rho_even is None else f"; {found.rho_even:+.2f} if all were copied alike"
+        even = ""
+        if found.even is not None:
+            ends = f"{found.even_low:+.2f} to {found.even_high:+.2f}"
+            even = f"; if all were copied alike {found.even:+.2f} ({ends})"
         lines.append(
-            f"{study.name}: rho of copies with isolation {found.rho:+.2f}, 95 % interval "
-            f"{found.low:+.2f} to {found.high:+.2f}, from {trials} (p {found.p_permuted:.2g} if "
-            f"dealt at random{even})"
+            f"{study.name}: rho of copies with isolation {found.rho:+.2f} ({found.low:+.2f} to "
+            f"{found.high:+.2f}), from {trials}, p {found.p_permuted:.2g} if dealt at random{even}"
         )
     return lines
 

@@ -24,7 +24,9 @@ def test_one_trial_has_the_interval_of_fisher() -> None:
     half = 1.959964 * math.sqrt(1.06 / 25)
     expected = [math.tanh(math.atanh(0.5) + sign * half) for sign in (-1, 0, 1)]
     assert [one.low, one.rho, one.high] == pytest.approx(expected, abs=1e-6)
-    assert (one.n_trials, one.n_images, one.rho_even) == (1, 28, 0.2)
+    assert (one.n_trials, one.n_images) == (1, 28)
+    even = [math.tanh(math.atanh(0.2) + sign * half) for sign in (-1, 0, 1)]
+    assert [one.even_low, one.even, one.even_high] == pytest.approx(even, abs=1e-6)
     assert one.p_permuted == pytest.approx(0.0094, abs=1e-3), "z = .5 √27"
 
 
@@ -44,6 +46,9 @@ def test_trials_that_agree_narrow_it_and_trials_that_do_not_widen_it() -> None:
 def test_what_no_trial_can_tell() -> None:
     assert isolation_of([]) is None
     assert isolation_of([trial("a", 30, 0, r_mem=0.9), copying(0.5, 3)]) is None
+    one = isolation_of([copying(0.5, 28)])
+    assert one is not None
+    assert (one.even, one.even_low, one.even_high) == (None, None, None)
     exact = isolation_of([copying(1.0, 20)])
     assert exact is not None
     assert exact.high <= 1
@@ -101,12 +106,13 @@ def test_it_is_of_the_trials_near_the_emm_that_mostly_copy() -> None:
     assert one.isolation.rho == pytest.approx(0.4)
     told = one.as_json()["isolation"]
     assert told["rho"] == pytest.approx(0.4)
-    assert told["rho_even"] == pytest.approx(0.05)
+    assert told["even"] == pytest.approx(0.05)
     summary = sweep_of(one)
     (line,) = isolation_lines(summary)
-    assert line.startswith("a: rho of copies with isolation +0.40, 95 % interval +0.1")
-    assert "from 2 trials that copy" in line
-    assert "+0.05 if all were copied alike" in line
+    assert line == (
+        "a: rho of copies with isolation +0.40 (+0.19 to +0.58), from 2 trials that copy, p 0.00041 "
+        "if dealt at random; if all were copied alike +0.05 (-0.18 to +0.28)"
+    )
     assert line in report_page(summary, {}, "none")
     searching = study("a", VERDICTS["searching"], trials)
     assert searching.isolation is not None
