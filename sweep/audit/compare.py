@@ -3,7 +3,7 @@ any model.
 
 All sets are read in chunks, so none has to fit into memory; the training set is read once to find
 exact duplicates, and once for every block of generated images. With held-out images it is as many
-times again, and three times more.
+times again, and two times more.
 """
 
 import hashlib

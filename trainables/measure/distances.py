@@ -69,12 +69,10 @@ def take_distances(
     is_mirrored = comparison.flips
     other_rule = replace(comparison, flips=not is_mirrored).nearest(samples, training, groups)
     null = comparison.nearest(held_out, training, groups) if len(held_out) else None
-    # of some training images to the nearest other one; the nearest is an image itself, or its double
-    spacing, nearest = (
-        np.full(len(training), np.nan),
-        [found.i1] + ([] if null is None else [null.i1]),
-    )
+    # of these training images to the nearest other one; the nearest is an image itself, or its double
+    nearest = [found.i1] if null is None else [found.i1, null.i1]
     asked = np.unique(np.concatenate([np.arange(len(training))[:N_SPACING], *nearest]))
+    spacing = np.full(len(training), np.nan)
     spacing[asked] = comparison.nearest(training[torch.from_numpy(asked)], training, groups).d2
     return Distances(
         found,

@@ -240,7 +240,7 @@ class Trainer:
                 levels = y.new_full((len(y),), sigma)
                 part = None if labels is None else labels[start : start + size].to(self.device)
                 errors = (self.denoise(noisy, levels, part) - y).square().mean((1, 2, 3))
-                parts.append(errors.double().cpu().numpy())
+                parts.append(errors.cpu().double().numpy())
         return np.concatenate(parts)
 
     @contextmanager

@@ -119,11 +119,9 @@ class Subset:
         """What a snapshot says beside R_mem, by name; nothing where it can't be had, see
         `_errors`."""
         errors = self._errors(trainer, [LOSS_SIGMA])
-        return (
-            {}
-            if errors is None
-            else {"loss_gap": loss_gap(*errors), "membership": membership(*errors)}
-        )
+        if errors is None:
+            return {}
+        return {"loss_gap": loss_gap(*errors), "membership": membership(*errors)}
 
     def _errors(self, trainer: object, sigmas: Sequence[float]) -> tuple[Floats, Floats] | None:
         """Denoising errors of training and of held-out images, see `denoising_errors`; None where
