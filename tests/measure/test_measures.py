@@ -433,6 +433,12 @@ def test_authentic_by_groups_mirror_images_and_beyond_the_spacing_that_is_kept(m
     assert measures(taken, 8, 1 / 3)["authentic"] == np.mean(found.d1 > spacing[found.i1]) < 1
 
 
+def test_what_is_as_near_as_training_images_are_to_each_other_is_not_authentic():
+    """And so is a copy of an image that has a double: both are at distance 0."""
+    taken = Distances(neighbours([5.0, 5.1, 0.0], [9, 9, 9]), source_spacing=np.array([5.0, 5, 0]))
+    assert measures(taken, 3, 1 / 3)["authentic"] == 1 / 3
+
+
 @pytest.mark.parametrize("n_null", [98, 99, 198, 199, 1000])
 def test_a_value_drawn_as_the_null_is_below_its_threshold_once_in_a_hundred(n_null):
     """Over all ranks that it may have among them, each as likely."""

@@ -31,6 +31,7 @@ from trainables.training.trainer import Trainer
 from trainables.trial import checkpoint, ray_trainable, training
 from trainables.trial.ray_trainable import EmmTrainable
 from trainables.trial.result import Result, read_all, read_result, trial_directory
+from trainables.trial.subset import Subset
 from trainables.trial.training import key_of_curve
 from trainables.trial.trial import Pace, Trial, hardware
 
@@ -874,6 +875,16 @@ def test_controls_come_from_the_images_outside_the_subset(sweep):
     finish(few)
     assert few.result.null_samples == 9
     assert few.result.nearer_training is None, "nine held-out images are fewer than eleven"
+
+
+def test_there_are_as_many_held_out_images_as_training_images_however_few_are_sampled():
+    dataset, spec = data(size=640), with_fields(SPEC, {"n": 310})
+    subset, order = Subset(spec, dataset, CPU), subset_order(dataset, 0)
+    samples = subset.images[:5]
+    pool = dataset.images[order[310:620]].reshape(-1, 16).astype(float)
+    by_hand = np.linalg.norm(samples.reshape(-1, 1, 16).numpy() - pool, axis=2).min(1)
+    taken = subset.distances(subset.nearest(samples), samples)
+    np.testing.assert_allclose(taken.to_held_out, by_hand)
 
 
 @pytest.mark.parametrize("augment", ["none", "flip"])
