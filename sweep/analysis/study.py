@@ -6,7 +6,8 @@ from functools import cached_property
 from typing import Any
 
 from search_spaces.space import NamedConfiguration, Search
-from sweep.analysis.scale import Scale, scale_of
+from sweep.analysis.onset import LEVELS, Growth, growth_of, onset_numbers
+from sweep.analysis.scale import Ends, Scale, emm_by_length, scale_of
 from sweep.search.belief import Belief, Observation, Prior, base_prior
 from sweep.search.rules import Failed, Options, Verdict
 from sweep.store.files import by_seed
@@ -87,6 +88,16 @@ class StudySummary:
         """What an EMM must be read beside."""
         return scale_of(self.complete, self.verdict.emm, self.options)
 
+    @cached_property
+    def by_length(self) -> dict[float, Ends]:
+        """Share of the training → the EMM had it ended there; see `emm_by_length`."""
+        return emm_by_length(self.complete, self.options)
+
+    @cached_property
+    def growth(self) -> list[Growth]:
+        """How the onset of copying grows with N, at each level."""
+        return [growth_of(self.complete, level) for level in LEVELS]
+
     @property
     def digest(self) -> str | None:
         """Of the data that it was trained on; None before the first trial."""
@@ -135,6 +146,10 @@ def _configuration(study: StudySummary) -> dict[str, Any]:
         "contradicts": study.contradicts,
         "images_trained": study.images_trained,
         "scale": study.scale.as_json(),
+        "by_length": [
+            {"share": share, **ends._asdict()} for share, ends in study.by_length.items()
+        ],
+        "onset": [growth.as_json() for growth in study.growth],
         "trials": sorted(trials, key=lambda trial: trial["seed"]),
     }
 
@@ -150,6 +165,7 @@ def _trial(result: Result, final: FinalMeasurement | None) -> dict[str, Any]:
         "r_mem_low": low,
         "r_mem_high": high,
         **{name: getattr(result, name) if result.complete else None for name in MEASURES},
+        **onset_numbers(result),
         "final": final.model_dump() if final else None,
         "n_samples": result.n_samples,
         "right_censored": result.right_censored,
