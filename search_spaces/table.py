@@ -56,6 +56,11 @@ def numbers_of_labels(*classes: int) -> dict[str, Any]:
     return {f"random {c}": {"labels.kind": "random", "labels.classes": c} for c in classes}
 
 
+def draws(*counts: int) -> dict[str, Any]:
+    """So many noise draws of each training image; new ones always."""
+    return {str(count): {"trainer.noise_draws": count} for count in counts} | {"new": {}}
+
+
 NARROW = {"network.width": 8}
 SMALL_DIT = {
     "network.kind": "dit", "network.width": 48, "network.depth": 3, "network.heads": 3,
@@ -272,6 +277,32 @@ ROWS = [
             "edm narrow": {},
             "edm": {"diffusion.kind": "edm", "diffusion.sigma_data": 0.75},
         }}, NARROW),
+    ),
+    Row(
+        "noise-draws",
+        "Does it matter how many noise draws each training image has: a few for good, or new ones "
+        "always?",
+        "m of George, Veiga and Macris 2025 (arXiv 2502.00336), whose random features memorize more "
+        "with more draws where they are many for N; in the training recipe of the paper",
+        OPEN,
+        Asked({"draws": draws(1, 10, 100, 1000)}),
+        Asked({"draws": draws(10, 30, 100)}, NARROW),
+    ),
+    Row(
+        "noise-level",
+        "Does it matter at which noise levels a model is trained: at low, middle or high ones?",
+        "P_mean of Karras et al. 2022 (arXiv 2206.00364), which is -1.2 there",
+        OPEN,
+        Asked({"diffusion.P_mean": (-2.4, -1.2, 0)}, {"diffusion.kind": "edm"}),
+        Asked({"diffusion.P_mean": (-2, -1.3, -0.6)}, NARROW),
+    ),
+    Row(
+        "noise-spread",
+        "Does it matter how widely the noise levels of training are spread?",
+        "P_std of Karras et al. 2022 (arXiv 2206.00364), which is 1.2 there",
+        OPEN,
+        Asked({"diffusion.P_std": (0.6, 1.2, 2.4)}, {"diffusion.kind": "edm"}),
+        Asked({"diffusion.P_std": (0.25, 0.5, 1)}, NARROW),
     ),
     Row(
         "optimizer",

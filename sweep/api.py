@@ -50,11 +50,12 @@ def contrasts(sweep: SweepSummary) -> pd.DataFrame:
 
 
 def _flat(factors: dict[str, Any], content: dict[str, Any]) -> dict[str, Any]:
-    """The trials are counted; the figures beside the EMM stand in columns of their own."""
+    """The trials are counted; the figures beside the EMM stand in columns of their own; what has
+    several rows for a configuration is left out."""
     rest = {
         name: value
         for name, value in content.items()
-        if name not in ("name", "factors", "trials", "scale")
+        if name not in ("name", "factors", "trials", "scale", "by_length", "onset")
     }
     scale = {f"scale_{name}": value for name, value in content["scale"].items()}
     return {"name": content["name"], **factors, **rest, "n_trials": len(content["trials"]), **scale}

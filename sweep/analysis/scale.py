@@ -3,14 +3,15 @@ training would have given.
 
 The ⅓ rule compares two distances, so the same EMM means another thing on denser data, with a
 blunter ceiling, or where the training was cut short. What half of the training would have given is
-known where its first half is a training of half the length (`TrialSpec.why_no_half`). Figures are
-of the trials near the EMM; before there is one, of all complete trials.
+known where its first half is a training of half the length (`TrialSpec.why_no_half`); so is then
+what any other part of it would have given that a snapshot ends. Figures are of the trials near the
+EMM; before there is one, of all complete trials.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from sweep.search.belief import Observation
 from sweep.search.rules import NEAR, SURE, Options
@@ -70,14 +71,14 @@ def scale_of(complete: Sequence[Result], emm: float | None, options: Options) ->
     }
     size = min((trial.data.size for trial in complete), default=None)
     why = next((trial.spec.why_no_half for trial in complete), "")  # of one configuration
-    half_emm, low, high = (None, None, None) if why else _half(complete, options)
+    half = UNKNOWN if why else _ended_after(0.5, complete, options)
     return Scale(
         n_trials=len(trials),
         means=means,
         share=emm / size if emm and size else None,
-        half_emm=half_emm,
-        half_low=low,
-        half_high=high,
+        half_emm=half.emm,
+        half_low=half.low,
+        half_high=half.high,
         why_no_half=why,
     )
 
@@ -87,22 +88,50 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return sum(known) / len(known) if known else None
 
 
-def _half(
-    complete: Sequence[Result], options: Options
-) -> tuple[float | None, float | None, float | None]:
-    """EMM at half of the training and its 95 % interval; outside the range of N, only the end that
-    is known."""
-    measured = [
-        (t.spec.n, t.r_mem_half, t.measurement.n_selection)
-        for t in complete
-        if t.r_mem_half is not None
-    ]
-    if not measured:
-        return None, None, None
-    belief = options.belief([Observation(n, r_mem, n_samples) for n, r_mem, n_samples in measured])
+class Ends(NamedTuple):
+    """An EMM and its 95 % interval; outside the range of N, only the end that is known."""
+
+    emm: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+UNKNOWN = Ends()
+
+
+def emm_by_length(complete: Sequence[Result], options: Options) -> dict[float, Ends]:
+    """Share of the training → the EMM had all trainings ended there, for every snapshot; nothing
+    where a training cut short is none of that length.
+
+    All are of the few images of a snapshot, so the last one is not the EMM of the verdict.
+    """
+    if not complete or complete[0].spec.why_no_half:
+        return {}
+    snapshots = complete[0].measurement.snapshots or 0
+    shares = [number / snapshots for number in range(1, snapshots + 1)]
+    return {share: _ended_after(share, complete, options) for share in shares}
+
+
+def _ended_after(share: float, complete: Sequence[Result], options: Options) -> Ends:
+    seen = [_snapshot(trial, share) for trial in complete]
+    known = [observation for observation in seen if observation is not None]
+    if not known:
+        return UNKNOWN
+    belief = options.belief(known)
     low, high = belief.interval()
     if belief.p_below(options.low) > SURE:
-        return None, None, high
+        return Ends(high=high)
     if belief.p_above(options.high) > SURE:
-        return None, low, None
-    return belief.median, low, high
+        return Ends(low=low)
+    return Ends(belief.median, low, high)
+
+
+def _snapshot(trial: Result, share: float) -> Observation | None:
+    """What a trial says had it ended after that share. One that was accepted before: that R_mem is
+    at least what it was then."""
+    number = round(share * (trial.measurement.snapshots or 0))
+    curve = trial.curve[:number]
+    if not curve or (len(curve) < number and not trial.right_censored):
+        return None
+    last, n = curve[-1], trial.spec.n
+    return Observation(n, last.r_mem, last.n_samples, right_censored=len(curve) < number)

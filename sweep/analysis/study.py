@@ -7,7 +7,8 @@ from typing import Any
 
 from search_spaces.space import NamedConfiguration, Search
 from sweep.analysis.isolation import Isolation, isolation_of
-from sweep.analysis.scale import Scale, beside, copying, scale_of
+from sweep.analysis.onset import LEVELS, Growth, growth_of, onset_numbers
+from sweep.analysis.scale import Ends, Scale, beside, copying, emm_by_length, scale_of
 from sweep.search.belief import Belief, Observation, Prior, base_prior
 from sweep.search.rules import Failed, Options, Verdict
 from sweep.store.files import by_seed
@@ -93,6 +94,16 @@ class StudySummary:
         """Who is copied, in the trials beside its EMM that mostly copy."""
         return isolation_of(copying(beside(self.complete, self.verdict.emm)))
 
+    @cached_property
+    def by_length(self) -> dict[float, Ends]:
+        """Share of the training → the EMM had it ended there; see `emm_by_length`."""
+        return emm_by_length(self.complete, self.options)
+
+    @cached_property
+    def growth(self) -> list[Growth]:
+        """How the onset of copying grows with N, at each level."""
+        return [growth_of(self.complete, level) for level in LEVELS]
+
     @property
     def digest(self) -> str | None:
         """Of the data that it was trained on; None before the first trial."""
@@ -142,6 +153,10 @@ def _configuration(study: StudySummary) -> dict[str, Any]:
         "images_trained": study.images_trained,
         "scale": study.scale.as_json(),
         "isolation": None if study.isolation is None else asdict(study.isolation),
+        "by_length": [
+            {"share": share, **ends._asdict()} for share, ends in study.by_length.items()
+        ],
+        "onset": [growth.as_json() for growth in study.growth],
         "trials": sorted(trials, key=lambda trial: trial["seed"]),
     }
 
@@ -157,6 +172,7 @@ def _trial(result: Result, final: FinalMeasurement | None) -> dict[str, Any]:
         "r_mem_low": low,
         "r_mem_high": high,
         **{name: getattr(result, name) if result.complete else None for name in MEASURES},
+        **onset_numbers(result),
         "final": final.model_dump() if final else None,
         "n_samples": result.n_samples,
         "right_censored": result.right_censored,

@@ -47,7 +47,7 @@ def study_figures(study: StudySummary, search: Search) -> Figures:
     figures: Figures = {
         "study": partial(study_figure, study, search.target, search.n_low, search.n_high)
     }
-    if any(result.curve for result in study.results):
+    if any(one.images_trained for result in study.results for one in result.curve):
         figures["training"] = partial(training_figure, study)
     return figures
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from sweep.analysis.onset import NUMBERS
 from sweep.analysis.study import StudySummary
 from sweep.analysis.summary import SweepSummary
 from sweep.report.drawn import Drawing, write_figures
@@ -19,11 +20,15 @@ from sweep.report.page import report_page
 from sweep.report.rows import (
     CONFIGURATIONS,
     CONTRASTS,
+    GROWTH,
+    LENGTHS,
     SCALE,
     TRIALS,
     Rows,
     configuration_rows,
     contrast_rows,
+    growth_rows,
+    length_rows,
     scale_rows,
     trial_rows,
     trials_in_order,
@@ -38,6 +43,7 @@ log = logging.getLogger(__name__)
 CSV = (
     *("configuration", "n", "seed", "state", "r_mem", "r_mem_low", "r_mem_high"),
     *(name for name, row in MEASURES.items() if row.in_csv),
+    *(name for names in NUMBERS.values() for name in names),
     *("n_samples", "right_censored", "images_trained", "cause", "training_key"),
 )
 
@@ -121,7 +127,9 @@ def _tables(summary: SweepSummary) -> dict[str, tuple[Sequence[str], Rows]]:
     return {
         "configurations": (CONFIGURATIONS, configuration_rows(summary)),
         "scale": (SCALE, scale_rows(summary)),
+        "lengths": (LENGTHS, length_rows(summary)),
         "contrasts": (CONTRASTS, contrast_rows(summary)),
+        "onset": (GROWTH, growth_rows(summary)),
         "trials": (TRIALS, trial_rows(summary)),
     }
 

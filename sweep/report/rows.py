@@ -3,10 +3,12 @@
 Every number of them is one of `SweepSummary.as_json`.
 """
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Literal
 
 from sweep.analysis.contrasts import Contrast
-from sweep.analysis.scale import Scale
+from sweep.analysis.onset import NUMBERS, Growth, Law
+from sweep.analysis.scale import Ends, Scale
 from sweep.analysis.study import StudySummary
 from sweep.analysis.summary import SweepSummary
 from sweep.search.words import emm_text, ends_text, interval_text
@@ -38,6 +40,18 @@ TWO_LINES = {"images trained", *SCALE[1:-1]}
 
 CONTRASTS = ("EMM ratio of", "to", "ratio", "95 % interval", "told apart", "data")
 
+LENGTHS = ("configuration", "share of the training", "EMM", "95 % interval")
+
+GROWTH = (
+    *("configuration", "R_mem", "onsets", "law", "onset, images"),
+    *("exponent of N", "95 % interval", "sd of ln onset"),
+)
+
+# of every trial; beside its configuration, N and seed
+ONSETS = tuple(
+    f"{unit} to {level:g}" for level in NUMBERS for unit in ("images", "epochs", "steps")
+)
+
 PROVENANCE = (
     "configuration", "N", "seed", "N/|D|", "seconds", "finished", "ran on", "training key",
 )  # fmt: skip
@@ -47,7 +61,7 @@ LEFT = dict.fromkeys(("verdict", "state", "finished", "EMM ratio of", "to"), "")
 
 LEFT |= dict.fromkeys(("digest", "training key"), "key")
 
-LEFT |= dict.fromkeys(("configuration", "reason", "data", "ran on"), "text")
+LEFT |= dict.fromkeys(("configuration", "reason", "data", "ran on", "law"), "text")
 
 Rows = list[tuple[str, ...]]
 
@@ -128,13 +142,86 @@ def _scale_texts(scale: Scale, study: StudySummary) -> tuple[str, ...]:
     """An EMM that the halves of the trainings do not reach is outside the range of N."""
     means = [measure_text(scale.means[name], row.written) for name, row in BESIDE_EMM.items()]
     share = measure_text(scale.share, "share")
-    if scale.half_emm is not None:
-        half = amount(scale.half_emm)
-    elif scale.half_high is not None:
-        half = f"< {study.options.low:,}"
+    half = Ends(scale.half_emm, scale.half_low, scale.half_high)
+    return *means, share, *_ends_texts(half, study)
+
+
+def _ends_texts(ends: Ends, study: StudySummary) -> tuple[str, str]:
+    """An EMM and its interval."""
+    if ends.emm is not None:
+        emm = amount(ends.emm)
+    elif ends.high is not None:
+        emm = f"< {study.options.low:,}"
     else:
-        half = "-" if scale.half_low is None else f"> {study.options.high:,}"
-    return *means, share, half, ends_text(scale.half_low, scale.half_high)
+        emm = "-" if ends.low is None else f"> {study.options.high:,}"
+    return emm, ends_text(ends.low, ends.high)
+
+
+def length_rows(summary: SweepSummary) -> Rows:
+    """The EMM by length of training, where the trainings tell it."""
+    return [
+        (study.name, f"{share:.3g}", *_ends_texts(ends, study))
+        for study in summary.studies
+        for share, ends in study.by_length.items()
+    ]
+
+
+def growth_rows(summary: SweepSummary) -> Rows:
+    """How the onset of copying grows with N, of studies that tell it."""
+    return [
+        (study.name, f"{growth.level:g}", _sides_text(growth), *_law_texts(growth))
+        for study in summary.studies
+        for growth in study.growth
+        if growth.laws
+    ]
+
+
+def _sides_text(growth: Growth) -> str:
+    """Trials whose onset is known, and those that only bound it: "9 (1 before, 3 after)"."""
+    bounds = [f"{growth.counts[side]} {side}" for side in BOUNDS if growth.counts[side]]
+    known = str(growth.counts["at"])
+    return f"{known} ({', '.join(bounds)})" if bounds else known
+
+
+BOUNDS: tuple[Literal["before", "after"], ...] = ("before", "after")
+
+
+def _law_texts(growth: Growth) -> tuple[str, ...]:
+    """The preferred law and those not told from it, the first as a formula; the exponent, if the
+    power law was fitted."""
+    first, power = growth.laws[growth.preferred[0]], growth.exponent
+    known = ("-", "-")
+    if power is not None:
+        known = f"{power.value:.3g}", f"{power.low:.3g} to {power.high:.3g}"
+    return " or ".join(growth.preferred), _formula(first), *known, f"{first.sd:.2f}"
+
+
+def _formula(law: Law) -> str:
+    a = amount(law.a.value)
+    if law.b is None:
+        return f"{a} N"
+    if law.form == "power":
+        return f"{a} N^{law.b.value:.3g}"
+    sign = "-" if law.b.value < 0 else "+"
+    return f"{a} {sign} {amount(abs(law.b.value))} N"
+
+
+def onset_rows(summary: SweepSummary) -> Rows:
+    """Of every complete trial, when R_mem reached each level: "< 640" if its first snapshot had
+    it, "> 25,600" if none."""
+    return [
+        (name, str(trial["n"]), str(trial["seed"]), *_onset_texts(trial))
+        for name, trial in trials_in_order(summary)
+        if trial["state"] == "complete"
+    ]
+
+
+def _onset_texts(trial: dict[str, Any]) -> Iterator[str]:
+    signs = {"at": "", "before": "< ", "after": "> "}
+    for side, *numbers in NUMBERS.values():
+        for name in numbers:
+            value = trial[name]
+            yield "-" if value is None else f"{signs[trial[side]]}{amount(value)}"
 
 
 def measure_text(value: float | None, written: Written) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search_spaces.space import SearchSpace
+from sweep.analysis.onset import NUMBERS as ONSETS, onset_numbers
 from sweep.analysis.study import StudySummary
 from sweep.analysis.summary import SweepSummary
 from sweep.report.drawn import Drawing, rendered
@@ -66,11 +67,13 @@ def study_numbers(study: StudySummary) -> dict[str, float | None]:
     """What studies are compared by; of the belief five digits, which is more than is known and fits
     a column."""
     known = {name: getattr(study.verdict, name) for name in ("emm", "emm_low", "emm_high", "sd")}
+    power = study.growth[0].exponent
     return {
         **{name: None if value is None else float(f"{value:.5g}") for name, value in known.items()},
         "noisy_copier": study.scale.means["noisy_copier"],
         "isolation_rho": None if study.isolation is None else study.isolation.rho,
         "slope": None if study.belief is None else float(f"{study.belief.slope:.3g}"),
+        "onset_exponent": None if power is None else float(f"{power.value:.3g}"),
         "n_trials": study.verdict.n_trials,
         "images_trained": study.images_trained,
         "seconds": round(sum(result.seconds for result in study.results)),
@@ -83,8 +86,18 @@ def result_numbers(result: Result) -> dict[str, float | None]:
         low, high = r_mem_interval(result.n_memorized, result.n_samples)
         numbers = {"r_mem": result.r_mem, "r_mem_low": low, "r_mem_high": high}
         names = ("n_samples", "n_memorized", *NUMBERS)
-        numbers |= {name: getattr(result, name) for name in names}
+        numbers |= {name: getattr(result, name) for name in names} | _onsets(result)
     return {**numbers, "images_trained": result.images_trained, "seconds": result.seconds}
+
+
+def _onsets(result: Result) -> dict[str, float | None]:
+    """Those that are known; a bound would be taken for one."""
+    known: dict[str, Any] = dict(onset_numbers(result))
+    return {
+        name: known[name] if known[side] == "at" else None
+        for side, *names in ONSETS.values()
+        for name in names
+    }
 
 
 def final_numbers(final: FinalMeasurement) -> dict[str, float | None]:

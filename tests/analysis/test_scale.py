@@ -10,15 +10,16 @@ from sweep.analysis.cautions import cautions
 from sweep.analysis.summary import summary_of
 from sweep.report.figures import figures_of
 from sweep.report.latex import latex
-from sweep.report.rows import half_lines, scale_rows
+from sweep.report.rows import half_lines, length_rows, scale_rows
 from sweep.report.study_figures import training_figure
 from sweep.report.sweep_figures import contrast_figure, cost_figure
 from sweep.report.table import print_table
 from sweep.search.belief import Observation, belief
+from sweep.search.words import ends_text
 from tests.report.test_report import DATA, SPACE, VERDICTS, curve, found, study, sweep_of, trial
 from trainables.config.fields import with_fields
 from trainables.config.measurement import Measurement
-from trainables.text import duration
+from trainables.text import amount, duration
 from trainables.trial.result import DataSummary, Result, Snapshot
 
 
@@ -93,11 +94,27 @@ def halves(emm: float) -> list[Result]:
     """Trials that memorize half as many images halfway, on a logistic curve."""
     full = [constant(r) for r in curve("width=8", 60, (10, 20, 25, 30, 35, 40, 60, 80))]
     return [
-        r.model_copy(
-            update={"r_mem_half": 1 / (1 + math.exp(3 * math.log(r.spec.n / emm) - math.log(9)))}
-        )
-        for r in full
+        halfway(r, 1 / (1 + math.exp(3 * math.log(r.spec.n / emm) - math.log(9)))) for r in full
     ]
+
+
+def halfway(result: Result, r_mem: float, after: float | None = None) -> Result:
+    """With that R_mem at the fourth of eight snapshots of 200 images, none before, and what it has
+    at the end, or `after`, from then on."""
+    ratios = (0, 0, 0, r_mem, *[result.r_mem if after is None else after] * 4)
+    curve = [
+        Snapshot(
+            images_trained=3200 * i,
+            loss=1,
+            r_mem=ratio,
+            n_samples=200,
+            n_memorized=round(200 * ratio),
+            median_d1=1,
+            seconds=i,
+        )
+        for i, ratio in enumerate(ratios, 1)
+    ]
+    return result.model_copy(update={"r_mem_half": r_mem, "curve": tuple(curve)})
 
 
 def test_the_emm_at_half_of_the_training() -> None:
@@ -115,13 +132,52 @@ def test_the_emm_at_half_of_the_training() -> None:
     assert few == many, (
         "R_mem halfway is of the images of the snapshot, whatever was drawn at the end"
     )
-    never = [r.model_copy(update={"r_mem_half": 0.0}) for r in halves(30)]
+    never = [halfway(r, 0.0) for r in halves(30)]
     summary = summary_of(SPACE, never, [])
     assert summary.studies[0].scale.half_emm is None
     assert scale_rows(summary)[0][7] == "< 8"  # under the range of N
-    always = [constant(trial("width=8", 249 + seed, seed, r_mem_half=1.0)) for seed in range(8)]
+    always = [halfway(constant(trial("width=8", 249 + seed, seed)), 1.0) for seed in range(8)]
     assert scale_rows(summary_of(SPACE, always, []))[0][7] == "> 256"
     assert half_lines(summary) == []
+
+
+def test_the_emm_by_length_of_training() -> None:
+    """One for each snapshot, from what all trials were there; at the half it is EMM at T/2."""
+    study = summary_of(SPACE, halves(30), []).studies[0]
+    assert list(study.by_length) == [i / 8 for i in range(1, 9)]
+    half, end = study.by_length[0.5], study.by_length[1.0]
+    scale = study.scale
+    assert half == (scale.half_emm, scale.half_low, scale.half_high)
+    assert end.emm == pytest.approx(60, rel=0.1)
+    assert end == study.by_length[0.75]
+    assert study.by_length[0.25] == (None, None, study.by_length[0.125].high), "below the range"
+    rows = length_rows(sweep_of(study))
+    assert [row[:3] for row in rows[:2]] == [
+        ("width=8", "0.125", "< 8"),
+        ("width=8", "0.25", "< 8"),
+    ]
+    assert rows[3] == ("width=8", "0.5", amount(half.emm or 0), ends_text(half.low, half.high))
+    shown = sweep_of(study).as_json()["configurations"][0]["by_length"]
+    assert shown[3] == {"share": 0.5, "emm": half.emm, "low": half.low, "high": half.high}
+    decaying = curve("width=8", 60, (10, 20, 40, 80))
+    assert summary_of(SPACE, decaying, []).studies[0].by_length == {}
+
+
+def test_a_trial_that_was_accepted_early_had_enough_from_then_on() -> None:
+    """Left out of what comes later, all that is known would be of trials that copy less."""
+    trials = halves(30)
+    accepted = [
+        r.model_copy(update={"curve": r.curve[:5], "r_mem_half": None, "right_censored": True})
+        if r.right_censored or r.spec.n <= 25
+        else r
+        for r in trials
+    ]
+    full, cut = (summary_of(SPACE, some, []).studies[0].by_length for some in (trials, accepted))
+    assert cut[0.5] == full[0.5]
+    seen = [(r.spec.n, r.curve[-1].r_mem, len(r.curve) < 8) for r in accepted]
+    as_bounds = belief([Observation(n, r_mem, 200, bound) for n, r_mem, bound in seen], 8, 256)
+    assert cut[1.0] == (as_bounds.median, *as_bounds.interval())
+    assert sum(bound for *_, bound in seen) >= 3
 
 
 def test_half_of_a_training_whose_rate_decays_is_no_training() -> None:
@@ -332,12 +388,16 @@ def test_the_training_figure_has_a_line_for_every_trial() -> None:
         trial("a", n, i, curve=snapshots(0, 0.2, 0.5, 0.9 / (i + 1)))
         for i, n in enumerate((40, 20))
     ]
-    axes = training_figure(study("a", VERDICTS["found"], results)).axes[0]
+    axes, below, _ = training_figure(study("a", VERDICTS["found"], results)).axes
     lines = {
         line.get_label(): line.get_xydata().tolist()
         for line in axes.lines
         if str(line.get_label()).startswith("N=")
     }
+    small, large = (line.tolist() for line in below.collections[0].get_segments())
+    assert large == [[160, 0], [320, 0.2], [480, 0.5], [640, 0.9]]
+    assert small[-1] == [1280, 0.45]
+    assert below.get_xscale() == "log"
     assert lines["N=40"] == [[0.25, 0], [0.5, 0.2], [0.75, 0.5], [1.0, 0.9]]
     assert lines["N=20"][-1] == [1.0, 0.45]
     assert any(set(line.get_ydata()) == {0.9} for line in axes.lines)

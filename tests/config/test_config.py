@@ -62,7 +62,7 @@ CHANGED = {
     StandardTrainer: {
         "clock": "steps", "length": 10, "batch": 64, "lr": 1e-3, "warmup": 0, "decay": 0.5, "betas": (0.9, 0.99),
         "eps": 1e-7, "weight_decay": 1e-4, "ema_decay": 0.99, "ema_rampup": 0.0, "order": "reshuffled", "precision": "bf16",
-        "lr_batch": 256, "optimizer": "sgd", "augment": "flip",
+        "lr_batch": 256, "optimizer": "sgd", "augment": "flip", "noise_draws": 1,
     },
     Measurement: {
         "n_samples": 10_000, "n_selection": 100, "snapshots": 16, "sampler_steps": 10, "sigma_min": 0.01, "sigma_max": 10.0,
@@ -191,7 +191,7 @@ def test_frozen_defaults():
         "kind": "standard", "clock": "epochs", "length": 40_000, "batch": 512, "lr": 2e-4, "warmup": 200, "decay": 0.0,
         "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.0, "ema_decay": 0.99929, "ema_rampup": 0.05,
         "order": "cycled", "precision": "fp32", "lr_batch": None, "optimizer": "adam", "augment": "none", "micro_batch": None,
-            "compile": None,
+            "compile": None, "noise_draws": None,
     }  # fmt: skip
     assert Measurement().model_dump() == {
         "n_samples": 2000, "n_selection": 500, "snapshots": 8, "sampler_steps": 18, "sigma_min": 0.002, "sigma_max": 80.0,

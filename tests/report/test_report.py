@@ -285,7 +285,8 @@ def test_files_beside_the_page(real: SweepSummary, index: Path, tmp_path: Path) 
         for name in ("emm", "cost", "study-01-width-8", "study-02-width-16")
         for kind in ("pdf", "png")
     }
-    tables = {f"{name}.tex" for name in ("configurations", "scale", "contrasts", "trials")}
+    kinds = ("configurations", "scale", "lengths", "contrasts", "onset", "trials")
+    tables = {f"{name}.tex" for name in kinds}
     beside = {"report.json", "trials.csv", "figures.json"}
     assert names == {"index.html", *beside, *figures, *tables}
     before = {name: (index.parent / name).read_bytes() for name in names}

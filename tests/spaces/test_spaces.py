@@ -145,6 +145,9 @@ def test_every_question_is_asked_in_both_sizes():
         "augment",
         "duplicates",
         "loss",
+        "noise-draws",
+        "noise-level",
+        "noise-spread",
         "optimizer",
     }
     assert questions == {

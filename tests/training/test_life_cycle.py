@@ -82,6 +82,7 @@ KINDS = {
     "vp": {"diffusion.kind": "vp"},
     "reshuffled epochs": {"trainer.order": "reshuffled", "trainer.clock": "epochs"},
     "stratified": {"diffusion.stratified": True},
+    "fixed noise": {"trainer.noise_draws": 2, "diffusion.stratified": True},
     "sgd without average": {"trainer.optimizer": "sgd", "trainer.ema_decay": 0.0},
     "bf16": {"trainer.precision": "bf16"},
     "optimum": {"network.kind": "optimum"},

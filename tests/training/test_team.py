@@ -60,6 +60,7 @@ KINDS = {
     "flips, stratified": {"trainer.augment": "flip", "diffusion.stratified": True},
     "micro-batches": {"trainer.micro_batch": 2, "trainer.batch": 9},
     "reshuffled, a last batch of one": {"trainer.order": "reshuffled", "trainer.batch": 29},
+    "fixed noise in micro-batches": {"trainer.noise_draws": 2, "trainer.micro_batch": 2},
     "conditional": {"labels.kind": "true"},
     "sgd": {"trainer.optimizer": "sgd", "trainer.lr": 0.05},
 }

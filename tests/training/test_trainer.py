@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy.stats import kstest, norm
 
 from trainables.config.data import Digits
 from trainables.config.diffusion import EDM, VP
@@ -460,6 +461,100 @@ def test_flips():
     assert (mirrored ^ kept).all()
     assert 150 < int(mirrored.sum()) < 250
     assert equal(noise, same_noise)
+
+
+# ---------------------------------------------------------------- fixed noise
+
+
+def visits(n=6, seed=0, law=None, **changes):
+    """What each image meets whenever it is trained on: image → [(σ, ε as bytes)], in order."""
+    loss, seen = listening()
+    fields = {f"trainer.{name}": value for name, value in changes.items()} | (law or {})
+    trainer = Trainer(with_fields(TINY, fields), images(n), seed, CPU)
+    trainer.batch_loss = loss
+    while trainer.progress < 1:  # the slices are none of the noise's business
+        trainer.train_until(min(trainer.progress + 0.3, 1.0))
+    found, pixels = {i: [] for i in range(n)}, from_uint8(trainer.images)
+    for batch, _, sigma, epsilon in seen:
+        for image, level, noise in zip(batch, sigma, epsilon, strict=True):
+            number = int((pixels == image).all(dim=3).all(dim=2).all(dim=1).nonzero())
+            found[number].append((float(level), noise.numpy().tobytes()))
+    return found
+
+
+@pytest.mark.parametrize("order", ["cycled", "reshuffled"])
+@pytest.mark.parametrize("draws", [1, 2, 5])
+def test_each_image_takes_its_draws_in_turn(draws, order):
+    """In whole epochs, whatever their order: each of them equally often, and none is another's."""
+    found = visits(length=10, noise_draws=draws, order=order)
+    for of_image in found.values():
+        assert len(of_image) == 10
+        assert of_image[:draws] * (10 // draws) == of_image
+        assert len(set(of_image)) == draws
+    assert len({draw for of_image in found.values() for draw in of_image}) == 6 * draws
+
+
+def test_a_draw_depends_on_seed_image_and_number_alone():
+    """Not on batches, learning rate, or order, nor on what is trained beside it."""
+    known = {image: set(drawn) for image, drawn in visits(noise_draws=3, length=3).items()}
+
+    def same(**options):
+        found = visits(**{"noise_draws": 3, "length": 3, **options})
+        return {image: set(drawn) for image, drawn in found.items()} == known
+
+    assert same(batch=1)
+    assert same(batch=5, micro_batch=2)
+    assert same(order="reshuffled", lr=1e-2)
+    assert same(augment="none", optimizer="sgd", length=6)
+    assert not same(seed=1)
+    fewer = visits(noise_draws=2, length=2)
+    assert all(set(drawn) <= known[image] for image, drawn in fewer.items()), "the first two of it"
+
+
+def test_as_many_draws_as_epochs_are_new_ones_at_every_visit():
+    few, many = (visits(noise_draws=draws, length=4) for draws in (4, 10**9))
+    assert all(len(set(drawn)) == 4 for drawn in few.values())
+    assert all(len(set(drawn)) == 4 for drawn in many.values())
+
+
+def uniforms(found, law):
+    """The quantiles of the noise levels under a normal law of ln σ, for each image."""
+    sigma = np.array([[level for level, _ in drawn] for drawn in found.values()])
+    return norm.cdf((np.log(sigma) - law["diffusion.P_mean"]) / law["diffusion.P_std"])
+
+
+@pytest.mark.parametrize("stratified", [False, True])
+def test_fixed_noise_has_the_laws_of_new_noise(stratified):
+    law = {"diffusion.P_mean": -0.4, "diffusion.P_std": 0.8, "diffusion.stratified": stratified}
+    found = visits(20, law=law, noise_draws=40, length=40, batch=20)
+    u = uniforms(found, law)
+    assert kstest(u.ravel(), "uniform").pvalue > 0.01
+    noise = np.frombuffer(b"".join(b for drawn in found.values() for _, b in drawn), np.float32)
+    assert kstest(noise, "norm").pvalue > 0.01
+    of_levels = np.corrcoef(u.ravel(), noise.reshape(800, -1), rowvar=False)[0, 1:]
+    assert np.abs(of_levels).max() < 4 / math.sqrt(800), "no level says anything of its noise"
+    bins = [sorted(map(int, 40 * of_image)) for of_image in u]
+    assert all(one == list(range(40)) for one in bins) == stratified, "one draw in each bin"
+
+
+@pytest.mark.parametrize("draws", [10, 20, 100, 997, 10**6])
+def test_stratified_draws_are_spread_over_a_batch_and_over_visits(draws):
+    """Nowhere a gap of more than three times the mean, among the images of an epoch and among the
+    visits of an image: were draws in a row of noise levels in a row, a batch would have one."""
+    law = {"diffusion.P_mean": -0.4, "diffusion.P_std": 0.8, "diffusion.stratified": True}
+    u = uniforms(visits(20, law=law, noise_draws=draws, length=20, batch=20), law)
+    for levels in [*u, *u.T]:
+        gaps = np.diff([0, *sorted(levels), 1])
+        assert gaps.max() < 3 / min(draws, 20)
+
+
+def test_fixed_noise_is_kept_nowhere():
+    """A trainer of 10^9 draws has no tensor that others lack, but for the order on the CPU."""
+    state = tiny(noise_draws=10**9).state_dict()
+    assert state.keys() == tiny().state_dict().keys()
+    fixed = tiny(noise_draws=10**9).fixed_noise
+    held = [value for value in vars(fixed).values() if isinstance(value, torch.Tensor)]
+    assert held == []
 
 
 def test_labels_stay_with_their_images():

@@ -75,6 +75,13 @@ class StandardTrainer(AnyTrainer):
     order: Literal["cycled", "reshuffled"] = Field(
         "cycled", description="the subset's order: one for all epochs, or each its own"
     )
+    noise_draws: int | None = Field(
+        None,
+        ge=1,
+        le=1_000_000_000,
+        description="noise levels and noises that each training image has, and takes in turn; None: "
+        "new ones whenever it is trained on",
+    )
     precision: Literal["fp32", "tf32", "bf16"] = Field(
         "fp32", description="arithmetic of the network; tf32 needs a GPU"
     )

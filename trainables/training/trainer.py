@@ -21,6 +21,7 @@ from trainables.diffusion.compiled import CompiledDenoiser, compiled
 from trainables.diffusion.denoiser import build_denoiser, denoising_loss, draw_noise
 from trainables.diffusion.sampling import draw_latents, from_uint8, sample
 from trainables.errors import TrialFailed
+from trainables.training.noise import FixedNoise
 from trainables.training.order import Order
 from trainables.training.team import ALONE, Ranks
 from trainables.training.vectors import Vectors
@@ -80,6 +81,13 @@ class Trainer:
         self.optimizer = self._optimizer()
         is_reshuffled = self.recipe.order == "reshuffled"
         self.order = Order(len(images), seed, is_reshuffled, device)
+        self.fixed_noise: FixedNoise | None = None
+        if self.recipe.noise_draws is not None:
+            on_cpu = Order(len(images), seed, is_reshuffled, torch.device("cpu"))
+            shape = tuple(images.shape[1:])
+            self.fixed_noise = FixedNoise(
+                self.recipe.noise_draws, self.law, on_cpu, seed, shape, device
+            )
         # what trains and samples: the denoiser, or the same one compiled
         self.denoise = self._compiled() if self.is_compiled else self.denoiser
         self.losses = Losses()
@@ -178,7 +186,10 @@ class Trainer:
         Noise and flips are drawn for the whole batch, so that only dropout depends on how it is
         cut.
         """
-        sigma, epsilon = draw_noise(self.law, images)
+        if self.fixed_noise is None:
+            sigma, epsilon = draw_noise(self.law, images)
+        else:
+            sigma, epsilon = self.fixed_noise.at(self.position, len(images))
         if self.recipe.augment == "flip":
             mirrored = torch.rand(len(images), device=images.device) < 0.5
             images = torch.where(mirrored.reshape(-1, 1, 1, 1), images.flip(-1), images)
