@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from sweep.analysis.scale import near
 from sweep.analysis.study import StudySummary
 from sweep.analysis.summary import SweepSummary
+from trainables.measure.feature_rule import LEAST_HELD_OUT
 from trainables.text import amount
 from trainables.trial.result import DataSummary
 
@@ -35,6 +36,7 @@ def cautions(summary: SweepSummary) -> list[str]:
             _low_ceiling,
             _noisy,
             _chance,
+            _unknown_in_features,
             _unseen,
             _large_share,
             _uneven,
@@ -180,6 +182,17 @@ def _chance(study: StudySummary) -> str | None:
     return (
         f"chance alone counts at k = {k:.3g}: {rate:.1%} of held-out images would be copies at N "
         f"= {n}"
+    )
+
+
+def _unknown_in_features(study: StudySummary) -> str | None:
+    asked = [r for r in study.complete if r.measurement.features is not None]
+    unknown = [r for r in asked if r.r_mem_features is None]
+    if not unknown:
+        return None
+    return (
+        f"R_mem in features is not known of {len(unknown)} of {len(asked)} trials: the threshold "
+        f"needs {LEAST_HELD_OUT} held-out images or more"
     )
 
 

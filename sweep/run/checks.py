@@ -52,6 +52,7 @@ class Sweep:
                 self.space.measurement.protocol == "paper",
             )
             _check_custom(configuration, planned_label_dim(configuration, search.n_low, data))
+        check_features(self.space)
         self._check_keys()
 
     @property
@@ -111,6 +112,19 @@ def _check_custom(configuration: Configuration, label_dim: int) -> None:
         from trainables.training.custom import check_custom
 
         check_custom(configuration, label_dim)
+
+
+def check_features(space: SearchSpace) -> None:
+    """Raises UserError if the function that gives images their features can't be used, for images
+    of any size in the space; torch is imported only where there is one."""
+    if space.measurement.features is not None:
+        import torch
+
+        from trainables.measure.features import open_features
+
+        sources = [named.configuration.data for named in space.configurations]
+        for shape in {(data.channels, data.resolution, data.resolution) for data in sources}:
+            open_features(space.measurement, shape, torch.device("cpu"))
 
 
 @contextmanager

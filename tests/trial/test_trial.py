@@ -521,6 +521,58 @@ def test_another_precision_of_the_final_ratio_only_measures_again(sweep):
     assert len(measured(sweep)[0]["d1"]) == again.result.n_samples == 500
 
 
+IN_FEATURES = with_fields(
+    SPEC, {"measurement.features": "tests.eyes:pixels", "measurement.n_samples": 200}
+)
+
+
+def test_features_only_measure_again(sweep):
+    """By features that are the pixels, so that their distances are known: of a trial as of one that
+    was finished without them."""
+    dataset = data(600)
+    finish(start(sweep, with_fields(SPEC, {"measurement.n_samples": 200}), dataset))
+    again = start(sweep, IN_FEATURES, dataset, build=built(Untrained))
+    assert again.step()["state"] == "measuring"
+    finish(again)
+    result, kept = again.result, np.load(again.files.storage.path("measurement.npz"))
+    order = subset_order(dataset, 0)
+
+    def unit(images):
+        rows = images.reshape(len(images), -1) - 127.5
+        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+    training = unit(dataset.images[order[:6]])
+    for name, images in (
+        ("features_d1", kept["images"]),
+        ("features_null", dataset.images[order[6:206]]),
+    ):
+        brute = np.linalg.norm(unit(images)[:, None] - training[None], axis=2)
+        assert kept[name] == pytest.approx(brute.min(axis=1), abs=1e-6)
+    assert result.features_threshold in kept["features_null"]
+    assert result.r_mem_features == (kept["features_d1"] < result.features_threshold).mean()
+    assert 0 < result.r_mem_features < 1
+    assert 0 <= result.features_null < 0.1
+    assert result.measurement_key == IN_FEATURES.measurement_key(dataset.digest)
+    at_its_k = result_at(result, sweep, 0.9, 0.9)
+    assert at_its_k.r_mem_features == result.r_mem_features
+    fresh = Storage(sweep.url + "-fresh")
+    finish(first := start(fresh, IN_FEATURES, dataset))
+    assert numbers(first.result) == numbers(result)
+
+
+def test_features_that_fail_on_this_device_end_a_trial_before_it_trains(sweep):
+    spec = with_fields(IN_FEATURES, {"measurement.features": "tests.eyes:no_such"})
+    with pytest.raises(TrialFailed, match="has no function or class 'no_such'"):
+        start(sweep, spec, data(600), build=not_built)
+    assert "no_such" in read_all(sweep)[0][0].cause
+
+
+def test_few_held_out_images_leave_features_unknown(sweep):
+    finish(one := start(sweep, IN_FEATURES, data(203)))
+    assert (one.result.r_mem_features, one.result.features_threshold) == (None, None)
+    assert one.result.null_samples == 197
+
+
 def test_a_checkpoint_of_a_version_that_counted_the_precision_goes_on(sweep):
     spec = with_fields(SPEC, {"measurement.logit_se": 0.3})
     running = start(sweep, spec)

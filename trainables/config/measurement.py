@@ -4,8 +4,9 @@ import json
 import math
 from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, JsonValue, model_validator
 
+from trainables.config.code import Builder, Version
 from trainables.config.identity import IGNORED, Frozen
 
 # The protocol of Gu et al. 2023: a snapshot every 2.5 M images, each measured on the same 10,000
@@ -68,6 +69,15 @@ class Measurement(Frozen):
     sigma_max: float = Field(80.0, gt=0, description="highest noise level of the sampler")
     rho: float = Field(7.0, gt=0, description="time step exponent of the sampler")
     k: float = Field(1 / 3, gt=0, lt=1, description="a sample is memorized if d1 < k·d2")
+    features: Builder | None = Field(
+        None,
+        description="package.module:function that gives images their features, in which copies are "
+        "looked for beside those in pixels; see docs/features.md",
+    )
+    features_options: dict[str, JsonValue] = Field(
+        {}, description="keyword arguments of the function"
+    )
+    features_version: Version = ""
     batch: int | None = Field(
         None,
         ge=1,
@@ -96,6 +106,8 @@ class Measurement(Frozen):
             raise ValueError("sigma_min must be below sigma_max")
         if self.snapshots is None and self.protocol == "own":
             raise ValueError("snapshots must be a number unless protocol=paper")
+        if self.features is None and (self.features_options or self.features_version):
+            raise ValueError("features must name a function where its options or version are set")
         return self
 
     @property

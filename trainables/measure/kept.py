@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trainables.measure.feature_rule import InFeatures
 from trainables.measure.r_mem import Floats, Ints, Neighbours
 
 PARTS = ("d1", "d2", "i1", "i2")  # of neighbours, by the names under which they are kept
@@ -21,6 +22,7 @@ PREFIXES = {
     "with_flips": "with_flips_",
 }
 PLAIN = ("repeats", "null_repeats", "spacing", "groups")  # kept by their own names
+IN_FEATURES = {"features_d1": "d1", "features_i1": "i1", "features_null": "null"}
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,8 @@ class Distances:
     generated images, were a mirrored copy none, or one: of the two that which `found` is not.
     repeats: [n], distance of each generated image to the nearest other one among N_OTHERS of them;
     null_repeats: the same of the held-out images; spacing: [any], of training images to the nearest
-    other; groups: [N] of the training images, those of a group count as one.
+    other; groups: [N] of the training images, those of a group count as one. in_features: in a
+    feature space, for which the measurement names a function.
     """
 
     found: Neighbours
@@ -45,6 +48,7 @@ class Distances:
     copies: Neighbours | None = None
     without_flips: Neighbours | None = None
     with_flips: Neighbours | None = None
+    in_features: InFeatures | None = None
 
     def as_arrays(self) -> dict[str, NDArray[Any]]:
         """By the names under which they are kept."""
@@ -57,6 +61,8 @@ class Distances:
             neighbours = getattr(self, name)
             if neighbours is not None:
                 kept |= {prefix + part: getattr(neighbours, part) for part in PARTS}
+        if self.in_features is not None:
+            kept |= {name: getattr(self.in_features, part) for name, part in IN_FEATURES.items()}
         return kept
 
     @classmethod
@@ -71,14 +77,17 @@ class Distances:
             parts = [PREFIXES[name] + part for part in PARTS]
             return Neighbours(*(kept[part] for part in parts)) if parts[0] in kept else None
 
-        found = neighbours("found")
+        found, in_features = neighbours("found"), None
         assert found is not None
+        if kept.keys() >= IN_FEATURES.keys():
+            in_features = InFeatures(*(kept[name] for name in IN_FEATURES))
         return cls(
             found,
             null=neighbours("null"),
             copies=neighbours("copies"),
             without_flips=neighbours("without_flips"),
             with_flips=neighbours("with_flips"),
+            in_features=in_features,
             **{name: kept.get(name) for name in PLAIN},
         )
 

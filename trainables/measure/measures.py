@@ -95,6 +95,16 @@ def _median(values: Floats | None) -> float | None:
     return None if values is None else float(np.median(values))
 
 
+def _in_features(name: str) -> Callable[[Judged], float | None]:
+    """An attribute of the distances in features, where they were taken."""
+
+    def computed(judged: Judged) -> float | None:
+        in_features = judged.distances.in_features
+        return None if in_features is None else getattr(in_features, name)
+
+    return computed
+
+
 def _c_t(judged: Judged) -> float | None:
     null = judged.distances.null
     return None if null is None else c_t(judged.distances.found.d1, null.d1)
@@ -314,6 +324,39 @@ class Measures(BaseModel):
             "data-copying statistic against held-out images; far below 0: copies",
             "score",
             _c_t,
+        ),
+    ] = None
+    r_mem_features: Annotated[
+        float | None,
+        Measure(
+            "R_mem in features",
+            "share of samples nearer to a training image, in the features that the measurement "
+            "names, than 99 % of held-out images are",
+            "share",
+            _in_features("r_mem"),
+            in_csv=True,
+        ),
+    ] = None
+    features_null: Annotated[
+        float | None,
+        Measure(
+            "null in features",
+            "share of held-out images that R_mem in features would count, among those that did not "
+            "set its threshold; about 1 % by construction",
+            "share",
+            _in_features("null_rate"),
+            in_csv=True,
+        ),
+    ] = None
+    features_threshold: Annotated[
+        float | None,
+        Measure(
+            "threshold in features",
+            "distance under which a sample counts in features (L2 of features of length 1, 0 … 2); "
+            "not known of fewer than 198 held-out images",
+            "score",
+            _in_features("threshold"),
+            in_csv=True,
         ),
     ] = None
 

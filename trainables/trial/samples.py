@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from trainables.data.labels import by_label
+from trainables.measure.features import FeatureSpace
 from trainables.measure.measures import measures
 from trainables.measure.r_mem import Neighbours, n_sufficient
 from trainables.trial.training import Training
@@ -20,9 +21,9 @@ class FinalSamples:
     protocol=paper takes the same latents again, and so the maximum over the snapshots.
     """
 
-    def __init__(self, training: Training) -> None:
+    def __init__(self, training: Training, features: FeatureSpace | None = None) -> None:
         assert training.best is not None, "a training that is over has a snapshot"
-        self.training = training
+        self.training, self.features = training, features
         self.subset, self.measurement = training.subset, training.measurement
         self.best, self.weights = training.best
         training.trainer.load_sampling_weights(self.weights)
@@ -51,7 +52,7 @@ class FinalSamples:
         their names."""
         images = torch.cat(self.images)[:n]
         neighbours = Neighbours.joined(self.neighbours).at(slice(n))
-        distances = self.subset.distances(neighbours, images)
+        distances = self.subset.distances(neighbours, images, self.features)
         labels = self.subset.label_arrays(self.subset.latent_seeds("final", 0, n))
         memorized = neighbours.memorized(self.measurement.k)
         dim, indices = self.subset.label_dim, self.subset.indices

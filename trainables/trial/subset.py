@@ -17,6 +17,7 @@ from trainables.data.labels import draw_labels, label_dim, subset_labels
 from trainables.data.pools import Ints, UInt8
 from trainables.errors import TrialFailed
 from trainables.measure.distances import N_COPIES, N_LOSS, loss_gap, take_distances
+from trainables.measure.features import FeatureSpace
 from trainables.measure.kept import Distances
 from trainables.measure.neighbours import comparison_of
 from trainables.measure.r_mem import Neighbours
@@ -94,13 +95,23 @@ class Subset:
         """The two nearest training images of each sample [n, C, R, R] uint8."""
         return self.comparison.nearest(samples, self.images, self.groups)
 
-    def distances(self, found: Neighbours, samples: Tensor) -> Distances:
-        """All that go with those already `found` for `samples`."""
+    def distances(
+        self, found: Neighbours, samples: Tensor, features: FeatureSpace | None = None
+    ) -> Distances:
+        """All that go with those already `found` for `samples`; in features too, if there are
+        any."""
         held_out = self.held_out[: self.spec.measurement.n_samples]
         seed = self.spec.seed
         seeds = [derive_seed("noisy copy", self.digest, seed, index) for index in range(N_COPIES)]
         return take_distances(
-            found, samples, held_out, self.images, self.comparison, self.groups, seeds
+            found,
+            samples,
+            held_out,
+            self.images,
+            self.comparison,
+            self.groups,
+            seeds,
+            features=features,
         )
 
     def loss_gap(self, trainer: object) -> float | None:

@@ -158,7 +158,8 @@ class Training:
 
     def fits(self, state: dict[str, Any]) -> bool:
         """Whether it is of the same curve: of one of other snapshots it would not be this one's."""
-        older = key_of_curve(self.measurement, but=("n_samples",))  # of a version that knew but one
+        # of a version that knew but one
+        older = key_of_curve(self.measurement, but=("n_samples", *FEATURES))
         return state.get("curve_key") in (key_of_curve(self.measurement), older)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -209,7 +210,12 @@ def best_snapshot(curve: Sequence[Snapshot]) -> int:
     return max(range(len(curve)), key=lambda position: (curve[position].r_mem, position))
 
 
-def key_of_curve(measurement: Measurement, but: Sequence[str] = ("n_samples", "logit_se")) -> str:
-    """Identity of what decides the curve and the best snapshot: all of a measurement but what
-    decides how many final samples are enough."""
+# what of a measurement is asked of the final samples alone: with what features they are compared …
+FEATURES = ("features", "features_options", "features_version")
+OF_FINAL_SAMPLES = ("n_samples", "logit_se", *FEATURES)  # … and how many of them are enough
+
+
+def key_of_curve(measurement: Measurement, but: Sequence[str] = OF_FINAL_SAMPLES) -> str:
+    """Identity of what decides the curve and the best snapshot: all of a measurement but what is
+    asked of the final samples."""
     return key_of({name: value for name, value in identity(measurement).items() if name not in but})

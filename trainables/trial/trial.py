@@ -15,7 +15,8 @@ import torch
 
 from trainables.config.trial import TrialSpec
 from trainables.data.images import ImageData
-from trainables.errors import TrialFailed
+from trainables.errors import TrialFailed, UserError
+from trainables.measure.features import FeatureSpace, open_features
 from trainables.storage import Storage
 from trainables.training.build import BuildTrainer, build_trainer
 from trainables.training.team import Team
@@ -68,17 +69,20 @@ class Trial:
         self.result = self.files.result
         self.training: Training | None = None
         self.samples: FinalSamples | None = None  # None until the training is over
+        self.features: FeatureSpace | None = None
         if self.result is None:
             self.files.start()
             subset = Subset(spec, data, device, team)
             with self._recording_failure():
+                # before the training: what it can't do on this device would end it only afterwards
+                self.features = open_features(spec.measurement, data.images.shape[1:], device)
                 training = Training(spec, subset, device, pace.slice_seconds, build)
                 self._go_on(training)
             self.training = training
 
     def _go_on(self, training: Training) -> None:
-        """From a finished trial's weights if only the number of final samples differs, else from
-        the newest checkpoint."""
+        """From a finished trial's weights if only what is asked of the final samples differs, else
+        from the newest checkpoint."""
         earlier, curve_key = self.files.earlier, key_of_curve(self.spec.measurement)
         if earlier and earlier.complete and key_of_curve(earlier.measurement) == curve_key:
             weights = self.files.weights()
@@ -110,7 +114,7 @@ class Trial:
                 self._save_checkpoint(training)
             return
         if self.samples is None:
-            self.samples = FinalSamples(training)
+            self.samples = FinalSamples(training, self.features)
         n = self.samples.n_sufficient
         if n is None:
             self.samples.draw()
@@ -213,7 +217,7 @@ class Trial:
 
 def known_cause(error: Exception) -> str | None:
     """Why a trial failed, in one line that says what to change; None of what nobody foresaw."""
-    if isinstance(error, TrialFailed):
+    if isinstance(error, TrialFailed | UserError):
         return str(error)
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return OUT_OF_MEMORY.format(str(error).partition("\n")[0])
