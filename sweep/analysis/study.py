@@ -42,7 +42,7 @@ class StudySummary:
 
     `options.prior` is the one to report it with: pooled from the other studies of its recipe if
     `pooled`, else its own. Of a study that was found, the numbers of the verdict follow from it;
-    `alone_low`, `alone_high` from its own trials only.
+    `alone_low`, `alone_high` from its own trials only. `in_features`: R_mem is that in features.
     """
 
     name: str
@@ -56,6 +56,7 @@ class StudySummary:
     contradicts: bool = False
     # last measurements, by training key
     finals: Mapping[str, FinalMeasurement] = field(default_factory=dict)
+    in_features: bool = False
 
     @property
     def complete(self) -> list[Result]:

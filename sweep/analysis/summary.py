@@ -10,6 +10,7 @@ from typing import Any
 
 from search_spaces.space import SearchSpace
 from sweep.analysis.contrasts import Contrast, contrast, neighbours
+from sweep.analysis.features import result_in_features
 from sweep.analysis.other_k import result_at, space_at
 from sweep.analysis.study import StudySummary, ended, options_of
 from sweep.search.pooling import MIN_POOLED, report_priors
@@ -23,15 +24,45 @@ from trainables.trial.result import FinalMeasurement, Result, TrialRecord
 
 @dataclass(frozen=True)
 class SweepSummary:
-    """`damaged`: a line for every file of the sweep that says nothing, and is passed over."""
+    """`damaged`: a line for every file of the sweep that says nothing, and is passed over. `pixels`:
+    the same trials judged in pixels, if this is how they are judged in features."""
 
     name: str
     space: SearchSpace
     studies: list[StudySummary]
     damaged: Sequence[str] = ()
+    pixels: "SweepSummary | None" = None
+
+    @cached_property
+    def eyes(self) -> "tuple[SweepSummary, SweepSummary] | None":
+        """The same trials judged in pixels, and in features; None if only pixels were compared."""
+        if self.pixels is not None:
+            return self.pixels, self
+        if self.space.measurement.features is None:
+            return None
+        return self, in_features(self)
 
     def as_json(self) -> dict[str, Any]:
-        """The format of `emm report --json`."""
+        """The format of `emm report --json`; where there are two eyes, the other one's stands
+        beside."""
+        content = self._as_json()
+        if self.eyes is None:
+            return content
+        how = self.space.measurement
+        pixels, features = self.eyes
+        judged, other = ("features", pixels) if self is features else ("pixels", features)
+        return {
+            **content,
+            "judged_in": judged,
+            "features": {
+                "function": how.features,
+                "options": how.features_options,
+                "version": how.features_version,
+            },
+            "beside": other._as_json(),
+        }
+
+    def _as_json(self) -> dict[str, Any]:
         return {
             "sweep": self.name,
             "k": self.space.measurement.k,
@@ -108,6 +139,17 @@ def summary_of(
         )
         studies.append(study)
     return SweepSummary(space.name, space, _reported(space, studies), damaged)
+
+
+def in_features(pixels: SweepSummary) -> SweepSummary:
+    """A sweep whose trials were compared in features too, judged by that: every EMM with the same
+    belief, from R_mem in features. Nothing of the search in pixels is in it but its N."""
+    target = pixels.space.search.target
+    results = [result_in_features(r, target) for study in pixels.studies for r in study.results]
+    started = [record for study in pixels.studies for record in study.running]
+    judged = summary_of(pixels.space, results, started, damaged=pixels.damaged)
+    studies = [replace(study, in_features=True) for study in judged.studies]
+    return replace(judged, studies=studies, pixels=pixels)
 
 
 def _of(trials: Sequence[Kind], name: str) -> list[Kind]:

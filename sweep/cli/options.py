@@ -16,6 +16,8 @@ from trainables.errors import UserError
 
 if TYPE_CHECKING:
     from search_spaces.space import SearchSpace
+    from trainables.config.measurement import Measurement
+
 SpaceName = Annotated[
     str, typer.Argument(metavar="SPACE", help="A search space; `emm spaces` lists them.")
 ]
@@ -45,6 +47,34 @@ StorageUrl = Annotated[
         help="URL for trials and results that every node can open (s3://, gs://, NFS path)."
     ),
 ]
+
+
+Features = Annotated[
+    str, typer.Option(metavar="MODULE:FUNCTION", help="What gives images their features.")
+]
+
+FeaturesOptions = Annotated[
+    list[str],
+    typer.Option(metavar="NAME=VALUE", help="A keyword argument of it; as often as needed."),
+]
+
+FeaturesVersion = Annotated[
+    str, typer.Option(metavar="TEXT", help="Of its code and weights; see docs/features.md.")
+]
+
+
+def measurement_in(features: str, options: Sequence[str], version: str) -> "Measurement":
+    """One of nothing but the features that these options of a command ask for."""
+    from search_spaces.space import parse_settings
+    from trainables.config.fields import validated
+    from trainables.config.measurement import Measurement
+
+    asked = {
+        "features": features,
+        "features_options": parse_settings(list(options), "--features-options", "size=96"),
+        "features_version": version,
+    }
+    return validated(Measurement, asked, "--")
 
 
 def space_of(name: str, settings: Sequence[str], **more: float | None) -> "SearchSpace":

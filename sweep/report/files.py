@@ -19,11 +19,15 @@ from sweep.report.page import report_page
 from sweep.report.rows import (
     CONFIGURATIONS,
     CONTRASTS,
+    EYES,
+    LOOKS,
     SCALE,
     TRIALS,
     Rows,
     configuration_rows,
     contrast_rows,
+    eye_rows,
+    look_rows,
     scale_rows,
     trial_rows,
     trials_in_order,
@@ -107,22 +111,29 @@ def _shown_trial(study: StudySummary) -> Result | None:
 
 
 def _csv(summary: SweepSummary) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, CSV, restval="", extrasaction="ignore", lineterminator="\n")
+    """`r_mem` is as the summary judges; where that is in features, in pixels it stands beside."""
+    text, columns, pixels = io.StringIO(), CSV, {}
+    if summary.pixels is not None:
+        columns = (*CSV, "r_mem_pixels")
+        pixels = {t["training_key"]: t["r_mem"] for _, t in trials_in_order(summary.pixels)}
+    writer = csv.DictWriter(text, columns, restval="", extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     for name, trial in trials_in_order(summary):
         texts = {"configuration": cell(name), "cause": cell(trial.get("cause") or "")}
-        writer.writerow({**trial, **texts})
+        in_pixels = {"r_mem_pixels": pixels.get(trial["training_key"])}
+        writer.writerow({**trial, **texts, **in_pixels})
     return text.getvalue()
 
 
 def _tables(summary: SweepSummary) -> dict[str, tuple[Sequence[str], Rows]]:
     """Those of a paper, by name of their file."""
+    both = {"eyes": (EYES, eye_rows(summary)), "looks": (LOOKS, look_rows(summary))}
     return {
         "configurations": (CONFIGURATIONS, configuration_rows(summary)),
         "scale": (SCALE, scale_rows(summary)),
         "contrasts": (CONTRASTS, contrast_rows(summary)),
         "trials": (TRIALS, trial_rows(summary)),
+        **({} if summary.eyes is None else both),
     }
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from search_spaces.space import MAY_CHANGE, SearchSpace
 from sweep.store.files import read_sweep
@@ -20,6 +20,11 @@ from trainables.errors import UserError
 from trainables.storage import Storage
 from trainables.text import first_line
 from trainables.trial.result import TrialRecord, start_record
+
+if TYPE_CHECKING:
+    import torch
+
+    from trainables.measure.features import FeatureSpace
 
 log = logging.getLogger(__name__)
 
@@ -115,16 +120,26 @@ def _check_custom(configuration: Configuration, label_dim: int) -> None:
 
 
 def check_features(space: SearchSpace) -> None:
-    """Raises UserError if the function that gives images their features can't be used, for images
-    of any size in the space; torch is imported only where there is one."""
+    """Raises UserError if the function that gives images their features can't be used; torch is
+    imported only where there is one."""
     if space.measurement.features is not None:
         import torch
 
-        from trainables.measure.features import open_features
+        features_of(space, torch.device("cpu"))
 
-        sources = [named.configuration.data for named in space.configurations]
-        for shape in {(data.channels, data.resolution, data.resolution) for data in sources}:
-            open_features(space.measurement, shape, torch.device("cpu"))
+
+def features_of(
+    space: SearchSpace, device: "torch.device", option: str = "measurement.features"
+) -> "FeatureSpace":
+    """Those that the measurement names, on a device, checked with images of every size in the
+    space; see `open_features`."""
+    from trainables.measure.features import open_features
+
+    sources = [named.configuration.data for named in space.configurations]
+    for shape in {(data.channels, data.resolution, data.resolution) for data in sources}:
+        features = open_features(space.measurement, shape, device, option)
+    assert features is not None, "they are asked for where there are some"
+    return features
 
 
 @contextmanager

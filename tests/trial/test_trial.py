@@ -24,11 +24,13 @@ from trainables.config.trial import Configuration, TrialSpec
 from trainables.data.images import ImageData, subset_order
 from trainables.data.sources import data_key
 from trainables.errors import TrialFailed, UserError
+from trainables.measure.features import open_features
 from trainables.measure.r_mem import Neighbours
 from trainables.storage import Storage
 from trainables.training.build import build_trainer
 from trainables.training.trainer import Trainer
 from trainables.trial import checkpoint, ray_trainable, training
+from trainables.trial.again import look_again
 from trainables.trial.ray_trainable import EmmTrainable
 from trainables.trial.result import Result, read_all, read_result, trial_directory
 from trainables.trial.training import key_of_curve
@@ -530,7 +532,9 @@ def test_features_only_measure_again(sweep):
     """By features that are the pixels, so that their distances are known: of a trial as of one that
     was finished without them."""
     dataset = data(600)
-    finish(start(sweep, with_fields(SPEC, {"measurement.n_samples": 200}), dataset))
+    finish(first := start(sweep, with_fields(SPEC, {"measurement.n_samples": 200}), dataset))
+    eye = open_features(IN_FEATURES.measurement, (1, 4, 4), CPU)
+    seen = look_again(first.result, dataset, sweep, eye)
     again = start(sweep, IN_FEATURES, dataset, build=built(Untrained))
     assert again.step()["state"] == "measuring"
     finish(again)
@@ -548,6 +552,8 @@ def test_features_only_measure_again(sweep):
     ):
         brute = np.linalg.norm(unit(images)[:, None] - training[None], axis=2)
         assert kept[name] == pytest.approx(brute.min(axis=1), abs=1e-6)
+    for name in ("d1", "i1", "null"):
+        np.testing.assert_array_equal(kept[f"features_{name}"], getattr(seen, name))
     assert result.features_threshold in kept["features_null"]
     assert result.r_mem_features == (kept["features_d1"] < result.features_threshold).mean()
     assert 0 < result.r_mem_features < 1

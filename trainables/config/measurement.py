@@ -19,6 +19,9 @@ PAPER_PROTOCOL: dict[str, Any] = {
 
 AT_ONCE = 500  # images: more are generated no faster, on any device
 
+# its fields that say with what other eye the final samples are looked at
+FEATURES = ("features", "features_options", "features_version")
+
 WILSON_Z2 = 3.841458820694124  # square of the normal quantile .975
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from trainables.config.identity import identity, key_of
-from trainables.config.measurement import Measurement
+from trainables.config.measurement import FEATURES, Measurement
 from trainables.config.trial import TrialSpec
 from trainables.errors import TrialFailed
 from trainables.measure.r_mem import r_mem_interval
@@ -210,9 +210,8 @@ def best_snapshot(curve: Sequence[Snapshot]) -> int:
     return max(range(len(curve)), key=lambda position: (curve[position].r_mem, position))
 
 
-# what of a measurement is asked of the final samples alone: with what features they are compared …
-FEATURES = ("features", "features_options", "features_version")
-OF_FINAL_SAMPLES = ("n_samples", "logit_se", *FEATURES)  # … and how many of them are enough
+# what of a measurement is asked of the final samples alone
+OF_FINAL_SAMPLES = ("n_samples", "logit_se", *FEATURES)
 
 
 def key_of_curve(measurement: Measurement, but: Sequence[str] = OF_FINAL_SAMPLES) -> str:

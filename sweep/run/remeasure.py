@@ -1,0 +1,104 @@
+"""A finished sweep looked at by another eye than pixels, on this machine: its trials stay as they
+are, and nothing is trained."""
+
+import io
+import zipfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from search_spaces.space import SearchSpace
+from sweep.analysis.summary import SweepSummary, in_features
+from sweep.run.checks import Sweep
+from trainables.config.identity import identity, key_of
+from trainables.config.measurement import FEATURES, Measurement
+from trainables.errors import DamagedFile
+from trainables.measure.feature_rule import InFeatures
+from trainables.measure.features import FeatureSpace
+from trainables.storage import Storage
+from trainables.trial.again import check_data, look_again
+from trainables.trial.result import Result
+
+DISTANCES = "distances"  # of each trial that was looked at, beside the report
+PARTS = ("d1", "i1", "null")
+
+
+def space_in_features(space: SearchSpace, how: Measurement) -> SearchSpace:
+    """As if the sweep had been measured in the features that `how` names."""
+    return space.model_copy(update={"measurement": _with_features(space.measurement, how)})
+
+
+def _with_features(measurement: Measurement, how: Measurement) -> Measurement:
+    return measurement.model_copy(update={name: getattr(how, name) for name in FEATURES})
+
+
+def remeasure(
+    pixels: SweepSummary,
+    sweep: Storage,
+    how: Measurement,
+    features: FeatureSpace,
+    out: Path,
+    tell: Callable[[Result], None],
+) -> SweepSummary:
+    """The sweep judged in the features that `how` names, with its summary in pixels beside.
+
+    out: where distances are kept, so that a second call looks only at what is new; tell: is given
+    each result, with its numbers in features. A trial whose images are lost is passed over. Raises
+    UserError if the data are not those of the sweep.
+    """
+    space = space_in_features(pixels.space, how)
+    loaded, kept, damaged = Sweep(space), Storage(str(out)), list(pixels.damaged)
+
+    def name_of(result: Result) -> str:
+        return f"{DISTANCES}/{key_of({'trial': result.measurement_key, **identity(how)})}.npz"
+
+    def seen(result: Result) -> InFeatures:
+        found = _read(kept, name_of(result))
+        if found is None:
+            found = look_again(result, loaded.data_of(result.spec.name), sweep, features)
+            with kept.writing(name_of(result)) as stream:
+                np.savez_compressed(stream, **{part: getattr(found, part) for part in PARTS})
+        return found
+
+    for result in (one for study in pixels.studies for one in study.complete):
+        if not kept.exists(name_of(result)):  # before anything is written
+            check_data(result, loaded.data_of(result.spec.name))
+    studies = []
+    for study in pixels.studies:
+        results = [result for result in study.results if not result.complete]
+        for result in study.complete:
+            try:
+                results.append(_as_seen(result, seen(result), how))
+            except DamagedFile as error:
+                damaged.append(str(error))
+            else:
+                tell(results[-1])
+        studies.append(replace(study, results=sorted(results, key=lambda one: one.spec.seed)))
+    return in_features(replace(pixels, space=space, studies=studies, damaged=damaged))
+
+
+def _as_seen(result: Result, found: InFeatures, how: Measurement) -> Result:
+    """With what its measurement in features would have said beside the numbers in pixels."""
+    measurement = _with_features(result.measurement, how)
+    return result.model_copy(
+        update={
+            "spec": result.spec.model_copy(update={"measurement": measurement}),
+            "r_mem_features": found.r_mem,
+            "features_null": found.null_rate,
+            "features_threshold": found.threshold,
+        }
+    )
+
+
+def _read(storage: Storage, name: str) -> InFeatures | None:
+    """None if there is nothing, or nothing whole."""
+    content = storage.read(name)
+    if content is None:
+        return None
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as kept:
+            return InFeatures(*(kept[part] for part in PARTS))
+    except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile):
+        return None
