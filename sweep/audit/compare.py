@@ -19,8 +19,11 @@ from scipy.stats import binomtest
 from torch import Tensor
 
 from sweep.audit.image_sets import ImageSet, frame_of
+from trainables.config.measurement import Measurement
 from trainables.errors import UserError
 from trainables.measure.distances import N_OTHERS, N_SPACING, nearest_other
+from trainables.measure.feature_rule import InFeatures
+from trainables.measure.features import AT_ONCE, FeatureSpace, open_features
 from trainables.measure.kept import Distances
 from trainables.measure.measures import MEASURES, measures
 from trainables.measure.neighbours import Comparison, chunk_size, nearest_two_of
@@ -37,7 +40,7 @@ class Audit:
     in `training`.
 
     `null_in_training`: held-out images that equal a training image, and are left out of
-    `distances.null`.
+    `distances.null`; `features`: the function by whose features the images were compared as well.
     """
 
     training: ImageSet
@@ -51,6 +54,7 @@ class Audit:
     nearest_other: Ints  # of these, the nearest different image
     notes: list[str]
     null_in_training: int
+    features: str | None = None
 
     @property
     def measures(self) -> dict[str, Any]:
@@ -99,6 +103,7 @@ class Audit:
             "r_mem_plain": float((memorized & ~doubled).mean()),
             "holdout_ratio": holdout_ratio,
             "null_in_training": self.null_in_training,
+            "features": self.features,
             "k": self.k,
             "n_training": len(self.training),
             "copied": [
@@ -123,13 +128,18 @@ def audit(
     flips: bool = False,
     device: torch.device | None = None,
     memory: int = MEMORY,
+    how: Measurement | None = None,
 ) -> Audit:
-    """Compares the sets, within about twice `memory` bytes. Raises UserError for images that can't
-    be compared."""
+    """Compares the sets, within about twice `memory` bytes, and in the features that `how` names.
+    Raises UserError for images that can't be compared."""
     sets = [images for images in (training, generated, held_out) if images is not None]
     frame = frame_of(sets, resolution)
     for images in sets:
         images.frame = frame
+    how = how or Measurement()
+    features = open_features(
+        how, (frame.channels, *frame.size), device or torch.device("cpu"), "--features"
+    )
     size = chunk_size(frame.pixels, memory)
     groups = equal_groups(training.chunks(size))
     if groups.max() == 0:
@@ -171,6 +181,9 @@ def audit(
     if len(control) >= N_OTHERS:
         is_among = np.isin(np.arange(len(control)), among)
         null_repeats = nearest_other(control, control[among], is_among, comparison)
+    in_features = None
+    if features is not None and len(control):
+        in_features = _in_features(features, training, generated, control, flips, memory)
     distances = Distances(
         found=Neighbours.joined([first, *parts[1:]]),
         null=null if len(control) else None,
@@ -178,6 +191,7 @@ def audit(
         null_repeats=null_repeats,
         spacing=own.d2,
         groups=groups,
+        in_features=in_features,
     )
     notes = _notes(sets, len(untrained))
     return Audit(
@@ -191,7 +205,31 @@ def audit(
         own.i2,
         notes,
         int((~untrained).sum()),
+        how.features,
     )
+
+
+def _in_features(
+    features: FeatureSpace,
+    training: ImageSet,
+    generated: ImageSet,
+    control: Tensor,
+    flips: bool,
+    memory: int,
+) -> InFeatures:
+    """The features of a block of generated images are held, those of the training set pass by: once
+    for each block. The control, one image or more, goes with the first."""
+    asked = features.of(control)
+    rows = max(2, memory // max(control[0].numel(), 12 * asked.shape[1]))
+    d1, i1, null = [], [], np.zeros(0)
+    for block in generated.chunks(rows):
+        looked = torch.cat([features.of(block), asked])
+        distances, nearest = features.nearest(looked, training.chunks(AT_ONCE), flips)
+        if len(asked):
+            null, asked = distances[len(block) :], asked[:0]
+        d1.append(distances[: len(block)])
+        i1.append(nearest[: len(block)])
+    return InFeatures(np.concatenate(d1), np.concatenate(i1), null)
 
 
 def _notes(sets: list[ImageSet], n_control: int) -> list[str]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
@@ -17,6 +18,10 @@ from trainables.errors import UserError
 from trainables.storage import Storage
 
 COPIES, OTHERS = 60, 12  # generated images shown: the nearest copies, and the nearest that are none
+
+
+IN_PIXELS = "nearest and second nearest training image, and the distances d1 and d2 to them"
+IN_FEATURES = "nearest training image in features, and the distance to it"
 
 
 def write_page(found: Audit, out: Path) -> None:
@@ -32,10 +37,19 @@ def write_page(found: Audit, out: Path) -> None:
         sets=[images for images in sets if images is not None],
         k=found.k,
         found=lines(content),
-        galleries={
-            "Nearest copies": [_card(found, row) for row in copies.tolist()],
-            "Nearest images that are no copies": [_card(found, row) for row in others.tolist()],
-        },
+        galleries=[
+            ("Nearest copies", IN_PIXELS, [_card(found, row) for row in copies.tolist()]),
+            (
+                "Nearest images that are no copies",
+                IN_PIXELS,
+                [_card(found, row) for row in others.tolist()],
+            ),
+            (
+                "Copies in features that are none in pixels",
+                IN_FEATURES,
+                _cards_in_features(found, memorized),
+            ),
+        ],
         lists={
             "Copied training images": [
                 f"{source['image']}: {source['copies']} copies" for source in content["copied"]
@@ -63,9 +77,27 @@ def _card(found: Audit, row: int) -> dict[str, Any]:
     return {
         "images": [_uri(images, index) for images, index in shown],
         "names": [images.name(index) for images, index in shown],
-        "d1": float(near.d1[row]),
-        "d2": float(near.d2[row]),
+        "distances": f"d1 {near.d1[row]:.1f}, d2 {near.d2[row]:.1f}",
     }
+
+
+def _cards_in_features(found: Audit, memorized: NDArray[np.bool_]) -> list[dict[str, Any]]:
+    """The nearest first."""
+    seen = found.distances.in_features
+    if seen is None or seen.copies is None:
+        return []
+    rows = np.flatnonzero(seen.copies & ~memorized)
+    cards = []
+    for row in rows[np.argsort(seen.d1[rows], kind="stable")][:COPIES].tolist():
+        shown = (found.generated, row), (found.training, int(seen.i1[row]))
+        cards.append(
+            {
+                "images": [_uri(images, index) for images, index in shown],
+                "names": [images.name(index) for images, index in shown],
+                "distances": f"{seen.d1[row]:.4f}",
+            }
+        )
+    return cards
 
 
 def _uri(images: ImageSet, index: int) -> str:

@@ -63,7 +63,7 @@ FeaturesVersion = Annotated[
 ]
 
 
-def measurement_in(features: str, options: Sequence[str], version: str) -> "Measurement":
+def measurement_in(features: str, options: Sequence[str], version: str = "") -> "Measurement":
     """One of nothing but the features that these options of a command ask for."""
     from search_spaces.space import parse_settings
     from trainables.config.fields import validated
