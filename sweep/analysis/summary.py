@@ -57,6 +57,7 @@ class SweepSummary:
             "features": {
                 "function": how.features,
                 "options": how.features_options,
+                "rule": how.features_rule,
                 "version": how.features_version,
             },
             "beside": other._as_json(),

@@ -55,6 +55,7 @@ class Audit:
     notes: list[str]
     null_in_training: int
     features: str | None = None
+    features_rule: str = "ratio"
 
     @property
     def measures(self) -> dict[str, Any]:
@@ -104,6 +105,7 @@ class Audit:
             "holdout_ratio": holdout_ratio,
             "null_in_training": self.null_in_training,
             "features": self.features,
+            "features_rule": self.features_rule,
             "k": self.k,
             "n_training": len(self.training),
             "copied": [
@@ -183,7 +185,7 @@ def audit(
         null_repeats = nearest_other(control, control[among], is_among, comparison)
     in_features = None
     if features is not None and len(control):
-        in_features = _in_features(features, training, generated, control, flips, memory)
+        in_features = _in_features(features, training, generated, control, groups, flips, memory)
     distances = Distances(
         found=Neighbours.joined([first, *parts[1:]]),
         null=null if len(control) else None,
@@ -206,6 +208,7 @@ def audit(
         notes,
         int((~untrained).sum()),
         how.features,
+        how.features_rule,
     )
 
 
@@ -214,22 +217,23 @@ def _in_features(
     training: ImageSet,
     generated: ImageSet,
     control: Tensor,
+    groups: Ints,
     flips: bool,
     memory: int,
 ) -> InFeatures:
     """The features of a block of generated images are held, those of the training set pass by: once
     for each block. The control, one image or more, goes with the first."""
-    asked = features.of(control)
-    rows = max(2, memory // max(control[0].numel(), 12 * asked.shape[1]))
-    d1, i1, null = [], [], np.zeros(0)
+    asked, null = features.of(control), None
+    rows = max(2, memory // max(control[0].numel(), 16 * asked.shape[1]))
+    parts = []
     for block in generated.chunks(rows):
         looked = torch.cat([features.of(block), asked])
-        distances, nearest = features.nearest(looked, training.chunks(AT_ONCE), flips)
-        if len(asked):
-            null, asked = distances[len(block) :], asked[:0]
-        d1.append(distances[: len(block)])
-        i1.append(nearest[: len(block)])
-    return InFeatures(np.concatenate(d1), np.concatenate(i1), null)
+        near = features.nearest(looked, training.chunks(AT_ONCE), groups, flips)
+        parts.append(near.at(slice(len(block))))
+        if null is None:
+            null, asked = near.at(slice(len(block), None)), asked[:0]
+    assert null is not None, "there are generated images"
+    return InFeatures(Neighbours.joined(parts), null, features.by_ratio)
 
 
 def _notes(sets: list[ImageSet], n_control: int) -> list[str]:

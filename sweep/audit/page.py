@@ -15,13 +15,10 @@ from sweep.audit.image_sets import ImageSet
 from sweep.audit.words import lines
 from sweep.report import html
 from trainables.errors import UserError
+from trainables.measure.r_mem import Neighbours
 from trainables.storage import Storage
 
 COPIES, OTHERS = 60, 12  # generated images shown: the nearest copies, and the nearest that are none
-
-
-IN_PIXELS = "nearest and second nearest training image, and the distances d1 and d2 to them"
-IN_FEATURES = "nearest training image in features, and the distance to it"
 
 
 def write_page(found: Audit, out: Path) -> None:
@@ -38,15 +35,15 @@ def write_page(found: Audit, out: Path) -> None:
         k=found.k,
         found=lines(content),
         galleries=[
-            ("Nearest copies", IN_PIXELS, [_card(found, row) for row in copies.tolist()]),
+            ("Nearest copies", "", [_card(found, nearest, row) for row in copies.tolist()]),
             (
                 "Nearest images that are no copies",
-                IN_PIXELS,
-                [_card(found, row) for row in others.tolist()],
+                "",
+                [_card(found, nearest, row) for row in others.tolist()],
             ),
             (
                 "Copies in features that are none in pixels",
-                IN_FEATURES,
+                ", all in features",
                 _cards_in_features(found, memorized),
             ),
         ],
@@ -66,9 +63,8 @@ def write_page(found: Audit, out: Path) -> None:
         raise UserError(f"--out {out}: can't be written ({error.strerror})") from None
 
 
-def _card(found: Audit, row: int) -> dict[str, Any]:
+def _card(found: Audit, near: Neighbours, row: int, digits: int = 1) -> dict[str, Any]:
     """Pictures, names and distances of a generated image and its two neighbours."""
-    near = found.distances.found
     shown = (
         (found.generated, row),
         (found.training, int(near.i1[row])),
@@ -77,7 +73,7 @@ def _card(found: Audit, row: int) -> dict[str, Any]:
     return {
         "images": [_uri(images, index) for images, index in shown],
         "names": [images.name(index) for images, index in shown],
-        "distances": f"d1 {near.d1[row]:.1f}, d2 {near.d2[row]:.1f}",
+        "distances": f"d1 {near.d1[row]:.{digits}f}, d2 {near.d2[row]:.{digits}f}",
     }
 
 
@@ -87,17 +83,8 @@ def _cards_in_features(found: Audit, memorized: NDArray[np.bool_]) -> list[dict[
     if seen is None or seen.copies is None:
         return []
     rows = np.flatnonzero(seen.copies & ~memorized)
-    cards = []
-    for row in rows[np.argsort(seen.d1[rows], kind="stable")][:COPIES].tolist():
-        shown = (found.generated, row), (found.training, int(seen.i1[row]))
-        cards.append(
-            {
-                "images": [_uri(images, index) for images, index in shown],
-                "names": [images.name(index) for images, index in shown],
-                "distances": f"{seen.d1[row]:.4f}",
-            }
-        )
-    return cards
+    nearest_first = rows[np.argsort(seen.score(seen.found)[rows], kind="stable")]
+    return [_card(found, seen.found, row, digits=3) for row in nearest_first[:COPIES].tolist()]
 
 
 def _uri(images: ImageSet, index: int) -> str:

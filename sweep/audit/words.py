@@ -47,10 +47,11 @@ def _in_features(found: dict[str, Any]) -> list[str]:
             f"warning: in features nothing is known: {LEAST_HELD_OUT} held-out images or more are "
             f"needed, and there are {n:,}"
         ]
+    score = "d1 / d2" if found["features_rule"] == "ratio" else "d1"
     return [
-        f"in features ({found['features']}): {share:.2%} of the generated images are nearer to a "
-        f"training image than {found['features_threshold']:.4f}, as {found['features_null']:.2%} of "
-        "the held-out images are that did not set this distance"
+        f"in features ({found['features']}): {share:.2%} of the generated images are copies, with "
+        f"{score} below {found['features_threshold']:.4f}; so would {found['features_null']:.2%} of "
+        "the held-out images be that did not set this threshold"
     ]
 
 

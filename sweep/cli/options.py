@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Sequence
 from datetime import datetime
+from enum import StrEnum
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -58,12 +59,24 @@ FeaturesOptions = Annotated[
     typer.Option(metavar="NAME=VALUE", help="A keyword argument of it; as often as needed."),
 ]
 
+
+class Rule(StrEnum):
+    ratio = "ratio"
+    distance = "distance"
+
+
+FeaturesRule = Annotated[
+    Rule, typer.Option(help="What only 1 % of held-out images fall short of: d1 / d2, or d1.")
+]
+
 FeaturesVersion = Annotated[
     str, typer.Option(metavar="TEXT", help="Of its code and weights; see docs/features.md.")
 ]
 
 
-def measurement_in(features: str, options: Sequence[str], version: str = "") -> "Measurement":
+def measurement_in(
+    features: str, options: Sequence[str], rule: Rule, version: str = ""
+) -> "Measurement":
     """One of nothing but the features that these options of a command ask for."""
     from search_spaces.space import parse_settings
     from trainables.config.fields import validated
@@ -72,6 +85,7 @@ def measurement_in(features: str, options: Sequence[str], version: str = "") -> 
     asked = {
         "features": features,
         "features_options": parse_settings(list(options), "--features-options", "size=96"),
+        "features_rule": rule.value,
         "features_version": version,
     }
     return validated(Measurement, asked, "--")

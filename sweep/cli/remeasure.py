@@ -12,7 +12,9 @@ from sweep.cli.options import (
     AsJson,
     Features,
     FeaturesOptions,
+    FeaturesRule,
     FeaturesVersion,
+    Rule,
     Sweep_,
     measurement_in,
 )
@@ -28,6 +30,7 @@ def remeasure(
     directory: Sweep_,
     features: Features,
     features_options: FeaturesOptions = [],  # noqa: B006
+    features_rule: FeaturesRule = Rule.ratio,
     features_version: FeaturesVersion = "",
     out: Annotated[
         Path | None,
@@ -44,7 +47,8 @@ def remeasure(
     from sweep.store.places import check_no_file, check_writable, place
     from trainables.trial.trial import choose_device
 
-    here, how = place(directory), measurement_in(features, features_options, features_version)
+    here = place(directory)
+    how = measurement_in(features, features_options, features_rule, features_version)
     pixels = summarize(here.storage)
     name = f"report-features-{name_of(how)}"
     target = out or (here.views / name if here.views else Path(f"{pixels.name}-{name}"))
@@ -67,12 +71,11 @@ def remeasure(
 
 
 def name_of(how: "Measurement") -> str:
-    """Of a directory: of the function, and of its options and version if it has any."""
+    """Of a directory: of the function, and of all else if it is not as by default."""
     from trainables.config.identity import identity, key_of
 
-    plain = re.sub(r"[^\w.]+", ".", how.features or "")
-    is_plain = not how.features_options and not how.features_version
-    return plain if is_plain else f"{plain}-{key_of(identity(how))[:8]}"
+    plain, asked = re.sub(r"[^\w.]+", ".", how.features or ""), identity(how)
+    return plain if asked.keys() == {"features"} else f"{plain}-{key_of(asked)[:8]}"
 
 
 def _told(result: "Result") -> None:

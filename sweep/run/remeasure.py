@@ -17,12 +17,12 @@ from trainables.config.measurement import FEATURES, Measurement
 from trainables.errors import DamagedFile
 from trainables.measure.feature_rule import InFeatures
 from trainables.measure.features import FeatureSpace
+from trainables.measure.kept import arrays_in_features, in_features_of
 from trainables.storage import Storage
 from trainables.trial.again import check_data, look_again
 from trainables.trial.result import Result
 
 DISTANCES = "distances"  # of each trial that was looked at, beside the report
-PARTS = ("d1", "i1", "null")
 
 
 def space_in_features(space: SearchSpace, how: Measurement) -> SearchSpace:
@@ -59,7 +59,7 @@ def remeasure(
         if found is None:
             found = look_again(result, loaded.data_of(result.spec.name), sweep, features)
             with kept.writing(name_of(result)) as stream:
-                np.savez_compressed(stream, **{part: getattr(found, part) for part in PARTS})
+                np.savez_compressed(stream, **arrays_in_features(found))  # type: ignore[arg-type]
         return found
 
     for result in (one for study in pixels.studies for one in study.complete):
@@ -99,6 +99,6 @@ def _read(storage: Storage, name: str) -> InFeatures | None:
         return None
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as kept:
-            return InFeatures(*(kept[part] for part in PARTS))
+            return in_features_of(kept)
     except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile):
         return None

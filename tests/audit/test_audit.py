@@ -381,7 +381,7 @@ def test_every_number_is_said_in_its_place():
         "null_in_training": 9, "duplicates": [["a", "b"], ["c", "d", "e"]],
         "near_duplicates": [["f", "g", "h", "i"]], "looked_at": 600, "notes": ["a note"],
         "features": "my:eye", "r_mem_features": 0.345, "features_threshold": 0.12345,
-        "features_null": 0.012,
+        "features_null": 0.012, "features_rule": "ratio",
     }  # fmt: skip
     assert lines(found) == [
         "copies: 1,000 of 4,000 generated images, 25.00%; at least 23.00% and at most 27.00% "
@@ -393,8 +393,8 @@ def test_every_number_is_said_in_its_place():
         "control: 3.00% of 1,500 held-out images would count as copies; C_T -7.8 (far below 0: "
         "generated images lie nearer to training images than they do)",
         "note: 9 held-out images are training images: they are no control, and were left out of it",
-        "in features (my:eye): 34.50% of the generated images are nearer to a training image than "
-        "0.1235, as 1.20% of the held-out images are that did not set this distance",
+        "in features (my:eye): 34.50% of the generated images are copies, with d1 / d2 below "
+        "0.1235; so would 1.20% of the held-out images be that did not set this threshold",
         "warning: 5 training images are equal to another one; they are taken as one (if each stood "
         "for itself, 31.00% would be copies)",
         "warning: 4 training images (of 600 looked at, and their neighbours) are nearly equal to "
@@ -607,8 +607,10 @@ def test_copies_moved_by_a_pixel_are_seen_in_features_alone(tmp_path, memory):
         flips=False,
     )
     seen, content = found.distances.in_features, found.as_json()
-    np.testing.assert_allclose(seen.d1, expected.d1, atol=1e-6)
-    np.testing.assert_allclose(np.sort(seen.null), np.sort(expected.null), atol=1e-6)
+    for part in ("d1", "d2"):
+        for near in ("found", "null"):
+            ours, theirs = (np.sort(getattr(getattr(one, near), part)) for one in (seen, expected))
+            np.testing.assert_allclose(ours, theirs, atol=1e-6)
     assert seen.copies[:60].all()
     assert content["r_mem"] < 0.03
     assert content["r_mem_features"] == pytest.approx(0.3, abs=0.02)
@@ -625,12 +627,17 @@ def test_an_audit_in_features_as_a_user_sees_it(tmp_path, capsys):
     sets = ["--train", paths[0], "--generated", paths[1], "--holdout", paths[2]]
     page = tmp_path / "page.html"
     output = run(capsys, *sets, *EYE, "--out", page)
-    assert "in features (tests.eyes:spectrum): 100.00% of the generated images" in output
+    assert (
+        "in features (tests.eyes:spectrum): 100.00% of the generated images are copies, with d1 / d2 below"
+        in output
+    )
     text = page.read_text()
     assert "Copies in features that are none in pixels" in text
     cards = text.split("Copies in features that are none in pixels")[1].split("<h2>")[0]
     for row in (7, 31):
-        assert re.search(rf"\[{row}\] \| \[{row}\]<br>\s*0\.0000<", cards), "beside its source"
+        assert re.search(
+            rf"\[{row}\] \| \[{row}\] \| \[\d+\]<br>\s*d1 0\.000, d2 0\.[1-9]", cards
+        ), "beside its source"
     plain = run(capsys, *sets, "--out", page)
     assert "in features" not in plain + page.read_text()
 
@@ -650,7 +657,8 @@ def test_few_held_out_images_say_nothing_in_features(tmp_path, capsys):
     ("arguments", "text"),
     [
         (EYE, "--features: --holdout is needed as well"),
-        (["--features-options", "size=3"], "--features-options: say with --features"),
+        (["--features-options", "size=3"], "--features: name the function of which more is said"),
+        (["--features-rule", "distance"], "--features: name the function of which more is said"),
         ([*EYE, "--holdout", "HELD", "--features-options", "size=3"], "--features=tests.eyes:spectrum: called"),
         (["--features", "eye", "--holdout", "HELD"], "write it as package.module:name"),
         (["--features", "tests.eyes:closed", "--holdout", "HELD"], "has no function or class"),

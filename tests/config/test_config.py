@@ -68,6 +68,7 @@ CHANGED = {
         "n_samples": 10_000, "n_selection": 100, "snapshots": 16, "sampler_steps": 10, "sigma_min": 0.01, "sigma_max": 10.0,
         "rho": 5.0, "k": 0.5, "logit_se": 0.1, "accept": 0.985, "protocol": "paper", "sampler": "euler",
         "features": "other:eye", "features_options": {"size": 96}, "features_version": "2",
+        "features_rule": "distance",
     },
 }  # fmt: skip
 NOT_COUNTED = {
@@ -197,7 +198,7 @@ def test_frozen_defaults():
     assert Measurement().model_dump() == {
         "n_samples": 2000, "n_selection": 500, "snapshots": 8, "sampler_steps": 18, "sigma_min": 0.002, "sigma_max": 80.0,
         "rho": 7.0, "k": 1 / 3, "batch": None, "logit_se": 0.0, "accept": None, "protocol": "own", "sampler": "heun",
-        "features": None, "features_options": {}, "features_version": "",
+        "features": None, "features_options": {}, "features_version": "", "features_rule": "ratio",
     }  # fmt: skip
     assert NCSNpp().model_dump() == {
         **DDPMpp().model_dump(),
@@ -376,7 +377,9 @@ def test_options_of_features_have_any_name():
     assert with_fields(first, {"features_options": {}}).features_options == {}
     with pytest.raises(UserError, match=r"^features: write it as package\.module:name, not 'eye'$"):
         with_fields(first, {"features": "eye"})
-    for alone in ({"features_version": "2"}, {"features_options.size": 64}):
+    for alone in (
+        {"features_version": "2"}, {"features_options.size": 64}, {"features_rule": "distance"}
+    ):  # fmt: skip
         with pytest.raises(UserError, match="features must name a function"):
             with_fields(Measurement(), alone)
 

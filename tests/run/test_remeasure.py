@@ -53,11 +53,13 @@ def unit(images):
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
-def test_every_trial_as_brute_force_has_it_and_every_emm_by_the_same_belief(sweep, capsys):
+@pytest.mark.parametrize("rule", ["ratio", "distance"])
+def test_every_trial_as_brute_force_has_it_and_every_emm_by_the_same_belief(sweep, capsys, rule):
     """Generated images are copies with a noise of sd 4 as often as the formula says, the others
     have one of sd 60; the distances that were kept are made up."""
     before = files_in(sweep.root)
-    code, output, _ = emm(capsys, "remeasure", sweep.url, *BY_PIXELS, "--json")
+    how = [] if rule == "ratio" else ["--features-rule", rule]
+    code, output, _ = emm(capsys, "remeasure", sweep.url, *BY_PIXELS, *how, "--json")
     found = json.loads(output)
     assert code == 0
     assert found["judged_in"] == "features"
@@ -74,8 +76,10 @@ def test_every_trial_as_brute_force_has_it_and_every_emm_by_the_same_belief(swee
             with np.load(sweep.path(f"trials/{trial['training_key']}/{MEASUREMENT}")) as kept:
                 images = kept["images"]
             training = unit(DATA.images[order[: trial["n"]]])
-            nearest = np.linalg.norm(unit(images)[:, None] - training[None], axis=2).min(axis=1)
-            assert trial["r_mem"] == (nearest < trial["features_threshold"]).mean()
+            distances = np.linalg.norm(unit(images)[:, None] - training[None], axis=2)
+            nearest = np.sort(distances, axis=1)[:, :2].T
+            score = nearest[0] / nearest[1] if rule == "ratio" else nearest[0]
+            assert trial["r_mem"] == (score < trial["features_threshold"]).mean()
             assert trial["r_mem"] == first["r_mem_features"] == trial["r_mem_features"]
             assert trial["r_mem"] == pytest.approx(first["r_mem"], abs=0.03)
             assert trial["features_null"] == pytest.approx(0.01, abs=0.015)
@@ -87,9 +91,9 @@ def test_every_trial_as_brute_force_has_it_and_every_emm_by_the_same_belief(swee
             assert study[name] == other[name], "in pixels as ever"
     after = files_in(sweep.root)
     assert {path: content for path, content in after.items() if path in before} == before
-    assert {path.parts[0] for path in after.keys() - before.keys()} == {
-        "report-features-tests.eyes.pixels"
-    }
+    (directory,) = {path.parts[0] for path in after.keys() - before.keys()}
+    assert directory.startswith("report-features-tests.eyes.pixels")
+    assert (directory == "report-features-tests.eyes.pixels") == (rule == "ratio")
 
 
 def test_the_page_the_table_and_the_files_have_both(sweep, capsys, tmp_path):
@@ -109,7 +113,7 @@ def test_the_page_the_table_and_the_files_have_both(sweep, capsys, tmp_path):
         assert float(row["r_mem_pixels"]) == pytest.approx(float(row["r_mem"]), abs=0.03)
     assert "EMM in features" in (report / "eyes.tex").read_text()
     assert json.loads((report / "report.json").read_text())["features"] == {
-        "function": "tests.eyes:pixels", "options": {}, "version": "",
+        "function": "tests.eyes:pixels", "options": {}, "rule": "ratio", "version": "",
     }  # fmt: skip
     assert "in features" not in emm(capsys, "report", sweep.url)[1]
     plain = (tmp_path / "sweep" / "report" / "index.html").read_text()

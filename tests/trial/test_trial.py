@@ -25,6 +25,7 @@ from trainables.data.images import ImageData, subset_order
 from trainables.data.sources import data_key
 from trainables.errors import TrialFailed, UserError
 from trainables.measure.features import open_features
+from trainables.measure.kept import arrays_in_features
 from trainables.measure.r_mem import Neighbours
 from trainables.storage import Storage
 from trainables.training.build import build_trainer
@@ -545,17 +546,19 @@ def test_features_only_measure_again(sweep):
         rows = images.reshape(len(images), -1) - 127.5
         return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
-    training = unit(dataset.images[order[:6]])
+    training, scores = unit(dataset.images[order[:6]]), {}
     for name, images in (
-        ("features_d1", kept["images"]),
-        ("features_null", dataset.images[order[6:206]]),
+        ("features_", kept["images"]),
+        ("features_null_", dataset.images[order[6:206]]),
     ):
-        brute = np.linalg.norm(unit(images)[:, None] - training[None], axis=2)
-        assert kept[name] == pytest.approx(brute.min(axis=1), abs=1e-6)
-    for name in ("d1", "i1", "null"):
-        np.testing.assert_array_equal(kept[f"features_{name}"], getattr(seen, name))
-    assert result.features_threshold in kept["features_null"]
-    assert result.r_mem_features == (kept["features_d1"] < result.features_threshold).mean()
+        brute = np.sort(np.linalg.norm(unit(images)[:, None] - training[None], axis=2), axis=1)
+        scores[name] = brute[:, 0] / brute[:, 1]
+        for part in (1, 2):
+            assert kept[f"{name}d{part}"] == pytest.approx(brute[:, part - 1], abs=1e-6)
+    for name, array in arrays_in_features(seen).items():
+        np.testing.assert_array_equal(kept[name], array)
+    assert np.abs(scores["features_null_"] - result.features_threshold).min() < 1e-9
+    assert result.r_mem_features == (scores["features_"] < result.features_threshold - 1e-9).mean()
     assert 0 < result.r_mem_features < 1
     assert 0 <= result.features_null < 0.1
     assert result.measurement_key == IN_FEATURES.measurement_key(dataset.digest)

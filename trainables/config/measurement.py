@@ -20,7 +20,7 @@ PAPER_PROTOCOL: dict[str, Any] = {
 AT_ONCE = 500  # images: more are generated no faster, on any device
 
 # its fields that say with what other eye the final samples are looked at
-FEATURES = ("features", "features_options", "features_version")
+FEATURES = ("features", "features_options", "features_version", "features_rule")
 
 WILSON_Z2 = 3.841458820694124  # square of the normal quantile .975
 
@@ -81,6 +81,11 @@ class Measurement(Frozen):
         {}, description="keyword arguments of the function"
     )
     features_version: Version = ""
+    features_rule: Literal["ratio", "distance"] = Field(
+        "ratio",
+        description="what makes a copy in features: a ratio d1 / d2, or a distance d1, that only 1 % "
+        "of held-out images fall short of",
+    )
     batch: int | None = Field(
         None,
         ge=1,
@@ -109,8 +114,9 @@ class Measurement(Frozen):
             raise ValueError("sigma_min must be below sigma_max")
         if self.snapshots is None and self.protocol == "own":
             raise ValueError("snapshots must be a number unless protocol=paper")
-        if self.features is None and (self.features_options or self.features_version):
-            raise ValueError("features must name a function where its options or version are set")
+        asked = self.features_options or self.features_version or self.features_rule != "ratio"
+        if asked and self.features is None:
+            raise ValueError("features must name a function where more is said of it")
         return self
 
     @property

@@ -68,7 +68,7 @@ def take_distances(
     is_mirrored = comparison.flips
     in_features = None
     if features is not None:
-        in_features = features.compare(samples, held_out, training, is_mirrored)
+        in_features = features.compare(samples, held_out, training, groups, is_mirrored)
     other_rule = replace(comparison, flips=not is_mirrored).nearest(samples, training, groups)
     # the nearest is an image itself, or its double
     spacing = comparison.nearest(training[:N_SPACING], training, groups).d2

@@ -1,10 +1,10 @@
 """The rule of copies in feature space. No torch.
 
-A generated image is a copy in features if it lies nearer to a training image than all but one in
-ONE_IN of the images that were not trained on do. The threshold so comes from the data, the N and
-the features at hand, never from a paper, and what the rule counts by chance is known by
-construction: of m + 1 exchangeable distances each is as likely the r-th smallest, so that one more
-held-out image lies below the r-th of m with probability r / (m + 1).
+A generated image is a copy in features if its score is below that of all but one in ONE_IN of the
+images that were not trained on. The score is d1 / d2, as in pixels, or d1 alone. The threshold so
+comes from the data, the N and the features at hand, never from a paper, and what the rule counts by
+chance is known by construction: of m + 1 exchangeable scores each is as likely the r-th smallest,
+so that one more held-out image lies below the r-th of m with probability r / (m + 1).
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from trainables.measure.r_mem import Floats, Ints
+from trainables.measure.r_mem import Floats, Neighbours
 
 ONE_IN = 100  # held-out images, whom the rule calls copies
 
@@ -23,35 +23,44 @@ LEAST_HELD_OUT = 2 * (ONE_IN - 1)
 
 @dataclass(frozen=True)
 class InFeatures:
-    """Distances to the nearest training image in feature space: L2 between features of length 1,
-    √(2 − 2 cos), so 0 … 2.
+    """Neighbours in feature space; distances are L2 between features of length 1, √(2 − 2 cos), so
+    0 … 2.
 
-    d1: [n] float64, of the generated images; i1: [n] int64, positions of these nearest ones in the
-    training set; null: [m] float64, distances of the held-out images.
+    found: the two nearest training images of n generated ones; null: of m held-out images; by_ratio:
+    whether the score is d1 / d2, or d1.
     """
 
-    d1: Floats
-    i1: Ints
-    null: Floats
+    found: Neighbours
+    null: Neighbours
+    by_ratio: bool
+
+    def score(self, neighbours: Neighbours) -> Floats:
+        """[n]; of two neighbours at distance 0 neither can be told to be the source: 1."""
+        if not self.by_ratio:
+            return neighbours.d1
+        d1, d2 = neighbours.d1, neighbours.d2
+        return np.divide(d1, d2, out=np.ones_like(d1), where=d2 > 0)
 
     @cached_property
-    def _halves(self) -> tuple[Floats, Floats]:
-        """At random, by a constant seed: held-out images may come sorted."""
-        order = np.random.default_rng(0).permutation(len(self.null))
+    def halves(self) -> tuple[Floats, Floats]:
+        """The scores of the held-out images, at random, by a constant seed: they may come sorted."""
+        null = self.score(self.null)
+        order = np.random.default_rng(0).permutation(len(null))
         middle = len(order) // 2
-        return self.null[order[:middle]], self.null[order[middle:]]
+        return null[order[:middle]], null[order[middle:]]
 
     @cached_property
     def threshold(self) -> float | None:
-        """Below it an image is a copy; None of fewer held-out images than LEAST_HELD_OUT."""
-        half, _ = self._halves
+        """Below it a score is that of a copy; None of fewer held-out images than
+        LEAST_HELD_OUT."""
+        half, _ = self.halves
         rank = (len(half) + 1) // ONE_IN
         return float(np.sort(half)[rank - 1]) if rank else None
 
     @property
     def copies(self) -> NDArray[np.bool_] | None:
         """[n], of the generated images."""
-        return None if self.threshold is None else self.d1 < self.threshold
+        return None if self.threshold is None else self.score(self.found) < self.threshold
 
     @property
     def r_mem(self) -> float | None:
@@ -60,5 +69,5 @@ class InFeatures:
     @property
     def null_rate(self) -> float | None:
         """The share of the other half of the held-out images that the rule calls copies."""
-        _, others = self._halves
+        _, others = self.halves
         return None if self.threshold is None else float((others < self.threshold).mean())

@@ -1,5 +1,5 @@
 """Another eye than pixels: features that a function of the user's gives images, and the nearest
-training image among them. docs/features.md shows such functions."""
+training images among them. docs/features.md shows such functions."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from trainables.config.code import in_a_line, load_code
 from trainables.config.measurement import Measurement
 from trainables.errors import UserError
 from trainables.measure.feature_rule import InFeatures
-from trainables.measure.r_mem import Floats, Ints
+from trainables.measure.r_mem import Ints, Neighbours
 
 AT_ONCE = 64  # images that the function is given
 
@@ -27,17 +27,19 @@ class FeatureSpace:
     """Features by `function(images, device, **options)`: of images [n, C, R, R] uint8 on the CPU it
     gives floats [n, D], whatever their length; rows of other images must not count.
 
-    where: how the user named it, for messages. Whatever the function does wrong raises UserError.
+    by_ratio: what the rule is to compare, see `InFeatures`; where: how the user named the function,
+    for messages. Whatever it does wrong raises UserError.
     """
 
     function: Callable[..., Any]
     options: dict[str, Any]
     device: torch.device
+    by_ratio: bool
     where: str
 
     @torch.no_grad()
     def of(self, images: Tensor) -> Tensor:
-        """[n, C, R, R] uint8 → [n, D] float32 of length 1, on the device."""
+        """[n, C, R, R] uint8 → [n, D] float64 of length 1, on the device."""
         return torch.cat([self._of_some(part) for part in torch.split(images, AT_ONCE)])
 
     def _of_some(self, images: Tensor) -> Tensor:
@@ -56,7 +58,7 @@ class FeatureSpace:
             raise UserError(
                 f"{self.where}: {call} must return a row for each, not {list(found.shape)}"
             )
-        features: Tensor = found.to(self.device, torch.float32)
+        features: Tensor = found.to(self.device, torch.float64)
         length: Tensor = features.norm(dim=1, keepdim=True)
         if not bool(length.isfinite().all()):
             raise UserError(f"{self.where}: {call} returned values that are not finite")
@@ -65,35 +67,48 @@ class FeatureSpace:
         return features / length
 
     def nearest(
-        self, features: Tensor, training: Iterable[Tensor], flips: bool = False
-    ) -> tuple[Floats, Ints]:
-        """Distance to the nearest training image, and its position: [n] each.
+        self,
+        features: Tensor,
+        training: Iterable[Tensor],
+        groups: Ints | None = None,
+        flips: bool = False,
+    ) -> Neighbours:
+        """The two nearest training images; of fewer, or of one group, d2 is infinite.
 
         features [n, D], as `of` gives them; training: chunks [any, C, R, R] uint8, which need not
-        fit into memory together; flips: a mirrored training image is one. The nearest is found by
-        products, its distance taken from differences, so that rounding does not blur small ones.
+        fit into memory together; groups, flips: as in `nearest_two`.
         """
-        best = torch.full((len(features),), -2.0, device=self.device)  # cosine
-        at = torch.full((len(features),), -1, device=self.device)
-        near = torch.empty_like(features)
+        two = len(features), 2
+        best = torch.full(two, torch.inf, dtype=torch.float64, device=self.device)
+        where, group = (torch.full(two, -1, device=self.device) for _ in range(2))
         for start, images in _with_mirrored(training, flips):
-            others = self.of(images)
-            cosine, where = (features @ others.T).max(dim=1)
-            is_nearer = cosine > best
-            best = torch.where(is_nearer, cosine, best)
-            at = torch.where(is_nearer, start + where, at)
-            near[is_nearer] = others[where[is_nearer]]
-        distance = (features - near).double().norm(dim=1)
-        return distance.cpu().numpy(), at.cpu().numpy()
+            # double precision: a square of 1e-16 is a distance of 1e-8
+            squares = (2 - 2 * features @ self.of(images).T).clamp(min=0)
+            index = torch.arange(start, start + len(images), device=self.device)
+            names = index  # an image and its mirror image are one
+            if groups is not None:
+                names = torch.from_numpy(groups[start : start + len(images)]).to(self.device)
+            values = torch.cat([best, squares], 1)
+            at = torch.cat([where, index.expand(squares.shape)], 1)
+            of = torch.cat([group, names.expand(squares.shape)], 1)
+            best, order = _two_of_two_groups(values, of)
+            where, group = at.gather(1, order), of.gather(1, order)
+        distances, positions = best.sqrt().cpu().numpy(), where.cpu().numpy()
+        return Neighbours(distances[:, 0], distances[:, 1], positions[:, 0], positions[:, 1])
 
     def compare(
-        self, samples: Tensor, held_out: Tensor, training: Tensor, flips: bool
+        self,
+        samples: Tensor,
+        held_out: Tensor,
+        training: Tensor,
+        groups: Ints | None = None,
+        flips: bool = False,
     ) -> InFeatures:
-        """All [any, C, R, R] uint8."""
+        """All images [any, C, R, R] uint8; groups: [N], of the training images."""
         asked = self.of(torch.cat([samples, held_out]))
-        d1, i1 = self.nearest(asked, torch.split(training, AT_ONCE), flips)
+        near = self.nearest(asked, torch.split(training, AT_ONCE), groups, flips)
         n = len(samples)
-        return InFeatures(d1[:n], i1[:n], d1[n:])
+        return InFeatures(near.at(slice(n)), near.at(slice(n, None)), self.by_ratio)
 
     def check(self, shape: tuple[int, ...]) -> None:
         """Raises UserError unless each image of that shape, [C, R, R], has features of its own: the
@@ -128,6 +143,17 @@ def _with_mirrored(chunks: Iterable[Tensor], flips: bool) -> Iterator[tuple[int,
         start += len(chunk)
 
 
+def _two_of_two_groups(values: Tensor, groups: Tensor) -> tuple[Tensor, Tensor]:
+    """The least of each row, and the least of another group: values and positions, [n, 2] each.
+
+    values [n, c] float, groups [n, c].
+    """
+    first, at = values.min(1, keepdim=True)
+    others = values.masked_fill(groups == groups.gather(1, at), torch.inf)
+    second, at_second = others.min(1, keepdim=True)
+    return torch.cat([first, second], 1), torch.cat([at, at_second], 1)
+
+
 def _farthest(a: Tensor, b: Tensor) -> float:
     """The largest distance between rows."""
     return float((a - b).norm(dim=1).max())
@@ -147,6 +173,7 @@ def open_features(
     if how.features is None:
         return None
     function = load_code(how.features, option)
-    space = FeatureSpace(function, how.features_options, device, f"{option}={how.features}")
+    by_ratio, where = how.features_rule == "ratio", f"{option}={how.features}"
+    space = FeatureSpace(function, how.features_options, device, by_ratio, where)
     space.check(shape)
     return space

@@ -22,7 +22,9 @@ PREFIXES = {
     "with_flips": "with_flips_",
 }
 PLAIN = ("repeats", "null_repeats", "spacing", "groups")  # kept by their own names
-IN_FEATURES = {"features_d1": "d1", "features_i1": "i1", "features_null": "null"}
+# in features: prefixes of these names, and the name of what the score is
+IN_FEATURES = {"found": "features_", "null": "features_null_"}
+BY_RATIO = "features_by_ratio"
 
 
 @dataclass(frozen=True)
@@ -60,10 +62,8 @@ class Distances:
         for name, prefix in PREFIXES.items():
             neighbours = getattr(self, name)
             if neighbours is not None:
-                kept |= {prefix + part: getattr(neighbours, part) for part in PARTS}
-        if self.in_features is not None:
-            kept |= {name: getattr(self.in_features, part) for name, part in IN_FEATURES.items()}
-        return kept
+                kept |= _parts(neighbours, prefix)
+        return kept if self.in_features is None else kept | arrays_in_features(self.in_features)
 
     @classmethod
     def of_arrays(cls, kept: Mapping[str, NDArray[Any]]) -> "Distances":
@@ -72,24 +72,42 @@ class Distances:
         That one kept distances among all the samples, as `others`: they grow smaller with their
         number, and are not read.
         """
-
-        def neighbours(name: str) -> Neighbours | None:
-            parts = [PREFIXES[name] + part for part in PARTS]
-            return Neighbours(*(kept[part] for part in parts)) if parts[0] in kept else None
-
-        found, in_features = neighbours("found"), None
+        found = _neighbours(kept, PREFIXES["found"])
         assert found is not None
-        if kept.keys() >= IN_FEATURES.keys():
-            in_features = InFeatures(*(kept[name] for name in IN_FEATURES))
         return cls(
             found,
-            null=neighbours("null"),
-            copies=neighbours("copies"),
-            without_flips=neighbours("without_flips"),
-            with_flips=neighbours("with_flips"),
-            in_features=in_features,
+            null=_neighbours(kept, PREFIXES["null"]),
+            copies=_neighbours(kept, PREFIXES["copies"]),
+            without_flips=_neighbours(kept, PREFIXES["without_flips"]),
+            with_flips=_neighbours(kept, PREFIXES["with_flips"]),
+            in_features=in_features_of(kept),
             **{name: kept.get(name) for name in PLAIN},
         )
+
+
+def arrays_in_features(seen: InFeatures) -> dict[str, NDArray[Any]]:
+    """By the names under which they are kept."""
+    kept: dict[str, NDArray[Any]] = {BY_RATIO: np.array(seen.by_ratio)}
+    for name, prefix in IN_FEATURES.items():
+        kept |= _parts(getattr(seen, name), prefix)
+    return kept
+
+
+def in_features_of(kept: Mapping[str, NDArray[Any]]) -> InFeatures | None:
+    """The inverse; None where nothing was looked at in features."""
+    found, null = (_neighbours(kept, prefix) for prefix in IN_FEATURES.values())
+    if found is None or null is None:
+        return None
+    return InFeatures(found, null, bool(kept[BY_RATIO]))
+
+
+def _parts(neighbours: Neighbours, prefix: str) -> dict[str, NDArray[Any]]:
+    return {prefix + part: getattr(neighbours, part) for part in PARTS}
+
+
+def _neighbours(kept: Mapping[str, NDArray[Any]], prefix: str) -> Neighbours | None:
+    parts = [prefix + part for part in PARTS]
+    return Neighbours(*(kept[part] for part in parts)) if parts[0] in kept else None
 
 
 @dataclass(frozen=True)

@@ -330,8 +330,8 @@ class Measures(BaseModel):
         float | None,
         Measure(
             "R_mem in features",
-            "share of samples nearer to a training image, in the features that the measurement "
-            "names, than 99 % of held-out images are",
+            "share of samples that are copies in the features that the measurement names: with a "
+            "ratio d1 / d2 (or a distance d1) below that of 99 % of held-out images",
             "share",
             _in_features("r_mem"),
             in_csv=True,
@@ -352,8 +352,8 @@ class Measures(BaseModel):
         float | None,
         Measure(
             "threshold in features",
-            "distance under which a sample counts in features (L2 of features of length 1, 0 … 2); "
-            "not known of fewer than 198 held-out images",
+            "ratio (or distance) under which a sample counts in features; not known of fewer than "
+            "198 held-out images",
             "score",
             _in_features("threshold"),
             in_csv=True,

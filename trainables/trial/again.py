@@ -41,4 +41,5 @@ def look_again(
         raise DamagedFile(f"{file} is of another subset, or of images of another size")
     samples = torch.from_numpy(np.array(kept["images"]))
     held_out = subset.held_out[: result.measurement.n_samples]
-    return features.compare(samples, held_out, subset.images, subset.comparison.flips)
+    flips = subset.comparison.flips
+    return features.compare(samples, held_out, subset.images, subset.groups, flips)
