@@ -17,7 +17,7 @@ from trainables.config.data import Photos
 from trainables.config.measurement import Measurement
 from trainables.data.images import subset_order
 from trainables.data.sources import load
-from trainables.measure.features import open_features
+from trainables.measure.features import FeatureBank, open_features
 from trainables.measure.neighbours import nearest_two
 
 CHANGED, HELD_OUT = 100, 1000
@@ -56,7 +56,7 @@ def main() -> None:
         how = Measurement(features="trainables.measure.lite0:features", features_rule=rule)
         features = open_features(how, (3, 32, 32), torch.device("cpu"))
         assert features is not None
-        seen = features.compare(torch.cat(list(asked.values())), held_out, training)
+        seen = FeatureBank(features, training, held_out).look_at(torch.cat(list(asked.values())))
         shares.append([part.mean() for part in _parts(seen.copies)])
         nulls.append(seen.null_rate)
     print("| training images | pixels | features, ratio | features, distance |")

@@ -3,7 +3,7 @@ failure."""
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from sweep.analysis.scale import near
 from sweep.analysis.study import StudySummary
@@ -28,19 +28,14 @@ def cautions(summary: SweepSummary) -> list[str]:
         for data in data_sets(summary)
         if data.duplicates
     ]
-    lines += [*_across_data(summary), *_two_rules(summary)]
+    of_pixels: tuple[Callable[[StudySummary], str | None], ...] = ()
+    if summary.eye == "pixels":  # of the rule in pixels, which else decides nothing
+        lines += [*_across_data(summary), *_two_rules(summary)]
+        of_pixels = _low_ceiling, _noisy, _chance, _uneven
     for study in summary.studies:
         checks = (
-            _alone,
-            _rising,
-            _low_ceiling,
-            _noisy,
-            _chance,
-            _unknown_in_features,
-            _unseen,
-            _large_share,
-            _uneven,
-            _accepted,
+            *(_alone, _rising, *of_pixels),
+            *(_unknown_in_features, _unseen, _large_share, _accepted),
         )
         found = *(check(study) for check in checks), *_failures(study)
         lines += [f"{study.name}: {line}" for line in found if line]

@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Any
 
 from search_spaces.space import NamedConfiguration, Search
+from sweep.analysis.features import Eye
 from sweep.analysis.scale import Scale, scale_of
 from sweep.search.belief import Belief, Observation, Prior, base_prior
 from sweep.search.rules import Failed, Options, Verdict
@@ -42,7 +43,7 @@ class StudySummary:
 
     `options.prior` is the one to report it with: pooled from the other studies of its recipe if
     `pooled`, else its own. Of a study that was found, the numbers of the verdict follow from it;
-    `alone_low`, `alone_high` from its own trials only. `in_features`: R_mem is that in features.
+    `alone_low`, `alone_high` from its own trials only. `eye`: in which R_mem is counted.
     """
 
     name: str
@@ -56,7 +57,7 @@ class StudySummary:
     contradicts: bool = False
     # last measurements, by training key
     finals: Mapping[str, FinalMeasurement] = field(default_factory=dict)
-    in_features: bool = False
+    eye: Eye = "pixels"
 
     @property
     def complete(self) -> list[Result]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from search_spaces.space import SearchSpace
 from sweep.analysis.contrasts import Contrast, contrast, neighbours
-from sweep.analysis.features import result_in_features
+from sweep.analysis.features import Eye, result_in
 from sweep.analysis.other_k import result_at, space_at
 from sweep.analysis.study import StudySummary, ended, options_of
 from sweep.search.pooling import MIN_POOLED, report_priors
@@ -24,23 +24,27 @@ from trainables.trial.result import FinalMeasurement, Result, TrialRecord
 
 @dataclass(frozen=True)
 class SweepSummary:
-    """`damaged`: a line for every file of the sweep that says nothing, and is passed over. `pixels`:
-    the same trials judged in pixels, if this is how they are judged in features."""
+    """`damaged`: a line for every file of the sweep that says nothing, and is passed over. `other`:
+    the same trials by the eye that they are not judged by here, if it is known already."""
 
     name: str
     space: SearchSpace
     studies: list[StudySummary]
     damaged: Sequence[str] = ()
-    pixels: "SweepSummary | None" = None
+    other: "SweepSummary | None" = None
+
+    @property
+    def eye(self) -> Eye:
+        """In which R_mem is counted."""
+        return self.space.measurement.judge
 
     @cached_property
-    def eyes(self) -> "tuple[SweepSummary, SweepSummary] | None":
+    def eyes(self) -> "dict[Eye, SweepSummary] | None":
         """The same trials judged in pixels, and in features; None if only pixels were compared."""
-        if self.pixels is not None:
-            return self.pixels, self
         if self.space.measurement.features is None:
             return None
-        return self, in_features(self)
+        theirs: Eye = "features" if self.eye == "pixels" else "pixels"
+        return {self.eye: self, theirs: self.other or seen_in(theirs, self)}
 
     def as_json(self) -> dict[str, Any]:
         """The format of `emm report --json`; where there are two eyes, the other one's stands
@@ -49,11 +53,10 @@ class SweepSummary:
         if self.eyes is None:
             return content
         how = self.space.measurement
-        pixels, features = self.eyes
-        judged, other = ("features", pixels) if self is features else ("pixels", features)
+        (other,) = (summary for summary in self.eyes.values() if summary is not self)
         return {
             **content,
-            "judged_in": judged,
+            "judged_in": self.eye,
             "features": {
                 "function": how.features,
                 "options": how.features_options,
@@ -100,7 +103,8 @@ def summarize(storage: Storage, k: float | None = None) -> SweepSummary:
     sweep = read_made_sweep(storage)
     space, keys = sweep.space, sweep.configurations
     results, started, damaged = read_trials(storage, space, keys)
-    if k is None or k == space.measurement.k:
+    is_own = k == space.measurement.k and space.measurement.judge == "pixels"
+    if k is None or is_own:
         return summary_of(
             space, results, started, FrozenPriors(storage, keys), read_finals(storage), damaged
         )
@@ -137,20 +141,26 @@ def summary_of(
             results=finished,
             running=running,
             finals=finals or {},
+            eye=space.measurement.judge,
         )
         studies.append(study)
     return SweepSummary(space.name, space, _reported(space, studies), damaged)
 
 
-def in_features(pixels: SweepSummary) -> SweepSummary:
-    """A sweep whose trials were compared in features too, judged by that: every EMM with the same
-    belief, from R_mem in features. Nothing of the search in pixels is in it but its N."""
-    target = pixels.space.search.target
-    results = [result_in_features(r, target) for study in pixels.studies for r in study.results]
-    started = [record for study in pixels.studies for record in study.running]
-    judged = summary_of(pixels.space, results, started, damaged=pixels.damaged)
-    studies = [replace(study, in_features=True) for study in judged.studies]
-    return replace(judged, studies=studies, pixels=pixels)
+def seen_in(eye: Eye, judged: SweepSummary) -> SweepSummary:
+    """A sweep whose trials were compared in pixels and in features by the eye that it is not judged
+    by: every EMM with the same belief, from the other R_mem. Of the search nothing is in it but its
+    N."""
+    target = judged.space.search.target
+    results = [result_in(eye, r, target) for study in judged.studies for r in study.results]
+    started = [record for study in judged.studies for record in study.running]
+    measurement = judged.space.measurement.model_copy(update={"judge": eye})
+    space = judged.space.model_copy(update={"measurement": measurement})
+    return replace(summary_of(space, results, started, damaged=judged.damaged), other=judged)
+
+
+def in_pixels(judged: SweepSummary) -> SweepSummary:
+    return judged if judged.eye == "pixels" else seen_in("pixels", judged)
 
 
 def _of(trials: Sequence[Kind], name: str) -> list[Kind]:

@@ -23,7 +23,12 @@ from trainables.config.measurement import Measurement
 from trainables.errors import UserError
 from trainables.measure.distances import N_OTHERS, N_SPACING, nearest_other
 from trainables.measure.feature_rule import InFeatures
-from trainables.measure.features import AT_ONCE, FeatureSpace, open_features
+from trainables.measure.features import (
+    AT_ONCE,
+    FeatureSpace,
+    nearest_in_features,
+    open_features,
+)
 from trainables.measure.kept import Distances
 from trainables.measure.measures import MEASURES, measures
 from trainables.measure.neighbours import Comparison, chunk_size, nearest_two_of
@@ -228,7 +233,8 @@ def _in_features(
     parts = []
     for block in generated.chunks(rows):
         looked = torch.cat([features.of(block), asked])
-        near = features.nearest(looked, training.chunks(AT_ONCE), groups, flips)
+        passing = features.passing(training.chunks(AT_ONCE), flips)
+        near = nearest_in_features(looked, passing, groups)
         parts.append(near.at(slice(len(block))))
         if null is None:
             null, asked = near.at(slice(len(block), None)), asked[:0]

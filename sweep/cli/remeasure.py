@@ -39,7 +39,7 @@ def remeasure(
     as_json: AsJson = False,
 ) -> None:
     """Judges a sweep in features, from the images that its trials kept; trains nothing."""
-    from sweep.analysis.summary import summarize
+    from sweep.analysis.summary import in_pixels, summarize
     from sweep.report.files import write_report
     from sweep.report.table import print_table
     from sweep.run.checks import features_of
@@ -49,7 +49,7 @@ def remeasure(
 
     here = place(directory)
     how = measurement_in(features, features_options, features_rule, features_version)
-    pixels = summarize(here.storage)
+    pixels = in_pixels(summarize(here.storage))
     name = f"report-features-{name_of(how)}"
     target = out or (here.views / name if here.views else Path(f"{pixels.name}-{name}"))
     if target.exists() and not target.is_dir():

@@ -100,8 +100,12 @@ def trial(
 def _in_features(result: "Result") -> str:
     if result.r_mem_features is None:
         return "R_mem in features is not known: fewer than 198 held-out images are left"
+    if result.measurement.judge == "features":
+        beside = f"it is that in features; in pixels {result.r_mem_pixels:.4f}"
+    else:
+        beside = f"R_mem in features {result.r_mem_features:.4f}"
     score = "d1 / d2" if result.measurement.features_rule == "ratio" else "d1"
     return (
-        f"R_mem in features {result.r_mem_features:.4f}  {score} below "
+        f"{beside}  {score} below "
         f"{result.features_threshold:.3f}, as {result.features_null:.1%} of held-out images have it"
     )

@@ -111,17 +111,12 @@ def _shown_trial(study: StudySummary) -> Result | None:
 
 
 def _csv(summary: SweepSummary) -> str:
-    """`r_mem` is as the summary judges; where that is in features, in pixels it stands beside."""
-    text, columns, pixels = io.StringIO(), CSV, {}
-    if summary.pixels is not None:
-        columns = (*CSV, "r_mem_pixels")
-        pixels = {t["training_key"]: t["r_mem"] for _, t in trials_in_order(summary.pixels)}
-    writer = csv.DictWriter(text, columns, restval="", extrasaction="ignore", lineterminator="\n")
+    text = io.StringIO()
+    writer = csv.DictWriter(text, CSV, restval="", extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     for name, trial in trials_in_order(summary):
         texts = {"configuration": cell(name), "cause": cell(trial.get("cause") or "")}
-        in_pixels = {"r_mem_pixels": pixels.get(trial["training_key"])}
-        writer.writerow({**trial, **texts, **in_pixels})
+        writer.writerow({**trial, **texts})
     return text.getvalue()
 
 

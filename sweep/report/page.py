@@ -50,7 +50,7 @@ def report_page(summary: SweepSummary, images: Mapping[str, bytes], pictures: st
     return html.page(
         "report.html",
         space=summary.space,
-        in_features=summary.pixels is not None,
+        in_features=summary.eye == "features",
         left=LEFT,
         configurations=[(*row, reason) for row, reason in rows],
         configuration_columns=(*CONFIGURATIONS, "reason"),

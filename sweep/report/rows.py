@@ -206,7 +206,7 @@ def eye_rows(summary: SweepSummary) -> Rows:
     in pixels alone."""
     if summary.eyes is None:
         return []
-    pixels, features = (one.studies for one in summary.eyes)
+    pixels, features = summary.eyes["pixels"].studies, summary.eyes["features"].studies
     return [
         (
             study.name,
@@ -221,19 +221,19 @@ def look_rows(summary: SweepSummary) -> Rows:
     """The same of every finished trial, with what makes an image a copy in features."""
     if summary.eyes is None:
         return []
-    pixels, _ = summary.eyes
     return [
         (
             study.name,
             str(result.spec.n),
             str(result.spec.seed),
-            measure_text(result.r_mem, "share"),
+            measure_text(result.r_mem if study.eye == "pixels" else result.r_mem_pixels, "share"),
             measure_text(result.r_mem_features, "share"),
             measure_text(result.features_threshold, "share"),
             measure_text(result.features_null, "share"),
         )
-        for study in pixels.studies
-        for result in sorted(study.complete, key=lambda result: (result.spec.n, result.spec.seed))
+        for study in summary.studies
+        for result in sorted(study.results, key=lambda result: (result.spec.n, result.spec.seed))
+        if result.n_samples
     ]
 
 

@@ -45,7 +45,7 @@ def study_figure(study: StudySummary, target: float, n_low: int, n_high: int) ->
             drawn.append(axes.axvline(verdict.emm, color=RED, label="EMM"))
         legend["EMM, 95 % interval"] = tuple(drawn)
     axes.set(xscale="log", xlim=(left, right), ylim=(-0.04, 1.07))
-    axes.set_ylabel(r"$\mathrm{R_{mem}}$" + (" in features" if study.in_features else ""))
+    axes.set_ylabel(r"$\mathrm{R_{mem}}$" + ("" if study.eye == "pixels" else " in features"))
     axes.set_xlabel("number of training images N")
     numbers(axes.xaxis, left, right)
     axes.set_title(f"{short(study.name)}\n{short(_caption(study))}", parse_math=False)

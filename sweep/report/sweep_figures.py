@@ -27,7 +27,7 @@ def sweep_figure(summary: SweepSummary) -> Figure:
     for position, study in zip(values or range(len(studies)), studies, strict=True):
         _draw_emm(axes, study, position, upright=values is not None)
     known = [n for study in studies for n in study.verdict.known]
-    search, emm = summary.space.search, "EMM" if summary.pixels is None else "EMM in features"
+    search, emm = summary.space.search, "EMM" if summary.eye == "pixels" else "EMM in features"
     low, high = (min(known) / 1.3, max(known) * 1.3) if known else (search.n_low, search.n_high)
     if values:
         axes.set(yscale="log", ylim=(low, high), ylabel=emm)

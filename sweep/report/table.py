@@ -35,7 +35,7 @@ from sweep.report.rows import (
 def table(summary: SweepSummary) -> RenderableType:
     """Trials, configurations, comparison and warnings, for any console: plain ASCII but for users'
     texts."""
-    trials, eye = trial_rows(summary), "" if summary.pixels is None else " in features"
+    trials, eye = trial_rows(summary), " in features" if summary.eye == "features" else ""
     once = [
         ("" if i and row[0] == trials[i - 1][0] else row[0], *row[1:])
         for i, row in enumerate(trials)

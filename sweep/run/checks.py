@@ -17,6 +17,7 @@ from trainables.data.images import ImageData
 from trainables.data.labels import check_subset, planned_label_dim
 from trainables.data.sources import data_key, load
 from trainables.errors import UserError
+from trainables.measure.feature_rule import LEAST_HELD_OUT
 from trainables.storage import Storage
 from trainables.text import first_line
 from trainables.trial.result import TrialRecord, start_record
@@ -48,6 +49,7 @@ class Sweep:
                     f"search.n_high: {search.n_high} is more than the {size} images there are; "
                     f"--set search.n_high={size}"
                 )
+            _check_held_out(self.space, size)
             seeds = range(search.max_trials * search.replicates)
             check_subset(
                 configuration.labels,
@@ -117,6 +119,24 @@ def _check_custom(configuration: Configuration, label_dim: int) -> None:
         from trainables.training.custom import check_custom
 
         check_custom(configuration, label_dim)
+
+
+def _check_held_out(space: SearchSpace, size: int) -> None:
+    """Raises UserError if R_mem is to be counted in features and too few images would be left to
+    take the threshold from."""
+    how, most = space.measurement, size - LEAST_HELD_OUT
+    if how.judge == "pixels":
+        return
+    if how.n_samples < LEAST_HELD_OUT:
+        raise UserError(
+            f"measurement.n_samples: judge=features needs {LEAST_HELD_OUT} or more, and as many "
+            f"held-out images, not {how.n_samples}"
+        )
+    if space.search.n_high > most:
+        raise UserError(
+            f"search.n_high: judge=features needs {LEAST_HELD_OUT} of the {size} images held out; "
+            f"--set search.n_high={most}"
+        )
 
 
 def check_features(space: SearchSpace) -> None:

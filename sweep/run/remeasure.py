@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from search_spaces.space import SearchSpace
-from sweep.analysis.summary import SweepSummary, in_features
+from sweep.analysis.summary import SweepSummary, seen_in
 from sweep.run.checks import Sweep
 from trainables.config.identity import identity, key_of
 from trainables.config.measurement import FEATURES, Measurement
@@ -42,7 +42,7 @@ def remeasure(
     out: Path,
     tell: Callable[[Result], None],
 ) -> SweepSummary:
-    """The sweep judged in the features that `how` names, with its summary in pixels beside.
+    """The sweep judged in the features that `how` names, with its summary in `pixels` beside.
 
     out: where distances are kept, so that a second call looks only at what is new; tell: is given
     each result, with its numbers in features. A trial whose images are lost is passed over. Raises
@@ -76,7 +76,8 @@ def remeasure(
             else:
                 tell(results[-1])
         studies.append(replace(study, results=sorted(results, key=lambda one: one.spec.seed)))
-    return in_features(replace(pixels, space=space, studies=studies, damaged=damaged))
+    looked_at = replace(pixels, space=space, studies=studies, damaged=damaged, other=None)
+    return seen_in("features", looked_at)
 
 
 def _as_seen(result: Result, found: InFeatures, how: Measurement) -> Result:

@@ -20,7 +20,7 @@ from trainables.errors import UserError
 from trainables.measure import lite0
 from trainables.measure.distances import take_distances
 from trainables.measure.feature_rule import LEAST_HELD_OUT, InFeatures
-from trainables.measure.features import AT_ONCE, open_features
+from trainables.measure.features import AT_ONCE, FeatureBank, open_features
 from trainables.measure.kept import Distances
 from trainables.measure.measures import measures
 from trainables.measure.neighbours import Comparison, nearest_two
@@ -34,6 +34,10 @@ SHAPE = (1, 4, 4)
 def opened(function="tests.eyes:sorted_pixels", shape=SHAPE, rule="ratio", **options):
     how = Measurement(features=function, features_options=options, features_rule=rule)
     return open_features(how, shape, CPU)
+
+
+def compare(eye, samples, held_out, training, groups=None, flips=False):
+    return FeatureBank(eye, training, held_out, groups, flips).look_at(samples)
 
 
 def pictures(n, seed, shape=SHAPE):
@@ -57,8 +61,8 @@ def test_distances_are_those_of_features_of_length_one(power):
     samples, held_out, training = pictures(n, 0), pictures(5, 1), pictures(AT_ONCE + 3, 2)
     groups = np.arange(AT_ONCE + 3) // 2  # the last one is alone, and two chunks share a group
     groups[AT_ONCE - 1] = groups[AT_ONCE]
-    found = opened(power=power).compare(samples, held_out, training, flips=False)
-    grouped = opened(power=power).compare(samples, held_out, training, groups)
+    found = compare(opened(power=power), samples, held_out, training, flips=False)
+    grouped = compare(opened(power=power), samples, held_out, training, groups)
     rows = [unit(image, power) for image in training]
     for part, images in (("found", samples), ("null", held_out)):
         for near, names in ((found, range(len(rows))), (grouped, groups)):
@@ -77,7 +81,7 @@ def test_distances_are_those_of_features_of_length_one(power):
 def test_what_the_features_do_not_see_is_a_copy():
     """Turned upside down, an image has the same pixels: nothing for them, much for L2."""
     training = pictures(50, 0)
-    found = opened().compare(training[7:19].flip(-2), pictures(40, 1), training).found
+    found = compare(opened(), training[7:19].flip(-2), pictures(40, 1), training).found
     assert found.i1.tolist() == list(range(7, 19))
     assert found.d1.max() < 1e-6
     assert found.d2.min() > 0.01
@@ -89,8 +93,8 @@ def test_a_mirrored_training_image_is_one_where_flips_count():
     eye = opened("tests.eyes:pixels")
     training = pictures(AT_ONCE + 20, 3)
     mirrored = training[AT_ONCE - 2 : AT_ONCE + 4].flip(-1)
-    plain = eye.compare(mirrored, pictures(1, 4), training, flips=False).found
-    orbit = eye.compare(mirrored, pictures(1, 4), training, flips=True).found
+    plain = compare(eye, mirrored, pictures(1, 4), training, flips=False).found
+    orbit = compare(eye, mirrored, pictures(1, 4), training, flips=True).found
     assert plain.d1.min() > 0.1
     assert orbit.d1.max() < 1e-6
     assert orbit.d2.min() > 0.1, "an image and its mirror image are one"
@@ -194,9 +198,9 @@ def test_digits_moved_by_a_pixel(rule):
     eye = opened("tests.eyes:spectrum", (1, 8, 8), rule)
     rolled = training.roll((1, 1), dims=(-2, -1))
     samples = torch.cat([rolled, fresh])
-    taken = take_distances(
-        nearest_two(samples, training), samples, held_out, training, features=eye
-    )
+    bank = FeatureBank(eye, training, held_out)
+    found = nearest_two(samples, training)
+    taken = take_distances(found, samples, held_out, training, features=bank)
     found = measures(taken, len(training), 1 / 3)
     assert taken.in_features.copies[:100].all()
     assert not taken.found.memorized()[:100].any()
@@ -213,9 +217,10 @@ def test_digits_moved_by_a_pixel(rule):
 def test_kept_and_read_again():
     samples, held_out, training = pictures(9, 0), pictures(200, 1), pictures(8, 2)
     for flips, rule in ((False, "distance"), (True, "ratio")):
-        how, eye = Comparison(flips=flips), opened(rule=rule)
+        how = Comparison(flips=flips)
+        bank = FeatureBank(opened(rule=rule), training, held_out, flips=flips)
         found = how.nearest(samples, training)
-        taken = take_distances(found, samples, held_out, training, how, features=eye)
+        taken = take_distances(found, samples, held_out, training, how, features=bank)
         assert taken.in_features.by_ratio == (rule == "ratio")
         again = Distances.of_arrays(taken.as_arrays())
         assert measures(again, 8, 0.9) == measures(taken, 8, 0.9)
@@ -310,7 +315,7 @@ def test_lite0_sees_copies_that_pixels_miss():
     shares = {}
     for rule in ("ratio", "distance"):
         eye = opened("trainables.measure.lite0:features", (3, 32, 32), rule)
-        seen = eye.compare(mirrored, held_out, training)
+        seen = compare(eye, mirrored, held_out, training)
         shares[rule] = seen.r_mem
         assert seen.null_rate <= 0.04
         assert (seen.found.i1 == np.arange(60)).mean() > 0.9

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from search_spaces.recipes import DIGITS
-from sweep.analysis.features import result_in_features
+from sweep.analysis.features import result_in
 from sweep.analysis.summary import summarize
 from sweep.cli.main import main
 from tests import eyes
@@ -166,17 +166,52 @@ def test_a_sweep_that_was_measured_in_features_is_reported_in_pixels_with_these_
     assert "EMM at target R_mem 0.9 in features" not in page
 
 
+def test_a_sweep_that_searched_in_features_is_reported_in_them_with_pixels_beside(tmp_path, capsys):
+    """R_mem is then that in features, for the search as for the report; in pixels the EMM is half.
+    By another k it is judged in pixels, and another eye has these beside."""
+    eye = {"measurement.features": "tests.eyes:sorted_pixels", "measurement.judge": "features"}
+    space = SPACE.with_settings(eye)
+    sweep, named = Storage(str(tmp_path)), space.configurations[0]
+    write_sweep(sweep, space, DATA, trials=0)
+    for seed, n in enumerate((8, 10, 13, 16, 20, 24, 32, 40, 52)):
+        pixels, features = (1 / (1 + np.exp(4 * np.log(n / emm) - np.log(9))) for emm in (16, 32))
+        more = {"r_mem": features, "r_mem_features": features, "r_mem_pixels": pixels}
+        memorized = {"n_memorized": round(2000 * features), "n_samples": 2000}
+        write_trial(sweep, space, named, DATA, n, seed, **more, **memorized)
+    found = json.loads(emm(capsys, "report", sweep.url, "--json")[1])
+    assert found["judged_in"] == "features"
+    for content, emm_there in ((found, 32), (found["beside"], 16)):
+        study = content["configurations"][0]
+        assert (study["verdict"], study["emm"]) == ("found", pytest.approx(emm_there, rel=0.07))
+    assert found["configurations"][0]["trials"][0]["r_mem_last"] is not None, "its own curve"
+    output = emm(capsys, "report", sweep.url)[1]
+    assert "EMM at target R_mem 0.9 in features" in output
+    assert "noisy copier)" not in output
+    page = (tmp_path / "report" / "index.html").read_text()
+    assert "R_mem and EMM on this page are in features" in page
+    assert 'class="gallery"' in page, "pictures are shown as ever"
+    at_k = json.loads(emm(capsys, "report", sweep.url, "--k", "1/3", "--json")[1])
+    assert at_k["judged_in"] == "pixels", "k is of pixels"
+    again = json.loads(emm(capsys, "remeasure", sweep.url, *BY_PIXELS, "--json")[1])
+    assert again["features"]["function"] == "tests.eyes:pixels"
+    assert again["beside"]["configurations"][0]["emm"] == pytest.approx(16, rel=0.07)
+
+
 def test_a_lower_bound_in_pixels_is_one_in_features(sweep):
     result = write_trial(sweep, SPACE, SPACE.configurations[0], DATA, 20, 17, right_censored=True)
     high, low = (
-        result_in_features(result.model_copy(update={"r_mem_features": r_mem}), 0.9)
+        result_in("features", result.model_copy(update={"r_mem_features": r_mem}), 0.9)
         for r_mem in (0.95, 0.7)
     )
     assert (high.complete, high.right_censored, high.r_mem) == (True, True, 0.95)
     assert high.n_memorized == round(0.95 * result.n_samples)
     assert (low.complete, low.r_mem) == (False, 0.7)
     assert "accepted early" in low.cause
-    unknown = result_in_features(result, 0.9)
+    assert (high.r_mem_pixels, high.measurement.judge) == (result.r_mem, "features")
+    back = result_in("pixels", high, 0.1)
+    assert (back.r_mem, back.n_memorized) == (result.r_mem, result.n_memorized)
+    assert back.complete
+    unknown = result_in("features", result, 0.9)
     assert not unknown.complete
     assert "fewer than 198 held-out images" in unknown.cause
 

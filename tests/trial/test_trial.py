@@ -26,12 +26,13 @@ from trainables.data.sources import data_key
 from trainables.errors import TrialFailed, UserError
 from trainables.measure.features import open_features
 from trainables.measure.kept import arrays_in_features
-from trainables.measure.r_mem import Neighbours
+from trainables.measure.r_mem import Neighbours, n_sufficient
 from trainables.storage import Storage
 from trainables.training.build import build_trainer
 from trainables.training.trainer import Trainer
 from trainables.trial import checkpoint, ray_trainable, training
 from trainables.trial.again import look_again
+from trainables.trial.final import measure_final
 from trainables.trial.ray_trainable import EmmTrainable
 from trainables.trial.result import Result, read_all, read_result, trial_directory
 from trainables.trial.training import key_of_curve
@@ -574,6 +575,70 @@ def test_features_that_fail_on_this_device_end_a_trial_before_it_trains(sweep):
     with pytest.raises(TrialFailed, match="has no function or class 'no_such'"):
         start(sweep, spec, data(600), build=not_built)
     assert "no_such" in read_all(sweep)[0][0].cause
+
+
+def test_judged_in_features_every_choice_is_made_in_them(sweep, monkeypatch):
+    """Snapshots, the best of them, how many images are enough, and R_mem: all as brute force on the
+    images has it; pixels decide nothing."""
+    dataset = data(600)
+    spec = with_fields(
+        IN_FEATURES,
+        {"measurement.judge": "features", "measurement.n_samples": 400, "measurement.logit_se": 0.2,
+         "measurement.batch": 250},
+    )  # fmt: skip
+    order = subset_order(dataset, 0)
+
+    def unit(images):
+        rows = np.asarray(images).reshape(len(images), -1) - 127.5
+        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+    def score(images):
+        training = unit(dataset.images[order[:6]])
+        found = np.sort(np.linalg.norm(unit(images)[:, None] - training[None], axis=2), axis=1)
+        return found[:, 0] / found[:, 1]
+
+    drawn = []
+
+    class Listening(Trainer):
+        def sample(self, *arguments):
+            drawn.append(super().sample(*arguments))
+            return drawn[-1]
+
+    finish(one := start(sweep, spec, dataset, build=built(Listening)))
+    result = one.result
+    control = score(dataset.images[order[6:406]])
+    half = control[np.random.default_rng(0).permutation(400)[:200]]
+    threshold = np.sort(half)[1]
+    assert result.features_threshold == pytest.approx(threshold, abs=1e-9)
+    shares = [(score(images) < threshold - 1e-9).mean() for images in drawn]
+    curve = [snapshot.r_mem for snapshot in result.curve]
+    assert curve == pytest.approx(shares[:4], abs=1e-12)
+    best = max(range(4), key=lambda i: (curve[i], i))
+    assert result.best_images_trained == result.curve[best].images_trained
+    kept = np.load(one.files.storage.path("measurement.npz"))
+    n = result.n_samples
+    final = score(torch.cat(drawn[4:])[:n]) < threshold - 1e-9
+    assert n == n_sufficient(final, 400, 0.2)
+    assert result.r_mem == result.r_mem_features == final.mean()
+    assert result.n_memorized == final.sum()
+    assert result.r_mem_pixels == (kept["d1"] < 0.9 * kept["d2"]).mean() != result.r_mem
+    in_pixels = result_at(result, sweep, 0.9, 0.9)
+    assert (in_pixels.r_mem, in_pixels.measurement.judge) == (result.r_mem_pixels, "pixels")
+    assert measure_final(result, dataset, sweep, 300, CPU).r_mem == pytest.approx(
+        result.r_mem, abs=5 * (0.25 / 300) ** 0.5
+    )
+    assert start(sweep, spec, dataset).result == result
+    other = with_fields(spec, {"measurement.features_version": "2"})
+    assert key_of_curve(other.measurement) != key_of_curve(spec.measurement)
+    assert key_of_curve(with_fields(other, {"measurement.judge": "pixels"}).measurement) == (
+        key_of_curve(with_fields(spec, {"measurement.judge": "pixels"}).measurement)
+    )
+
+
+def test_judged_in_features_too_few_held_out_images_fail(sweep):
+    spec = with_fields(IN_FEATURES, {"measurement.judge": "features"})
+    with pytest.raises(TrialFailed, match="needs 198 held-out images, and 197 are left"):
+        start(sweep, spec, data(203), build=not_built)
 
 
 def test_few_held_out_images_leave_features_unknown(sweep):
@@ -1194,3 +1259,23 @@ def test_one_that_is_accepted_after_half_of_its_training_is_a_lower_bound_too(sw
     assert [snapshot.n_memorized for snapshot in result.curve] == [8, 8, 20]
     assert (result.right_censored, result.r_mem_half, result.r_mem_last) == (True, 0.4, None)
     assert (result.r_mem, result.images_trained, result.best_images_trained) == (1, 36, 36)
+
+
+class TurnedCopies(AllCopies):
+    """Upside down, as pixels that are sorted do not notice."""
+
+    def sample(self, seeds, *arguments):
+        return super().sample(seeds, *arguments).flip(-2)
+
+
+def test_judged_in_features_it_is_accepted_early_by_them(sweep):
+    changes = {"features": "tests.eyes:sorted_pixels", "n_samples": 200}
+    measurement = ACCEPTING.measurement.model_copy(update=changes)
+    for judge in ("pixels", "features"):
+        how = measurement.model_copy(update={"judge": judge, "k": 1 / 3})
+        spec = ACCEPTING.model_copy(update={"measurement": how})
+        finish(one := start(sweep / judge, spec, data(600), build=built(TurnedCopies)))
+        assert one.result.r_mem == (judge == "features")
+        assert one.result.r_mem_features == 1
+        assert one.result.right_censored == (judge == "features")
+        assert len(one.result.curve) == (1 if judge == "features" else how.snapshots)

@@ -86,6 +86,11 @@ class Measurement(Frozen):
         description="what makes a copy in features: a ratio d1 / d2, or a distance d1, that only 1 % "
         "of held-out images fall short of",
     )
+    judge: Literal["pixels", "features"] = Field(
+        "pixels",
+        description="in which R_mem is counted: by it the search chooses N, a trial its best snapshot, "
+        "and early accept",
+    )
     batch: int | None = Field(
         None,
         ge=1,
@@ -117,6 +122,8 @@ class Measurement(Frozen):
         asked = self.features_options or self.features_version or self.features_rule != "ratio"
         if asked and self.features is None:
             raise ValueError("features must name a function where more is said of it")
+        if self.judge == "features" and self.features is None:
+            raise ValueError("judge=features needs features, the function that gives images theirs")
         return self
 
     @property

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from trainables.config.identity import derive_seed
 from trainables.diffusion.sampling import draw_latents
-from trainables.measure.features import FeatureSpace
+from trainables.measure.features import FeatureBank
 from trainables.measure.kept import Distances
 from trainables.measure.neighbours import Comparison
 from trainables.measure.r_mem import Floats, Ints, Neighbours
@@ -44,7 +44,7 @@ def take_distances(
     groups: Ints | None = None,
     seeds: Sequence[int] = (),
     n_others: int = N_OTHERS,
-    features: FeatureSpace | None = None,
+    features: FeatureBank | None = None,
 ) -> Distances:
     """The distances that go with those already `found` for `samples`: [n, C, R, R] uint8, as the
     other images are.
@@ -66,9 +66,6 @@ def take_distances(
         noisy = noisy_copies(training, float(np.median(found.d1)), seeds)
         copies = comparison.nearest(noisy, training, groups)
     is_mirrored = comparison.flips
-    in_features = None
-    if features is not None:
-        in_features = features.compare(samples, held_out, training, groups, is_mirrored)
     other_rule = replace(comparison, flips=not is_mirrored).nearest(samples, training, groups)
     # the nearest is an image itself, or its double
     spacing = comparison.nearest(training[:N_SPACING], training, groups).d2
@@ -82,7 +79,7 @@ def take_distances(
         copies=copies,
         without_flips=other_rule if is_mirrored else None,
         with_flips=None if is_mirrored else other_rule,
-        in_features=in_features,
+        in_features=None if features is None else features.look_at(samples),
     )
 
 

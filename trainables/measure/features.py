@@ -3,8 +3,10 @@ training images among them. docs/features.md shows such functions."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -66,49 +68,16 @@ class FeatureSpace:
             raise UserError(f"{self.where}: {call} returned zeros alone, which have no direction")
         return features / length
 
-    def nearest(
-        self,
-        features: Tensor,
-        training: Iterable[Tensor],
-        groups: Ints | None = None,
-        flips: bool = False,
-    ) -> Neighbours:
-        """The two nearest training images; of fewer, or of one group, d2 is infinite.
-
-        features [n, D], as `of` gives them; training: chunks [any, C, R, R] uint8, which need not
-        fit into memory together; groups, flips: as in `nearest_two`.
-        """
-        two = len(features), 2
-        best = torch.full(two, torch.inf, dtype=torch.float64, device=self.device)
-        where, group = (torch.full(two, -1, device=self.device) for _ in range(2))
-        for start, images in _with_mirrored(training, flips):
-            # double precision: a square of 1e-16 is a distance of 1e-8
-            squares = (2 - 2 * features @ self.of(images).T).clamp(min=0)
-            index = torch.arange(start, start + len(images), device=self.device)
-            names = index  # an image and its mirror image are one
-            if groups is not None:
-                names = torch.from_numpy(groups[start : start + len(images)]).to(self.device)
-            values = torch.cat([best, squares], 1)
-            at = torch.cat([where, index.expand(squares.shape)], 1)
-            of = torch.cat([group, names.expand(squares.shape)], 1)
-            best, order = _two_of_two_groups(values, of)
-            where, group = at.gather(1, order), of.gather(1, order)
-        distances, positions = best.sqrt().cpu().numpy(), where.cpu().numpy()
-        return Neighbours(distances[:, 0], distances[:, 1], positions[:, 0], positions[:, 1])
-
-    def compare(
-        self,
-        samples: Tensor,
-        held_out: Tensor,
-        training: Tensor,
-        groups: Ints | None = None,
-        flips: bool = False,
-    ) -> InFeatures:
-        """All images [any, C, R, R] uint8; groups: [N], of the training images."""
-        asked = self.of(torch.cat([samples, held_out]))
-        near = self.nearest(asked, torch.split(training, AT_ONCE), groups, flips)
-        n = len(samples)
-        return InFeatures(near.at(slice(n)), near.at(slice(n, None)), self.by_ratio)
+    def passing(
+        self, training: Iterable[Tensor], flips: bool = False
+    ) -> Iterator[tuple[int, Tensor]]:
+        """The features of chunks of training images, [any, C, R, R] uint8, each with the position
+        of its first image, and where flips count those of the mirrored ones (left and right)."""
+        start = 0
+        for chunk in training:
+            for images in (chunk, chunk.flip(-1)) if flips else (chunk,):
+                yield start, self.of(images)
+            start += len(chunk)
 
     def check(self, shape: tuple[int, ...]) -> None:
         """Raises UserError unless each image of that shape, [C, R, R], has features of its own: the
@@ -134,13 +103,69 @@ class FeatureSpace:
             )
 
 
-def _with_mirrored(chunks: Iterable[Tensor], flips: bool) -> Iterator[tuple[int, Tensor]]:
-    """Each chunk with the position of its first image, and once more mirrored (left and right)."""
-    start = 0
-    for chunk in chunks:
-        for images in (chunk, chunk.flip(-1)) if flips else (chunk,):
-            yield start, images
-        start += len(chunk)
+class FeatureBank:
+    """The training images of a trial in features, and what the rule says among them. Features are
+    taken when they are first asked for.
+
+    training [N, C, R, R] uint8; held_out [any, C, R, R] uint8: from these comes the threshold;
+    groups, flips: as in `nearest_two`.
+    """
+
+    def __init__(
+        self,
+        space: FeatureSpace,
+        training: Tensor,
+        held_out: Tensor,
+        groups: Ints | None = None,
+        flips: bool = False,
+    ) -> None:
+        self.space, self.training, self.held_out = space, training, held_out
+        self.groups, self.flips = groups, flips
+
+    @cached_property
+    def _features(self) -> list[tuple[int, Tensor]]:
+        return list(self.space.passing(torch.split(self.training, AT_ONCE), self.flips))
+
+    @cached_property
+    def null(self) -> Neighbours:
+        return self._nearest(self.held_out)
+
+    def _nearest(self, images: Tensor) -> Neighbours:
+        if not len(images):
+            distances, positions = np.zeros(0), np.zeros(0, np.int64)
+            return Neighbours(distances, distances, positions, positions)
+        return nearest_in_features(self.space.of(images), self._features, self.groups)
+
+    def look_at(self, images: Tensor) -> InFeatures:
+        """[n, C, R, R] uint8."""
+        return InFeatures(self._nearest(images), self.null, self.space.by_ratio)
+
+
+def nearest_in_features(
+    features: Tensor, training: Iterable[tuple[int, Tensor]], groups: Ints | None = None
+) -> Neighbours:
+    """The two nearest training images; of fewer, or of one group, d2 is infinite.
+
+    features [n, D], as `FeatureSpace.of` gives them; training: as `passing` gives theirs; groups:
+    as in `nearest_two`.
+    """
+    two, device = (len(features), 2), features.device
+    best = torch.full(two, torch.inf, dtype=torch.float64, device=device)
+    where, group = (torch.full(two, -1, device=device) for _ in range(2))
+    for start, others in training:
+        # double precision: a square of 1e-16 is a distance of 1e-8
+        squares = (2 - 2 * features @ others.T).clamp(min=0)
+        index = torch.arange(start, start + len(others), device=device)
+        names = index  # an image and its mirror image are one
+        if groups is not None:
+            names = torch.from_numpy(groups[start : start + len(others)]).to(device)
+        values = torch.cat([best, squares], 1)
+        at = torch.cat([where, index.expand(squares.shape)], 1)
+        of = torch.cat([group, names.expand(squares.shape)], 1)
+        best, order = _two_of_two_groups(values, of)
+        where, group = at.gather(1, order), of.gather(1, order)
+    distances, positions = best.sqrt().cpu().numpy(), where.cpu().numpy()
+    return Neighbours(distances[:, 0], distances[:, 1], positions[:, 0], positions[:, 1])
 
 
 def _two_of_two_groups(values: Tensor, groups: Tensor) -> tuple[Tensor, Tensor]:

@@ -326,6 +326,17 @@ class Measures(BaseModel):
             _c_t,
         ),
     ] = None
+    r_mem_pixels: Annotated[
+        float | None,
+        Measure(
+            "R_mem in pixels",
+            "R_mem by the rule in pixels, where R_mem itself is counted in features",
+            "share",
+            place="trainables.trial.samples.FinalSamples.measure",
+            in_csv=True,
+            of_images=False,
+        ),
+    ] = None
     r_mem_features: Annotated[
         float | None,
         Measure(

@@ -7,7 +7,7 @@ import torch
 from trainables.data.images import ImageData
 from trainables.errors import DamagedFile, UserError
 from trainables.measure.feature_rule import InFeatures
-from trainables.measure.features import FeatureSpace
+from trainables.measure.features import FeatureBank, FeatureSpace
 from trainables.storage import Storage
 from trainables.trial.result import MEASUREMENT, Result, read_measurement
 from trainables.trial.subset import Subset
@@ -39,7 +39,7 @@ def look_again(
     is_of_data = kept["images"].shape[1:] == data.images.shape[1:]
     if not is_of_data or not np.array_equal(subset.indices, kept["subset"]):
         raise DamagedFile(f"{file} is of another subset, or of images of another size")
-    samples = torch.from_numpy(np.array(kept["images"]))
     held_out = subset.held_out[: result.measurement.n_samples]
     flips = subset.comparison.flips
-    return features.compare(samples, held_out, subset.images, subset.groups, flips)
+    bank = FeatureBank(features, subset.images, held_out, subset.groups, flips)
+    return bank.look_at(torch.from_numpy(np.array(kept["images"])))

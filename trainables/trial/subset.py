@@ -8,6 +8,7 @@ from itertools import islice
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from trainables.config.identity import derive_seed
@@ -17,7 +18,8 @@ from trainables.data.labels import draw_labels, label_dim, subset_labels
 from trainables.data.pools import Ints, UInt8
 from trainables.errors import TrialFailed
 from trainables.measure.distances import N_COPIES, N_LOSS, loss_gap, take_distances
-from trainables.measure.features import FeatureSpace
+from trainables.measure.feature_rule import LEAST_HELD_OUT
+from trainables.measure.features import FeatureBank, open_features
 from trainables.measure.kept import Distances
 from trainables.measure.neighbours import comparison_of
 from trainables.measure.r_mem import Neighbours
@@ -40,6 +42,7 @@ class Subset:
         self, spec: TrialSpec, data: ImageData, device: torch.device, team: Team | None = None
     ) -> None:
         self.spec, self.device, self.digest, self.team = spec, device, data.digest, team
+        self.features: FeatureBank | None = None  # until `open_features`
         configuration, measurement, seed = spec.configuration, spec.measurement, spec.seed
         order = subset_order(data, seed, in_file_order=measurement.protocol == "paper")
         self.indices = order[: spec.n]
@@ -95,23 +98,52 @@ class Subset:
         """The two nearest training images of each sample [n, C, R, R] uint8."""
         return self.comparison.nearest(samples, self.images, self.groups)
 
-    def distances(
-        self, found: Neighbours, samples: Tensor, features: FeatureSpace | None = None
-    ) -> Distances:
-        """All that go with those already `found` for `samples`; in features too, if there are
-        any."""
-        held_out = self.held_out[: self.spec.measurement.n_samples]
+    def open_features(self) -> None:
+        """Lets it compare in features, if the measurement names some: before the training, since
+        what they can't do on this device would end the trial only after it.
+
+        Raises UserError if they can't be used, and TrialFailed if R_mem is to be counted in them
+        and too few images are held out.
+        """
+        how = self.spec.measurement
+        space = open_features(how, self.images.shape[1:], self.device)
+        if space is None:
+            return
+        flips, control = self.comparison.flips, self._control
+        self.features = FeatureBank(space, self.images, control, self.groups, flips)
+        if how.judge == "features" and len(control) < LEAST_HELD_OUT:
+            raise TrialFailed(
+                f"judge=features needs {LEAST_HELD_OUT} held-out images, and {len(control)} are left"
+            )
+
+    @property
+    def _control(self) -> Tensor:
+        """Held-out images in place of samples: as many, if there are."""
+        return self.held_out[: self.spec.measurement.n_samples]
+
+    def memorized(self, samples: Tensor, found: Neighbours) -> NDArray[np.bool_]:
+        """[n], of samples [n, C, R, R] uint8 and their neighbours in pixels: as the measurement
+        judges."""
+        if self.spec.measurement.judge == "pixels":
+            return found.memorized(self.spec.measurement.k)
+        assert self.features is not None, "they were opened"
+        copies = self.features.look_at(samples).copies
+        assert copies is not None, "enough images are held out"
+        return copies
+
+    def distances(self, found: Neighbours, samples: Tensor) -> Distances:
+        """All that go with those already `found` for `samples`."""
         seed = self.spec.seed
         seeds = [derive_seed("noisy copy", self.digest, seed, index) for index in range(N_COPIES)]
         return take_distances(
             found,
             samples,
-            held_out,
+            self._control,
             self.images,
             self.comparison,
             self.groups,
             seeds,
-            features=features,
+            features=self.features,
         )
 
     def loss_gap(self, trainer: object) -> float | None:

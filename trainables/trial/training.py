@@ -119,8 +119,9 @@ class Training:
             self.rate = (self.trainer.progress - before) / elapsed
 
     def _take_snapshot(self) -> None:
-        neighbours = self.subset.nearest(self.sample("selection", 0, self.measurement.n_selection))
-        memorized = neighbours.memorized(self.measurement.k)
+        images = self.sample("selection", 0, self.measurement.n_selection)
+        neighbours = self.subset.nearest(images)
+        memorized = self.subset.memorized(images, neighbours)
         self.curve.append(
             Snapshot(
                 images_trained=self.trainer.position,
@@ -158,8 +159,7 @@ class Training:
 
     def fits(self, state: dict[str, Any]) -> bool:
         """Whether it is of the same curve: of one of other snapshots it would not be this one's."""
-        # of a version that knew but one
-        older = key_of_curve(self.measurement, but=("n_samples", *FEATURES))
+        older = key_of_curve(self.measurement, but=("n_samples",))  # of a version that knew but one
         return state.get("curve_key") in (key_of_curve(self.measurement), older)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -210,11 +210,9 @@ def best_snapshot(curve: Sequence[Snapshot]) -> int:
     return max(range(len(curve)), key=lambda position: (curve[position].r_mem, position))
 
 
-# what of a measurement is asked of the final samples alone
-OF_FINAL_SAMPLES = ("n_samples", "logit_se", *FEATURES)
-
-
-def key_of_curve(measurement: Measurement, but: Sequence[str] = OF_FINAL_SAMPLES) -> str:
-    """Identity of what decides the curve and the best snapshot: all of a measurement but what is
-    asked of the final samples."""
-    return key_of({name: value for name, value in identity(measurement).items() if name not in but})
+def key_of_curve(measurement: Measurement, but: Sequence[str] = ("n_samples", "logit_se")) -> str:
+    """Identity of what decides the curve and the best snapshot: all of a measurement but how many
+    final samples are enough, and the features that these alone are looked at in."""
+    left_out = {*but, *(FEATURES if measurement.judge == "pixels" else ())}
+    counted = identity(measurement).items()
+    return key_of({name: value for name, value in counted if name not in left_out})

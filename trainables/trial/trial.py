@@ -16,7 +16,6 @@ import torch
 from trainables.config.trial import TrialSpec
 from trainables.data.images import ImageData
 from trainables.errors import TrialFailed, UserError
-from trainables.measure.features import FeatureSpace, open_features
 from trainables.storage import Storage
 from trainables.training.build import BuildTrainer, build_trainer
 from trainables.training.team import Team
@@ -69,13 +68,11 @@ class Trial:
         self.result = self.files.result
         self.training: Training | None = None
         self.samples: FinalSamples | None = None  # None until the training is over
-        self.features: FeatureSpace | None = None
         if self.result is None:
             self.files.start()
             subset = Subset(spec, data, device, team)
             with self._recording_failure():
-                # before the training: what it can't do on this device would end it only afterwards
-                self.features = open_features(spec.measurement, data.images.shape[1:], device)
+                subset.open_features()
                 training = Training(spec, subset, device, pace.slice_seconds, build)
                 self._go_on(training)
             self.training = training
@@ -114,7 +111,7 @@ class Trial:
                 self._save_checkpoint(training)
             return
         if self.samples is None:
-            self.samples = FinalSamples(training, self.features)
+            self.samples = FinalSamples(training)
         n = self.samples.n_sufficient
         if n is None:
             self.samples.draw()
