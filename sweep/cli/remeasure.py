@@ -43,7 +43,7 @@ def remeasure(
     from sweep.report.files import write_report
     from sweep.report.table import print_table
     from sweep.run.checks import features_of
-    from sweep.run.remeasure import remeasure as look, space_in_features
+    from sweep.run.remeasure import DISTANCES, remeasure as look, space_in_features
     from sweep.store.places import check_no_file, check_writable, place
     from trainables.trial.trial import choose_device
 
@@ -55,7 +55,7 @@ def remeasure(
     if target.exists() and not target.is_dir():
         raise UserError(f"--out {target}: this is a file; choose a directory")
     check_no_file(f"--out {target}", target)
-    check_writable(target)
+    check_writable(target, target / DISTANCES)
     if not any(study.complete for study in pixels.studies):
         raise UserError(f"{here.storage.shown} has no finished trial to look at")
     space = space_in_features(pixels.space, how)

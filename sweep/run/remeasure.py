@@ -1,13 +1,13 @@
 """A finished sweep looked at by another eye than pixels, on this machine: its trials stay as they
 are, and nothing is trained."""
 
-import io
-import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from search_spaces.space import SearchSpace
 from sweep.analysis.summary import SweepSummary, seen_in
@@ -17,10 +17,10 @@ from trainables.config.measurement import FEATURES, Measurement
 from trainables.errors import DamagedFile
 from trainables.measure.feature_rule import InFeatures
 from trainables.measure.features import FeatureSpace
-from trainables.measure.kept import arrays_in_features, in_features_of
+from trainables.measure.kept import PARTS, arrays_in_features, in_features_of
 from trainables.storage import Storage
 from trainables.trial.again import check_data, look_again
-from trainables.trial.result import Result
+from trainables.trial.result import Result, read_arrays
 
 DISTANCES = "distances"  # of each trial that was looked at, beside the report
 
@@ -55,7 +55,7 @@ def remeasure(
         return f"{DISTANCES}/{key_of({'trial': result.measurement_key, **identity(how)})}.npz"
 
     def seen(result: Result) -> InFeatures:
-        found = _read(kept, name_of(result))
+        found = _read(kept, name_of(result), result.n_samples)
         if found is None:
             found = look_again(result, loaded.data_of(result.spec.name), sweep, features)
             with kept.writing(name_of(result)) as stream:
@@ -93,13 +93,16 @@ def _as_seen(result: Result, found: InFeatures, how: Measurement) -> Result:
     )
 
 
-def _read(storage: Storage, name: str) -> InFeatures | None:
-    """None if there is nothing, or nothing whole."""
-    content = storage.read(name)
-    if content is None:
-        return None
+def _read(storage: Storage, name: str, n: int) -> InFeatures | None:
+    """Of n generated images; None if there is nothing, or nothing whole."""
+
+    def check(kept: Mapping[str, NDArray[Any]]) -> None:
+        found = in_features_of(kept)
+        if found is None or any(len(getattr(found.found, part)) != n for part in PARTS):
+            raise ValueError("it is of other images")
+
     try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as kept:
-            return in_features_of(kept)
-    except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile):
+        kept = read_arrays(storage, name, check)
+    except DamagedFile:
         return None
+    return None if kept is None else in_features_of(kept)

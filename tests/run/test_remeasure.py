@@ -129,9 +129,16 @@ def test_what_was_looked_at_is_not_looked_at_again(sweep, capsys, tmp_path, monk
     monkeypatch.setattr(eyes, "counted", 0)
     assert json.loads(emm(capsys, *arguments)[1]) == first
     assert eyes.counted <= 3 * 8, "the check alone"
-    some[0].write_bytes(b"broken")
-    assert json.loads(emm(capsys, *arguments)[1]) == first
-    assert eyes.counted > 3 * 8
+    with np.load(some[1]) as kept:
+        fewer = {name: array[:-1] if array.ndim else array for name, array in kept.items()}
+    for content in (b"broken", None):
+        if content is None:
+            np.savez(some[0], **fewer)
+        else:
+            some[0].write_bytes(content)
+        eyes.counted = 0
+        assert json.loads(emm(capsys, *arguments)[1]) == first
+        assert eyes.counted > 3 * 8
     # new trials
     write_trial(sweep, SPACE, SPACE.configurations[0], DATA, 20, 17)
     again = json.loads(emm(capsys, *arguments)[1])
@@ -251,6 +258,18 @@ def test_a_mistake_is_one_line_exit_2_and_nothing_is_created(
     assert error.count("\n") == 1
     assert text in error
     assert files_in(tmp_path) == before
+
+
+def test_nothing_is_written_through_a_link(sweep, capsys, tmp_path):
+    """Whoever made the directory could have placed one."""
+    report, elsewhere = Path(sweep.root) / "report-features-tests.eyes.pixels", tmp_path / "mine"
+    report.mkdir()
+    elsewhere.mkdir()
+    (report / "distances").symlink_to(elsewhere)
+    code, _, error = emm(capsys, "remeasure", sweep.url, *BY_PIXELS)
+    assert (code, error.count("\n")) == (2, 1)
+    assert "is a link" in error
+    assert not list(elsewhere.iterdir())
 
 
 def test_other_data_are_refused_before_anything_is_written(sweep, capsys, tmp_path):
