@@ -124,18 +124,12 @@ def _check_custom(configuration: Configuration, label_dim: int) -> None:
 def _check_held_out(space: SearchSpace, size: int) -> None:
     """Raises UserError if R_mem is to be counted in features and too few images would be left to
     take the threshold from."""
-    how, most = space.measurement, size - LEAST_HELD_OUT
-    if how.judge == "pixels":
-        return
-    if how.n_samples < LEAST_HELD_OUT:
-        raise UserError(
-            f"measurement.n_samples: judge=features needs {LEAST_HELD_OUT} or more, and as many "
-            f"held-out images, not {how.n_samples}"
-        )
-    if space.search.n_high > most:
+    most, search = size - LEAST_HELD_OUT, space.search
+    if space.measurement.judge == "features" and search.n_high > most:
+        lower = f"--set search.n_high={most}" if most > search.n_low else "more are needed"
         raise UserError(
             f"search.n_high: judge=features needs {LEAST_HELD_OUT} of the {size} images held out; "
-            f"--set search.n_high={most}"
+            f"{lower}"
         )
 
 

@@ -54,13 +54,20 @@ def remeasure(
     def name_of(result: Result) -> str:
         return f"{DISTANCES}/{key_of({'trial': result.measurement_key, **identity(how)})}.npz"
 
-    def seen(result: Result) -> InFeatures:
+    def seen(result: Result) -> Result:
         found = _read(kept, name_of(result), result.n_samples)
+        asked = _asked(result, how)
         if found is None:
-            found = look_again(result, loaded.data_of(result.spec.name), sweep, features)
+            found = look_again(asked, loaded.data_of(result.spec.name), sweep, features)
             with kept.writing(name_of(result)) as stream:
                 np.savez_compressed(stream, **arrays_in_features(found))  # type: ignore[arg-type]
-        return found
+        return asked.model_copy(
+            update={
+                "r_mem_features": found.r_mem,
+                "features_null": found.null_rate,
+                "features_threshold": found.threshold,
+            }
+        )
 
     for result in (one for study in pixels.studies for one in study.complete):
         if not kept.exists(name_of(result)):  # before anything is written
@@ -70,7 +77,7 @@ def remeasure(
         results = [result for result in study.results if not result.complete]
         for result in study.complete:
             try:
-                results.append(_as_seen(result, seen(result), how))
+                results.append(seen(result))
             except DamagedFile as error:
                 damaged.append(str(error))
             else:
@@ -80,17 +87,11 @@ def remeasure(
     return seen_in("features", looked_at)
 
 
-def _as_seen(result: Result, found: InFeatures, how: Measurement) -> Result:
-    """With what its measurement in features would have said beside the numbers in pixels."""
+def _asked(result: Result, how: Measurement) -> Result:
+    """As if the trial had been measured in these features."""
     measurement = _with_features(result.measurement, how)
-    return result.model_copy(
-        update={
-            "spec": result.spec.model_copy(update={"measurement": measurement}),
-            "r_mem_features": found.r_mem,
-            "features_null": found.null_rate,
-            "features_threshold": found.threshold,
-        }
-    )
+    spec = result.spec.model_copy(update={"measurement": measurement})
+    return result.model_copy(update={"spec": spec})
 
 
 def _read(storage: Storage, name: str, n: int) -> InFeatures | None:

@@ -105,7 +105,6 @@ def test_help_lists_what_trains_first(capsys):
         (["trial", "digits-width", "--config", "width=8", "--n", "8", "--out", "OUT", *EYE,
           "measurement.features_options.how=batchnorm"], "depend on the images beside it"),
         (["run", "digits-width", "--out", "OUT", *SEEN, "search.n_high=1600"], "--set search.n_high=1599"),
-        (["run", "digits-width", "--out", "OUT", *SEEN, "measurement.n_samples=197"], "judge=features needs 198"),
         (["plan", "digits-width", *EYE, "measurement.features_options.how=zeros"], "zeros alone"),
         (["run", "digits-width", "--out", "OUT", "--set", "measurement.features_version=2"], "features must name a function"),
         (["run", "cifar10-width", "--out", "OUT"], "data.root"),

@@ -536,7 +536,8 @@ def test_features_only_measure_again(sweep):
     dataset = data(600)
     finish(first := start(sweep, with_fields(SPEC, {"measurement.n_samples": 200}), dataset))
     eye = open_features(IN_FEATURES.measurement, (1, 4, 4), CPU)
-    seen = look_again(first.result, dataset, sweep, eye)
+    asked = first.result.model_copy(update={"spec": IN_FEATURES})
+    seen = look_again(asked, dataset, sweep, eye)
     again = start(sweep, IN_FEATURES, dataset, build=built(Untrained))
     assert again.step()["state"] == "measuring"
     finish(again)
@@ -550,7 +551,7 @@ def test_features_only_measure_again(sweep):
     training, scores = unit(dataset.images[order[:6]]), {}
     for name, images in (
         ("features_", kept["images"]),
-        ("features_null_", dataset.images[order[6:206]]),
+        ("features_null_", dataset.images[order[6:]]),
     ):
         brute = np.sort(np.linalg.norm(unit(images)[:, None] - training[None], axis=2), axis=1)
         scores[name] = brute[:, 0] / brute[:, 1]
@@ -606,8 +607,8 @@ def test_judged_in_features_every_choice_is_made_in_them(sweep, monkeypatch):
 
     finish(one := start(sweep, spec, dataset, build=built(Listening)))
     result = one.result
-    control = score(dataset.images[order[6:406]])
-    half = control[np.random.default_rng(0).permutation(400)[:200]]
+    control = score(dataset.images[order[6:]])
+    half = control[np.random.default_rng(0).permutation(594)[:297]]
     threshold = np.sort(half)[1]
     assert result.features_threshold == pytest.approx(threshold, abs=1e-9)
     shares = [(score(images) < threshold - 1e-9).mean() for images in drawn]
@@ -645,6 +646,10 @@ def test_few_held_out_images_leave_features_unknown(sweep):
     finish(one := start(sweep, IN_FEATURES, data(203)))
     assert (one.result.r_mem_features, one.result.features_threshold) == (None, None)
     assert one.result.null_samples == 197
+    plenty = with_fields(IN_FEATURES, {"measurement.n_samples": 10})
+    finish(two := start(sweep, plenty, data(600)))
+    assert two.result.null_samples == 10
+    assert two.result.r_mem_features is not None, "of all that are left, however few are sampled"
 
 
 def test_a_checkpoint_of_a_version_that_counted_the_precision_goes_on(sweep):

@@ -20,6 +20,9 @@ ONE_IN = 100  # held-out images, whom the rule calls copies
 # held-out images that it takes: half of them give the threshold, the others show what it counts
 LEAST_HELD_OUT = 2 * (ONE_IN - 1)
 
+# and of how many, or as many as samples, it takes note: the r-th smallest of few differs much
+MOST_HELD_OUT = 2000
+
 
 @dataclass(frozen=True)
 class InFeatures:

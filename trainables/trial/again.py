@@ -25,8 +25,8 @@ def check_data(result: Result, data: ImageData) -> None:
 def look_again(
     result: Result, data: ImageData, sweep: Storage, features: FeatureSpace
 ) -> InFeatures:
-    """Its generated images, and the held-out images of its null rate, against its training images:
-    as if the trial had been measured in features.
+    """Its generated images, and held-out images, against its training images: as if the trial had
+    been measured in features, which its spec must name.
 
     Raises UserError as `check_data` does, and DamagedFile if its images are lost.
     """
@@ -39,7 +39,6 @@ def look_again(
     is_of_data = kept["images"].shape[1:] == data.images.shape[1:]
     if not is_of_data or not np.array_equal(subset.indices, kept["subset"]):
         raise DamagedFile(f"{file} is of another subset, or of images of another size")
-    held_out = subset.held_out[: result.measurement.n_samples]
     flips = subset.comparison.flips
-    bank = FeatureBank(features, subset.images, held_out, subset.groups, flips)
+    bank = FeatureBank(features, subset.images, subset.held_out, subset.groups, flips)
     return bank.look_at(torch.from_numpy(np.array(kept["images"])))

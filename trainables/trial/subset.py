@@ -18,7 +18,7 @@ from trainables.data.labels import draw_labels, label_dim, subset_labels
 from trainables.data.pools import Ints, UInt8
 from trainables.errors import TrialFailed
 from trainables.measure.distances import N_COPIES, N_LOSS, loss_gap, take_distances
-from trainables.measure.feature_rule import LEAST_HELD_OUT
+from trainables.measure.feature_rule import LEAST_HELD_OUT, MOST_HELD_OUT
 from trainables.measure.features import FeatureBank, open_features
 from trainables.measure.kept import Distances
 from trainables.measure.neighbours import comparison_of
@@ -50,6 +50,8 @@ class Subset:
         flips = self.comparison.flips
         untrained = _untrained(data, order, spec.n, flips)
         n_held_out = max(measurement.n_samples, N_LOSS)
+        if measurement.features is not None:
+            n_held_out = max(n_held_out, MOST_HELD_OUT)
         others = np.fromiter(islice(untrained, n_held_out), dtype=np.int64)
         self.images = torch.from_numpy(data.images[self.indices])
         self.held_out = torch.from_numpy(data.images[others])
@@ -109,17 +111,12 @@ class Subset:
         space = open_features(how, self.images.shape[1:], self.device)
         if space is None:
             return
-        flips, control = self.comparison.flips, self._control
-        self.features = FeatureBank(space, self.images, control, self.groups, flips)
-        if how.judge == "features" and len(control) < LEAST_HELD_OUT:
+        flips, n = self.comparison.flips, len(self.held_out)
+        self.features = FeatureBank(space, self.images, self.held_out, self.groups, flips)
+        if how.judge == "features" and n < LEAST_HELD_OUT:
             raise TrialFailed(
-                f"judge=features needs {LEAST_HELD_OUT} held-out images, and {len(control)} are left"
+                f"judge=features needs {LEAST_HELD_OUT} held-out images, and {n} are left"
             )
-
-    @property
-    def _control(self) -> Tensor:
-        """Held-out images in place of samples: as many, if there are."""
-        return self.held_out[: self.spec.measurement.n_samples]
 
     def memorized(self, samples: Tensor, found: Neighbours) -> NDArray[np.bool_]:
         """[n], of samples [n, C, R, R] uint8 and their neighbours in pixels: as the measurement
@@ -133,12 +130,13 @@ class Subset:
 
     def distances(self, found: Neighbours, samples: Tensor) -> Distances:
         """All that go with those already `found` for `samples`."""
+        held_out = self.held_out[: self.spec.measurement.n_samples]
         seed = self.spec.seed
         seeds = [derive_seed("noisy copy", self.digest, seed, index) for index in range(N_COPIES)]
         return take_distances(
             found,
             samples,
-            self._control,
+            held_out,
             self.images,
             self.comparison,
             self.groups,
