@@ -84,6 +84,7 @@ def test_every_trial_as_brute_force_has_it_and_every_emm_by_the_same_belief(swee
             assert trial["r_mem"] == pytest.approx(first["r_mem"], abs=0.03)
             assert trial["features_null"] == pytest.approx(0.01, abs=0.015)
             assert (trial["ceiling"], trial["null_rate"], trial["r_mem_last"]) == (None,) * 3
+            assert (first["ceiling"], first["null_rate"]) == (1.0, 0.01), "all that pixels told"
     for study, other in zip(
         pixels["configurations"], found["beside"]["configurations"], strict=True
     ):
