@@ -325,9 +325,11 @@ def _field(configuration: Configuration, path: str) -> Any:
     return int(value) if is_whole else value
 
 
-def parse_settings(settings: list[str]) -> dict[str, Any]:
+def parse_settings(
+    settings: list[str], option: str = "--set", example: str = "network.width=32"
+) -> dict[str, Any]:
     """`["network.width=32", …]` → {"network.width": 32, …}; a value is JSON if it can be read so,
-    else text.
+    else text. option, example: for messages.
 
     Raises UserError for a path that is given two values, a key that an object has twice, and a
     number that is not finite.
@@ -336,28 +338,26 @@ def parse_settings(settings: list[str]) -> dict[str, Any]:
     for setting in settings:
         path, equals, text = setting.partition("=")
         if not equals or not path:
-            raise UserError(
-                f"--set {setting}: write it as path=value, as in --set network.width=32"
-            )
+            raise UserError(f"{option} {setting}: write it as path=value, as in {option} {example}")
         path = path.strip()
-        value = _json_or_text(path, text)
+        value = _json_or_text(f"{option} {path}", text)
         if path in parsed and parsed[path] != value:
             both = f"{_text(parsed[path])} and to {_text(value)}"
-            raise UserError(f"--set {path}: it is set twice, to {both}; say it once")
+            raise UserError(f"{option} {path}: it is set twice, to {both}; say it once")
         parsed[path] = value
     return parsed
 
 
-def _json_or_text(path: str, text: str) -> Any:
+def _json_or_text(setting: str, text: str) -> Any:
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
         if twice:
-            raise UserError(f"--set {path}: {twice[0]} is there twice; leave one out")
+            raise UserError(f"{setting}: {twice[0]} is there twice; leave one out")
         return dict(pairs)
 
     def finite(number: str) -> float:
         if not math.isfinite(float(number)):
-            raise UserError(f"--set {path}: a finite number is needed, not {number}")
+            raise UserError(f"{setting}: a finite number is needed, not {number}")
         return float(number)
 
     try:

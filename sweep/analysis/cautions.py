@@ -3,11 +3,12 @@ failure."""
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from sweep.analysis.scale import near
 from sweep.analysis.study import StudySummary
 from sweep.analysis.summary import SweepSummary
+from trainables.measure.feature_rule import LEAST_HELD_OUT
 from trainables.text import amount
 from trainables.trial.result import DataSummary
 
@@ -27,18 +28,14 @@ def cautions(summary: SweepSummary) -> list[str]:
         for data in data_sets(summary)
         if data.duplicates
     ]
-    lines += [*_across_data(summary), *_two_rules(summary)]
+    of_pixels: tuple[Callable[[StudySummary], str | None], ...] = ()
+    if summary.eye == "pixels":  # of the rule in pixels, which else decides nothing
+        lines += [*_across_data(summary), *_two_rules(summary)]
+        of_pixels = _low_ceiling, _noisy, _chance, _uneven
     for study in summary.studies:
         checks = (
-            _alone,
-            _rising,
-            _low_ceiling,
-            _noisy,
-            _chance,
-            _unseen,
-            _large_share,
-            _uneven,
-            _accepted,
+            *(_alone, _rising, *of_pixels),
+            *(_unknown_in_features, _unseen, _large_share, _accepted),
         )
         found = *(check(study) for check in checks), *_failures(study)
         lines += [f"{study.name}: {line}" for line in found if line]
@@ -180,6 +177,17 @@ def _chance(study: StudySummary) -> str | None:
     return (
         f"chance alone counts at k = {k:.3g}: {rate:.1%} of held-out images would be copies at N "
         f"= {n}"
+    )
+
+
+def _unknown_in_features(study: StudySummary) -> str | None:
+    asked = [r for r in study.complete if r.measurement.features is not None]
+    unknown = [r for r in asked if r.r_mem_features is None]
+    if not unknown:
+        return None
+    return (
+        f"R_mem in features is not known of {len(unknown)} of {len(asked)} trials: the threshold "
+        f"needs {LEAST_HELD_OUT} held-out images or more"
     )
 
 

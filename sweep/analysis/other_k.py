@@ -55,4 +55,5 @@ def result_at(result: Result, storage: Storage, k: float, target: float) -> Resu
 
 
 def _how(measurement: Measurement, k: float) -> Measurement:
-    return measurement.model_copy(update={"k": k})
+    """k is of the rule in pixels."""
+    return measurement.model_copy(update={"k": k, "judge": "pixels"})

@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Any
 
 from search_spaces.space import NamedConfiguration, Search
+from sweep.analysis.features import Eye
 from sweep.analysis.isolation import Isolation, isolation_of
 from sweep.analysis.onset import LEVELS, Growth, growth_of, onset_numbers
 from sweep.analysis.scale import Ends, Scale, beside, copying, emm_by_length, scale_of
@@ -44,7 +45,7 @@ class StudySummary:
 
     `options.prior` is the one to report it with: pooled from the other studies of its recipe if
     `pooled`, else its own. Of a study that was found, the numbers of the verdict follow from it;
-    `alone_low`, `alone_high` from its own trials only.
+    `alone_low`, `alone_high` from its own trials only. `eye`: in which R_mem is counted.
     """
 
     name: str
@@ -58,6 +59,7 @@ class StudySummary:
     contradicts: bool = False
     # last measurements, by training key
     finals: Mapping[str, FinalMeasurement] = field(default_factory=dict)
+    eye: Eye = "pixels"
 
     @property
     def complete(self) -> list[Result]:

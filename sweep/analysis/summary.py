@@ -10,6 +10,7 @@ from typing import Any
 
 from search_spaces.space import SearchSpace
 from sweep.analysis.contrasts import Contrast, contrast, neighbours
+from sweep.analysis.features import Eye, result_in
 from sweep.analysis.other_k import result_at, space_at
 from sweep.analysis.study import StudySummary, ended, options_of
 from sweep.search.pooling import MIN_POOLED, report_priors
@@ -23,15 +24,49 @@ from trainables.trial.result import FinalMeasurement, Result, TrialRecord
 
 @dataclass(frozen=True)
 class SweepSummary:
-    """`damaged`: a line for every file of the sweep that says nothing, and is passed over."""
+    """`damaged`: a line for every file of the sweep that says nothing, and is passed over. `other`:
+    the same trials by the eye that they are not judged by here, if it is known already."""
 
     name: str
     space: SearchSpace
     studies: list[StudySummary]
     damaged: Sequence[str] = ()
+    other: "SweepSummary | None" = None
+
+    @property
+    def eye(self) -> Eye:
+        """In which R_mem is counted."""
+        return self.space.measurement.judge
+
+    @cached_property
+    def eyes(self) -> "dict[Eye, SweepSummary] | None":
+        """The same trials judged in pixels, and in features; None if only pixels were compared."""
+        if self.space.measurement.features is None:
+            return None
+        theirs: Eye = "features" if self.eye == "pixels" else "pixels"
+        return {self.eye: self, theirs: self.other or seen_in(theirs, self)}
 
     def as_json(self) -> dict[str, Any]:
-        """The format of `emm report --json`."""
+        """The format of `emm report --json`; where there are two eyes, the other one's stands
+        beside."""
+        content = self._as_json()
+        if self.eyes is None:
+            return content
+        how = self.space.measurement
+        (other,) = (summary for summary in self.eyes.values() if summary is not self)
+        return {
+            **content,
+            "judged_in": self.eye,
+            "features": {
+                "function": how.features,
+                "options": how.features_options,
+                "rule": how.features_rule,
+                "version": how.features_version,
+            },
+            "beside": other._as_json(),
+        }
+
+    def _as_json(self) -> dict[str, Any]:
         return {
             "sweep": self.name,
             "k": self.space.measurement.k,
@@ -68,7 +103,8 @@ def summarize(storage: Storage, k: float | None = None) -> SweepSummary:
     sweep = read_made_sweep(storage)
     space, keys = sweep.space, sweep.configurations
     results, started, damaged = read_trials(storage, space, keys)
-    if k is None or k == space.measurement.k:
+    is_own = k == space.measurement.k and space.measurement.judge == "pixels"
+    if k is None or is_own:
         return summary_of(
             space, results, started, FrozenPriors(storage, keys), read_finals(storage), damaged
         )
@@ -105,9 +141,26 @@ def summary_of(
             results=finished,
             running=running,
             finals=finals or {},
+            eye=space.measurement.judge,
         )
         studies.append(study)
     return SweepSummary(space.name, space, _reported(space, studies), damaged)
+
+
+def seen_in(eye: Eye, judged: SweepSummary) -> SweepSummary:
+    """A sweep whose trials were compared in pixels and in features by the eye that it is not judged
+    by: every EMM with the same belief, from the other R_mem. Of the search nothing is in it but its
+    N."""
+    target = judged.space.search.target
+    results = [result_in(eye, r, target) for study in judged.studies for r in study.results]
+    started = [record for study in judged.studies for record in study.running]
+    measurement = judged.space.measurement.model_copy(update={"judge": eye})
+    space = judged.space.model_copy(update={"measurement": measurement})
+    return replace(summary_of(space, results, started, damaged=judged.damaged), other=judged)
+
+
+def in_pixels(judged: SweepSummary) -> SweepSummary:
+    return judged if judged.eye == "pixels" else seen_in("pixels", judged)
 
 
 def _of(trials: Sequence[Kind], name: str) -> list[Kind]:

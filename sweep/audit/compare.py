@@ -21,8 +21,16 @@ from scipy.stats import binomtest
 from torch import Tensor
 
 from sweep.audit.image_sets import ImageSet, frame_of
+from trainables.config.measurement import Measurement
 from trainables.errors import UserError
 from trainables.measure.distances import N_OTHERS, N_SPACING, nearest_other
+from trainables.measure.feature_rule import InFeatures
+from trainables.measure.features import (
+    AT_ONCE,
+    FeatureSpace,
+    nearest_in_features,
+    open_features,
+)
 from trainables.measure.kept import Distances
 from trainables.measure.measures import MEASURES, measures
 from trainables.measure.neighbours import Comparison, around_of, chunk_size, nearest_two_of
@@ -39,7 +47,7 @@ class Audit:
     in `training`.
 
     `null_in_training`: held-out images that equal a training image, and are left out of
-    `distances.null`.
+    `distances.null`; `features`: the function by whose features the images were compared as well.
     """
 
     training: ImageSet
@@ -53,6 +61,8 @@ class Audit:
     nearest_other: Ints  # of these, the nearest different image
     notes: list[str]
     null_in_training: int
+    features: str | None = None
+    features_rule: str = "ratio"
 
     @property
     def measures(self) -> dict[str, Any]:
@@ -101,6 +111,8 @@ class Audit:
             "r_mem_plain": float((memorized & ~doubled).mean()),
             "holdout_ratio": holdout_ratio,
             "null_in_training": self.null_in_training,
+            "features": self.features,
+            "features_rule": self.features_rule,
             "k": self.k,
             "n_training": len(self.training),
             "copied": [
@@ -125,13 +137,18 @@ def audit(
     flips: bool = False,
     device: torch.device | None = None,
     memory: int = MEMORY,
+    how: Measurement | None = None,
 ) -> Audit:
-    """Compares the sets, within about twice `memory` bytes. Raises UserError for images that can't
-    be compared."""
+    """Compares the sets, within about twice `memory` bytes, and in the features that `how` names.
+    Raises UserError for images that can't be compared."""
     sets = [images for images in (training, generated, held_out) if images is not None]
     frame = frame_of(sets, resolution)
     for images in sets:
         images.frame = frame
+    how = how or Measurement()
+    features = open_features(
+        how, (frame.channels, *frame.size), device or torch.device("cpu"), "--features"
+    )
     size = chunk_size(frame.pixels, memory)
     groups = equal_groups(training.chunks(size))
     if groups.max() == 0:
@@ -173,6 +190,9 @@ def audit(
     if len(control) >= N_OTHERS:
         is_among = np.isin(np.arange(len(control)), among)
         null_repeats = nearest_other(control, control[among], is_among, comparison)
+    in_features = None
+    if features is not None and len(control):
+        in_features = _in_features(features, training, generated, control, groups, flips, memory)
     distances = Distances(
         found=Neighbours.joined([first, *parts[1:]]),
         null=null if len(control) else None,
@@ -180,6 +200,7 @@ def audit(
         null_repeats=null_repeats,
         spacing=own.d2,
         groups=groups,
+        in_features=in_features,
     )
     if held_out is not None and len(control):
         distances = _against(held_out, control, training, generated, distances, comparison, memory)
@@ -195,6 +216,8 @@ def audit(
         own.i2,
         notes,
         int((~untrained).sum()),
+        how.features,
+        how.features_rule,
     )
 
 
@@ -252,6 +275,31 @@ def _pool(held_out: ImageSet, training: ImageSet, size: int, flips: bool) -> Int
         is_known |= np.isin(_hashes(chunk.flip(-1) for chunk in held_out.chunks(size)), known)
     _, first = np.unique(names, return_index=True)
     return np.setdiff1d(first, np.flatnonzero(is_known))
+
+
+def _in_features(
+    features: FeatureSpace,
+    training: ImageSet,
+    generated: ImageSet,
+    control: Tensor,
+    groups: Ints,
+    flips: bool,
+    memory: int,
+) -> InFeatures:
+    """The features of a block of generated images are held, those of the training set pass by: once
+    for each block. The control, one image or more, goes with the first."""
+    asked, null = features.of(control), None
+    rows = max(2, memory // max(control[0].numel(), 16 * asked.shape[1]))
+    parts = []
+    for block in generated.chunks(rows):
+        looked = torch.cat([features.of(block), asked])
+        passing = features.passing(training.chunks(AT_ONCE), flips)
+        near = nearest_in_features(looked, passing, groups)
+        parts.append(near.at(slice(len(block))))
+        if null is None:
+            null, asked = near.at(slice(len(block), None)), asked[:0]
+    assert null is not None, "there are generated images"
+    return InFeatures(Neighbours.joined(parts), null, features.by_ratio)
 
 
 def _notes(sets: list[ImageSet], n_control: int) -> list[str]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
@@ -14,6 +15,7 @@ from sweep.audit.image_sets import ImageSet
 from sweep.audit.words import lines
 from sweep.report import html
 from trainables.errors import UserError
+from trainables.measure.r_mem import Neighbours
 from trainables.storage import Storage
 
 COPIES, OTHERS = 60, 12  # generated images shown: the nearest copies, and the nearest that are none
@@ -32,10 +34,19 @@ def write_page(found: Audit, out: Path) -> None:
         sets=[images for images in sets if images is not None],
         k=found.k,
         found=lines(content),
-        galleries={
-            "Nearest copies": [_card(found, row) for row in copies.tolist()],
-            "Nearest images that are no copies": [_card(found, row) for row in others.tolist()],
-        },
+        galleries=[
+            ("Nearest copies", "", [_card(found, nearest, row) for row in copies.tolist()]),
+            (
+                "Nearest images that are no copies",
+                "",
+                [_card(found, nearest, row) for row in others.tolist()],
+            ),
+            (
+                "Copies in features that are none in pixels",
+                ", all in features",
+                _cards_in_features(found, memorized),
+            ),
+        ],
         lists={
             "Copied training images": [
                 f"{source['image']}: {source['copies']} copies" for source in content["copied"]
@@ -52,9 +63,8 @@ def write_page(found: Audit, out: Path) -> None:
         raise UserError(f"--out {out}: can't be written ({error.strerror})") from None
 
 
-def _card(found: Audit, row: int) -> dict[str, Any]:
+def _card(found: Audit, near: Neighbours, row: int, digits: int = 1) -> dict[str, Any]:
     """Pictures, names and distances of a generated image and its two neighbours."""
-    near = found.distances.found
     shown = (
         (found.generated, row),
         (found.training, int(near.i1[row])),
@@ -63,9 +73,18 @@ def _card(found: Audit, row: int) -> dict[str, Any]:
     return {
         "images": [_uri(images, index) for images, index in shown],
         "names": [images.name(index) for images, index in shown],
-        "d1": float(near.d1[row]),
-        "d2": float(near.d2[row]),
+        "distances": f"d1 {near.d1[row]:.{digits}f}, d2 {near.d2[row]:.{digits}f}",
     }
+
+
+def _cards_in_features(found: Audit, memorized: NDArray[np.bool_]) -> list[dict[str, Any]]:
+    """The nearest first."""
+    seen = found.distances.in_features
+    if seen is None or seen.copies is None:
+        return []
+    rows = np.flatnonzero(seen.copies & ~memorized)
+    nearest_first = rows[np.argsort(seen.score(seen.found)[rows], kind="stable")]
+    return [_card(found, seen.found, row, digits=3) for row in nearest_first[:COPIES].tolist()]
 
 
 def _uri(images: ImageSet, index: int) -> str:

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from trainables.measure.feature_rule import LEAST_HELD_OUT
+
 
 def lines(found: dict[str, Any]) -> list[str]:
     """`found`: the content of `emm audit --json`."""
@@ -33,7 +35,24 @@ def lines(found: dict[str, Any]) -> list[str]:
             f"new: {found['generalized']:.2%}"
         )
     notes = [f"note: {note}" for note in found["notes"]]
-    return texts + _control(found) + _duplicates(found) + notes
+    return texts + _control(found) + _in_features(found) + _duplicates(found) + notes
+
+
+def _in_features(found: dict[str, Any]) -> list[str]:
+    if found["features"] is None:
+        return []
+    share, n = found["r_mem_features"], found["null_samples"]
+    if share is None:
+        return [
+            f"warning: in features nothing is known: {LEAST_HELD_OUT} held-out images or more are "
+            f"needed, and there are {n:,}"
+        ]
+    score = "d1 / d2" if found["features_rule"] == "ratio" else "d1"
+    return [
+        f"in features ({found['features']}): {share:.2%} of the generated images are copies, with "
+        f"{score} below {found['features_threshold']:.4f}; so would {found['features_null']:.2%} of "
+        "the held-out images be that did not set this threshold"
+    ]
 
 
 def _control(found: dict[str, Any]) -> list[str]:

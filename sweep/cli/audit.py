@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from sweep.cli.options import FeaturesOptions, FeaturesRule, Rule, measurement_in, parse_k
 from sweep.cli.printing import say
 from trainables.errors import UserError
 
@@ -34,6 +35,14 @@ def audit(
     flips: Annotated[
         bool, typer.Option(help="A mirrored copy is a copy: for models trained with flips.")
     ] = False,
+    features: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODULE:FUNCTION", help="What gives images features, to be compared in as well."
+        ),
+    ] = None,
+    features_options: FeaturesOptions = [],  # noqa: B006
+    features_rule: FeaturesRule = Rule.ratio,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE.html", help="Write a page with the copies shown.")
     ] = None,
@@ -44,15 +53,24 @@ def audit(
     from sweep.audit.compare import audit as compare
     from sweep.audit.image_sets import open_set
     from sweep.audit.words import lines
-    from sweep.cli.options import parse_k
     from trainables.trial.trial import choose_device
 
     if out is not None and (out.suffix != ".html" or out.is_dir()):
         raise UserError(f"--out {out}: a file name that ends in .html is needed")
+    if features is None and (features_options or features_rule is not Rule.ratio):
+        raise UserError("--features: name the function of which more is said")
+    if features is not None and holdout is None:
+        raise UserError(
+            "--features: --holdout is needed as well; from these images comes the threshold of "
+            "copies"
+        )
     chosen = parse_k(k)
+    how = None
+    if features is not None:
+        how = measurement_in(features, features_options, features_rule)
     held_out = None if holdout is None else open_set("--holdout", holdout)
     sets = open_set("--train", train, least=2), open_set("--generated", generated), held_out
-    found = compare(*sets, chosen, resolution, flips, choose_device())
+    found = compare(*sets, chosen, resolution, flips, choose_device(), how=how)
     if out is not None:
         from sweep.audit.page import write_page
 

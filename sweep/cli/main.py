@@ -10,7 +10,7 @@ from typing import Any
 
 import typer
 
-from sweep.cli import audit, plan, read, run, submit, trial
+from sweep.cli import audit, plan, read, remeasure, run, submit, trial
 from sweep.cli.printing import say
 from trainables.errors import TrialFailed, UserError
 from trainables.import_path import ours_first
@@ -35,6 +35,7 @@ AFTER_SUBMIT: Commands = (
     plan.fit,
     read.status,
     read.report,
+    remeasure.remeasure,
     audit.audit,
     read.ui,
     read.sync,

@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Sequence
 from datetime import datetime
+from enum import StrEnum
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,6 +17,8 @@ from trainables.errors import UserError
 
 if TYPE_CHECKING:
     from search_spaces.space import SearchSpace
+    from trainables.config.measurement import Measurement
+
 SpaceName = Annotated[
     str, typer.Argument(metavar="SPACE", help="A search space; `emm spaces` lists them.")
 ]
@@ -45,6 +48,47 @@ StorageUrl = Annotated[
         help="URL for trials and results that every node can open (s3://, gs://, NFS path)."
     ),
 ]
+
+
+Features = Annotated[
+    str, typer.Option(metavar="MODULE:FUNCTION", help="What gives images their features.")
+]
+
+FeaturesOptions = Annotated[
+    list[str],
+    typer.Option(metavar="NAME=VALUE", help="A keyword argument of it; as often as needed."),
+]
+
+
+class Rule(StrEnum):
+    ratio = "ratio"
+    distance = "distance"
+
+
+FeaturesRule = Annotated[
+    Rule, typer.Option(help="What only 1 % of held-out images fall short of: d1 / d2, or d1.")
+]
+
+FeaturesVersion = Annotated[
+    str, typer.Option(metavar="TEXT", help="Of its code and weights; see docs/features.md.")
+]
+
+
+def measurement_in(
+    features: str, options: Sequence[str], rule: Rule, version: str = ""
+) -> "Measurement":
+    """One of nothing but the features that these options of a command ask for."""
+    from search_spaces.space import parse_settings
+    from trainables.config.fields import validated
+    from trainables.config.measurement import Measurement
+
+    asked = {
+        "features": features,
+        "features_options": parse_settings(list(options), "--features-options", "size=96"),
+        "features_rule": rule.value,
+        "features_version": version,
+    }
+    return validated(Measurement, asked, "--")
 
 
 def space_of(name: str, settings: Sequence[str], **more: float | None) -> "SearchSpace":

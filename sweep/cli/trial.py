@@ -2,13 +2,16 @@
 
 import tempfile
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sweep.cli.options import Settings, SpaceName, space_of
 from sweep.cli.printing import say
 from trainables.errors import TrialFailed, UserError
+
+if TYPE_CHECKING:
+    from trainables.trial.result import Result
 
 
 def trial(
@@ -34,6 +37,7 @@ def trial(
     from trainables.config.trial import TrialSpec
     from trainables.data.labels import planned_label_dim
     from trainables.data.sources import load
+    from trainables.measure.features import open_features
     from trainables.storage import Storage
     from trainables.training.custom import check_custom
     from trainables.trial.result import start_record
@@ -53,6 +57,7 @@ def trial(
     data = load(configuration.data, may_fetch=True)
     start_record(spec, data)  # raises if N is more than there are, before anything is created
     check_custom(configuration, planned_label_dim(configuration, n, data))
+    open_features(spec.measurement, data.images.shape[1:], choose_device())
     storage = Storage(str(out or tempfile.mkdtemp(prefix="emm-trial-")))
     if storage.exists(SWEEP):
         raise UserError(
@@ -79,6 +84,8 @@ def trial(
     say(
         f"R_mem {one.result.r_mem:.4f} [{low:.4f}, {high:.4f}]  {one.result.n_samples} samples  {one.result.seconds:.0f} s"
     )
+    if spec.measurement.features is not None:
+        say(_in_features(one.result))
     band = chosen.expected
     if band is not None and band.n == n:
         inside = (
@@ -88,3 +95,17 @@ def trial(
             f"{inside} the band {band.r_mem_low:g} to {band.r_mem_high:g} in which it must fall ({chosen.expectation})"
         )
     say(f"files: {one.files.storage.shown}")
+
+
+def _in_features(result: "Result") -> str:
+    if result.r_mem_features is None:
+        return "R_mem in features is not known: fewer than 198 held-out images are left"
+    if result.measurement.judge == "features":
+        beside = f"it is that in features; in pixels {result.r_mem_pixels:.4f}"
+    else:
+        beside = f"R_mem in features {result.r_mem_features:.4f}"
+    score = "d1 / d2" if result.measurement.features_rule == "ratio" else "d1"
+    return (
+        f"{beside}  {score} below "
+        f"{result.features_threshold:.3f}, as {result.features_null:.1%} of held-out images have it"
+    )

@@ -56,6 +56,7 @@ def study_drawings(study: StudySummary, search: Search) -> dict[str, Drawing]:
     """`study_figures`, with all that they depend on."""
     shows = {
         "study": study.as_json(),
+        "eye": study.eye,
         "options": asdict(study.options),
         "curves": [[one.model_dump() for one in result.curve] for result in study.results],
         "search": search.model_dump(),

@@ -20,15 +20,19 @@ from sweep.report.page import report_page
 from sweep.report.rows import (
     CONFIGURATIONS,
     CONTRASTS,
+    EYES,
     GROWTH,
     LENGTHS,
+    LOOKS,
     SCALE,
     TRIALS,
     Rows,
     configuration_rows,
     contrast_rows,
+    eye_rows,
     growth_rows,
     length_rows,
+    look_rows,
     scale_rows,
     trial_rows,
     trials_in_order,
@@ -124,6 +128,7 @@ def _csv(summary: SweepSummary) -> str:
 
 def _tables(summary: SweepSummary) -> dict[str, tuple[Sequence[str], Rows]]:
     """Those of a paper, by name of their file."""
+    both = {"eyes": (EYES, eye_rows(summary)), "looks": (LOOKS, look_rows(summary))}
     return {
         "configurations": (CONFIGURATIONS, configuration_rows(summary)),
         "scale": (SCALE, scale_rows(summary)),
@@ -131,6 +136,7 @@ def _tables(summary: SweepSummary) -> dict[str, tuple[Sequence[str], Rows]]:
         "contrasts": (CONTRASTS, contrast_rows(summary)),
         "onset": (GROWTH, growth_rows(summary)),
         "trials": (TRIALS, trial_rows(summary)),
+        **({} if summary.eyes is None else both),
     }
 
 

@@ -20,6 +20,7 @@ from sweep.report.style import ORANGE, STYLE, short
 from trainables.data.images import ImageData, resized
 from trainables.data.sources import load
 from trainables.errors import UserError
+from trainables.measure.kept import in_features_of
 from trainables.measure.r_mem import Neighbours
 from trainables.storage import Storage
 from trainables.trial.result import Result, read_measurement
@@ -50,7 +51,10 @@ def measured(storage: Storage, result: Result) -> Measured | None:
         return None
     subset = kept["subset"]
     found = Neighbours(kept["d1"], kept["d2"], subset[kept["i1"]], subset[kept["i2"]])
-    return Measured(kept["images"], found, found.memorized(result.measurement.k))
+    memorized, in_features = found.memorized(result.measurement.k), in_features_of(kept)
+    if result.measurement.judge == "features" and in_features and in_features.copies is not None:
+        memorized = in_features.copies
+    return Measured(kept["images"], found, memorized)
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ SCALE = (
 )
 
 # heads of columns that are broken at their first space
-TWO_LINES = {"images trained", *SCALE[1:-1]}
+TWO_LINES = {"images trained", "R_mem in pixels", "R_mem in features", *SCALE[1:-1]}
 
 CONTRASTS = ("EMM ratio of", "to", "ratio", "95 % interval", "told apart", "data")
 
@@ -50,6 +50,16 @@ GROWTH = (
 # of every trial; beside its configuration, N and seed
 ONSETS = tuple(
     f"{unit} to {level:g}" for level in NUMBERS for unit in ("images", "epochs", "steps")
+)
+
+EYES = (
+    *("configuration", "EMM in pixels", "95 % interval"),
+    *("EMM in features", "its 95 % interval"),
+)
+
+LOOKS = (
+    *("configuration", "N", "seed", "R_mem in pixels", "R_mem in features"),
+    *("threshold", "null rate"),
 )
 
 PROVENANCE = (
@@ -295,6 +305,42 @@ def contrast_lines(summary: SweepSummary) -> list[str]:
 def _ratio_texts(contrast: Contrast) -> tuple[str, str]:
     """A ratio and its interval."""
     return f"{contrast.ratio:.2f}", f"{contrast.low:.2f} to {contrast.high:.2f}"
+
+
+def eye_rows(summary: SweepSummary) -> Rows:
+    """The EMM of every configuration in pixels and in features; none of a sweep that was looked at
+    in pixels alone."""
+    if summary.eyes is None:
+        return []
+    pixels, features = summary.eyes["pixels"].studies, summary.eyes["features"].studies
+    return [
+        (
+            study.name,
+            *(emm_text(study.verdict, study.options), interval_text(study.verdict)),
+            *(emm_text(other.verdict, other.options), interval_text(other.verdict)),
+        )
+        for study, other in zip(pixels, features, strict=True)
+    ]
+
+
+def look_rows(summary: SweepSummary) -> Rows:
+    """The same of every finished trial, with what makes an image a copy in features."""
+    if summary.eyes is None:
+        return []
+    return [
+        (
+            study.name,
+            str(result.spec.n),
+            str(result.spec.seed),
+            measure_text(result.r_mem if study.eye == "pixels" else result.r_mem_pixels, "share"),
+            measure_text(result.r_mem_features, "share"),
+            measure_text(result.features_threshold, "share"),
+            measure_text(result.features_null, "share"),
+        )
+        for study in summary.studies
+        for result in sorted(study.results, key=lambda result: (result.spec.n, result.spec.seed))
+        if result.n_samples
+    ]
 
 
 HARDWARE = ("device", "name", "threads", "torch")  # not the host: a report is given away

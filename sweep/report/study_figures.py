@@ -45,7 +45,8 @@ def study_figure(study: StudySummary, target: float, n_low: int, n_high: int) ->
         if verdict.emm is not None:
             drawn.append(axes.axvline(verdict.emm, color=RED, label="EMM"))
         legend["EMM, 95 % interval"] = tuple(drawn)
-    axes.set(xscale="log", xlim=(left, right), ylim=(-0.04, 1.07), ylabel=r"$\mathrm{R_{mem}}$")
+    axes.set(xscale="log", xlim=(left, right), ylim=(-0.04, 1.07))
+    axes.set_ylabel(r"$\mathrm{R_{mem}}$" + ("" if study.eye == "pixels" else " in features"))
     axes.set_xlabel("number of training images N")
     numbers(axes.xaxis, left, right)
     axes.set_title(f"{short(study.name)}\n{short(_caption(study))}", parse_math=False)

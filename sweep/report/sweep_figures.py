@@ -27,10 +27,10 @@ def sweep_figure(summary: SweepSummary) -> Figure:
     for position, study in zip(values or range(len(studies)), studies, strict=True):
         _draw_emm(axes, study, position, upright=values is not None)
     known = [n for study in studies for n in study.verdict.known]
-    search = summary.space.search
+    search, emm = summary.space.search, "EMM" if summary.eye == "pixels" else "EMM in features"
     low, high = (min(known) / 1.3, max(known) * 1.3) if known else (search.n_low, search.n_high)
     if values:
-        axes.set(yscale="log", ylim=(low, high), ylabel="EMM")
+        axes.set(yscale="log", ylim=(low, high), ylabel=emm)
         axes.set_xlabel(short(next(iter(studies[0].factors))), parse_math=False)
         margin = (max(values) - min(values)) * 0.1
         axes.set_xlim(min(values) - margin, max(values) + margin)
@@ -38,7 +38,7 @@ def sweep_figure(summary: SweepSummary) -> Figure:
             axes.xaxis.set_major_locator(FixedLocator(values))
         numbers(axes.yaxis, low, high)
     else:
-        axes.set(xscale="log", xlim=(low, high), xlabel="EMM", ylim=(len(studies) - 0.5, -0.5))
+        axes.set(xscale="log", xlim=(low, high), xlabel=emm, ylim=(len(studies) - 0.5, -0.5))
         axes.set_yticks(
             range(len(studies)), [short(study.name, 30) for study in studies], parse_math=False
         )

@@ -13,16 +13,20 @@ from sweep.analysis.summary import SweepSummary
 from sweep.report.console import Setting, grid
 from sweep.report.rows import (
     CONFIGURATIONS,
+    EYES,
     LEFT,
+    LOOKS,
     SCALE,
     TRIALS,
     TWO_LINES,
     Rows,
     configuration_rows,
     contrast_lines,
+    eye_rows,
     final_lines,
     half_lines,
     isolation_lines,
+    look_rows,
     scale_rows,
     trial_rows,
     undecided,
@@ -32,16 +36,18 @@ from sweep.report.rows import (
 def table(summary: SweepSummary) -> RenderableType:
     """Trials, configurations, comparison and warnings, for any console: plain ASCII but for users'
     texts."""
-    trials, target = trial_rows(summary), f"EMM at target R_mem {summary.space.search.target:g}"
+    trials, eye = trial_rows(summary), " in features" if summary.eye == "features" else ""
     once = [
         ("" if i and row[0] == trials[i - 1][0] else row[0], *row[1:])
         for i, row in enumerate(trials)
     ]
     return Group(
-        _heading("Trials"),
+        _heading(f"Trials{eye}"),
         _grid(TRIALS, once) if once else Text("  no trial has started"),
-        _heading(target),
+        _heading(f"EMM at target R_mem {summary.space.search.target:g}{eye}"),
         _grid(CONFIGURATIONS, configuration_rows(summary)),
+        *_table("In pixels and in features", EYES, eye_rows(summary)),
+        *_table("Each trial in pixels and in features", LOOKS, look_rows(summary)),
         *_table("Beside each EMM", SCALE, scale_rows(summary)),
         *_indented(half_lines(summary)),
         *_lines("Who is copied", isolation_lines(summary)),

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from search_spaces.space import MAY_CHANGE, SearchSpace
 from sweep.store.files import read_sweep
@@ -17,9 +17,15 @@ from trainables.data.images import ImageData
 from trainables.data.labels import check_subset, planned_label_dim
 from trainables.data.sources import data_key, load
 from trainables.errors import UserError
+from trainables.measure.feature_rule import LEAST_HELD_OUT
 from trainables.storage import Storage
 from trainables.text import first_line
 from trainables.trial.result import TrialRecord, start_record
+
+if TYPE_CHECKING:
+    import torch
+
+    from trainables.measure.features import FeatureSpace
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +49,7 @@ class Sweep:
                     f"search.n_high: {search.n_high} is more than the {size} images there are; "
                     f"--set search.n_high={size}"
                 )
+            _check_held_out(self.space, size)
             seeds = range(search.max_trials * search.replicates)
             check_subset(
                 configuration.labels,
@@ -52,6 +59,7 @@ class Sweep:
                 self.space.measurement.protocol == "paper",
             )
             _check_custom(configuration, planned_label_dim(configuration, search.n_low, data))
+        check_features(self.space)
         self._check_keys()
 
     @property
@@ -111,6 +119,41 @@ def _check_custom(configuration: Configuration, label_dim: int) -> None:
         from trainables.training.custom import check_custom
 
         check_custom(configuration, label_dim)
+
+
+def _check_held_out(space: SearchSpace, size: int) -> None:
+    """Raises UserError if R_mem is to be counted in features and too few images would be left to
+    take the threshold from."""
+    most, search = size - LEAST_HELD_OUT, space.search
+    if space.measurement.judge == "features" and search.n_high > most:
+        lower = f"--set search.n_high={most}" if most > search.n_low else "more are needed"
+        raise UserError(
+            f"search.n_high: judge=features needs {LEAST_HELD_OUT} of the {size} images held out; "
+            f"{lower}"
+        )
+
+
+def check_features(space: SearchSpace) -> None:
+    """Raises UserError if the function that gives images their features can't be used; torch is
+    imported only where there is one."""
+    if space.measurement.features is not None:
+        import torch
+
+        features_of(space, torch.device("cpu"))
+
+
+def features_of(
+    space: SearchSpace, device: "torch.device", option: str = "measurement.features"
+) -> "FeatureSpace":
+    """Those that the measurement names, on a device, checked with images of every size in the
+    space; see `open_features`."""
+    from trainables.measure.features import open_features
+
+    sources = [named.configuration.data for named in space.configurations]
+    for shape in {(data.channels, data.resolution, data.resolution) for data in sources}:
+        features = open_features(space.measurement, shape, device, option)
+    assert features is not None, "they are asked for where there are some"
+    return features
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from search_spaces.space import NamedConfiguration, SearchSpace
+from sweep.run.checks import check_features
 from sweep.run.rates import Rates
 from trainables.config.measurement import Measurement
 from trainables.config.trial import Configuration
@@ -51,7 +52,9 @@ def plan(
     space: SearchSpace, tflops: float | None, device: "torch.device | None" = None
 ) -> list[PlannedConfiguration]:
     """Every configuration; hours on a device that sustains `tflops` TFLOP/s (a backward pass taken
-    as two forward ones), or at the rates measured on `device`."""
+    as two forward ones), or at the rates measured on `device`. Of features, only whether they can
+    be had is looked at."""
+    check_features(space)
     return [_planned(named, space, tflops, device) for named in space.configurations]
 
 

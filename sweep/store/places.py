@@ -205,8 +205,12 @@ def purge(here: Place) -> list[str]:
     with Lock(here.storage):
         _remove(here.storage, TRUTH)
         if here.views is not None:
-            reports_at_k = [path.name for path in here.views.glob("report-k*")]
-            _remove(Storage(str(here.views)), [*VIEWS, *reports_at_k])
+            others = [
+                path.name
+                for kind in ("k", "features-")
+                for path in here.views.glob(f"report-{kind}*")
+            ]
+            _remove(Storage(str(here.views)), [*VIEWS, *others])
     here.storage.delete_parts(of=LOCK)
     if here.views is None or not here.views.is_dir():
         return []

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from sweep.audit import compare as copies_module, page as page_module
@@ -21,9 +22,11 @@ from sweep.audit.page import write_page
 from sweep.audit.words import lines
 from sweep.cli.main import main
 from trainables.config.data import Digits, Folder
+from trainables.config.measurement import Measurement
 from trainables.data.images import resized
 from trainables.data.sources import load
 from trainables.errors import UserError
+from trainables.measure.features import FeatureBank, open_features
 
 ROOT = Path(__file__).parents[2]
 DIGITS = (
@@ -378,6 +381,8 @@ def test_every_number_is_said_in_its_place():
         "nearer_training": 0.625, "authentic": 0.125, "authentic_null": 0.375, "calibrated": 0.25,
         "null_in_training": 9, "duplicates": [["a", "b"], ["c", "d", "e"]],
         "near_duplicates": [["f", "g", "h", "i"]], "looked_at": 600, "notes": ["a note"],
+        "features": "my:eye", "r_mem_features": 0.345, "features_threshold": 0.12345,
+        "features_null": 0.012, "features_rule": "ratio",
     }  # fmt: skip
     assert lines(found) == [
         "copies: 1,000 of 4,000 generated images, 25.00%; at least 23.00% and at most 27.00% "
@@ -394,13 +399,21 @@ def test_every_number_is_said_in_its_place():
         "12.50% (37.50% of held-out images)",
         "nearer to training images, for how dense these are, than 99 % of held-out images: 25.00%",
         "note: 9 held-out images are training images: they are no control, and were left out of it",
+        "in features (my:eye): 34.50% of the generated images are copies, with d1 / d2 below "
+        "0.1235; so would 1.20% of the held-out images be that did not set this threshold",
         "warning: 5 training images are equal to another one; they are taken as one (if each stood "
         "for itself, 31.00% would be copies)",
         "warning: 4 training images (of 600 looked at, and their neighbours) are nearly equal to "
         "another one; copies of them may go unseen",
         "note: a note",
     ]
-    unknown = {"spurious": None, "null_rate": None, "null_in_training": 0, "notes": []}
+    unknown = {
+        "spurious": None,
+        "null_rate": None,
+        "null_in_training": 0,
+        "notes": [],
+        "features": None,
+    }
     few = lines({**found, **unknown, "duplicates": [], "near_duplicates": [], "n_memorized": 0})
     assert few[0].endswith("this excludes only shares above 27.00% (95 %, Clopper-Pearson)")
     assert len(few) == 3
@@ -632,3 +645,102 @@ def test_it_needs_no_sweep(tmp_path):
         env=environment,
     )
     assert done.returncode == 0, done.stderr
+
+
+# ---------------------------------------------------------------- in features
+
+
+EYE = ["--features", "tests.eyes:spectrum"]
+
+
+@pytest.mark.parametrize("memory", [2**28, 2**16], ids=["at once", "in blocks"])
+def test_copies_moved_by_a_pixel_are_seen_in_features_alone(tmp_path, memory):
+    """In one block and in many, of a held-out set that is sorted and holds training images."""
+    rng = np.random.default_rng(0)
+    moved = np.roll(TRAINING[rng.integers(0, 300, 60)], (1, 1), axis=(1, 2))
+    generated = np.concatenate([moved, FRESH[:140]])
+    by_brightness = HELD_OUT[np.argsort(HELD_OUT.reshape(500, -1).sum(1))]
+    held_out = np.concatenate([TRAINING[:5], by_brightness])
+    paths = [
+        saved(tmp_path / name, x)
+        for name, x in (("t.npy", TRAINING), ("g.npy", generated), ("h.npy", held_out))
+    ]
+    how = Measurement(features="tests.eyes:spectrum")
+    found = compared(*paths, memory=memory, how=how)
+    features = open_features(how, (1, 8, 8), torch.device("cpu"))
+    generated, held_out, training = (
+        torch.from_numpy(x.transpose(0, 3, 1, 2)) for x in (generated, by_brightness, TRAINING)
+    )
+    expected = FeatureBank(features, training, held_out).look_at(generated)
+    seen, content = found.distances.in_features, found.as_json()
+    for part in ("d1", "d2"):
+        for near in ("found", "null"):
+            ours, theirs = (np.sort(getattr(getattr(one, near), part)) for one in (seen, expected))
+            np.testing.assert_allclose(ours, theirs, atol=1e-6)
+    assert seen.copies[:60].all()
+    assert content["r_mem"] < 0.03
+    assert content["r_mem_features"] == pytest.approx(0.3, abs=0.02)
+    assert content["features_null"] == pytest.approx(0.01, abs=0.015)
+    assert (content["features"], content["null_in_training"]) == ("tests.eyes:spectrum", 5)
+
+
+def test_an_audit_in_features_as_a_user_sees_it(tmp_path, capsys):
+    moved = np.roll(TRAINING[:60], 1, axis=2)
+    paths = [
+        saved(tmp_path / name, x)
+        for name, x in (("t.npy", TRAINING), ("g.npy", moved), ("h.npy", HELD_OUT))
+    ]
+    sets = ["--train", paths[0], "--generated", paths[1], "--holdout", paths[2]]
+    page = tmp_path / "page.html"
+    output = run(capsys, *sets, *EYE, "--out", page)
+    assert (
+        "in features (tests.eyes:spectrum): 100.00% of the generated images are copies, with d1 / d2 below"
+        in output
+    )
+    text = page.read_text()
+    assert "Copies in features that are none in pixels" in text
+    cards = text.split("Copies in features that are none in pixels")[1].split("<h2>")[0]
+    for row in (7, 31):
+        assert re.search(
+            rf"\[{row}\] \| \[{row}\] \| \[\d+\]<br>\s*d1 0\.000, d2 0\.[1-9]", cards
+        ), "beside its source"
+    plain = run(capsys, *sets, "--out", page)
+    assert "in features" not in plain + page.read_text()
+
+
+def test_few_held_out_images_say_nothing_in_features(tmp_path, capsys):
+    paths = [
+        saved(tmp_path / name, x)
+        for name, x in (("t.npy", TRAINING), ("g.npy", FRESH[:50]), ("h.npy", HELD_OUT[:197]))
+    ]
+    sets = ["--train", paths[0], "--generated", paths[1], "--holdout", paths[2]]
+    assert json.loads(run(capsys, *sets, *EYE, "--json"))["r_mem_features"] is None
+    output = run(capsys, *sets, *EYE)
+    assert "198 held-out images or more are needed, and there are 197" in output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (EYE, "--features: --holdout is needed as well"),
+        (["--features-options", "size=3"], "--features: name the function of which more is said"),
+        (["--features-rule", "distance"], "--features: name the function of which more is said"),
+        ([*EYE, "--holdout", "HELD", "--features-options", "size=3"], "--features=tests.eyes:spectrum: called"),
+        (["--features", "eye", "--holdout", "HELD"], "write it as package.module:name"),
+        (["--features", "tests.eyes:closed", "--holdout", "HELD"], "has no function or class"),
+    ],
+)  # fmt: skip
+def test_a_mistake_about_features_is_one_line(tmp_path, capsys, arguments, text):
+    images, page = saved(tmp_path / "x.npy", TRAINING), tmp_path / "page.html"
+    words = [images if word == "HELD" else word for word in arguments]
+    with pytest.raises(SystemExit) as ended:
+        main(
+            list(
+                map(str, ["audit", "--train", images, "--generated", images, "--out", page, *words])
+            )
+        )
+    printed = capsys.readouterr()
+    assert ended.value.code == 2
+    assert printed.err.count("\n") == 1
+    assert text in printed.err
+    assert not page.exists()

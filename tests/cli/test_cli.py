@@ -29,6 +29,11 @@ from trainables.text import estimated_hours
 ROOT = Path(__file__).parents[2]
 # trials of a second: too short to memorize anything, long enough to go through everything
 FOLDER = ["--set", "data.kind=folder", "--set", "data.path=/nowhere", "--set", "data.resolution=8"]
+EYE = ["--set", "measurement.features=tests.eyes:wrong", "--set"]
+SEEN = [
+    *("--set", "measurement.features=tests.eyes:pixels", "--set", "measurement.judge=features"),
+    "--set",
+]
 TINY = [
     *(
         "--set",
@@ -77,7 +82,7 @@ def test_help_lists_what_trains_first(capsys):
     shown = [line.split()[0] for line in output.split("Commands:")[1].splitlines() if line.strip()]
     assert code == 0
     assert " ".join(shown) == (
-        "run trial stop submit spaces plan fit status report audit ui sync purge"
+        "run trial stop submit spaces plan fit status report remeasure audit ui sync purge"
     )
 
 
@@ -94,6 +99,14 @@ def test_help_lists_what_trains_first(capsys):
         (["run", "digits-width", "--out", "OUT", "--set", "search.n_high=5000"], "1797"),
         (["run", "digits-width", "--out", "OUT", *FOLDER], "not a directory"),
         (["run", "digits-width", "--out", "OUT", "--early-accept", "--target", "0.95"], "n_selection: at least 534 images"),
+        (["run", "digits-width", "--out", "OUT", "--set", "measurement.features=eye"], "write it as package.module:name"),
+        (["run", "digits-width", "--out", "OUT", *EYE, "measurement.features_options.how=random"], "when called again"),
+        (["run", "digits-width", "--out", "OUT", *EYE, "measurement.features_options.who=me"], "TypeError"),
+        (["trial", "digits-width", "--config", "width=8", "--n", "8", "--out", "OUT", *EYE,
+          "measurement.features_options.how=batchnorm"], "depend on the images beside it"),
+        (["run", "digits-width", "--out", "OUT", *SEEN, "search.n_high=1600"], "--set search.n_high=1599"),
+        (["plan", "digits-width", *EYE, "measurement.features_options.how=zeros"], "zeros alone"),
+        (["run", "digits-width", "--out", "OUT", "--set", "measurement.features_version=2"], "features must name a function"),
         (["run", "cifar10-width", "--out", "OUT"], "data.root"),
         (["run", "cifar10-width", "--out", "OUT", "--set", "data.root=/nowhere"], "no intact CIFAR-10"),
         (["run", "digits-width", "--out", "OUT", "--cpus-per-trial", "512"], "--cpus-per-trial 512"),

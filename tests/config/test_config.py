@@ -67,6 +67,8 @@ CHANGED = {
     Measurement: {
         "n_samples": 10_000, "n_selection": 100, "snapshots": 16, "sampler_steps": 10, "sigma_min": 0.01, "sigma_max": 10.0,
         "rho": 5.0, "k": 0.5, "logit_se": 0.1, "accept": 0.985, "protocol": "paper", "sampler": "euler",
+        "features": "other:eye", "features_options": {"size": 96}, "features_version": "2",
+        "features_rule": "distance", "judge": "features",
     },
 }  # fmt: skip
 NOT_COUNTED = {
@@ -196,6 +198,8 @@ def test_frozen_defaults():
     assert Measurement().model_dump() == {
         "n_samples": 2000, "n_selection": 500, "snapshots": 8, "sampler_steps": 18, "sigma_min": 0.002, "sigma_max": 80.0,
         "rho": 7.0, "k": 1 / 3, "batch": None, "logit_se": 0.0, "accept": None, "protocol": "own", "sampler": "heun",
+        "features": None, "features_options": {}, "features_version": "", "features_rule": "ratio",
+        "judge": "pixels",
     }  # fmt: skip
     assert NCSNpp().model_dump() == {
         **DDPMpp().model_dump(),
@@ -235,8 +239,10 @@ def test_every_field_of_the_training_counts(model, field):
 
 @pytest.mark.parametrize("field", CHANGED[Measurement])
 def test_every_field_of_the_measurement_counts_for_it_alone(field):
-    other = with_fields(SPEC, {f"measurement.{field}": CHANGED[Measurement][field]})
-    assert other.measurement_key(DIGEST) != SPEC.measurement_key(DIGEST)
+    spec = with_fields(SPEC, {"measurement.features": "my:eye"})
+    other = with_fields(spec, {f"measurement.{field}": CHANGED[Measurement][field]})
+    keys = {one.measurement_key(DIGEST) for one in (SPEC, spec, other)}
+    assert len(keys) == 3
     same_training = field != "protocol"  # the paper's has a subset of its own
     assert (other.training_key(DIGEST) == SPEC.training_key(DIGEST)) == same_training
 
@@ -354,6 +360,31 @@ def test_options_of_the_users_code_have_any_name():
     assert first.network.options["width"] == 64
     assert configuration_key(changed, DIGEST) != configuration_key(first, DIGEST)
     assert with_fields(first, {"network.options": {}}).network.options == {}
+
+
+def test_a_version_may_be_a_number():
+    """As docs/custom.md has it."""
+    for own in (CustomNetwork, CustomTrainer):
+        assert own(builder="a:b", version=2) == own(builder="a:b", version="2")
+    assert Measurement(features="a:b", features_version=2).features_version == "2"
+
+
+def test_options_of_features_have_any_name():
+    own = {"measurement.features": "my:eye", "measurement.features_options.size": 64}
+    first = with_fields(SPEC, own).measurement
+    assert (first.features, first.features_options) == ("my:eye", {"size": 64})
+    changed = with_fields(first, {"features_options.crop": True, "features_options.size": 32})
+    assert changed.features_options == {"size": 32, "crop": True}
+    assert with_fields(first, {"features_options": {}}).features_options == {}
+    with pytest.raises(UserError, match=r"^features: write it as package\.module:name, not 'eye'$"):
+        with_fields(first, {"features": "eye"})
+    for alone in (
+        {"features_version": "2"}, {"features_options.size": 64}, {"features_rule": "distance"}
+    ):  # fmt: skip
+        with pytest.raises(UserError, match="features must name a function"):
+            with_fields(Measurement(), alone)
+    with pytest.raises(UserError, match="judge=features needs features"):
+        with_fields(Measurement(), {"judge": "features"})
 
 
 def test_with_fields_fills_an_optional_group():

@@ -24,11 +24,15 @@ from trainables.config.trial import Configuration, TrialSpec
 from trainables.data.images import ImageData, subset_order
 from trainables.data.sources import data_key
 from trainables.errors import TrialFailed, UserError
-from trainables.measure.r_mem import Neighbours
+from trainables.measure.features import open_features
+from trainables.measure.kept import arrays_in_features
+from trainables.measure.r_mem import Neighbours, n_sufficient
 from trainables.storage import Storage
 from trainables.training.build import build_trainer
 from trainables.training.trainer import Trainer
 from trainables.trial import checkpoint, ray_trainable, training
+from trainables.trial.again import look_again
+from trainables.trial.final import measure_final
 from trainables.trial.ray_trainable import EmmTrainable
 from trainables.trial.result import Result, read_all, read_result, trial_directory
 from trainables.trial.subset import Subset
@@ -520,6 +524,133 @@ def test_another_precision_of_the_final_ratio_only_measures_again(sweep):
     finish(again)
     assert again.result.curve == first.result.curve
     assert len(measured(sweep)[0]["d1"]) == again.result.n_samples == 500
+
+
+IN_FEATURES = with_fields(
+    SPEC, {"measurement.features": "tests.eyes:pixels", "measurement.n_samples": 200}
+)
+
+
+def test_features_only_measure_again(sweep):
+    """By features that are the pixels, so that their distances are known: of a trial as of one that
+    was finished without them."""
+    dataset = data(600)
+    finish(first := start(sweep, with_fields(SPEC, {"measurement.n_samples": 200}), dataset))
+    eye = open_features(IN_FEATURES.measurement, (1, 4, 4), CPU)
+    asked = first.result.model_copy(update={"spec": IN_FEATURES})
+    seen = look_again(asked, dataset, sweep, eye)
+    again = start(sweep, IN_FEATURES, dataset, build=built(Untrained))
+    assert again.step()["state"] == "measuring"
+    finish(again)
+    result, kept = again.result, np.load(again.files.storage.path("measurement.npz"))
+    order = subset_order(dataset, 0)
+
+    def unit(images):
+        rows = images.reshape(len(images), -1) - 127.5
+        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+    training, scores = unit(dataset.images[order[:6]]), {}
+    for name, images in (
+        ("features_", kept["images"]),
+        ("features_null_", dataset.images[order[6:]]),
+    ):
+        brute = np.sort(np.linalg.norm(unit(images)[:, None] - training[None], axis=2), axis=1)
+        scores[name] = brute[:, 0] / brute[:, 1]
+        for part in (1, 2):
+            assert kept[f"{name}d{part}"] == pytest.approx(brute[:, part - 1], abs=1e-6)
+    for name, array in arrays_in_features(seen).items():
+        np.testing.assert_array_equal(kept[name], array)
+    assert np.abs(scores["features_null_"] - result.features_threshold).min() < 1e-9
+    assert result.r_mem_features == (scores["features_"] < result.features_threshold - 1e-9).mean()
+    assert 0 < result.r_mem_features < 1
+    assert 0 <= result.features_null < 0.1
+    assert result.measurement_key == IN_FEATURES.measurement_key(dataset.digest)
+    at_its_k = result_at(result, sweep, 0.9, 0.9)
+    assert at_its_k.r_mem_features == result.r_mem_features
+    fresh = Storage(sweep.url + "-fresh")
+    finish(first := start(fresh, IN_FEATURES, dataset))
+    assert numbers(first.result) == numbers(result)
+
+
+def test_features_that_fail_on_this_device_end_a_trial_before_it_trains(sweep):
+    spec = with_fields(IN_FEATURES, {"measurement.features": "tests.eyes:no_such"})
+    with pytest.raises(TrialFailed, match="has no function or class 'no_such'"):
+        start(sweep, spec, data(600), build=not_built)
+    assert "no_such" in read_all(sweep)[0][0].cause
+
+
+def test_judged_in_features_every_choice_is_made_in_them(sweep, monkeypatch):
+    """Snapshots, the best of them, how many images are enough, and R_mem: all as brute force on the
+    images has it; pixels decide nothing."""
+    dataset = data(600)
+    spec = with_fields(
+        IN_FEATURES,
+        {"measurement.judge": "features", "measurement.n_samples": 400, "measurement.logit_se": 0.2,
+         "measurement.batch": 250},
+    )  # fmt: skip
+    order = subset_order(dataset, 0)
+
+    def unit(images):
+        rows = np.asarray(images).reshape(len(images), -1) - 127.5
+        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+    def score(images):
+        training = unit(dataset.images[order[:6]])
+        found = np.sort(np.linalg.norm(unit(images)[:, None] - training[None], axis=2), axis=1)
+        return found[:, 0] / found[:, 1]
+
+    drawn = []
+
+    class Listening(Trainer):
+        def sample(self, *arguments):
+            drawn.append(super().sample(*arguments))
+            return drawn[-1]
+
+    finish(one := start(sweep, spec, dataset, build=built(Listening)))
+    result = one.result
+    control = score(dataset.images[order[6:]])
+    half = control[np.random.default_rng(0).permutation(594)[:297]]
+    threshold = np.sort(half)[1]
+    assert result.features_threshold == pytest.approx(threshold, abs=1e-9)
+    shares = [(score(images) < threshold - 1e-9).mean() for images in drawn]
+    curve = [snapshot.r_mem for snapshot in result.curve]
+    assert curve == pytest.approx(shares[:4], abs=1e-12)
+    best = max(range(4), key=lambda i: (curve[i], i))
+    assert result.best_images_trained == result.curve[best].images_trained
+    kept = np.load(one.files.storage.path("measurement.npz"))
+    n = result.n_samples
+    final = score(torch.cat(drawn[4:])[:n]) < threshold - 1e-9
+    assert n == n_sufficient(final, 400, 0.2)
+    assert result.r_mem == result.r_mem_features == final.mean()
+    assert result.n_memorized == final.sum()
+    assert result.r_mem_pixels == (kept["d1"] < 0.9 * kept["d2"]).mean() != result.r_mem
+    in_pixels = result_at(result, sweep, 0.9, 0.9)
+    assert (in_pixels.r_mem, in_pixels.measurement.judge) == (result.r_mem_pixels, "pixels")
+    assert measure_final(result, dataset, sweep, 300, CPU).r_mem == pytest.approx(
+        result.r_mem, abs=5 * (0.25 / 300) ** 0.5
+    )
+    assert start(sweep, spec, dataset).result == result
+    other = with_fields(spec, {"measurement.features_version": "2"})
+    assert key_of_curve(other.measurement) != key_of_curve(spec.measurement)
+    assert key_of_curve(with_fields(other, {"measurement.judge": "pixels"}).measurement) == (
+        key_of_curve(with_fields(spec, {"measurement.judge": "pixels"}).measurement)
+    )
+
+
+def test_judged_in_features_too_few_held_out_images_fail(sweep):
+    spec = with_fields(IN_FEATURES, {"measurement.judge": "features"})
+    with pytest.raises(TrialFailed, match="needs 198 held-out images, and 197 are left"):
+        start(sweep, spec, data(203), build=not_built)
+
+
+def test_few_held_out_images_leave_features_unknown(sweep):
+    finish(one := start(sweep, IN_FEATURES, data(203)))
+    assert (one.result.r_mem_features, one.result.features_threshold) == (None, None)
+    assert one.result.null_samples == 197
+    plenty = with_fields(IN_FEATURES, {"measurement.n_samples": 10})
+    finish(two := start(sweep, plenty, data(600)))
+    assert two.result.null_samples == 10
+    assert two.result.r_mem_features is not None, "of all that are left, however few are sampled"
 
 
 def test_a_checkpoint_of_a_version_that_counted_the_precision_goes_on(sweep):
@@ -1170,3 +1301,23 @@ def test_one_that_is_accepted_after_half_of_its_training_is_a_lower_bound_too(sw
     assert [snapshot.n_memorized for snapshot in result.curve] == [8, 8, 20]
     assert (result.right_censored, result.r_mem_half, result.r_mem_last) == (True, 0.4, None)
     assert (result.r_mem, result.images_trained, result.best_images_trained) == (1, 36, 36)
+
+
+class TurnedCopies(AllCopies):
+    """Upside down, as pixels that are sorted do not notice."""
+
+    def sample(self, seeds, *arguments):
+        return super().sample(seeds, *arguments).flip(-2)
+
+
+def test_judged_in_features_it_is_accepted_early_by_them(sweep):
+    changes = {"features": "tests.eyes:sorted_pixels", "n_samples": 200}
+    measurement = ACCEPTING.measurement.model_copy(update=changes)
+    for judge in ("pixels", "features"):
+        how = measurement.model_copy(update={"judge": judge, "k": 1 / 3})
+        spec = ACCEPTING.model_copy(update={"measurement": how})
+        finish(one := start(sweep / judge, spec, data(600), build=built(TurnedCopies)))
+        assert one.result.r_mem == (judge == "features")
+        assert one.result.r_mem_features == 1
+        assert one.result.right_censored == (judge == "features")
+        assert len(one.result.curve) == (1 if judge == "features" else how.snapshots)

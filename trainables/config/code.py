@@ -24,6 +24,15 @@ Builder = Annotated[
     Field(description="package.module:name of a function or class"),
 ]
 
+Version = Annotated[
+    str,
+    Field(
+        coerce_numbers_to_str=True,  # as `--set network.version=2` gives it
+        description="change it when your code changes: of the code only names and options are "
+        "compared",
+    ),
+]
+
 
 def load_code(path: str, field: str) -> Callable[..., Any]:
     """What "package.module:name" names. Raises UserError, naming the field of the configuration, if

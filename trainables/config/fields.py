@@ -26,7 +26,7 @@ def with_fields(model: Model, changes: Mapping[str, Any], prefix: str = "") -> M
         *sections, name = path.split(".")
         node, owner = tree, prefix.removesuffix(".") or type(model).__name__.lower()
         for section in sections:
-            if section == "options":  # of the user's code: whatever they are called
+            if _are_options(section):
                 node.setdefault(section, {})
             is_field = section in node or owner in renewed
             if is_field and node.get(section) is None:  # an optional group of fields
@@ -38,13 +38,18 @@ def with_fields(model: Model, changes: Mapping[str, Any], prefix: str = "") -> M
         if name == "kind":
             node.clear()
             renewed.add(owner)
-        elif name not in node and owner not in renewed and owner != "options":
+        elif name not in node and owner not in renewed and not _are_options(owner):
             raise UserError(_no_such_field(prefix + path, name, owner, node))
-        elif isinstance(node.get(name), dict) and "options" not in (name, owner):
+        elif isinstance(node.get(name), dict) and not any(map(_are_options, (name, owner))):
             fields = ", ".join(f"{path}.{field}" for field in node[name])
             raise UserError(f"{path} is a group of fields: set one of {fields}")
         node[name] = value
     return validated(type(model), tree, prefix)
+
+
+def _are_options(name: str) -> bool:
+    """Of the user's code: whatever they are called."""
+    return name == "options" or name.endswith("_options")
 
 
 def validated(kind: type[Model], tree: Any, prefix: str = "") -> Model:

@@ -4,8 +4,9 @@ import json
 import math
 from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, JsonValue, model_validator
 
+from trainables.config.code import Builder, Version
 from trainables.config.identity import IGNORED, Frozen
 
 # The protocol of Gu et al. 2023: a snapshot every 2.5 M images, each measured on the same 10,000
@@ -17,6 +18,9 @@ PAPER_PROTOCOL: dict[str, Any] = {
 }  # fmt: skip
 
 AT_ONCE = 500  # images: more are generated no faster, on any device
+
+# its fields that say with what other eye the final samples are looked at
+FEATURES = ("features", "features_options", "features_version", "features_rule")
 
 WILSON_Z2 = 3.841458820694124  # square of the normal quantile .975
 
@@ -68,6 +72,25 @@ class Measurement(Frozen):
     sigma_max: float = Field(80.0, gt=0, description="highest noise level of the sampler")
     rho: float = Field(7.0, gt=0, description="time step exponent of the sampler")
     k: float = Field(1 / 3, gt=0, lt=1, description="a sample is memorized if d1 < k·d2")
+    features: Builder | None = Field(
+        None,
+        description="package.module:function that gives images their features, in which copies are "
+        "looked for beside those in pixels; see docs/features.md",
+    )
+    features_options: dict[str, JsonValue] = Field(
+        {}, description="keyword arguments of the function"
+    )
+    features_version: Version = ""
+    features_rule: Literal["ratio", "distance"] = Field(
+        "ratio",
+        description="what makes a copy in features: a ratio d1 / d2, or a distance d1, that only 1 % "
+        "of held-out images fall short of",
+    )
+    judge: Literal["pixels", "features"] = Field(
+        "pixels",
+        description="in which R_mem is counted: by it the search chooses N, a trial its best snapshot, "
+        "and early accept",
+    )
     batch: int | None = Field(
         None,
         ge=1,
@@ -96,6 +119,11 @@ class Measurement(Frozen):
             raise ValueError("sigma_min must be below sigma_max")
         if self.snapshots is None and self.protocol == "own":
             raise ValueError("snapshots must be a number unless protocol=paper")
+        asked = self.features_options or self.features_version or self.features_rule != "ratio"
+        if asked and self.features is None:
+            raise ValueError("features must name a function where more is said of it")
+        if self.judge == "features" and self.features is None:
+            raise ValueError("judge=features needs features, the function that gives images theirs")
         return self
 
     @property

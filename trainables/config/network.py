@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, JsonValue, model_validator
 
-from trainables.config.code import Builder
+from trainables.config.code import Builder, Version
 from trainables.config.identity import Frozen
 
 
@@ -141,11 +141,7 @@ class CustomNetwork(AnyNetwork):
     kind: Literal["custom"] = "custom"
     builder: Builder
     options: dict[str, JsonValue] = Field({}, description="keyword arguments of the builder")
-    version: str = Field(
-        "",
-        description="change it when your code changes: of the code only names and options are "
-        "compared",
-    )
+    version: Version = ""
 
 
 class Optimum(AnyNetwork):

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue
 
-from trainables.config.code import Builder
+from trainables.config.code import Builder, Version
 from trainables.config.identity import IGNORED, Frozen
 
 Decay = Annotated[float, Field(ge=0, lt=1)]
@@ -123,11 +123,7 @@ class CustomTrainer(AnyTrainer):
     kind: Literal["custom"] = "custom"
     builder: Builder
     options: dict[str, JsonValue] = Field({}, description="keyword arguments of the builder")
-    version: str = Field(
-        "",
-        description="change it when your code changes: of the code only names and options are "
-        "compared",
-    )
+    version: Version = ""
 
     @property
     def why_no_half(self) -> str:

@@ -1,2 +1,2 @@
-"""Nearest neighbours, R_mem, and what is measured beside it. Only `neighbours` and `distances`
-import torch."""
+"""Nearest neighbours, R_mem, and what is measured beside it. Only `neighbours`, `features` and
+`distances` import torch."""

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from trainables.config.identity import derive_seed
 from trainables.diffusion.sampling import draw_latents
+from trainables.measure.features import FeatureBank
 from trainables.measure.kept import Distances
 from trainables.measure.neighbours import Comparison
 from trainables.measure.r_mem import Floats, Ints, Neighbours
@@ -46,13 +47,15 @@ def take_distances(
     seeds: Sequence[int] = (),
     n_others: int = N_OTHERS,
     pool: Tensor | None = None,
+    features: FeatureBank | None = None,
 ) -> Distances:
     """The distances that go with those already `found` for `samples`: [n, C, R, R] uint8, as the
     other images are.
 
     comparison, groups: as `found` was made with, see `nearest_two`; seeds: of the noisy copies, one
     of each; n_others: images among which one made again is looked for; pool: held-out images, as
-    many as training images, for a generated image to be nearer to.
+    many as training images, for a generated image to be nearer to; features: in which the samples
+    are compared as well.
     """
 
     def repeats(images: Tensor) -> Floats | None:
@@ -89,6 +92,7 @@ def take_distances(
         null_source_spacing=None if null is None else spacing[null.i1],
         around=comparison.around(samples, training, groups),
         null_around=None if null is None else comparison.around(held_out, training, groups),
+        in_features=None if features is None else features.look_at(samples),
     )
 
 

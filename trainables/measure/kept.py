@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trainables.measure.feature_rule import InFeatures
 from trainables.measure.r_mem import Floats, Ints, Neighbours
 
 PARTS = ("d1", "d2", "i1", "i2")  # of neighbours, by the names under which they are kept
@@ -26,6 +27,9 @@ PLAIN = (
     *("source_spacing", "null_source_spacing", "around", "null_around"),
     *("errors", "null_errors"),
 )
+# in features: prefixes of these names, and the name of what the score is
+IN_FEATURES = {"found": "features_", "null": "features_null_"}
+BY_RATIO = "features_by_ratio"
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,8 @@ class Distances:
     image nearest to each generated one to its own nearest other one; around: [n], mean distance of
     each generated image to its N_NEAREST nearest training images; null_source_spacing, null_around:
     the same of the held-out images in `null`. errors, null_errors: [levels, any], denoising errors
-    of training and of held-out images at FINAL_SIGMAS, in units of the noise variance.
+    of training and of held-out images at FINAL_SIGMAS, in units of the noise variance. in_features: in a
+    feature space, for which the measurement names a function.
     """
 
     found: Neighbours
@@ -62,6 +67,7 @@ class Distances:
     null_around: Floats | None = None
     errors: Floats | None = None
     null_errors: Floats | None = None
+    in_features: InFeatures | None = None
 
     def as_arrays(self) -> dict[str, NDArray[Any]]:
         """By the names under which they are kept."""
@@ -73,8 +79,8 @@ class Distances:
         for name, prefix in PREFIXES.items():
             neighbours = getattr(self, name)
             if neighbours is not None:
-                kept |= {prefix + part: getattr(neighbours, part) for part in PARTS}
-        return kept
+                kept |= _parts(neighbours, prefix)
+        return kept if self.in_features is None else kept | arrays_in_features(self.in_features)
 
     @classmethod
     def of_arrays(cls, kept: Mapping[str, NDArray[Any]]) -> "Distances":
@@ -83,21 +89,42 @@ class Distances:
         That one kept distances among all the samples, as `others`: they grow smaller with their
         number, and are not read.
         """
-
-        def neighbours(name: str) -> Neighbours | None:
-            parts = [PREFIXES[name] + part for part in PARTS]
-            return Neighbours(*(kept[part] for part in parts)) if parts[0] in kept else None
-
-        found = neighbours("found")
+        found = _neighbours(kept, PREFIXES["found"])
         assert found is not None
         return cls(
             found,
-            null=neighbours("null"),
-            copies=neighbours("copies"),
-            without_flips=neighbours("without_flips"),
-            with_flips=neighbours("with_flips"),
+            null=_neighbours(kept, PREFIXES["null"]),
+            copies=_neighbours(kept, PREFIXES["copies"]),
+            without_flips=_neighbours(kept, PREFIXES["without_flips"]),
+            with_flips=_neighbours(kept, PREFIXES["with_flips"]),
+            in_features=in_features_of(kept),
             **{name: kept.get(name) for name in PLAIN},
         )
+
+
+def arrays_in_features(seen: InFeatures) -> dict[str, NDArray[Any]]:
+    """By the names under which they are kept."""
+    kept: dict[str, NDArray[Any]] = {BY_RATIO: np.array(seen.by_ratio)}
+    for name, prefix in IN_FEATURES.items():
+        kept |= _parts(getattr(seen, name), prefix)
+    return kept
+
+
+def in_features_of(kept: Mapping[str, NDArray[Any]]) -> InFeatures | None:
+    """The inverse; None where nothing was looked at in features."""
+    found, null = (_neighbours(kept, prefix) for prefix in IN_FEATURES.values())
+    if found is None or null is None:
+        return None
+    return InFeatures(found, null, bool(kept[BY_RATIO]))
+
+
+def _parts(neighbours: Neighbours, prefix: str) -> dict[str, NDArray[Any]]:
+    return {prefix + part: getattr(neighbours, part) for part in PARTS}
+
+
+def _neighbours(kept: Mapping[str, NDArray[Any]], prefix: str) -> Neighbours | None:
+    parts = [prefix + part for part in PARTS]
+    return Neighbours(*(kept[part] for part in parts)) if parts[0] in kept else None
 
 
 @dataclass(frozen=True)

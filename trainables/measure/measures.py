@@ -134,6 +134,16 @@ def share_below(values: Floats, null: Floats) -> float | None:
     return float(np.mean(values < np.sort(null)[rank - 1])) if rank else None
 
 
+def _in_features(name: str) -> Callable[[Judged], float | None]:
+    """An attribute of the distances in features, where they were taken."""
+
+    def computed(judged: Judged) -> float | None:
+        in_features = judged.distances.in_features
+        return None if in_features is None else getattr(in_features, name)
+
+    return computed
+
+
 def _c_t(judged: Judged) -> float | None:
     null = judged.distances.null
     return None if null is None else c_t(judged.distances.found.d1, null.d1)
@@ -524,6 +534,50 @@ class Measures(BaseModel):
             "data-copying statistic against held-out images; far below 0: copies",
             "score",
             _c_t,
+        ),
+    ] = None
+    r_mem_pixels: Annotated[
+        float | None,
+        Measure(
+            "R_mem in pixels",
+            "R_mem by the rule in pixels, where R_mem itself is counted in features",
+            "share",
+            place="trainables.trial.samples.FinalSamples.measure",
+            in_csv=True,
+            of_images=False,
+        ),
+    ] = None
+    r_mem_features: Annotated[
+        float | None,
+        Measure(
+            "R_mem in features",
+            "share of samples that are copies in the features that the measurement names: with a "
+            "ratio d1 / d2 (or a distance d1) below that of 99 % of held-out images",
+            "share",
+            _in_features("r_mem"),
+            in_csv=True,
+        ),
+    ] = None
+    features_null: Annotated[
+        float | None,
+        Measure(
+            "null in features",
+            "share of held-out images that R_mem in features would count, among those that did not "
+            "set its threshold; about 1 % by construction",
+            "share",
+            _in_features("null_rate"),
+            in_csv=True,
+        ),
+    ] = None
+    features_threshold: Annotated[
+        float | None,
+        Measure(
+            "threshold in features",
+            "ratio (or distance) under which a sample counts in features; not known of fewer than "
+            "198 held-out images",
+            "score",
+            _in_features("threshold"),
+            in_csv=True,
         ),
     ] = None
 

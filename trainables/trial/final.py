@@ -26,6 +26,7 @@ def measure_final(
     if kept is None:
         raise TrialFailed(f"the weights of N={result.spec.n}, seed {result.spec.seed} are gone")
     subset = Subset(result.spec, data, device)
+    subset.open_features()
     trainer = build_trainer(
         result.configuration, subset.images, subset.label_tensor, result.spec.seed, device
     )
@@ -37,7 +38,7 @@ def measure_final(
         indices = range(start, min(start + measurement.at_once, n_samples))
         seeds = [derive_seed("last", data.digest, result.spec.seed, index) for index in indices]
         samples = trainer.sample(seeds, measurement, subset.sample_labels(seeds))
-        n_memorized += int(subset.nearest(samples).memorized(measurement.k).sum())
+        n_memorized += int(subset.memorized(samples, subset.nearest(samples)).sum())
     return FinalMeasurement(
         r_mem=n_memorized / n_samples, n_samples=n_samples, n_memorized=n_memorized
     )

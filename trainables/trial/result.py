@@ -2,7 +2,8 @@
 
 import io
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Annotated, Any, NamedTuple, Self, TypeVar
 
 import numpy as np
@@ -155,15 +156,25 @@ def read_measurement(storage: Storage, result: Result) -> dict[str, NDArray[Any]
     the data, in which `i1` and `i2` are positions.
     """
     directory = trial_directory(storage, result.training_key)
-    content = directory.read(MEASUREMENT, psutil.virtual_memory().available)
+    return read_arrays(directory, MEASUREMENT, partial(_check_measurement, result=result))
+
+
+def read_arrays(
+    storage: Storage, name: str, check: Callable[[Mapping[str, NDArray[Any]]], None]
+) -> dict[str, NDArray[Any]] | None:
+    """The arrays of an .npz file by name, None if there is none.
+
+    Raises DamagedFile if they can't be read, are more than the memory holds, or `check` raises.
+    """
+    content = storage.read(name, psutil.virtual_memory().available)
     if content is None:
         return None
-    file = directory.path(MEASUREMENT)
+    file = storage.path(name)
     try:
         archive = ArrayArchive(io.BytesIO(content))
-        check_memory(file, "", sum(archive.header(name).n_bytes for name in archive.names))
-        kept = {name: archive.read(name) for name in archive.names}
-        _check_measurement(kept, result)
+        check_memory(file, "", sum(archive.header(one).n_bytes for one in archive.names))
+        kept = {one: archive.read(one) for one in archive.names}
+        check(kept)
     except Exception as error:  # a damaged archive makes its readers raise whatever they stumble on
         reason = str(error).partition("\n")[0][:200]
         raise DamagedFile(f"{redacted(file)} is damaged ({reason})") from error

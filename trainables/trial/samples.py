@@ -28,13 +28,14 @@ class FinalSamples:
         training.trainer.load_sampling_weights(self.weights)
         self.images: list[Tensor] = []  # by batch
         self.neighbours: list[Neighbours] = []  # of each batch
+        self.memorized: list[NDArray[np.bool_]] = []  # of each batch, as the measurement judges
 
     @property
     def n_sufficient(self) -> int | None:
         """How many of those drawn so far are enough; None if more are needed."""
-        if not self.neighbours:
+        if not self.memorized:
             return None
-        memorized = np.concatenate([part.memorized(self.measurement.k) for part in self.neighbours])
+        memorized = np.concatenate(self.memorized)
         return n_sufficient(memorized, self.measurement.n_samples, self.measurement.logit_se)
 
     def draw(self) -> None:
@@ -43,8 +44,10 @@ class FinalSamples:
         end = min(drawn + self.measurement.at_once, self.measurement.n_samples)
         images = self.training.sample("final", drawn, end)
         neighbours = self.subset.nearest(images)
+        memorized = self.subset.memorized(images, neighbours)
         self.images.append(images)
         self.neighbours.append(neighbours)
+        self.memorized.append(memorized)
 
     def measure(self, n: int) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """The arrays that are kept of the first `n` images, and what a result says of them, by
@@ -53,12 +56,17 @@ class FinalSamples:
         neighbours = Neighbours.joined(self.neighbours).at(slice(n))
         distances = self.subset.distances(neighbours, images, self.training.trainer)
         labels = self.subset.label_arrays(self.subset.latent_seeds("final", 0, n))
-        memorized = neighbours.memorized(self.measurement.k)
+        numbers = measures(distances, len(self.subset.images), self.measurement.k)
+        memorized, nearest = neighbours.memorized(self.measurement.k), neighbours.i1
+        seen = distances.in_features
+        if self.measurement.judge == "features":
+            assert seen is not None
+            assert seen.copies is not None
+            memorized, nearest = seen.copies, seen.found.i1
+            numbers |= {"r_mem_pixels": numbers["r_mem"], "r_mem": seen.r_mem}
+            numbers["n_memorized"] = int(memorized.sum())
         dim, indices = self.subset.label_dim, self.subset.indices
         arrays = {"images": images.numpy(), "subset": indices}
-        numbers = {
-            "ceiling": self.subset.ceiling(),
-            **by_label(memorized, neighbours.i1, dim, indices, **labels),
-            **measures(distances, len(self.subset.images), self.measurement.k),
-        }
+        numbers |= by_label(memorized, nearest, dim, indices, **labels)
+        numbers["ceiling"] = self.subset.ceiling()
         return {**arrays, **distances.as_arrays(), **labels}, numbers

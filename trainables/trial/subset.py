@@ -8,6 +8,7 @@ from itertools import islice
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from trainables.config.identity import derive_seed
@@ -24,6 +25,8 @@ from trainables.measure.distances import (
     denoising_errors,
     take_distances,
 )
+from trainables.measure.feature_rule import LEAST_HELD_OUT, MOST_HELD_OUT
+from trainables.measure.features import FeatureBank, open_features
 from trainables.measure.kept import Distances
 from trainables.measure.measures import loss_gap, membership
 from trainables.measure.neighbours import comparison_of
@@ -47,6 +50,7 @@ class Subset:
         self, spec: TrialSpec, data: ImageData, device: torch.device, team: Team | None = None
     ) -> None:
         self.spec, self.device, self.digest, self.team = spec, device, data.digest, team
+        self.features: FeatureBank | None = None  # until `open_features`
         configuration, measurement, seed = spec.configuration, spec.measurement, spec.seed
         order = subset_order(data, seed, in_file_order=measurement.protocol == "paper")
         self.indices = order[: spec.n]
@@ -54,6 +58,8 @@ class Subset:
         flips = self.comparison.flips
         untrained = _untrained(data, order, spec.n, flips)
         n_held_out = max(measurement.n_samples, N_LOSS, spec.n)
+        if measurement.features is not None:
+            n_held_out = max(n_held_out, MOST_HELD_OUT)
         others = np.fromiter(islice(untrained, n_held_out), dtype=np.int64)
         self.images = torch.from_numpy(data.images[self.indices])
         self.held_out = torch.from_numpy(data.images[others])
@@ -102,6 +108,35 @@ class Subset:
         """The two nearest training images of each sample [n, C, R, R] uint8."""
         return self.comparison.nearest(samples, self.images, self.groups)
 
+    def open_features(self) -> None:
+        """Lets it compare in features, if the measurement names some: before the training, since
+        what they can't do on this device would end the trial only after it.
+
+        Raises UserError if they can't be used, and TrialFailed if R_mem is to be counted in them
+        and too few images are held out.
+        """
+        how = self.spec.measurement
+        space = open_features(how, self.images.shape[1:], self.device)
+        if space is None:
+            return
+        held_out = self.held_out[: max(how.n_samples, MOST_HELD_OUT)]
+        flips, n = self.comparison.flips, len(held_out)
+        self.features = FeatureBank(space, self.images, held_out, self.groups, flips)
+        if how.judge == "features" and n < LEAST_HELD_OUT:
+            raise TrialFailed(
+                f"judge=features needs {LEAST_HELD_OUT} held-out images, and {n} are left"
+            )
+
+    def memorized(self, samples: Tensor, found: Neighbours) -> NDArray[np.bool_]:
+        """[n], of samples [n, C, R, R] uint8 and their neighbours in pixels: as the measurement
+        judges."""
+        if self.spec.measurement.judge == "pixels":
+            return found.memorized(self.spec.measurement.k)
+        assert self.features is not None, "they were opened"
+        copies = self.features.look_at(samples).copies
+        assert copies is not None, "enough images are held out"
+        return copies
+
     def distances(self, found: Neighbours, samples: Tensor, trainer: object = None) -> Distances:
         """All that go with those already `found` for `samples`; with a trainer, also its denoising
         errors."""
@@ -110,7 +145,15 @@ class Subset:
         pool = held_out[:n] if len(held_out) >= n else None
         seeds = [derive_seed("noisy copy", self.digest, seed, index) for index in range(N_COPIES)]
         taken = take_distances(
-            found, samples, null, self.images, self.comparison, self.groups, seeds, pool=pool
+            found,
+            samples,
+            null,
+            self.images,
+            self.comparison,
+            self.groups,
+            seeds,
+            pool=pool,
+            features=self.features,
         )
         errors, null_errors = self._errors(trainer, FINAL_SIGMAS) or (None, None)
         return replace(taken, errors=errors, null_errors=null_errors)

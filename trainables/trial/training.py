@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from trainables.config.identity import identity, key_of
-from trainables.config.measurement import Measurement
+from trainables.config.measurement import FEATURES, Measurement
 from trainables.config.trial import TrialSpec
 from trainables.errors import TrialFailed
 from trainables.measure.r_mem import r_mem_interval
@@ -119,8 +119,9 @@ class Training:
             self.rate = (self.trainer.progress - before) / elapsed
 
     def _take_snapshot(self) -> None:
-        neighbours = self.subset.nearest(self.sample("selection", 0, self.measurement.n_selection))
-        memorized = neighbours.memorized(self.measurement.k)
+        images = self.sample("selection", 0, self.measurement.n_selection)
+        neighbours = self.subset.nearest(images)
+        memorized = self.subset.memorized(images, neighbours)
         self.curve.append(
             Snapshot(
                 images_trained=self.trainer.position,
@@ -210,6 +211,8 @@ def best_snapshot(curve: Sequence[Snapshot]) -> int:
 
 
 def key_of_curve(measurement: Measurement, but: Sequence[str] = ("n_samples", "logit_se")) -> str:
-    """Identity of what decides the curve and the best snapshot: all of a measurement but what
-    decides how many final samples are enough."""
-    return key_of({name: value for name, value in identity(measurement).items() if name not in but})
+    """Identity of what decides the curve and the best snapshot: all of a measurement but how many
+    final samples are enough, and the features that these alone are looked at in."""
+    left_out = {*but, *(FEATURES if measurement.judge == "pixels" else ())}
+    counted = identity(measurement).items()
+    return key_of({name: value for name, value in counted if name not in left_out})

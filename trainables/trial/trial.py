@@ -15,7 +15,7 @@ import torch
 
 from trainables.config.trial import TrialSpec
 from trainables.data.images import ImageData
-from trainables.errors import TrialFailed
+from trainables.errors import TrialFailed, UserError
 from trainables.storage import Storage
 from trainables.training.build import BuildTrainer, build_trainer
 from trainables.training.team import Team
@@ -72,13 +72,14 @@ class Trial:
             self.files.start()
             subset = Subset(spec, data, device, team)
             with self._recording_failure():
+                subset.open_features()
                 training = Training(spec, subset, device, pace.slice_seconds, build)
                 self._go_on(training)
             self.training = training
 
     def _go_on(self, training: Training) -> None:
-        """From a finished trial's weights if only the number of final samples differs, else from
-        the newest checkpoint."""
+        """From a finished trial's weights if only what is asked of the final samples differs, else
+        from the newest checkpoint."""
         earlier, curve_key = self.files.earlier, key_of_curve(self.spec.measurement)
         if earlier and earlier.complete and key_of_curve(earlier.measurement) == curve_key:
             weights = self.files.weights()
@@ -213,7 +214,7 @@ class Trial:
 
 def known_cause(error: Exception) -> str | None:
     """Why a trial failed, in one line that says what to change; None of what nobody foresaw."""
-    if isinstance(error, TrialFailed):
+    if isinstance(error, TrialFailed | UserError):
         return str(error)
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return OUT_OF_MEMORY.format(str(error).partition("\n")[0])
