@@ -3,9 +3,9 @@
     python -m benchmarks.replay [--searches 504] [--seed 1] [--processes 2] [--only digits-width8]
 
 A trial of a replay at N is one of the bank's seeds, drawn anew for every trial. Its logit R_mem is a
-smooth curve through the means over seeds (a cubic spline in ln N, in steps as small as their errors
-ask for) plus what that seed had more or less than the mean, interpolated in ln N between its sizes:
-without the spline, the luck of twelve seeds at one size would be a step in the curve. The truth is
+smooth curve through the means over seeds (without which the luck of twelve seeds at one size would be
+a step in the curve) plus what that seed had more or less than the mean, interpolated in ln N between
+its sizes and scaled to the spread of the seeds there. The truth is
 where the mean over the seeds of these curves crosses the target for good, so it is known exactly;
 other seeds would cross elsewhere: `bank sd` is the sd of ln truth over bootstraps of the seeds.
 Rows are of studies that are searched and reported alone, and of sweeps of 8 with the pooled prior.
@@ -36,7 +36,9 @@ from sweep.search.rules import Options
 
 Array = NDArray[np.float64]
 TARGETS = {"digits-epochs": 0.8}  # its mean is never much above .9
-SMOOTHING = 0.003  # of the spline; then its distance from the means is what their errors explain
+SMOOTHING = (
+    0.003  # of the cubic spline; its distance from the means is then what their errors explain
+)
 N_SAMPLES = 500  # of a trial of the bank
 POOLED = 8  # studies in a sweep
 SWEEPS = {name: (name,) for name in TABLE if not TABLE[name].crossed} | {
@@ -63,8 +65,11 @@ class RealCurves:
 
     def at(self, n: float) -> Array:
         """[seeds] R_mem."""
-        x, residuals = np.log(self.sizes), self.logits - self.logits.mean(0)
+        x, sd = np.log(self.sizes), self.logits.std(0, ddof=1)
+        residuals = (self.logits - self.logits.mean(0)) / sd
         own = np.array([np.interp(math.log(n), x, residual) for residual in residuals])
+        # between two sizes chance would cancel, and seeds agree more than at either
+        own *= np.interp(math.log(n), x, sd) / own.std(ddof=1)
         return np.array(expit(self._mean(math.log(n)) + own))
 
     def trial(self, n: int, rng: np.random.Generator) -> tuple[Observation, float]:
@@ -111,6 +116,7 @@ class Outcome:
     mean: float
     sd: float
     noise: float
+    typical: tuple[float, float, float]
     trials: int
     images: float
 
@@ -145,14 +151,15 @@ def sweep(job: tuple[str, int, int]) -> list[Outcome]:
         interval = b.interval()
         outcomes.append(
             Outcome(
-                names[i], state, b.median, *interval, b.mean, b.sd, b.noise, len(finished), images
+                *(names[i], state, b.median, *interval, b.mean, b.sd, b.noise, b.typical()),
+                *(len(finished), images),
             )
         )
     return outcomes
 
 
 HEADER = (
-    "| configuration | sweep | searches | found % | coverage % | of the median's % | median error % "
+    "| configuration | sweep | searches | found % | coverage % | of the median seed's % | median error % "
     "| bias % | half-width % | z-sd | noise | trials | cost, EMM |\n|" + "---|" * 13
 )
 
@@ -164,6 +171,7 @@ def row(which: str, name: str, size: int, outcomes: list[Outcome]) -> str:
     median, low, high, mean, sd, noise = np.array(
         [(o.median, o.low, o.high, o.mean, o.sd, o.noise) for o in found]
     ).T
+    typical_low, _, typical_high = np.array([o.typical for o in found]).T
     covered = np.mean((low < emm) & (emm < high))
     error = 100 * math.sqrt(covered * (1 - covered) / len(found))
     cells = [
@@ -172,7 +180,7 @@ def row(which: str, name: str, size: int, outcomes: list[Outcome]) -> str:
         str(len(outcomes)),
         f"{100 * len(found) / len(outcomes):.0f}",
         f"{100 * covered:.1f} ± {error:.1f}",
-        f"{100 * np.mean((low < typical) & (typical < high)):.1f}",
+        f"{100 * np.mean((typical_low < typical) & (typical < typical_high)):.1f}",
         f"{100 * np.median(abs(median / emm - 1)):.1f}",
         f"{100 * (np.exp(np.mean(mean)) / emm - 1):+.1f}",
         f"{100 * np.median(np.sqrt(high / low) - 1):.1f}",
@@ -185,7 +193,9 @@ def row(which: str, name: str, size: int, outcomes: list[Outcome]) -> str:
 
 
 def truths_table(names: list[str]) -> None:
-    print("| configuration | mean over seeds crosses at | median crosses at | bank sd |\n|---|---|---|---|")
+    print(
+        "| configuration | mean over seeds crosses at | median crosses at | bank sd |\n|---|---|---|---|"
+    )
     rng = np.random.default_rng(0)
     for name in names:
         curves = curves_of(name)
