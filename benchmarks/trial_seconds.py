@@ -28,7 +28,7 @@ from trainables.trial.trial import Trial, choose_device
 PARTS = {
     "training": (Trainer, "train_until"),
     "samples": (Trainer, "sample"),
-    "gap of the loss": (Trainer, "denoising_error"),
+    "denoising errors": (Trainer, "denoising_errors"),
     "neighbours of samples": (Subset, "nearest"),
     "null, noisy copies, spacing": (Subset, "distances"),
     "closed-form optimum": (Subset, "ceiling"),

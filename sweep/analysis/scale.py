@@ -50,10 +50,19 @@ def near(trials: Sequence[Result], emm: float | None) -> list[Result]:
     return [trial for trial in trials if emm and abs(math.log(trial.spec.n / emm)) <= NEAR]
 
 
+def beside(complete: Sequence[Result], emm: float | None) -> list[Result]:
+    """The trials whose figures stand beside an EMM: those near it; while there are none, all."""
+    return near(complete, emm) or list(complete)
+
+
+def copying(trials: Sequence[Result]) -> list[Result]:
+    """Those of which most generated images are copies."""
+    return [trial for trial in trials if trial.r_mem is not None and trial.r_mem > COPYING]
+
+
 def scale_of(complete: Sequence[Result], emm: float | None, options: Options) -> Scale:
-    trials = near(complete, emm) or list(complete)
-    copying = [trial for trial in trials if trial.r_mem is not None and trial.r_mem > COPYING]
-    asked = {"all trials": trials, "trials that copy": copying}
+    trials = beside(complete, emm)
+    asked = {"all trials": trials, "trials that copy": copying(trials)}
     means = {
         name: _mean([getattr(trial, name) for trial in asked[row.beside_emm]])
         for name, row in BESIDE_EMM.items()

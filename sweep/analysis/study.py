@@ -1,12 +1,13 @@
 """One configuration: its verdict, and the trials behind it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 from search_spaces.space import NamedConfiguration, Search
-from sweep.analysis.scale import Scale, scale_of
+from sweep.analysis.isolation import Isolation, isolation_of
+from sweep.analysis.scale import Scale, beside, copying, scale_of
 from sweep.search.belief import Belief, Observation, Prior, base_prior
 from sweep.search.rules import Failed, Options, Verdict
 from sweep.store.files import by_seed
@@ -87,6 +88,11 @@ class StudySummary:
         """What an EMM must be read beside."""
         return scale_of(self.complete, self.verdict.emm, self.options)
 
+    @cached_property
+    def isolation(self) -> Isolation | None:
+        """Who is copied, in the trials beside its EMM that mostly copy."""
+        return isolation_of(copying(beside(self.complete, self.verdict.emm)))
+
     @property
     def digest(self) -> str | None:
         """Of the data that it was trained on; None before the first trial."""
@@ -135,6 +141,7 @@ def _configuration(study: StudySummary) -> dict[str, Any]:
         "contradicts": study.contradicts,
         "images_trained": study.images_trained,
         "scale": study.scale.as_json(),
+        "isolation": None if study.isolation is None else asdict(study.isolation),
         "trials": sorted(trials, key=lambda trial: trial["seed"]),
     }
 

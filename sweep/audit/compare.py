@@ -2,13 +2,15 @@
 any model.
 
 All sets are read in chunks, so none has to fit into memory; the training set is read once to find
-exact duplicates, and once for every block of generated images.
+exact duplicates, and once for every block of generated images. With held-out images it is as many
+times again, and two times more.
 """
 
 import hashlib
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -23,7 +25,7 @@ from trainables.errors import UserError
 from trainables.measure.distances import N_OTHERS, N_SPACING, nearest_other
 from trainables.measure.kept import Distances
 from trainables.measure.measures import MEASURES, measures
-from trainables.measure.neighbours import Comparison, chunk_size, nearest_two_of
+from trainables.measure.neighbours import Comparison, around_of, chunk_size, nearest_two_of
 from trainables.measure.r_mem import Ints, Neighbours
 
 MEMORY = 2**28  # bytes for a block of generated images, and for a chunk of comparisons
@@ -179,6 +181,8 @@ def audit(
         spacing=own.d2,
         groups=groups,
     )
+    if held_out is not None and len(control):
+        distances = _against(held_out, control, training, generated, distances, comparison, memory)
     notes = _notes(sets, len(untrained))
     return Audit(
         training,
@@ -194,6 +198,62 @@ def audit(
     )
 
 
+def _against(
+    held_out: ImageSet,
+    control: Tensor,
+    training: ImageSet,
+    generated: ImageSet,
+    taken: Distances,
+    comparison: Comparison,
+    memory: int,
+) -> Distances:
+    """The distances `taken`, and those that tell generated images from held-out ones, of which
+    `control` are compared with the training images."""
+    assert taken.groups is not None
+    assert taken.null is not None
+    device, flips, groups = comparison.device, comparison.flips, taken.groups
+    size, rows = chunk_size(control[0].numel(), memory), max(2, memory // control[0].numel())
+
+    null_around, *around = (
+        around_of(block, training.chunks(size), device, groups, flips, memory)
+        for block in chain([control], generated.chunks(rows))
+    )
+    nearest = np.unique(np.concatenate([taken.found.i1, taken.null.i1]))
+    spacing = np.full(len(training), np.nan)
+    for start in range(0, len(nearest), rows):
+        some = nearest[start : start + rows]
+        images, chunks = training.take(some), training.chunks(size)
+        spacing[some] = nearest_two_of(images, chunks, device, groups, flips, memory).d2
+    pool, to_held_out = _pool(held_out, training, size, flips), None
+    if len(pool) > groups.max():  # as many as there are different training images
+        pool = pool[spread(len(pool), groups.max() + 1)]
+        to_held_out = np.concatenate(
+            [
+                nearest_two_of(block, held_out.chunks(size, pool), device, None, flips, memory).d1
+                for block in generated.chunks(rows)
+            ]
+        )
+    return replace(
+        taken,
+        around=np.concatenate(around),
+        null_around=null_around,
+        source_spacing=spacing[taken.found.i1],
+        null_source_spacing=spacing[taken.null.i1],
+        to_held_out=to_held_out,
+    )
+
+
+def _pool(held_out: ImageSet, training: ImageSet, size: int, flips: bool) -> Ints:
+    """Positions of the different held-out images that equal no training image; flips: nor when they
+    are mirrored."""
+    names, known = _hashes(held_out.chunks(size)), _hashes(training.chunks(size))
+    is_known = np.isin(names, known)
+    if flips:
+        is_known |= np.isin(_hashes(chunk.flip(-1) for chunk in held_out.chunks(size)), known)
+    _, first = np.unique(names, return_index=True)
+    return np.setdiff1d(first, np.flatnonzero(is_known))
+
+
 def _notes(sets: list[ImageSet], n_control: int) -> list[str]:
     notes = [note for images in sets for note in images.notes]
     if len(sets) == 3 and n_control < len(sets[2]):
@@ -204,16 +264,19 @@ def _notes(sets: list[ImageSet], n_control: int) -> list[str]:
 
 
 def equal_groups(chunks: Iterator[Tensor]) -> Ints:
-    """[N] int64, the same number for equal images: by 64 bits of a cryptographic hash of their
-    pixels."""
+    """[N] int64, the same number for equal images, 0, 1, 2 …"""
+    _, groups = np.unique(_hashes(chunks), return_inverse=True)
+    return groups.astype(np.int64)
+
+
+def _hashes(chunks: Iterator[Tensor]) -> Ints:
+    """[N] int64, the same for equal images: 64 bits of a cryptographic hash of their pixels."""
     hashes = [
         hashlib.blake2b(image.numpy().tobytes(), digest_size=8).digest()
         for chunk in chunks
         for image in chunk
     ]
-    numbers = np.frombuffer(b"".join(hashes), dtype=np.int64)
-    _, groups = np.unique(numbers, return_inverse=True)
-    return groups.astype(np.int64)
+    return np.frombuffer(b"".join(hashes), dtype=np.int64)
 
 
 def spread(n: int, most: int) -> Ints:

@@ -94,9 +94,11 @@ class ImageSet:
         the frame."""
         return torch.from_numpy(np.stack([self._framed(index) for index in indices]))
 
-    def chunks(self, size: int) -> Iterator[Tensor]:
-        for start in range(0, len(self), size):
-            yield self.take(range(start, min(start + size, len(self))))
+    def chunks(self, size: int, of: NDArray[np.int64] | None = None) -> Iterator[Tensor]:
+        """`size` images at a time, of those at the positions `of`, by default of all."""
+        chosen = np.arange(len(self)) if of is None else of
+        for start in range(0, len(chosen), size):
+            yield self.take(chosen[start : start + size].tolist())
 
     def _framed(self, index: int) -> UInt8:
         assert self.frame is not None

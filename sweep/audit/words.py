@@ -48,12 +48,35 @@ def _control(found: dict[str, Any]) -> list[str]:
     text = f"control: {counted} would count as copies"
     texts = [
         f"{text}; C_T {found['c_t']:.1f} (far below 0: generated images lie nearer to training "
-        "images than they do)"
+        "images than they do)",
+        *_against(found),
     ]
     if left_out:
         texts.append(
             f"note: {left_out:,} held-out images are training images: they are no control, and "
             "were left out of it"
+        )
+    return texts
+
+
+def _against(found: dict[str, Any]) -> list[str]:
+    """What tells generated images from held-out ones, by no k."""
+    texts = [
+        "nearer to training than to as many held-out images: not known, there are fewer of these"
+    ]
+    if found["nearer_training"] is not None:
+        texts = [
+            f"nearer to training than to as many held-out images: {found['nearer_training']:.2%} "
+            "of generated images (50 % where nothing is copied)"
+        ]
+    texts.append(
+        "farther from their nearest training image than it is from its own nearest (authentic): "
+        f"{found['authentic']:.2%} ({found['authentic_null']:.2%} of held-out images)"
+    )
+    if found["calibrated"] is not None:
+        texts.append(
+            "nearer to training images, for how dense these are, than 99 % of held-out images: "
+            f"{found['calibrated']:.2%}"
         )
     return texts
 

@@ -160,6 +160,25 @@ def half_lines(summary: SweepSummary) -> list[str]:
     return lines
 
 
+def isolation_lines(summary: SweepSummary) -> list[str]:
+    """Whether isolated training images are copied more, a line for each study that can tell."""
+    lines = []
+    for study in summary.studies:
+        found = study.isolation
+        if found is None:
+            continue
+        trials = f"{found.n_trials} {'trial' if found.n_trials == 1 else 'trials'} that copy"
+        even = ""
+        if found.even is not None:
+            ends = f"{found.even_low:+.2f} to {found.even_high:+.2f}"
+            even = f"; if all were copied alike {found.even:+.2f} ({ends})"
+        lines.append(
+            f"{study.name}: rho of copies with isolation {found.rho:+.2f} ({found.low:+.2f} to "
+            f"{found.high:+.2f}), from {trials}, p {found.p_permuted:.2g} if dealt at random{even}"
+        )
+    return lines
+
+
 def contrast_rows(summary: SweepSummary) -> Rows:
     return [
         (

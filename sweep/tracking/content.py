@@ -42,7 +42,13 @@ from trainables.measure.measures import NUMBERS
 from trainables.measure.r_mem import Neighbours, r_mem_interval
 from trainables.storage import Storage
 from trainables.text import cut
-from trainables.trial.result import FinalMeasurement, Result, Snapshot, TrialRecord
+from trainables.trial.result import (
+    SNAPSHOT_MEASURES,
+    FinalMeasurement,
+    Result,
+    Snapshot,
+    TrialRecord,
+)
 
 DPI = 120  # of the gallery: a wider one would push MLflow's columns aside
 
@@ -63,6 +69,7 @@ def study_numbers(study: StudySummary) -> dict[str, float | None]:
     return {
         **{name: None if value is None else float(f"{value:.5g}") for name, value in known.items()},
         "noisy_copier": study.scale.means["noisy_copier"],
+        "isolation_rho": None if study.isolation is None else study.isolation.rho,
         "slope": None if study.belief is None else float(f"{study.belief.slope:.3g}"),
         "n_trials": study.verdict.n_trials,
         "images_trained": study.images_trained,
@@ -88,7 +95,7 @@ def final_numbers(final: FinalMeasurement) -> dict[str, float | None]:
 
 def curve_numbers(snapshot: Snapshot, record: TrialRecord) -> dict[str, float]:
     numbers = {"r_mem_snapshot": snapshot.r_mem, "median_d1_snapshot": snapshot.median_d1}
-    optional = {"loss": snapshot.loss, "loss_gap": snapshot.loss_gap}
+    optional = {name: getattr(snapshot, name) for name in ("loss", *SNAPSHOT_MEASURES)}
     numbers |= {name: value for name, value in optional.items() if value is not None}
     total = record.spec.configuration.trainer.train_images(record.spec.n)
     numbers["progress"] = snapshot.images_trained / total

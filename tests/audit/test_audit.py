@@ -375,6 +375,7 @@ def test_every_number_is_said_in_its_place():
         "r_mem_high": 0.27, "r_mem_plain": 0.31, "distinct_copied": 55, "distinct_expected": 66.6,
         "median_d1": 12.3, "nn_distance": 45.6, "spurious": 0.11, "spurious_null": 0.02,
         "generalized": 0.64, "null_rate": 0.03, "null_samples": 1500, "c_t": -7.8,
+        "nearer_training": 0.625, "authentic": 0.125, "authentic_null": 0.375, "calibrated": 0.25,
         "null_in_training": 9, "duplicates": [["a", "b"], ["c", "d", "e"]],
         "near_duplicates": [["f", "g", "h", "i"]], "looked_at": 600, "notes": ["a note"],
     }  # fmt: skip
@@ -387,6 +388,11 @@ def test_every_number_is_said_in_its_place():
         "no copies, but made repeatedly: 11.00% (2.00% of held-out images); new: 64.00%",
         "control: 3.00% of 1,500 held-out images would count as copies; C_T -7.8 (far below 0: "
         "generated images lie nearer to training images than they do)",
+        "nearer to training than to as many held-out images: 62.50% of generated images (50 % "
+        "where nothing is copied)",
+        "farther from their nearest training image than it is from its own nearest (authentic): "
+        "12.50% (37.50% of held-out images)",
+        "nearer to training images, for how dense these are, than 99 % of held-out images: 25.00%",
         "note: 9 held-out images are training images: they are no control, and were left out of it",
         "warning: 5 training images are equal to another one; they are taken as one (if each stood "
         "for itself, 31.00% would be copies)",
@@ -398,6 +404,66 @@ def test_every_number_is_said_in_its_place():
     few = lines({**found, **unknown, "duplicates": [], "near_duplicates": [], "n_memorized": 0})
     assert few[0].endswith("this excludes only shares above 27.00% (95 %, Clopper-Pearson)")
     assert len(few) == 3
+    small = lines({**found, "nearer_training": None, "calibrated": None})
+    assert (
+        "nearer to training than to as many held-out images: not known, there are fewer of these"
+        in small
+    )
+    assert len(small) == len(lines(found)) - 1
+
+
+def by_l2(a, b, flips=False):
+    """[len(a), len(b)] distances of images."""
+    a, b = (x.reshape(len(x), 8, 8).astype(float) for x in (a, b))
+    views = [b, b[..., ::-1]][: 1 + flips]
+    return np.min([np.linalg.norm(a[:, None] - y[None], axis=(2, 3)) for y in views], axis=0)
+
+
+@pytest.mark.parametrize("memory", [1, 2**14, 2**28])
+@pytest.mark.parametrize("flips", [False, True])
+def test_against_held_out_images_by_hand(tmp_path, flips, memory):
+    """Doubles of training images count once, and what is held out twice or was trained on after all
+    is not in the pool: as many different images as there are different training images."""
+    training = TRAINING[:40].copy()
+    training[30:] = training[:10]
+    trained = training[5:9, :, ::-1] if flips else training[5:9]
+    held_out = np.concatenate([trained, HELD_OUT[:130], HELD_OUT[:20]])
+    generated, _ = generator(0.5, 60, 3, training)
+    paths = [
+        saved(tmp_path / name, x)
+        for name, x in (("t.npy", training), ("g.npy", generated), ("h.npy", held_out))
+    ]
+    whole = compared(*paths, flips=flips)
+    found = compared(*paths, flips=flips, memory=memory).distances
+    distinct, control = training[:30], HELD_OUT[:130]
+    own, near = by_l2(distinct, distinct, flips), by_l2(generated, distinct, flips)
+    spacing = np.where(np.eye(30), np.inf, own).min(1)
+    np.testing.assert_allclose(found.source_spacing, spacing[near.argmin(1)])
+    pool = control[spread(130, 30)]
+    np.testing.assert_allclose(found.to_held_out, by_l2(generated, pool, flips).min(1))
+    np.testing.assert_allclose(found.around, near.mean(1), rtol=1e-12)
+    if memory == 2**28:
+        assert len(found.null_around) == 150
+        nearest = by_l2(np.concatenate([control, control[:20]]), distinct, flips)
+        np.testing.assert_allclose(found.null_around, nearest.mean(1), rtol=1e-12)
+        np.testing.assert_allclose(found.null_source_spacing, spacing[nearest.argmin(1)])
+        told = whole.as_json()
+        assert told["nearer_training"] == np.mean(near.min(1) < found.to_held_out) > 0.6
+        assert told["authentic"] == np.mean(near.min(1) > spacing[near.argmin(1)])
+        assert told["authentic"] < told["authentic_null"]
+        assert told["calibrated"] > 0.4
+
+
+def test_too_few_held_out_images_for_a_pool(tmp_path):
+    paths = [
+        saved(tmp_path / name, x)
+        for name, x in (("t.npy", TRAINING[:40]), ("g.npy", FRESH[:20]), ("h.npy", HELD_OUT[:39]))
+    ]
+    told = compared(*paths).as_json()
+    assert told["nearer_training"] is None
+    assert told["calibrated"] is None, "39 held-out images can't show one in a hundred"
+    assert told["authentic"] is not None
+    assert compared(*paths[:2]).as_json()["authentic"] is None, "without held-out images"
 
 
 def test_what_is_copied_or_nearly_equal_is_judged_by_the_k_that_is_asked_for(tmp_path):

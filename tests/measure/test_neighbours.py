@@ -7,6 +7,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from trainables.measure.neighbours import (
     PRODUCTS,
+    Comparison,
+    around_of,
+    chunk_size,
     fastest_product,
     nearest_two,
     nearest_two_of,
@@ -338,3 +341,34 @@ def test_a_stream_of_chunks_gives_what_the_whole_set_gives():
         streamed = nearest_two_of(samples, iter(training.split(sizes)))
         for name in ("d1", "d2", "i1", "i2"):
             np.testing.assert_array_equal(getattr(streamed, name), getattr(whole, name))
+
+
+# ---------------------------------------------------------------- how near images are around
+
+
+@pytest.mark.parametrize("flips", [False, True])
+@pytest.mark.parametrize("grouped", [False, True])
+@pytest.mark.parametrize("max_bytes", [1, 200_000, 2**28])
+@pytest.mark.parametrize("n_nearest", [1, 5, 50])
+def test_mean_of_the_nearest_against_brute_force(n_nearest, max_bytes, grouped, flips):
+    """50 are more than there are; a group of half the images counts once, at its nearest one."""
+    rng = np.random.default_rng(0)
+    samples, training = (
+        random_images(21, (1, 2, 3), high=9, seed=1),
+        random_images(43, (1, 2, 3), high=9),
+    )
+    of = np.concatenate([np.full(21, -1), rng.integers(0, 9, 22)])[rng.permutation(43)]
+    groups = of if grouped else None
+    squares = brute_force(samples, training)
+    if flips:
+        squares = np.minimum(squares, brute_force(samples, training.flip(-1)))
+    names = np.arange(43) if groups is None else groups
+    least = np.array([squares[:, names == name].min(1) for name in np.unique(names)]).T
+    expected = np.sqrt(np.sort(least, axis=1)[:, :n_nearest].astype(float)).mean(1)
+    chunks = training.split(chunk_size(6, max_bytes))
+    found = around_of(samples, chunks, None, groups, flips, max_bytes, n_nearest)
+    np.testing.assert_allclose(found, expected, rtol=1e-13)
+    if n_nearest == 50:
+        np.testing.assert_array_equal(
+            Comparison(flips=flips).around(samples, training, groups), found
+        )

@@ -252,7 +252,13 @@ def test_a_trial_has_its_factors_its_machine_and_its_curve(
 ) -> None:
     study = uneven.studies[0]
     curve = [
-        snapshot.model_copy(update={"loss_gap": 0.1 * i, "loss": None if i == 2 else 2.0 / i})
+        snapshot.model_copy(
+            update={
+                "loss_gap": 0.1 * i,
+                "membership": 0.5 + 0.1 * i,
+                "loss": None if i == 2 else 2.0 / i,
+            }
+        )
         for i, snapshot in enumerate(study.results[0].curve, 1)
     ]
     result = study.results[0].model_copy(update={"curve": tuple(curve)})
@@ -266,6 +272,7 @@ def test_a_trial_has_its_factors_its_machine_and_its_curve(
         assert point.metrics["progress"] == pytest.approx(i / 4, abs=1 / total)
         assert point.metrics["images_per_second"] == snapshot.images_trained / (10 * i)
         assert point.metrics["loss_gap"] == pytest.approx(0.1 * i)
+        assert point.metrics["membership"] == pytest.approx(0.5 + 0.1 * i)
         assert point.metrics.get("loss") == (None if i == 2 else 2.0 / i)
         assert point.metrics["r_mem_snapshot"] == snapshot.r_mem
         assert point.metrics["median_d1_snapshot"] == 40.0

@@ -46,7 +46,7 @@ def test_a_compiled_training_is_the_same(without_kernels, labels):
         drawn = [trainer.sample(list(range(6)), how, of_samples) for trainer in (plain, fast)]
         assert (drawn[0].int() - drawn[1].int()).abs().max() <= 1
     errors = [
-        trainer.denoising_error(images(7), 0.3, None if numbers is None else numbers[:7])
+        trainer.denoising_errors(images(7), 0.3, None if numbers is None else numbers[:7])
         for trainer in (plain, fast)
     ]
     assert errors[0] == pytest.approx(errors[1], rel=1e-4)

@@ -96,7 +96,7 @@ def test_a_team_trains_as_one_device(team, kind):
     drawn = [trainer.sample(seeds, HOW, of_samples).int() for trainer in (together, alone)]
     assert (drawn[0] - drawn[1]).abs().max() <= 1
     of_images = None if together.labels is None else torch.arange(4) % 3
-    errors = [trainer.denoising_error(images(4), 0.3, of_images) for trainer in (together, alone)]
+    errors = [trainer.denoising_errors(images(4), 0.3, of_images) for trainer in (together, alone)]
     assert errors[0] == pytest.approx(errors[1], rel=1e-3)
 
 
@@ -172,6 +172,8 @@ def test_neighbours_are_shared_bit_for_bit(team, flips, n):
         alone = Comparison(CPU, comparison.flips).nearest(images(n, 9), known, names)
         for name in ("d1", "d2", "i1"):
             assert np.array_equal(getattr(ours, name), getattr(alone, name))
+        around = Comparison(CPU, comparison.flips).around(images(n, 9), known, names)
+        assert np.array_equal(comparison.around(images(n, 9), known, names), around)
 
 
 def test_samples_of_the_optimum_are_shared(team):

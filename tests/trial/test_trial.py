@@ -31,6 +31,7 @@ from trainables.training.trainer import Trainer
 from trainables.trial import checkpoint, ray_trainable, training
 from trainables.trial.ray_trainable import EmmTrainable
 from trainables.trial.result import Result, read_all, read_result, trial_directory
+from trainables.trial.subset import Subset
 from trainables.trial.training import key_of_curve
 from trainables.trial.trial import Pace, Trial, hardware
 
@@ -841,7 +842,24 @@ def test_controls_come_from_the_images_outside_the_subset(sweep):
     assert result.null_rate == np.mean(distances[:, 0] < 0.9 * distances[:, 1]) > 0
     assert result.r_mem + result.spurious + result.generalized == pytest.approx(1)
     assert result.spurious_null is not None
+    samples = kept["images"].reshape(-1, 16).astype(float)
+    nearest = [
+        np.linalg.norm(samples[:, None] - x[None], axis=2).min(1) for x in (subset, rest[:6])
+    ]
+    np.testing.assert_allclose(kept["to_held_out"], nearest[1])
+    assert result.nearer_training == np.mean(nearest[0] < nearest[1]), "as many as training images"
+    assert None not in (result.authentic, result.authentic_null, result.calibrated)
     assert all(snapshot.loss_gap is not None for snapshot in result.curve)
+    trainer = running.training.trainer  # as it was measured
+    errors = [
+        sum(trainer.denoising_errors(images, sigma) / sigma**2 for sigma in (0.1, 0.2, 0.4))
+        for images in (running.training.subset.images, running.training.subset.held_out[:256])
+    ]
+    np.testing.assert_allclose(kept["errors"].sum(0), errors[0])
+    np.testing.assert_allclose(kept["null_errors"].sum(0), errors[1])
+    pairs = [trained < other for trained in errors[0] for other in errors[1]]
+    assert result.membership_auroc == np.mean(pairs)
+    assert result.membership_error == pytest.approx((263 / (12 * 6 * 256)) ** 0.5)
     whole = start(sweep, with_fields(SPEC, {"n": 20}))
     finish(whole)
     assert (whole.result.null_rate, whole.result.c_t, whole.result.curve[0].loss_gap) == (
@@ -850,6 +868,23 @@ def test_controls_come_from_the_images_outside_the_subset(sweep):
         None,
     )
     assert whole.result.nn_distance > 0
+    assert whole.result.authentic is not None
+    unknown = ("nearer_training", "authentic_null", "calibrated", "membership_auroc")
+    assert {getattr(whole.result, name) for name in unknown} == {None}
+    few = start(sweep, with_fields(SPEC, {"n": 11}), dataset=data(size=20))
+    finish(few)
+    assert few.result.null_samples == 9
+    assert few.result.nearer_training is None, "nine held-out images are fewer than eleven"
+
+
+def test_there_are_as_many_held_out_images_as_training_images_however_few_are_sampled():
+    dataset, spec = data(size=640), with_fields(SPEC, {"n": 310})
+    subset, order = Subset(spec, dataset, CPU), subset_order(dataset, 0)
+    samples = subset.images[:5]
+    pool = dataset.images[order[310:620]].reshape(-1, 16).astype(float)
+    by_hand = np.linalg.norm(samples.reshape(-1, 1, 16).numpy() - pool, axis=2).min(1)
+    taken = subset.distances(subset.nearest(samples), samples)
+    np.testing.assert_allclose(taken.to_held_out, by_hand)
 
 
 @pytest.mark.parametrize("augment", ["none", "flip"])
@@ -993,10 +1028,12 @@ def test_the_gap_of_the_loss_is_of_all_images_that_are_left_however_few_are_samp
     training = running.training
     held_out = torch.from_numpy(DATA.images[subset_order(DATA, 0)[6:]])
     errors = [
-        training.trainer.denoising_error(images, 0.2)
+        training.trainer.denoising_errors(images, 0.2)
         for images in (held_out, training.subset.images)
     ]
-    assert gaps[0] == pytest.approx((errors[0] - errors[1]) / 0.04)
+    assert gaps[0] == pytest.approx((errors[0].mean() - errors[1].mean()) / 0.04)
+    pairs = [trained < other for trained in errors[1] for other in errors[0]]
+    assert running.curve[0].membership == np.mean(pairs)
 
 
 def test_configurations_see_the_same_images_and_subsets_are_nested(tmp_path):

@@ -14,8 +14,10 @@ from trainables.measure.kept import Distances
 from trainables.measure.neighbours import Comparison
 from trainables.measure.r_mem import Floats, Ints, Neighbours
 
-# images at most, and noise level (pixels in [−1, 1]), of the loss gap
+# images at most whose denoising errors are compared, and noise levels (pixels in [−1, 1]): at a
+# snapshot, and of the weights that are measured
 N_LOSS, LOSS_SIGMA = 256, 0.2
+FINAL_SIGMAS = (0.1, 0.2, 0.4)
 
 # training images at most whose nearest other one is looked for: a median needs no more
 N_SPACING = 2000
@@ -43,12 +45,14 @@ def take_distances(
     groups: Ints | None = None,
     seeds: Sequence[int] = (),
     n_others: int = N_OTHERS,
+    pool: Tensor | None = None,
 ) -> Distances:
     """The distances that go with those already `found` for `samples`: [n, C, R, R] uint8, as the
     other images are.
 
     comparison, groups: as `found` was made with, see `nearest_two`; seeds: of the noisy copies, one
-    of each; n_others: images among which one made again is looked for.
+    of each; n_others: images among which one made again is looked for; pool: held-out images, as
+    many as training images, for a generated image to be nearer to.
     """
 
     def repeats(images: Tensor) -> Floats | None:
@@ -64,18 +68,27 @@ def take_distances(
         copies = comparison.nearest(noisy, training, groups)
     is_mirrored = comparison.flips
     other_rule = replace(comparison, flips=not is_mirrored).nearest(samples, training, groups)
-    # the nearest is an image itself, or its double
-    spacing = comparison.nearest(training[:N_SPACING], training, groups).d2
+    null = comparison.nearest(held_out, training, groups) if len(held_out) else None
+    # of these training images to the nearest other one; the nearest is an image itself, or its double
+    nearest = [found.i1] if null is None else [found.i1, null.i1]
+    asked = np.unique(np.concatenate([np.arange(len(training))[:N_SPACING], *nearest]))
+    spacing = np.full(len(training), np.nan)
+    spacing[asked] = comparison.nearest(training[torch.from_numpy(asked)], training, groups).d2
     return Distances(
         found,
-        null=comparison.nearest(held_out, training, groups) if len(held_out) else None,
+        null=null,
         repeats=repeats(samples),
-        spacing=spacing,
+        spacing=spacing[:N_SPACING],
         groups=groups,
         null_repeats=repeats(held_out),
         copies=copies,
         without_flips=other_rule if is_mirrored else None,
         with_flips=None if is_mirrored else other_rule,
+        to_held_out=None if pool is None else comparison.nearest(samples, pool).d1,
+        source_spacing=spacing[found.i1],
+        null_source_spacing=None if null is None else spacing[null.i1],
+        around=comparison.around(samples, training, groups),
+        null_around=None if null is None else comparison.around(held_out, training, groups),
     )
 
 
@@ -122,22 +135,16 @@ def _moved(images: Tensor, distance: float, seeds: Sequence[int]) -> Tensor:
     return moved.reshape(-1, *images.shape[1:])
 
 
-def loss_gap(
-    error: Callable[[Tensor, float, Tensor | None], float],
-    training: tuple[Tensor, Tensor | None],
-    held_out: tuple[Tensor, Tensor | None],
-) -> float | None:
-    """Denoising error at small noise of held-out images minus that of training images, in units of
-    the noise variance.
+def denoising_errors(
+    errors: Callable[[Tensor, float, Tensor | None], Floats],
+    images: tuple[Tensor, Tensor | None],
+    sigmas: Sequence[float],
+) -> Floats:
+    """[levels, any], of the first N_LOSS images in units of the noise variance: `errors(images, σ,
+    labels)` / σ² at each noise level.
 
-    `error(images, σ, labels)`: mean squared error per pixel; both sets are images and their labels,
-    or None. The gap opens before R_mem rises (Bonnaire et al. 2025, arXiv 2505.17638). None without
-    held-out images.
+    images: [n, C, R, R] uint8 and their labels [n], or None. The same noise is laid on the images
+    of two sets, position by position.
     """
-    if not len(held_out[0]):
-        return None
-
-    def error_of(images: Tensor, labels: Tensor | None) -> float:
-        return error(images[:N_LOSS], LOSS_SIGMA, None if labels is None else labels[:N_LOSS])
-
-    return (error_of(*held_out) - error_of(*training)) / LOSS_SIGMA**2
+    pixels, labels = images[0][:N_LOSS], None if images[1] is None else images[1][:N_LOSS]
+    return np.stack([errors(pixels, sigma, labels) / sigma**2 for sigma in sigmas])

@@ -20,7 +20,12 @@ PREFIXES = {
     "without_flips": "without_flips_",
     "with_flips": "with_flips_",
 }
-PLAIN = ("repeats", "null_repeats", "spacing", "groups")  # kept by their own names
+# kept by their own names
+PLAIN = (
+    *("repeats", "null_repeats", "spacing", "groups", "to_held_out"),
+    *("source_spacing", "null_source_spacing", "around", "null_around"),
+    *("errors", "null_errors"),
+)
 
 
 @dataclass(frozen=True)
@@ -33,7 +38,12 @@ class Distances:
     generated images, were a mirrored copy none, or one: of the two that which `found` is not.
     repeats: [n], distance of each generated image to the nearest other one among N_OTHERS of them;
     null_repeats: the same of the held-out images; spacing: [any], of training images to the nearest
-    other; groups: [N] of the training images, those of a group count as one.
+    other; groups: [N] of the training images, those of a group count as one. to_held_out: [n], of
+    each generated image to the nearest of N held-out images; source_spacing: [n], of the training
+    image nearest to each generated one to its own nearest other one; around: [n], mean distance of
+    each generated image to its N_NEAREST nearest training images; null_source_spacing, null_around:
+    the same of the held-out images in `null`. errors, null_errors: [levels, any], denoising errors
+    of training and of held-out images at FINAL_SIGMAS, in units of the noise variance.
     """
 
     found: Neighbours
@@ -45,6 +55,13 @@ class Distances:
     copies: Neighbours | None = None
     without_flips: Neighbours | None = None
     with_flips: Neighbours | None = None
+    to_held_out: Floats | None = None
+    source_spacing: Floats | None = None
+    null_source_spacing: Floats | None = None
+    around: Floats | None = None
+    null_around: Floats | None = None
+    errors: Floats | None = None
+    null_errors: Floats | None = None
 
     def as_arrays(self) -> dict[str, NDArray[Any]]:
         """By the names under which they are kept."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from trainables.measure.kept import Distances, Judged
-from trainables.measure.r_mem import Floats, Neighbours
+from trainables.measure.r_mem import Floats, Ints, Neighbours
 
 # how a value is written for people; "by label" is a mapping, and no number
 Written = Literal["share", "distance", "count", "score", "by label"]
@@ -95,6 +95,45 @@ def _median(values: Floats | None) -> float | None:
     return None if values is None else float(np.median(values))
 
 
+def _nearer_training(judged: Judged) -> float | None:
+    d1, to_held_out = judged.distances.found.d1, judged.distances.to_held_out
+    if to_held_out is None:
+        return None
+    return float(np.mean(d1 < to_held_out) + np.mean(d1 == to_held_out) / 2)
+
+
+def _authentic(neighbours: Neighbours | None, source_spacing: Floats | None) -> float | None:
+    """Of images with these neighbours; see `Distances`."""
+    if neighbours is None or source_spacing is None:
+        return None
+    return float(np.mean(neighbours.d1 > source_spacing))
+
+
+def _calibrated(judged: Judged) -> float | None:
+    taken = judged.distances
+    if taken.null is None or taken.around is None or taken.null_around is None:
+        return None
+    return share_below(
+        _ratio(taken.found.d1, taken.around), _ratio(taken.null.d1, taken.null_around)
+    )
+
+
+def _ratio(d1: Floats, around: Floats) -> Floats:
+    """[n]; 1 where all images around are at distance 0."""
+    return np.divide(d1, around, out=np.ones_like(d1), where=around > 0)
+
+
+def share_below(values: Floats, null: Floats) -> float | None:
+    """Share of `values` below the threshold that all but 1 % of `null` reach; None of fewer than 99
+    of these.
+
+    The threshold is one of the m values of the null, number ⌊(m + 1) / 100⌋ from below: a value
+    drawn as they are is below it with this number / (m + 1), which is 1 % at most.
+    """
+    rank = (len(null) + 1) // 100
+    return float(np.mean(values < np.sort(null)[rank - 1])) if rank else None
+
+
 def _c_t(judged: Judged) -> float | None:
     null = judged.distances.null
     return None if null is None else c_t(judged.distances.found.d1, null.d1)
@@ -104,15 +143,84 @@ def c_t(generated: Floats, held_out: Floats) -> float:
     """C_T of Meehan, Chaudhuri and Dasgupta 2020 (arXiv 2004.05675) of one cell, the whole space:
     far below 0, the model copies; far above, it underfits.
 
-    Distances to the nearest training image, of n generated and m held-out images. It is the
-    Mann–Whitney statistic U (pairs in which the generated image is farther), centred and scaled as
-    if both were drawn alike: standard normal if they are.
+    Distances to the nearest training image, of generated and held-out images, [any] each. It is the
+    share of pairs in which the generated image is farther, centred and scaled as if both were drawn
+    alike: standard normal if they are.
     """
+    return (auroc(held_out, generated) - 0.5) / auroc_error(len(held_out), len(generated))
+
+
+def auroc(lower: Floats, higher: Floats) -> float:
+    """Share of the pairs in which a value of `lower` [any] is below one of `higher` [any], equal
+    ones counting half: Mann–Whitney's U over the number of pairs, ½ if both are drawn alike."""
     from scipy.stats import mannwhitneyu  # which takes half a second to import
 
-    m, n = len(generated), len(held_out)
-    u = mannwhitneyu(generated, held_out, method="asymptotic").statistic
-    return float((u - m * n / 2) / np.sqrt(m * n * (m + n + 1) / 12))
+    u = mannwhitneyu(higher, lower, method="asymptotic").statistic
+    return float(u / (len(lower) * len(higher)))
+
+
+def auroc_error(n_lower: int, n_higher: int) -> float:
+    """Its standard deviation if both are drawn alike, without ties (Mann and Whitney 1947)."""
+    return float(np.sqrt((n_lower + n_higher + 1) / (12 * n_lower * n_higher)))
+
+
+def loss_gap(training: Floats, held_out: Floats) -> float:
+    """Mean denoising error of held-out images minus that of training images, [levels, any] each, in
+    units of the noise variance. It opens before R_mem rises (Bonnaire et al. 2025, arXiv
+    2505.17638)."""
+    return float(held_out.mean() - training.mean())
+
+
+def membership(training: Floats, held_out: Floats) -> float:
+    """How well an image's denoising error, [levels, any], summed over noise levels, tells training
+    images: the share of pairs in which the training image has the lower one."""
+    return auroc(training.sum(0), held_out.sum(0))
+
+
+def copies_and_isolation(
+    judged: Judged, neighbours: Neighbours | None
+) -> tuple[Ints, Floats] | None:
+    """Of every training image whose isolation is known, [any] each: how many of the images with
+    these neighbours copy it, and its distance to the nearest other one. A group is one image, as
+    isolated as its least isolated member. None where no distances between training images were
+    taken."""
+    spacing, groups = judged.distances.spacing, judged.distances.groups
+    if neighbours is None or spacing is None:
+        return None
+    names = np.arange(judged.n_training) if groups is None else groups
+    _, group = np.unique(names, return_inverse=True)
+    isolation = np.full(group.max() + 1, np.inf)
+    np.minimum.at(isolation, group[: len(spacing)], spacing)
+    copied = group[neighbours.i1[neighbours.memorized(judged.k)]]
+    copies, is_known = np.bincount(copied, minlength=len(isolation)), np.isfinite(isolation)
+    return copies[is_known], isolation[is_known]
+
+
+def _isolation_rho(judged: Judged, neighbours: Neighbours | None) -> float | None:
+    """Spearman's; None where it is not defined, since all copies or all distances are the same."""
+    from scipy.stats import spearmanr
+
+    found = copies_and_isolation(judged, neighbours)
+    if found is None or not all(np.ptp(values) for values in found):
+        return None
+    return float(spearmanr(*found).statistic)
+
+
+def _isolation_images(judged: Judged) -> int | None:
+    found = copies_and_isolation(judged, judged.distances.found)
+    return None if found is None else len(found[0])
+
+
+def _membership_auroc(judged: Judged) -> float | None:
+    training, held_out = judged.distances.errors, judged.distances.null_errors
+    return None if training is None or held_out is None else membership(training, held_out)
+
+
+def _membership_error(judged: Judged) -> float | None:
+    training, held_out = judged.distances.errors, judged.distances.null_errors
+    if training is None or held_out is None:
+        return None
+    return auroc_error(training.shape[1], held_out.shape[1])
 
 
 # ---------------------------------------------------------------- the rows
@@ -277,6 +385,108 @@ class Measures(BaseModel):
             "share of samples neither memorized nor spurious",
             "share",
             _generalized,
+        ),
+    ] = None
+    nearer_training: Annotated[
+        float | None,
+        Measure(
+            "nearer to training",
+            "share of samples nearer to a training image than to any of as many held-out ones; "
+            "one half where nothing is copied",
+            "share",
+            _nearer_training,
+            in_csv=True,
+        ),
+    ] = None
+    authentic: Annotated[
+        float | None,
+        Measure(
+            "authentic",
+            "share of samples farther from their nearest training image than that is from its own "
+            "nearest other one",
+            "share",
+            lambda judged: _authentic(judged.distances.found, judged.distances.source_spacing),
+            in_csv=True,
+        ),
+    ] = None
+    authentic_null: Annotated[
+        float | None,
+        Measure(
+            "authentic null",
+            "the same share of held-out images",
+            "share",
+            lambda judged: _authentic(judged.distances.null, judged.distances.null_source_spacing),
+            in_csv=True,
+        ),
+    ] = None
+    calibrated: Annotated[
+        float | None,
+        Measure(
+            "calibrated",
+            "share of samples nearer to a training image, for how near the 50 nearest ones are, "
+            "than all but 1 % of held-out images",
+            "share",
+            _calibrated,
+            in_csv=True,
+        ),
+    ] = None
+    membership_auroc: Annotated[
+        float | None,
+        Measure(
+            "membership AUROC",
+            "share of pairs of a training and a held-out image in which the network removes noise "
+            "better from the training image; one half where it does not know them",
+            "share",
+            _membership_auroc,
+            in_csv=True,
+            of_images=False,
+        ),
+    ] = None
+    membership_error: Annotated[
+        float | None,
+        Measure(
+            "its null error",
+            "standard error of the membership AUROC where it is one half",
+            "share",
+            _membership_error,
+            in_csv=True,
+            of_images=False,
+        ),
+    ] = None
+    isolation_rho: Annotated[
+        float | None,
+        Measure(
+            "isolation rho",
+            "Spearman's correlation, over training images, of the number of copies with the "
+            "distance to the nearest other one; above 0 isolated images are copied more",
+            "score",
+            lambda judged: _isolation_rho(judged, judged.distances.found),
+            in_csv=True,
+            of_images=False,
+        ),
+    ] = None
+    isolation_rho_even: Annotated[
+        float | None,
+        Measure(
+            "isolation rho if even",
+            "the same of the noisy copier, which copies all training images alike: what the rule "
+            "alone makes of it",
+            "score",
+            lambda judged: _isolation_rho(judged, judged.distances.copies),
+            in_csv=True,
+            of_images=False,
+        ),
+    ] = None
+    isolation_images: Annotated[
+        int | None,
+        Measure(
+            "isolation images",
+            "number of the training images behind the isolation rho, a group being one; 2,000 at "
+            "most",
+            "count",
+            _isolation_images,
+            in_csv=True,
+            of_images=False,
         ),
     ] = None
     own_label: Annotated[

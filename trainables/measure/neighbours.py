@@ -9,7 +9,7 @@ none, products of float32 are as exact while every sum is below 2²⁴.
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -18,11 +18,12 @@ import torch
 from torch import Tensor
 
 from trainables.config.trial import TrialSpec
-from trainables.measure.r_mem import Ints, Neighbours
+from trainables.measure.r_mem import Floats, Ints, Neighbours
 
 Product = Callable[[Tensor, Tensor], Tensor]  # int8 [b, p], int8 [c, p] → int32 [b, c]
 
 BLOCK = 2048  # samples that are compared at once
+N_NEAREST = 50  # training images that a calibrated distance is measured by
 MOST = 2**14  # of the product of two pixels, in magnitude
 IN_INT32 = (2**31 - 1) // MOST  # pixels whose products may be summed in an int32 …
 IN_FLOAT32 = 2**24 // MOST  # … and in a float32
@@ -44,6 +45,11 @@ class Comparison:
     def nearest(self, samples: Tensor, training: Tensor, groups: Ints | None = None) -> Neighbours:
         """See `nearest_two`."""
         return nearest_two(samples, training, self.device, groups, self.flips)
+
+    def around(self, samples: Tensor, training: Tensor, groups: Ints | None = None) -> Floats:
+        """See `around_of`."""
+        chunks = torch.split(training, chunk_size(training[0].numel()))
+        return around_of(samples, chunks, self.device, groups, self.flips)
 
 
 def comparison_of(spec: TrialSpec, device: torch.device) -> Comparison:
@@ -87,12 +93,43 @@ def nearest_two_of(
 
     product: how ⟨x, y⟩ is computed; by default the faster one of those that are exact.
     """
+    blocks = [_Nearest(block, device, flips, product) for block in _blocks(samples, max_bytes)]
+    _show(blocks, chunks, device, groups)
+    return Neighbours.joined([block.found() for block in blocks])
+
+
+def around_of(
+    samples: Tensor,
+    chunks: Iterable[Tensor],
+    device: torch.device | None = None,
+    groups: Ints | None = None,
+    flips: bool = False,
+    max_bytes: int = 2**28,
+    n_nearest: int = N_NEAREST,
+) -> Floats:
+    """[n], mean L2 distance of each sample to its `n_nearest` nearest training images, to all if
+    there are fewer: how near images are where it lies.
+
+    Arguments as of `nearest_two_of`; with groups, only the nearest image of each counts.
+    """
+    blocks = [_Around(block, device, flips, n_nearest) for block in _blocks(samples, max_bytes)]
+    _show(blocks, chunks, device, groups)
+    return np.concatenate([block.found() for block in blocks])
+
+
+def _blocks(samples: Tensor, max_bytes: int) -> tuple[Tensor, ...]:
     assert samples.dtype == torch.uint8, "distances are defined on uint8 pixels"
-    names = None if groups is None else torch.from_numpy(groups)
-    multiply = product or fastest_product(device or torch.device("cpu"))
-    rows = min(chunk_size(samples[0].numel(), max_bytes), BLOCK)
-    blocks = [_Nearest(block, device, flips, multiply) for block in torch.split(samples, rows)]
-    start = 0
+    return torch.split(samples, min(chunk_size(samples[0].numel(), max_bytes), BLOCK))
+
+
+def _show(
+    blocks: "Sequence[_Block]",
+    chunks: Iterable[Tensor],
+    device: torch.device | None,
+    groups: Ints | None,
+) -> None:
+    """All training images to all blocks."""
+    names, start = None if groups is None else torch.from_numpy(groups), 0
     for chunk in chunks:
         assert chunk.dtype == torch.uint8, "distances are defined on uint8 pixels"
         y = _centred(chunk.to(device))
@@ -102,10 +139,9 @@ def nearest_two_of(
         for block in blocks:
             block.look_at(y, square, index, group)
         start += len(y)
-    return Neighbours.joined([block.found() for block in blocks])
 
 
-def chunk_size(pixels: int, max_bytes: int) -> int:
+def chunk_size(pixels: int, max_bytes: int = 2**28) -> int:
     """How many training images fit into `max_bytes`: their pixels, and what BLOCK samples need of
     each."""
     return max(2, int(max_bytes / (8 * pixels + 12 * BLOCK)))
@@ -121,24 +157,57 @@ def _square(images: Tensor) -> Tensor:
     return images.to(torch.int32).square_().sum(1)
 
 
-class _Nearest:
-    """The two nearest of the training images that a block of samples has been shown so far."""
+class _Block:
+    """What a block of samples keeps of the training images that it has been shown so far: the
+    `n_nearest` nearest of them."""
 
     def __init__(
-        self, samples: Tensor, device: torch.device | None, flips: bool, product: Product
+        self,
+        samples: Tensor,
+        device: torch.device | None,
+        flips: bool,
+        n_nearest: int,
+        product: Product | None = None,
     ) -> None:
-        self.product = product
+        self.product = product or fastest_product(device or torch.device("cpu"))
         self.views = [_centred(samples.to(device))]
         if flips:  # ‖x − mirrored y‖ = ‖mirrored x − y‖
             self.views.append(_centred(samples.flip(-1).to(device)))
-        two = len(samples), 2
-        self.best = torch.full(two, FAR, device=device)  # ‖y‖² − 2⟨x, y⟩, int64
-        self.where = torch.full(two, -1, device=device)
-        self.group = torch.full(two, -1, device=device)
+        shape = len(samples), n_nearest
+        self.best = torch.full(shape, FAR, device=device)  # ‖y‖² − 2⟨x, y⟩, int64
+        self.group = torch.full(shape, -1, device=device)
 
     def look_at(self, y: Tensor, square: Tensor, index: Tensor, group: Tensor | None) -> None:
         """y [c, pixels] int8 with their squares and positions [c] int64, and their groups [c] int64
-        if the second is to be of another one."""
+        if the nearest are to be of different ones."""
+        raise NotImplementedError
+
+    def _squares(self, y: Tensor, square: Tensor) -> Tensor:
+        """‖y‖² − 2⟨x, y⟩ of all pairs: [b, c] int32, or int64 where it would not fit."""
+        products = _products(self.product, self.views[0], y)
+        for view in self.views[1:]:
+            products = torch.maximum(products, _products(self.product, view, y))
+        kind = torch.int32 if y.shape[1] <= SQUARES_IN_INT32 else torch.int64
+        products = products.to(kind)
+        return torch.sub(square.to(kind), products, alpha=2, out=products)
+
+    def _distances(self) -> Floats:
+        """Of `best`: [b, n_nearest], infinite where there are fewer."""
+        squares = (_square(self.views[0])[:, None] + self.best).cpu().numpy()
+        # numpy rounds roots correctly
+        return np.where(squares < FAR // 2, np.sqrt(squares), np.inf)
+
+
+class _Nearest(_Block):
+    """The two nearest."""
+
+    def __init__(
+        self, samples: Tensor, device: torch.device | None, flips: bool, product: Product | None
+    ) -> None:
+        super().__init__(samples, device, flips, 2, product)
+        self.where = torch.full_like(self.group, -1)
+
+    def look_at(self, y: Tensor, square: Tensor, index: Tensor, group: Tensor | None) -> None:
         squares = self._squares(y, square)
         if group is None:
             values, at = squares.topk(min(2, len(y)), dim=1, largest=False)
@@ -154,22 +223,48 @@ class _Nearest:
             self.group = groups.gather(1, order)
         self.where = where.gather(1, order)
 
-    def _squares(self, y: Tensor, square: Tensor) -> Tensor:
-        """‖y‖² − 2⟨x, y⟩ of all pairs: [b, c] int32, or int64 where it would not fit."""
-        products = _products(self.product, self.views[0], y)
-        for view in self.views[1:]:
-            products = torch.maximum(products, _products(self.product, view, y))
-        kind = torch.int32 if y.shape[1] <= SQUARES_IN_INT32 else torch.int64
-        products = products.to(kind)
-        return torch.sub(square.to(kind), products, alpha=2, out=products)
-
     def found(self) -> Neighbours:
-        assert (self.best < FAR // 2).all(), (
+        distance, index = self._distances(), self.where.cpu().numpy()
+        assert np.isfinite(distance).all(), (
             "a second nearest training image, of another group, is needed"
         )
-        squares = (_square(self.views[0])[:, None] + self.best).cpu().numpy()
-        distance, index = np.sqrt(squares), self.where.cpu().numpy()  # numpy rounds roots correctly
         return Neighbours(distance[:, 0], distance[:, 1], index[:, 0], index[:, 1])
+
+
+class _Around(_Block):
+    """The n_nearest nearest, of which only the distances are asked for."""
+
+    def look_at(self, y: Tensor, square: Tensor, index: Tensor, group: Tensor | None) -> None:
+        most = self.best.shape[1]
+        squares = self._squares(y, square)
+        if group is not None:  # of each the nearest
+            names, of = torch.unique(group, return_inverse=True)
+            least = squares.new_full((len(squares), len(names)), torch.iinfo(squares.dtype).max)
+            squares = least.scatter_reduce(1, of.expand(squares.shape), squares, "amin")
+        values, at = squares.topk(min(most, squares.shape[1]), dim=1, largest=False)
+        values = torch.cat([self.best, values.to(torch.int64)], 1)
+        if group is not None:
+            groups = torch.cat([self.group, names[at]], 1)
+            values = values.masked_fill(_is_repeated(values, groups), FAR)
+        self.best, order = values.topk(most, dim=1, largest=False)
+        if group is not None:
+            self.group = groups.gather(1, order)
+
+    def found(self) -> Floats:
+        distance = self._distances()
+        known = distance[:, np.isfinite(distance).all(axis=0)]
+        mean: Floats = np.ascontiguousarray(known).mean(axis=1)  # sums depend on no other row
+        return mean
+
+
+def _is_repeated(values: Tensor, groups: Tensor) -> Tensor:
+    """[b, c] bool: whether another value of the same row and group, [b, c] each, is less; of equal
+    ones, whether it stands before."""
+    is_same = groups[:, :, None] == groups[:, None, :]
+    a, b = values[:, :, None], values[:, None, :]
+    is_before = torch.ones_like(is_same[0]).tril(-1)
+    repeated: Tensor = (is_same & ((b < a) | ((b == a) & is_before))).any(2)
+    return repeated
 
 
 def _two_of_two_groups(values: Tensor, groups: Tensor) -> tuple[Tensor, Tensor]:

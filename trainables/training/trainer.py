@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from trainables.config.diffusion import Diffusion
@@ -221,13 +223,15 @@ class Trainer:
             return sample(self.denoise, seeds, shape, measurement, self.device, labels, at_once)
 
     @torch.no_grad()
-    def denoising_error(self, images: Tensor, sigma: float, labels: Tensor | None = None) -> float:
-        """(D(y + σε; σ) − y)², mean over images y and pixels, by the EMA of the weights; the noise
-        ε never changes.
+    def denoising_errors(
+        self, images: Tensor, sigma: float, labels: Tensor | None = None
+    ) -> NDArray[np.float64]:
+        """[n], (D(y + σε; σ) − y)² of each image y, mean over its pixels, by the EMA of the
+        weights; the noise ε depends on its position alone.
 
         images [n, C, R, R] uint8, sigma > 0 in the unit of pixels in [−1, 1], labels [n] int64.
         """
-        total, size = 0.0, self.recipe.micro_batch or self.recipe.batch
+        parts, size = [np.empty(0)], self.recipe.micro_batch or self.recipe.batch
         with self._averaged():
             for start in range(0, len(images), size):
                 y = from_uint8(images[start : start + size].to(self.device))
@@ -236,8 +240,8 @@ class Trainer:
                 levels = y.new_full((len(y),), sigma)
                 part = None if labels is None else labels[start : start + size].to(self.device)
                 errors = (self.denoise(noisy, levels, part) - y).square().mean((1, 2, 3))
-                total += float(errors.sum())
-        return total / len(images)
+                parts.append(errors.cpu().double().numpy())
+        return np.concatenate(parts)
 
     @contextmanager
     def _averaged(self) -> Iterator[None]:

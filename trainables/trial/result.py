@@ -17,7 +17,7 @@ from trainables.data.images import ImageData
 from trainables.data.labels import check_subset
 from trainables.data.pictures import ArrayArchive, check_memory
 from trainables.errors import DamagedFile, UserError
-from trainables.measure.measures import Measure, Measures
+from trainables.measure.measures import Measure, Measures, rows_of
 from trainables.storage import MOST_JSON, Storage, parse_json
 from trainables.text import redacted
 
@@ -60,9 +60,22 @@ class Snapshot(Record):
             "loss gap",
             "denoising error at small noise, held-out minus training images, / noise variance",
             "score",
-            place="trainables.measure.distances.loss_gap",
+            place="trainables.measure.measures.loss_gap",
         ),
     ] = None
+    membership: Annotated[
+        float | None,
+        Measure(
+            "membership",
+            "share of pairs in which the training image has a lower denoising error at small noise "
+            "than the held-out one",
+            "share",
+            place="trainables.measure.measures.membership",
+        ),
+    ] = None
+
+
+SNAPSHOT_MEASURES = rows_of(Snapshot)
 
 
 class TrialRecord(Record):

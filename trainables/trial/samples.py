@@ -51,7 +51,7 @@ class FinalSamples:
         their names."""
         images = torch.cat(self.images)[:n]
         neighbours = Neighbours.joined(self.neighbours).at(slice(n))
-        distances = self.subset.distances(neighbours, images)
+        distances = self.subset.distances(neighbours, images, self.training.trainer)
         labels = self.subset.label_arrays(self.subset.latent_seeds("final", 0, n))
         memorized = neighbours.memorized(self.measurement.k)
         dim, indices = self.subset.label_dim, self.subset.indices

@@ -2,14 +2,16 @@
 samples of the closed-form optimum."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from trainables.config.measurement import Measurement
 from trainables.diffusion.sampling import from_uint8, sample
 from trainables.measure.neighbours import Comparison
-from trainables.measure.r_mem import Ints, Neighbours
+from trainables.measure.r_mem import Floats, Ints, Neighbours
 from trainables.networks.optimum import OptimalDenoiser
 from trainables.training.team import Member, Team
 
@@ -30,29 +32,38 @@ class SharedComparison(Comparison):
         _hold(self.team, self.training, self.groups)
 
     def nearest(self, samples: Tensor, training: Tensor, groups: Ints | None = None) -> Neighbours:
+        return Neighbours.joined(self._parts("nearest", samples, training, groups))
+
+    def around(self, samples: Tensor, training: Tensor, groups: Ints | None = None) -> Floats:
+        return np.concatenate(self._parts("around", samples, training, groups))
+
+    def _parts(
+        self, what: str, samples: Tensor, training: Tensor, groups: Ints | None
+    ) -> list[Any]:
+        """What the comparison called `what` gives, of the share of each member."""
         team, alone = self.team, Comparison(self.device, self.flips)
         if len(samples) < team.size:
-            return alone.nearest(samples, training, groups)
+            return [getattr(alone, what)(samples, training, groups)]
         shares = [team.share(len(samples), rank) for rank in range(team.size)]
         is_held = training is self.training and groups is self.groups
         others = None if is_held else (training, groups)
-        parts = [(alone, samples[share], others) for share in shares]
-        return Neighbours.joined(team.ask(_nearest, parts))
+        return team.ask(_compare, [(alone, what, samples[share], others) for share in shares])
 
 
 def _hold(member: Member, training: Tensor, groups: Ints | None) -> None:
     member.held["training"] = training, groups
 
 
-def _nearest(
+def _compare(
     member: Member,
     comparison: Comparison,
+    what: str,
     samples: Tensor,
     others: tuple[Tensor, Ints | None] | None,
-) -> Neighbours:
+) -> Any:
     """others: in place of the training images that are held."""
     training, groups = others or member.held["training"]
-    return replace(comparison, device=member.device).nearest(samples, training, groups)
+    return getattr(replace(comparison, device=member.device), what)(samples, training, groups)
 
 
 def sample_optimum(

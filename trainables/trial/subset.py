@@ -2,8 +2,8 @@
 follows from data, N and seed."""
 
 import hashlib
-import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -16,10 +16,18 @@ from trainables.data.images import ImageData, subset_order
 from trainables.data.labels import draw_labels, label_dim, subset_labels
 from trainables.data.pools import Ints, UInt8
 from trainables.errors import TrialFailed
-from trainables.measure.distances import N_COPIES, N_LOSS, loss_gap, take_distances
+from trainables.measure.distances import (
+    FINAL_SIGMAS,
+    LOSS_SIGMA,
+    N_COPIES,
+    N_LOSS,
+    denoising_errors,
+    take_distances,
+)
 from trainables.measure.kept import Distances
+from trainables.measure.measures import loss_gap, membership
 from trainables.measure.neighbours import comparison_of
-from trainables.measure.r_mem import Neighbours
+from trainables.measure.r_mem import Floats, Neighbours
 from trainables.training.team import Team
 from trainables.training.trainer import Trainer
 from trainables.trial.shared import SharedComparison, sample_optimum
@@ -45,7 +53,7 @@ class Subset:
         self.comparison = comparison_of(spec, device)
         flips = self.comparison.flips
         untrained = _untrained(data, order, spec.n, flips)
-        n_held_out = max(measurement.n_samples, N_LOSS)
+        n_held_out = max(measurement.n_samples, N_LOSS, spec.n)
         others = np.fromiter(islice(untrained, n_held_out), dtype=np.int64)
         self.images = torch.from_numpy(data.images[self.indices])
         self.held_out = torch.from_numpy(data.images[others])
@@ -94,35 +102,46 @@ class Subset:
         """The two nearest training images of each sample [n, C, R, R] uint8."""
         return self.comparison.nearest(samples, self.images, self.groups)
 
-    def distances(self, found: Neighbours, samples: Tensor) -> Distances:
-        """All that go with those already `found` for `samples`."""
-        held_out = self.held_out[: self.spec.measurement.n_samples]
-        seed = self.spec.seed
+    def distances(self, found: Neighbours, samples: Tensor, trainer: object = None) -> Distances:
+        """All that go with those already `found` for `samples`; with a trainer, also its denoising
+        errors."""
+        held_out, n, seed = self.held_out, self.spec.n, self.spec.seed
+        null = held_out[: self.spec.measurement.n_samples]
+        pool = held_out[:n] if len(held_out) >= n else None
         seeds = [derive_seed("noisy copy", self.digest, seed, index) for index in range(N_COPIES)]
-        return take_distances(
-            found, samples, held_out, self.images, self.comparison, self.groups, seeds
+        taken = take_distances(
+            found, samples, null, self.images, self.comparison, self.groups, seeds, pool=pool
         )
+        errors, null_errors = self._errors(trainer, FINAL_SIGMAS) or (None, None)
+        return replace(taken, errors=errors, null_errors=null_errors)
 
-    def loss_gap(self, trainer: object) -> float | None:
-        """See `trainables.measure.distances.loss_gap`; None where it can't be had: a trainer of the
-        user's, or labels that held-out images lack.
+    def snapshot_measures(self, trainer: object) -> dict[str, float]:
+        """What a snapshot says beside R_mem, by name; nothing where it can't be had, see
+        `_errors`."""
+        errors = self._errors(trainer, [LOSS_SIGMA])
+        if errors is None:
+            return {}
+        return {"loss_gap": loss_gap(*errors), "membership": membership(*errors)}
 
-        Raises TrialFailed if it is not finite.
+    def _errors(self, trainer: object, sigmas: Sequence[float]) -> tuple[Floats, Floats] | None:
+        """Denoising errors of training and of held-out images, see `denoising_errors`; None where
+        they can't be had: no held-out images or none with labels, a trainer of the user's.
+
+        Raises TrialFailed if they are not finite.
         """
         lacks_labels = self.labels is not None and self.held_out_labels is None
-        if lacks_labels or not isinstance(trainer, Trainer):
+        if lacks_labels or not len(self.held_out) or not isinstance(trainer, Trainer):
             return None
-        gap = loss_gap(
-            trainer.denoising_error,
-            (self.images, self.label_tensor),
-            (self.held_out, self.held_out_labels),
+        sets = (self.images, self.label_tensor), (self.held_out, self.held_out_labels)
+        training, held_out = (
+            denoising_errors(trainer.denoising_errors, images, sigmas) for images in sets
         )
         # averaged weights that are not finite never become so again
-        if gap is not None and not math.isfinite(gap):
+        if not (np.isfinite(training).all() and np.isfinite(held_out).all()):
             raise TrialFailed(
                 f"the loss is not finite after {trainer.position} images; try a lower trainer.lr"
             )
-        return gap
+        return training, held_out
 
     def ceiling(self) -> float:
         """R_mem of the closed-form optimum: below 1 where the data themselves hide copies (exact

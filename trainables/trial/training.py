@@ -130,7 +130,7 @@ class Training:
                 n_memorized=int(memorized.sum()),
                 median_d1=float(np.median(neighbours.d1)),
                 seconds=self.stopwatch.seconds,
-                loss_gap=self.subset.loss_gap(self.trainer),
+                **self.subset.snapshot_measures(self.trainer),
             )
         )
         newest = len(self.curve) - 1
