@@ -5,17 +5,24 @@ from collections import defaultdict
 
 from sweep.analysis.study import StudySummary
 from sweep.analysis.summary import SweepSummary
+from sweep.search.words import ends_text
+from trainables.text import amount
 
 
 def seed_lines(summary: SweepSummary) -> list[str]:
-    """For people: every study's spread over seeds, with a 95 % interval, and trials at the same
-    N."""
+    """For people: every study's spread over seeds and the EMM of its median seed, with 95 %
+    intervals, and trials at the same N."""
     lines = []
     for study in summary.studies:
-        if study.belief is not None and study.verdict.state == "found":
+        if study.belief is not None and study.typical is not None:
             low, middle, high = map(study.belief.noise_quantile, (0.025, 0.5, 0.975))
             noise = f"{middle:.2f} [{low:.2f}, {high:.2f}]"
-            lines.append(f"{study.name}: sd of logit R_mem between seeds {noise}{_same_n(study)}")
+            low, middle, high = study.typical
+            half = f"{amount(middle)} [{ends_text(low, high)}]"
+            lines.append(
+                f"{study.name}: sd of logit R_mem between seeds {noise}; half of the seeds pass the "
+                f"target up to N = {half}{_same_n(study)}"
+            )
     return lines
 
 

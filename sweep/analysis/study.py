@@ -87,6 +87,13 @@ class StudySummary:
         )
 
     @cached_property
+    def typical(self) -> tuple[float, float, float] | None:
+        """Lower end, median and upper end of the EMM of the median seed; None unless the EMM was
+        found."""
+        found = self.belief is not None and self.verdict.state == "found"
+        return self.belief.typical() if found and self.belief is not None else None
+
+    @cached_property
     def scale(self) -> Scale:
         """What an EMM must be read beside."""
         return scale_of(self.complete, self.verdict.emm, self.options)
@@ -150,6 +157,9 @@ def _configuration(study: StudySummary) -> dict[str, Any]:
         "emm_high": verdict.emm_high,
         "alone_low": study.alone[0],
         "alone_high": study.alone[1],
+        "median_seed": None if study.typical is None else study.typical[1],
+        "median_seed_low": None if study.typical is None else study.typical[0],
+        "median_seed_high": None if study.typical is None else study.typical[2],
         "pooled": study.pooled,
         "contradicts": study.contradicts,
         "images_trained": study.images_trained,

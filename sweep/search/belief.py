@@ -36,7 +36,11 @@ N_OLD_SLOPES = 21
 
 SLOPES: Array = 0.8 * (32 / 0.8) ** (np.arange(-6, N_OLD_SLOPES) / (N_OLD_SLOPES - 1))  # from 0.26
 
-NOISES: Array = np.geomspace(0.06, 1.6, 9)
+N_OLD_NOISES = 9  # from 0.06 to 1.6, likewise
+
+NOISES: Array = 0.06 * (1.6 / 0.06) ** (np.arange(10) / (N_OLD_NOISES - 1))  # to 2.4
+
+HEAVY = 0.3  # share of configurations whose seeds are believed to disagree widely
 
 CURVES = ("logistic", "roughly logistic", "saturating")
 
@@ -94,8 +98,8 @@ class Prior:
     """Weights on `CURVES`, `SLOPES` and `NOISES`; each sums to 1. JSON: `dataclasses.asdict` and
     `Prior(**…)`.
 
-    The 21 slopes of an older sweep are read as the upper ones of `SLOPES`; those below have no
-    weight then.
+    The 21 slopes of an older sweep are read as the upper ones of `SLOPES`, its 9 noises as the lower
+    ones of `NOISES`; the others have no weight then.
     """
 
     curve: tuple[float, ...]
@@ -107,6 +111,8 @@ class Prior:
             weights = tuple(float(w) for w in getattr(self, name))  # JSON gives lists
             if name == "slope" and len(weights) == N_OLD_SLOPES:
                 weights = (0.0,) * (size - N_OLD_SLOPES) + weights
+            if name == "noise" and len(weights) == N_OLD_NOISES:
+                weights = weights + (0.0,) * (size - N_OLD_NOISES)
             if (
                 len(weights) != size
                 or not all(w >= 0 for w in weights)
@@ -140,7 +146,7 @@ def base_prior() -> Prior:
     return Prior(
         tuple(np.full(len(CURVES), 1 / len(CURVES))),
         tuple(lognormal(SLOPES, 4, 1)),
-        tuple(lognormal(NOISES, 0.35, 0.5)),
+        tuple((1 - HEAVY) * lognormal(NOISES, 0.35, 0.5) + HEAVY * lognormal(NOISES, 1, 0.4)),
     )
 
 
@@ -216,6 +222,23 @@ class Belief:
     def noise(self) -> float:
         """Geometric posterior mean of g."""
         return math.exp(float(self.joint.sum((0, 1, 3)) @ np.log(NOISES)))
+
+    def typical(self, mass: float = 0.95) -> tuple[float, float, float]:
+        """Lower end, median and upper end of the EMM of the *median* seed: the N at which half of
+        all trainings pass the target.
+
+        EMM itself is where the mean of R_mem over seeds passes it. With a target above ½ a few bad
+        seeds pull that mean down more than good ones can lift it, so it is the smaller of the two,
+        and the noisier the seeds the further apart they lie.
+        """
+        # where c(−s·d) makes up for what h(g) is above the target
+        short = _crossing(self.target) - float(logit(self.target))
+        d = np.stack([short, short, _plateau_distance(short)])[:, None, :, None]
+        ln_n = (self.ln_emm + d / self.slopes[:, None, None]).ravel()
+        order = np.argsort(ln_n)
+        levels = [(1 - mass) / 2, 0.5, (1 + mass) / 2]
+        low, middle, high = np.interp(levels, np.cumsum(self.joint.ravel()[order]), ln_n[order])
+        return math.exp(low), math.exp(middle), math.exp(high)
 
     def noise_quantile(self, q: float) -> float:
         """The g below which its *likelihood* has the share `q`, over the log-spaced range of
@@ -362,6 +385,15 @@ def _curves(s_d: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
         [np.zeros_like(s_d), rough, np.where(s_d < 0, (spread * plateau / level) ** 2, rough)]
     )
     return offset, discrepancy
+
+
+def _plateau_distance(short: Array) -> Array:
+    """The s·d at which the third curve is `short` below its logit at EMM; it never is as far above
+    it as the plateau."""
+    level, _ = PLATEAU
+    left = np.exp(np.maximum(short, -0.95 * level)) - math.exp(-level)
+    distance: Array = np.log(left / -math.expm1(-level))
+    return distance
 
 
 @lru_cache(maxsize=64)

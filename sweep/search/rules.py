@@ -31,6 +31,8 @@ NEAR = 0.5  # a witness lies within e^0.5 of the estimate
 
 ACCEPT = 1.99  # R_mem this far above the target, on the logit, needs no exact value: .985 for .9
 
+ASK_IMAGES, ASK_CONSTANT = 0.3, 0.15  # quantile of the belief to ask at, by what a trial costs
+
 ASIDE = 0.15  # where a missing witness is looked for, in ln N from the estimate
 
 SURE = 0.95  # mass of the belief outside the range that ends a study
@@ -182,9 +184,9 @@ def propose(
 ) -> int:
     """The N to train next, given the finished trials and the N of those still running.
 
-    Where a trial costs N, gallops upwards until one fails to reach the target, then asks at a
-    quantile of the belief: on the side of the estimate that has fewer trials, cheap side first.
-    Where all cost the same, asks at the median. Running trials push the next one to another
+    Where a trial costs N, gallops upwards until one fails to reach the target. Then, and from the
+    start where all cost the same, asks at a quantile of the belief: on the side of the estimate
+    that has fewer trials, the smaller N first. Running trials push the next one to another
     quantile. `b` is `options.belief(finished)` where the caller has it already.
     """
     again = _unreplicated(finished, pending, options)
@@ -242,11 +244,13 @@ def _level(
     b: Belief, n_passing: int, n_failing: int, pending: Sequence[int], options: Options
 ) -> float:
     """Quantile of the belief to ask at: balances passing and failing witnesses, keeps away from
-    running trials."""
-    if options.cost == "constant":
-        balance = 0.5
-    else:
-        balance = 0.7 if n_passing > n_failing else 0.3
+    running trials.
+
+    Trials at the estimate itself would never tell the slope, which the width of the belief hangs
+    on; farther out they cost more where N is what a trial costs.
+    """
+    side = ASK_CONSTANT if options.cost == "constant" else ASK_IMAGES
+    balance = 1 - side if n_passing > n_failing else side
     taken = [b.cdf(n) for n in pending]
 
     def distance(level: float) -> float:

@@ -55,11 +55,15 @@ def test_the_spread_is_told_with_its_interval():
     held = []
     for line, width in zip(lines(0.35, 12), (8, 12, 16, 20), strict=True):
         said = re.fullmatch(
-            r"width=(\d+): sd of logit R_mem between seeds (\S+) \[(\S+), (\S+)\](; N = .*)?", line
+            r"width=(\d+): sd of logit R_mem between seeds (\S+) \[(\S+), (\S+)\]; half of the seeds "
+            r"pass the target up to N = (\S+) \[(\S+) to (\S+)\](; N = .*)?",
+            line,
         )
         assert int(said[1]) == width
         middle, low, high = map(float, said.groups()[1:4])
         assert low < middle < high
+        half, half_low, half_high = map(float, said.groups()[4:7])
+        assert half_low < half < half_high
         held.append(low < 0.35 < high)
     assert sum(held) >= 3
 

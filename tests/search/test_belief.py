@@ -147,14 +147,51 @@ def test_the_interval_of_a_shallow_curve_covers():
     assert covered >= 36
 
 
+def mean_over_seeds(h, g):
+    def density(z):
+        return stats.norm.pdf(z) / (1 + math.exp(-h - g * z))
+
+    return integrate.quad(density, -8, 8)[0]
+
+
+@pytest.mark.parametrize("target", [0.9, 0.5, 0.1])
+def test_the_median_seed_crosses_the_target_elsewhere_than_the_mean(target):
+    """Seeds far apart: the law of the trials is the median's, that of EMM follows from it."""
+    ns = np.geomspace(500, 8000, 200)
+    b = belief(trials(ns, 2000, noise=0.9, target=target), LOW, HIGH, target)
+    low, middle, high = b.typical(mass=0.99)
+    assert low < 2000 < high
+    assert low < middle < high < 1.2 * low
+    short = optimize.brentq(lambda h: mean_over_seeds(h, 0.9) - target, -9, 9) - logit(target)
+    assert b.median / middle == pytest.approx(math.exp(-short / 4), rel=0.03)
+
+
+@pytest.mark.parametrize("target", [0.9, 0.1])
+@pytest.mark.parametrize("curve", [0, 1, 2])
+def test_where_the_median_seed_crosses_the_target_by_the_form_of_the_curve(curve, target):
+    observed = trials(np.geomspace(500, 8000, 40), 2000, noise=0.6, target=target)
+    b = belief(observed, LOW, HIGH, target, point_prior((curve,), (14,), (6,)))
+    short = optimize.brentq(lambda h: mean_over_seeds(h, NOISES[6]) - target, -9, 9) - logit(target)
+
+    def fall(s_d):
+        a = 1 - math.exp(-1.1) if curve == 2 else 1.0
+        return math.log(a * math.exp(s_d) + 1 - a)
+
+    distance = optimize.brentq(lambda s_d: fall(s_d) - short, -20, 20)
+    slope = b.slopes @ b.joint.sum((0, 2, 3))
+    assert b.typical()[1] == pytest.approx(b.median * math.exp(distance / slope), rel=0.01)
+
+
 def test_priors_of_older_sweeps_mean_what_they_meant():
-    """They have weights on the 21 slopes from 0.8 to 32; what those sweeps believed then is
-    believed again."""
-    slopes = np.geomspace(0.8, 32, 21)
-    old = lognormal(slopes, 4, 1)
-    prior = Prior(base_prior().curve, tuple(old), base_prior().noise)
+    """They have weights on the 21 slopes from 0.8 to 32 and on the 9 noises from 0.06 to 1.6; what
+    those sweeps believed then is believed again."""
+    slopes, noises = np.geomspace(0.8, 32, 21), np.geomspace(0.06, 1.6, 9)
+    old, old_noise = lognormal(slopes, 4, 1), lognormal(noises, 0.35, 0.5)
+    prior = Prior(base_prior().curve, tuple(old), tuple(old_noise))
     np.testing.assert_allclose(SLOPES[-21:], slopes)
+    np.testing.assert_allclose(NOISES[:9], noises)
     np.testing.assert_array_equal(prior.slope, [0] * 6 + list(old))
+    np.testing.assert_array_equal(prior.noise, [*old_noise, 0])
     observed = [
         Observation(n, r, 2000)
         for n, r in ((400, 0.999), (1000, 0.995), (2500, 0.84), (1600, 0.955), (2100, 0.88))

@@ -106,11 +106,12 @@ def test_near_an_end_of_the_range_it_ends(emm, cost):
 
 @pytest.mark.parametrize(
     ("trial", "state"),
-    [((HIGH, 0.96), "searching"), ((HIGH, 0.97), "above_range"), ((LOW, 0.5), "searching")],
+    [((HIGH, 0.95), "searching"), ((HIGH, 0.965), "above_range"), ((LOW, 0.8), "below_range")],
 )
 def test_a_study_ends_outside_the_range_when_that_is_sure_to_95_percent(trial, state):
-    """The first and the last trial leave it to 6 and to 7 %."""
-    options, finished = Options(LOW, HIGH), [Observation(*trial, 2000)]
+    """Two trials of the first kind leave it to 6 %; a single one of any could be luck."""
+    options, finished = Options(LOW, HIGH), [Observation(*trial, 2000)] * 2
+    assert judge(finished[:1], options).state == "searching"
     b = options.belief(finished)
     outside = max(b.p_below(LOW), b.p_above(HIGH))
     assert (0.92 < outside < 0.95) is (state == "searching")
@@ -317,7 +318,7 @@ def test_beside_a_running_gallop_it_asks_between_unless_there_is_no_room(pending
 @pytest.mark.parametrize(("middle", "quantile"), [((1800, 0.93), 0.7), ((2300, 0.85), 0.3)])
 def test_it_asks_on_the_side_that_has_fewer_trials(middle, quantile):
     finished = [Observation(n, r_mem, 2000) for n, r_mem in ((1600, 0.96), middle, (2600, 0.75))]
-    for cost, asked in (("images", quantile), ("constant", 0.5)):
+    for cost, asked in (("images", quantile), ("constant", 0.85 if quantile > 0.5 else 0.15)):
         options = Options(LOW, HIGH, cost=cost)
         n = propose(finished, [], options)
         assert options.belief(finished).cdf(n) == pytest.approx(asked, abs=0.003)

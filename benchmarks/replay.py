@@ -1,0 +1,233 @@
+"""Searches replayed on real trainings: whether the interval of an EMM holds there, and what it costs.
+
+    python -m benchmarks.replay [--searches 504] [--seed 1] [--processes 2] [--only digits-width8]
+
+A trial of a replay at N is one of the bank's seeds, drawn anew for every trial. Its logit R_mem is a
+smooth curve through the means over seeds (without which the luck of twelve seeds at one size would be
+a step in the curve) plus what that seed had more or less than the mean, interpolated in ln N between
+its sizes and scaled to the spread of the seeds there. The truth is
+where the mean over the seeds of these curves crosses the target for good, so it is known exactly;
+other seeds would cross elsewhere: `bank sd` is the sd of ln truth over bootstraps of the seeds.
+Rows are of studies that are searched and reported alone, and of sweeps of 8 with the pooled prior.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import multiprocessing
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.interpolate import make_smoothing_spline
+from scipy.special import expit
+
+from benchmarks.bank import BANK, TABLE
+from benchmarks.search_cost import GROUP, search
+from sweep.search.belief import Observation, base_prior, shape_likelihood
+from sweep.search.pooling import pool, pool_each
+from sweep.search.rules import Options
+
+Array = NDArray[np.float64]
+TARGETS = {"digits-epochs": 0.8}  # its mean is never much above .9
+SMOOTHING = (
+    0.003  # of the cubic spline; its distance from the means is then what their errors explain
+)
+N_SAMPLES = 500  # of a trial of the bank
+POOLED = 8  # studies in a sweep
+SWEEPS = {name: (name,) for name in TABLE if not TABLE[name].crossed} | {
+    "the demo's two": ("digits-width4", "digits-width8")
+}
+
+
+@dataclass(frozen=True)
+class RealCurves:
+    """`logits` [seeds, sizes] of R_mem after training on `sizes` [sizes] images."""
+
+    sizes: Array
+    logits: Array
+    cost: Literal["images", "constant"]
+    target: float
+
+    @cached_property
+    def _mean(self) -> Callable[[float], float]:
+        """Of the logits, over seeds, smooth in ln N."""
+        weights = 1 / self.logits.var(0, ddof=1)
+        weights /= weights.mean()
+        means = self.logits.mean(0)
+        return make_smoothing_spline(np.log(self.sizes), means, weights, lam=SMOOTHING)
+
+    def at(self, n: float) -> Array:
+        """[seeds] R_mem."""
+        x, sd = np.log(self.sizes), self.logits.std(0, ddof=1)
+        residuals = (self.logits - self.logits.mean(0)) / sd
+        own = np.array([np.interp(math.log(n), x, residual) for residual in residuals])
+        # between two sizes chance would cancel, and seeds agree more than at either
+        own *= np.interp(math.log(n), x, sd) / own.std(ddof=1)
+        return np.array(expit(self._mean(math.log(n)) + own))
+
+    def trial(self, n: int, rng: np.random.Generator) -> tuple[Observation, float]:
+        """One trial, and its cost in images (0 where all cost the same: trials are counted)."""
+        r = float(rng.choice(self.at(n)))
+        k = round(r * N_SAMPLES)
+        return Observation(n, k / N_SAMPLES, N_SAMPLES), float(n)
+
+    def crossing(self, middle: Callable[..., Any]) -> float:
+        """The largest N at which the `middle` over seeds (np.mean or np.median) is the target."""
+        n = np.geomspace(self.sizes[0], self.sizes[-1], 1000)
+        passed = np.flatnonzero([middle(self.at(one)) >= self.target for one in n])
+        return float(n[passed[-1]]) if len(passed) else math.nan
+
+
+@cache
+def curves_of(name: str) -> RealCurves:
+    content = json.loads((BANK / f"{name}.json").read_text())
+    trials = {(t["seed"], t["n"]): t["r_mem"] for t in content["trials"]}
+    sizes = TABLE[name].sizes
+    seeds = sorted({seed for seed, _ in trials})
+    r = np.array([[trials[seed, n] for n in sizes] for seed in seeds])
+    k = r * N_SAMPLES
+    by_epochs = content["configuration"]["trainer"]["clock"] == "epochs"
+    logits = np.log((k + 0.5) / (N_SAMPLES - k + 0.5))
+    cost: Literal["images", "constant"] = "images" if by_epochs else "constant"
+    return RealCurves(np.array(sizes, float), logits, cost, TARGETS.get(name, 0.9))
+
+
+@cache
+def truth(name: str, middle: str) -> float:
+    return curves_of(name).crossing(getattr(np, middle))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A study, as it is reported; `trials` finished ones, `images` those they trained on."""
+
+    name: str
+    verdict: str
+    median: float
+    low: float
+    high: float
+    mean: float
+    sd: float
+    noise: float
+    typical: tuple[float, float, float]
+    trials: int
+    images: float
+
+
+def sweep(job: tuple[str, int, int]) -> list[Outcome]:
+    """(sweep, studies, seed): its studies, searched `GROUP` at a time, as in search_cost."""
+    which, size, seed = job
+    rng = np.random.default_rng((seed, size, zlib.crc32(which.encode())))
+    names = [SWEEPS[which][i % len(SWEEPS[which])] for i in range(size)]
+    options = []
+    for name in names:
+        curves = curves_of(name)
+        low, high = int(curves.sizes[0]), int(curves.sizes[-1])
+        options.append(Options(low, high, curves.target, cost=curves.cost))
+    results: dict[int, tuple[list[Observation], float, str]] = {}
+    tables: dict[int, Any] = {}
+    order = rng.permutation(size)
+    for start in range(0, size, GROUP):
+        prior = pool(list(tables.values())) if len(tables) >= 4 else base_prior()
+        for i in order[start : start + GROUP]:
+            how = replace(options[i], prior=prior)
+            results[i] = search(curves_of(names[i]), how, rng)  # type: ignore[arg-type]
+        for i in order[start : start + GROUP]:
+            finished, _, state = results[i]
+            if state == "found":
+                o = options[i]
+                tables[i] = shape_likelihood(finished, o.low, o.high, o.target)
+    priors = dict(zip(tables, pool_each(list(tables.values())), strict=True))
+    outcomes = []
+    for i, (finished, images, state) in results.items():
+        b = replace(options[i], prior=priors.get(i) or base_prior()).belief(finished)
+        interval = b.interval()
+        outcomes.append(
+            Outcome(
+                *(names[i], state, b.median, *interval, b.mean, b.sd, b.noise, b.typical()),
+                *(len(finished), images),
+            )
+        )
+    return outcomes
+
+
+HEADER = (
+    "| configuration | sweep | searches | found % | coverage % | of the median seed's % | median error % "
+    "| bias % | half-width % | z-sd | noise | trials | cost, EMM |\n|" + "---|" * 13
+)
+
+
+def row(which: str, name: str, size: int, outcomes: list[Outcome]) -> str:
+    """Of the studies of one configuration."""
+    found = [o for o in outcomes if o.verdict == "found"]
+    emm, typical = truth(name, "mean"), truth(name, "median")
+    median, low, high, mean, sd, noise = np.array(
+        [(o.median, o.low, o.high, o.mean, o.sd, o.noise) for o in found]
+    ).T
+    typical_low, _, typical_high = np.array([o.typical for o in found]).T
+    covered = np.mean((low < emm) & (emm < high))
+    error = 100 * math.sqrt(covered * (1 - covered) / len(found))
+    cells = [
+        name,
+        f"{which}, {size}" if size > 1 else "alone",
+        str(len(outcomes)),
+        f"{100 * len(found) / len(outcomes):.0f}",
+        f"{100 * covered:.1f} ± {error:.1f}",
+        f"{100 * np.mean((typical_low < typical) & (typical < typical_high)):.1f}",
+        f"{100 * np.median(abs(median / emm - 1)):.1f}",
+        f"{100 * (np.exp(np.mean(mean)) / emm - 1):+.1f}",
+        f"{100 * np.median(np.sqrt(high / low) - 1):.1f}",
+        f"{np.std((mean - math.log(emm)) / sd):.2f}",
+        f"{np.median(noise):.2f}",
+        f"{np.mean([o.trials for o in outcomes]):.1f}",
+        f"{np.mean([o.images for o in outcomes]) / emm:.1f}",
+    ]
+    return "| " + " | ".join(cells) + " |"
+
+
+def truths_table(names: list[str]) -> None:
+    print(
+        "| configuration | mean over seeds crosses at | median crosses at | bank sd |\n|---|---|---|---|"
+    )
+    rng = np.random.default_rng(0)
+    for name in names:
+        curves = curves_of(name)
+        n_seeds = len(curves.logits)
+        drawn = [curves.logits[rng.integers(0, n_seeds, n_seeds)] for _ in range(40)]
+        sd = np.nanstd([math.log(replace(curves, logits=one).crossing(np.mean)) for one in drawn])
+        print(f"| {name} | {truth(name, 'mean'):.1f} | {truth(name, 'median'):.1f} | {sd:.2f} |")
+
+
+def main() -> None:
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
+    parser.add_argument("--searches", type=int, default=504, help="per configuration and row")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--sizes", default=f"1,{POOLED}", help="studies in a sweep")
+    parser.add_argument("--only", metavar="NAME", choices=list(SWEEPS), help="this one alone")
+    args = parser.parse_args()
+    chosen = [args.only] if args.only else list(SWEEPS)
+    truths_table(sorted({name for which in chosen for name in SWEEPS[which]}))
+    print("\n" + HEADER, flush=True)
+    with multiprocessing.get_context("spawn").Pool(args.processes) as processes:
+        for which in chosen:
+            for size in (int(text) for text in args.sizes.split(",")):
+                n_sweeps = math.ceil(args.searches * len(SWEEPS[which]) / size)
+                jobs = [(which, size, args.seed * 100_000 + i) for i in range(n_sweeps)]
+                found = [o for s in processes.map(sweep, jobs, chunksize=1) for o in s]
+                for name in SWEEPS[which]:
+                    own = [o for o in found if o.name == name]
+                    if own:
+                        print(row(which, name, size, own), flush=True)
+
+
+if __name__ == "__main__":
+    main()
