@@ -76,7 +76,7 @@ def pool(tables: Sequence[Array]) -> Prior:
     # A study stops when its trials happen to agree, most of all a lone noisy one: the pooled noise
     # is never the whole prior. And the fewer studies are alike, the more easily the next is unlike
     # them.
-    unlike = 0.2 + 0.4 / (len(tables) + 1)
+    unlike = 0.1 + 0.4 / (len(tables) + 1)
     noise = (1 - unlike) * noise + unlike * lognormal(NOISES, 0.8, 0.5)
     slope = 0.9 * slope + 0.1 * lognormal(SLOPES, 3, 1)
     return Prior(tuple(curve), tuple(slope), tuple(noise))

@@ -184,7 +184,7 @@ def test_what_is_pooled_of_studies_that_know_their_shape(count):
     expected = np.full(3, 2 / (count + 6))
     expected[1] += count / (count + 6)
     assert pooled.curve == pytest.approx(expected)
-    unlike = 0.2 + 0.4 / (count + 1)
+    unlike = 0.1 + 0.4 / (count + 1)
     for name, values, position, floor, share, wide in (
         ("slope", SLOPES, 16, 0.2, 0.1, bell(SLOPES, math.log(3), 1)),
         ("noise", NOISES, 5, 0.25, unlike, bell(NOISES, math.log(0.8), 0.5)),
