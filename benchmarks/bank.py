@@ -33,6 +33,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from search_spaces.recipes import DIGITS, DIGITS_MEASUREMENT
 from trainables.config.fields import with_fields
 from trainables.config.trial import Configuration, TrialSpec
@@ -184,8 +186,10 @@ class BankFile:
 
     def __init__(self, name: str) -> None:
         self.name, self.path, self.trials = name, BANK / f"{name}.json", dict[Job, dict[str, Any]]()
-        recipe = {"configuration": TABLE[name].configuration, "measurement": MEASUREMENT}
-        self.head = {key: value.model_dump(mode="json") for key, value in recipe.items()}
+        self.recipe: dict[str, BaseModel] = {
+            "configuration": TABLE[name].configuration,
+            "measurement": MEASUREMENT,
+        }
         self.versions = {package: [version(package)] for package in PACKAGES}
         if self.path.exists():
             content = json.loads(self.path.read_text())
@@ -193,16 +197,20 @@ class BankFile:
                 self.trials[Job(name, trial["n"], trial["subset_seed"], trial["seed"])] = trial
             for package, earlier in content.pop("versions").items():
                 self.versions[package] = sorted({*self.versions[package], *earlier})
-            if content != self.head:
+            # fields that came later have their defaults
+            if any(
+                type(own).model_validate(content[key]) != own for key, own in self.recipe.items()
+            ):
                 raise SystemExit(f"{self.path}: of another recipe; move it away")
 
     def add(self, job: Job, trial: dict[str, Any]) -> None:
         self.trials[job] = trial
         lines = [json.dumps(self.trials[job], separators=(",", ":")) for job in sorted(self.trials)]
-        fields = self.head | {"versions": self.versions}
-        head = "".join(f"{json.dumps(key)}:{json.dumps(fields[key])},\n" for key in fields)
+        head = {key: value.model_dump(mode="json") for key, value in self.recipe.items()}
+        fields = head | {"versions": self.versions}
+        lines_of_head = "".join(f"{json.dumps(key)}:{json.dumps(fields[key])},\n" for key in fields)
         part = self.path.with_suffix(".part")
-        part.write_text("{" + head + '"trials":[\n' + ",\n".join(lines) + "\n]}\n")
+        part.write_text("{" + lines_of_head + '"trials":[\n' + ",\n".join(lines) + "\n]}\n")
         part.replace(self.path)
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from search_spaces.space import NamedConfiguration, SearchSpace
-from sweep.run.checks import check_features
 from sweep.run.rates import Rates
 from trainables.config.measurement import Measurement
 from trainables.config.trial import Configuration
@@ -54,7 +53,10 @@ def plan(
     """Every configuration; hours on a device that sustains `tflops` TFLOP/s (a backward pass taken
     as two forward ones), or at the rates measured on `device`. Of features, only whether they can
     be had is looked at."""
-    check_features(space)
+    if space.measurement.features is not None:
+        from sweep.run.checks import check_features  # imports what no other plan needs
+
+        check_features(space)
     return [_planned(named, space, tflops, device) for named in space.configurations]
 
 
