@@ -7,7 +7,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
@@ -64,6 +64,18 @@ class Search(Frozen):
         description="trials per study (times replicates) before it is unresolved",
         json_schema_extra=MAY_CHANGE,
     )
+
+    targets: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
+        (),
+        max_length=4,
+        description="other R_mem whose crossings are sought after that, with as many trials more",
+        json_schema_extra=MAY_CHANGE,
+    )
+
+    @property
+    def cap(self) -> int:
+        """Trials of a study, at most."""
+        return self.max_trials * self.replicates * (1 + len(self.targets))
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -132,7 +144,8 @@ class SearchSpace(Frozen):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        accept, target = self.measurement.accept, self.search.target
+        accept = self.measurement.accept
+        target = max((self.search.target, *self.search.targets))
         if accept is not None and accept < target:
             raise ValueError(
                 f"measurement.accept: at least search.target ({target}) is needed, not {accept}"

@@ -5,6 +5,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 
+from sweep.analysis.contrasts import order_lines
 from sweep.analysis.scale import near
 from sweep.analysis.study import StudySummary
 from sweep.analysis.summary import SweepSummary
@@ -32,6 +33,7 @@ def cautions(summary: SweepSummary) -> list[str]:
     if summary.eye == "pixels":  # of the rule in pixels, which else decides nothing
         lines += [*_across_data(summary), *_two_rules(summary)]
         of_pixels = _low_ceiling, _noisy, _chance, _uneven
+    lines += order_lines(summary.contrasts_by_target)
     for study in summary.studies:
         checks = (
             *(_alone, _rising, *of_pixels),

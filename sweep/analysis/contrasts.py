@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sweep.analysis.study import StudySummary
@@ -51,3 +51,33 @@ def contrast(a: str, belief_a: Belief, b: str, belief_b: Belief) -> Contrast:
     difference, sd = belief_b.mean - belief_a.mean, math.hypot(belief_a.sd, belief_b.sd)
     low, high = (math.exp(difference + side * 1.96 * sd) for side in (-1, 1))
     return Contrast(a, b, math.exp(difference), low, high)
+
+
+def contrasts_at(
+    pairs: Sequence[tuple[str, str]], beliefs: Mapping[str, Mapping[float, Belief | None]]
+) -> dict[float, list[Contrast]]:
+    """Target → the ratios of the EMMs there of the pairs (a, b) of which it is told of both; by
+    `beliefs` of every configuration."""
+    found: dict[float, list[Contrast]] = {}
+    for a, b in pairs:
+        for target in sorted(beliefs[a].keys() & beliefs[b].keys(), reverse=True):
+            of_a, of_b = beliefs[a][target], beliefs[b][target]
+            if of_a is not None and of_b is not None:
+                found.setdefault(target, []).append(contrast(a, of_a, b, of_b))
+    return found
+
+
+def order_lines(contrasts: Mapping[float, Sequence[Contrast]]) -> list[str]:
+    """For people: pairs that are told apart in one order at one target, and in the other at
+    another."""
+    clear: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    for target, found in contrasts.items():
+        for one in found:
+            if one.is_clear:
+                clear.setdefault((one.a, one.b), []).append((target, one.ratio))
+    return [
+        f"{a} and {b}: which has the larger EMM depends on the target: ratio "
+        + ", ".join(f"{ratio:.2f} at {target:g}" for target, ratio in ratios)
+        for (a, b), ratios in clear.items()
+        if min(ratio for _, ratio in ratios) < 1 < max(ratio for _, ratio in ratios)
+    ]

@@ -9,6 +9,7 @@ from search_spaces.space import NamedConfiguration, Search
 from sweep.analysis.features import Eye
 from sweep.analysis.isolation import Isolation, isolation_of
 from sweep.analysis.onset import LEVELS, Growth, growth_of, onset_numbers
+from sweep.analysis.profile import PROFILE, belief_at
 from sweep.analysis.scale import Ends, Scale, beside, copying, emm_by_length, scale_of
 from sweep.search.belief import Belief, Observation, Prior, base_prior
 from sweep.search.rules import Failed, Options, Verdict
@@ -113,6 +114,16 @@ class StudySummary:
         """How the onset of copying grows with N, at each level."""
         return [growth_of(self.complete, level) for level in LEVELS]
 
+    @cached_property
+    def profile(self) -> dict[float, Belief | None]:
+        """Target → the belief of the EMM there, from the largest down; None where trials tell
+        nothing. The own target is among them where the EMM was found."""
+        own = self.options.target
+        others = {*PROFILE, *self.options.targets} - {own}
+        told = {one: belief_at(self.observations, self.options, one) for one in others}
+        told[own] = self.belief if self.verdict.state == "found" else None
+        return dict(sorted(told.items(), reverse=True))
+
     @property
     def digest(self) -> str | None:
         """Of the data that it was trained on; None before the first trial."""
@@ -165,12 +176,21 @@ def _configuration(study: StudySummary) -> dict[str, Any]:
         "images_trained": study.images_trained,
         "scale": study.scale.as_json(),
         "isolation": None if study.isolation is None else asdict(study.isolation),
+        "profile": [
+            {"target": target, **_numbers_of(belief)} for target, belief in study.profile.items()
+        ],
         "by_length": [
             {"share": share, **ends._asdict()} for share, ends in study.by_length.items()
         ],
         "onset": [growth.as_json() for growth in study.growth],
         "trials": sorted(trials, key=lambda trial: trial["seed"]),
     }
+
+
+def _numbers_of(belief: Belief | None) -> dict[str, float | None]:
+    """The EMM and its interval."""
+    low, high = (None, None) if belief is None else belief.interval()
+    return {"emm": None if belief is None else belief.median, "emm_low": low, "emm_high": high}
 
 
 def _trial(result: Result, final: FinalMeasurement | None) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from search_spaces.space import SearchSpace
-from sweep.analysis.contrasts import Contrast, contrast, neighbours
+from sweep.analysis.contrasts import Contrast, contrast, contrasts_at, neighbours
 from sweep.analysis.features import Eye, result_in
 from sweep.analysis.other_k import result_at, space_at
 from sweep.analysis.study import StudySummary, ended, options_of
@@ -72,8 +72,19 @@ class SweepSummary:
             "k": self.space.measurement.k,
             "configurations": [study.as_json() for study in self.studies],
             "contrasts": [asdict(contrast) for contrast in self.contrasts],
+            "contrasts_by_target": [
+                {"target": target, "contrasts": [asdict(one) for one in found]}
+                for target, found in self.contrasts_by_target.items()
+            ],
             "passed_over": list(self.damaged),
         }
+
+    @cached_property
+    def contrasts_by_target(self) -> dict[float, list[Contrast]]:
+        """The contrasts of configurations that differ by one step of one factor, at every target
+        where it is told of both."""
+        pairs = [(a.name, b.name) for a, b in neighbours(self.studies)]
+        return contrasts_at(pairs, {study.name: study.profile for study in self.studies})
 
     @cached_property
     def contrasts(self) -> list[Contrast]:

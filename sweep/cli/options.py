@@ -91,7 +91,9 @@ def measurement_in(
     return validated(Measurement, asked, "--")
 
 
-def space_of(name: str, settings: Sequence[str], **more: float | None) -> "SearchSpace":
+def space_of(
+    name: str, settings: Sequence[str], **more: float | list[float] | None
+) -> "SearchSpace":
     from search_spaces.find import find_space
     from search_spaces.space import parse_settings
 
@@ -114,6 +116,14 @@ def shown(path: Path) -> str:
 DURATION = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def parse_targets(text: str) -> list[float]:
+    """R_mem with commas between, as .5,.1; whether they make sense is the space's to say."""
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise UserError(f"--targets {text}: write numbers with commas between, as .5,.1") from None
 
 
 def parse_deadline(text: str) -> float:

@@ -17,6 +17,7 @@ from sweep.cli.options import (
     SpaceName,
     Target,
     parse_deadline,
+    parse_targets,
     shown,
     space_of,
 )
@@ -66,6 +67,10 @@ def run(
     replicates: Annotated[
         int | None, typer.Option(min=1, help="Seeds at every N that is tried.")
     ] = None,
+    targets: Annotated[
+        str | None,
+        typer.Option(help="Other R_mem to find the crossings of, with commas between: .5,.1"),
+    ] = None,
     early_accept: Annotated[
         bool, typer.Option(help="End a trial at a snapshot that is clearly above the target.")
     ] = False,
@@ -110,9 +115,16 @@ def run(
     here = new_place(out, storage)
     given = {"search.precision": precision, "search.target": target, "search.guard": guard or None}
     given |= {"search.replicates": replicates, "search.final_samples": final_samples}
-    chosen = space_of(space, settings, **given)
+    more = {"search.targets": parse_targets(targets) if targets else None}
+    chosen = space_of(space, settings, **given, **more)
     if early_accept:
-        chosen = chosen.with_settings({"measurement.accept": accept_bound(chosen.search.target)})
+        chosen = chosen.with_settings(
+            {
+                "measurement.accept": accept_bound(
+                    max((chosen.search.target, *chosen.search.targets))
+                )
+            }
+        )
     limits = Limits(budget_hours, parse_deadline(deadline) if deadline else None)
     if tracking_uri:
         _warn_if_unreachable(tracking_uri)

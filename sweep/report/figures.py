@@ -12,13 +12,18 @@ from sweep.analysis.study import StudySummary
 from sweep.analysis.summary import SweepSummary
 from sweep.report.drawn import Drawing
 from sweep.report.study_figures import study_figure, training_figure
-from sweep.report.sweep_figures import contrast_figure, cost_figure, sweep_figure
+from sweep.report.sweep_figures import (
+    contrast_figure,
+    cost_figure,
+    profile_figure,
+    sweep_figure,
+)
 
 Figures = dict[str, Callable[[], Figure]]
 
 
 def figures_of(summary: SweepSummary) -> Figures:
-    """Name → what draws it: "emm", "contrasts", "cost"; of every study `name_of("study", …)` and
+    """Name → what draws it: "emm", "profile", "contrasts", "cost"; of every study `name_of("study", …)` and
     `name_of("training", …)`.
 
     What there is nothing to show of is left out.
@@ -35,6 +40,8 @@ def figures_of(summary: SweepSummary) -> Figures:
 def overview_figures(summary: SweepSummary) -> Figures:
     """Of the whole sweep."""
     figures: Figures = {"emm": partial(sweep_figure, summary)}
+    if sum(study.belief is not None for study in summary.studies) > 1:
+        figures["profile"] = partial(profile_figure, summary)
     if summary.steps:
         figures["contrasts"] = partial(contrast_figure, summary)
     if any(study.results for study in summary.studies):

@@ -16,6 +16,7 @@ from sweep.report.rows import (
     LENGTHS,
     LOOKS,
     ONSETS,
+    PAIRS,
     PROVENANCE,
     SCALE,
     TRIALS,
@@ -29,6 +30,9 @@ from sweep.report.rows import (
     length_rows,
     look_rows,
     onset_rows,
+    pair_rows,
+    profile_columns,
+    profile_rows,
     provenance_rows,
     scale_rows,
     trial_rows,
@@ -37,6 +41,7 @@ from trainables.measure.measures import BESIDE_EMM
 
 OVERVIEWS = {
     "emm": "EMM of every configuration, with its 95 % interval",
+    "profile": "R_mem against N of all configurations",
     "contrasts": "Ratios of EMMs, with their 95 % intervals",
     "cost": "What every configuration cost",
 }
@@ -70,6 +75,10 @@ def report_page(summary: SweepSummary, images: Mapping[str, bytes], pictures: st
         measures=list(BESIDE_EMM.values()),
         halves=half_lines(summary),
         isolation=isolation_lines(summary),
+        profile=profile_rows(summary),
+        profile_columns=profile_columns(summary),
+        pairs=pair_rows(summary),
+        pair_columns=PAIRS,
         lengths=length_rows(summary),
         length_columns=LENGTHS,
         growth=growth_rows(summary),

@@ -11,6 +11,7 @@ from sweep.analysis.onset import NUMBERS, Growth, Law
 from sweep.analysis.scale import Ends, Scale
 from sweep.analysis.study import StudySummary
 from sweep.analysis.summary import SweepSummary
+from sweep.search.belief import Belief
 from sweep.search.words import emm_text, ends_text, interval_text
 from trainables.measure.measures import BESIDE_EMM, Written
 from trainables.measure.r_mem import r_mem_interval
@@ -39,6 +40,8 @@ SCALE = (
 TWO_LINES = {"images trained", "R_mem in pixels", "R_mem in features", *SCALE[1:-1]}
 
 CONTRASTS = ("EMM ratio of", "to", "ratio", "95 % interval", "told apart", "data")
+
+PAIRS = ("R_mem", "EMM ratio of", "to", "ratio", "95 % interval", "told apart")
 
 LENGTHS = ("configuration", "share of the training", "EMM", "95 % interval")
 
@@ -173,6 +176,46 @@ def length_rows(summary: SweepSummary) -> Rows:
         (study.name, f"{share:.3g}", *_ends_texts(ends, study))
         for study in summary.studies
         for share, ends in study.by_length.items()
+    ]
+
+
+def profile_columns(summary: SweepSummary) -> tuple[str, ...]:
+    """A configuration, and its EMM at every target."""
+    targets = summary.studies[0].profile if summary.studies else ()
+    return ("configuration", *(f"EMM at {target:g}" for target in targets))
+
+
+def profile_rows(summary: SweepSummary) -> Rows:
+    """The EMM at every target, where trials tell it; nothing if none tells it elsewhere than at the
+    target of the search."""
+    own = summary.space.search.target
+    told = [
+        belief is not None and target != own
+        for study in summary.studies
+        for target, belief in study.profile.items()
+    ]
+    if not any(told):
+        return []
+    return [
+        (study.name, *(_belief_text(belief) for belief in study.profile.values()))
+        for study in summary.studies
+    ]
+
+
+def _belief_text(belief: Belief | None) -> str:
+    if belief is None:
+        return "-"
+    return f"{amount(belief.median)} [{ends_text(*belief.interval())}]"
+
+
+def pair_rows(summary: SweepSummary) -> Rows:
+    """The contrasts at the targets other than the search's own."""
+    own = summary.space.search.target
+    return [
+        (f"{target:g}", one.b, one.a, *_ratio_texts(one), "yes" if one.is_clear else "no")
+        for target, found in summary.contrasts_by_target.items()
+        if target != own
+        for one in found
     ]
 
 

@@ -22,6 +22,10 @@ WIDTH = 3.3  # inches
 
 BLUE, RED, ORANGE, GREY = "#0072B2", "#D55E00", "#E69F00", "#999999"
 
+# all of Okabe and Ito's that show on white, and what tells more configurations than these apart
+COLOURS = BLUE, RED, "#009E73", "#CC79A7", ORANGE, "#56B4E9", "black"
+MARKERS = "o", "s", "^", "D", "v", "P", "X", "<", ">", "*"
+
 Legend = dict[str, Any]  # text → what is drawn, one thing or several in one place
 
 STYLE: Any = {

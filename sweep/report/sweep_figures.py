@@ -4,13 +4,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator
 
 from sweep.analysis.study import StudySummary
 from sweep.analysis.summary import SweepSummary
-from sweep.report.style import BLUE, ORANGE, RED, STYLE, WIDTH, numbers, short
+from sweep.report.style import BLUE, COLOURS, MARKERS, ORANGE, RED, STYLE, WIDTH, numbers, short
 from trainables.text import duration, tick
 
 
@@ -81,6 +82,45 @@ def _numeric_factor(summary: SweepSummary) -> list[float] | None:
             return None
         values.append(value)
     return values if len(set(values)) == len(values) > 1 else None
+
+
+@matplotlib.rc_context(STYLE)
+def profile_figure(summary: SweepSummary) -> Figure:
+    """R_mem against N of all configurations: every complete trial, the mean that is believed, and the
+    targets.
+
+    Colours run through the table; of more configurations than have a colour and a marker of their
+    own, from dark to light.
+    """
+    studies = [study for study in summary.studies if study.belief is not None]
+    figure = Figure((WIDTH, 3.0), layout="constrained")
+    axes = figure.add_subplot()
+    sizes = [trial.n for study in studies for trial in study.observations]
+    left, right = min(sizes) / 1.15, max(sizes) * 1.15
+    few = len(studies) <= len(MARKERS)
+    shades = matplotlib.colormaps["viridis"].resampled(len(studies))
+    for number, study in enumerate(studies):
+        colour = COLOURS[number % len(COLOURS)] if few else shades(number)
+        marker, n = MARKERS[number % len(MARKERS)], np.geomspace(left, right, 60)
+        assert study.belief is not None
+        axes.plot(n, study.belief.predict(n)[0], color=colour, lw=0.8)
+        points = [(trial.n, trial.r_mem) for trial in study.observations]
+        name = short(study.name, 24).replace("$", r"\$")
+        axes.plot(*zip(*points, strict=True), marker, color=colour, ms=3, label=name)
+    for target in studies[0].profile:
+        style: Any = {
+            "color": "black",
+            "lw": 0.5,
+            "ls": "--" if target == studies[0].options.target else ":",
+        }
+        axes.axhline(target, **style)
+    in_eye = "" if summary.eye == "pixels" else " in features"
+    axes.set(xscale="log", xlim=(left, right), ylim=(-0.04, 1.07))
+    axes.set(xlabel="number of training images N", ylabel=r"$\mathrm{R_{mem}}$" + in_eye)
+    numbers(axes.xaxis, left, right)
+    if few:
+        _legend_below(figure, axes)
+    return figure
 
 
 # inches: a line of a figure with names, and what is above and below all of them

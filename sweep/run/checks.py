@@ -50,7 +50,7 @@ class Sweep:
                     f"--set search.n_high={size}"
                 )
             _check_held_out(self.space, size)
-            seeds = range(search.max_trials * search.replicates)
+            seeds = range(search.cap)
             check_subset(
                 configuration.labels,
                 data,

@@ -63,7 +63,8 @@ class Options:
     fixed steps); `start` first N, by default `low`, the middle of the range if the cost is
     constant; `prior` of the curve's shape, frozen when the study starts; `guard` against curves
     that dip under the target and rise again, by one trial at 4 × the estimate; `replicates` trials
-    at every N, each with a seed of its own.
+    at every N, each with a seed of its own; `targets` whose crossings are sought after that of
+    `target`, with as many trials more for each.
     """
 
     low: int
@@ -76,6 +77,7 @@ class Options:
     prior: Prior = field(default_factory=base_prior)
     guard: bool = field(default=False, metadata=MAY_CHANGE)
     replicates: int = field(default=1, metadata=MAY_CHANGE)
+    targets: tuple[float, ...] = field(default=(), metadata=MAY_CHANGE)
 
     def __post_init__(self) -> None:
         if not (
@@ -85,8 +87,10 @@ class Options:
                 f"range of N: integers 1 <= low < high are needed, not low={self.low}, "
                 f"high={self.high}"
             )
-        if not 0 < self.target < 1:
-            raise ValueError(f"target={self.target}: an R_mem strictly between 0 and 1 is needed")
+        object.__setattr__(self, "targets", tuple(self.targets))  # JSON gives lists
+        for target in (self.target, *self.targets):
+            if not 0 < target < 1:
+                raise ValueError(f"target={target}: an R_mem strictly between 0 and 1 is needed")
         if not self.precision > 0:
             raise ValueError(f"precision={self.precision}: a positive sd of ln EMM is needed")
         if not self.max_trials >= 1:
@@ -145,7 +149,13 @@ class Options:
     @property
     def cap(self) -> int:
         """Finished trials at which the study ends."""
-        return self.max_trials * self.replicates
+        return self.max_trials * self.replicates * (1 + len(self.targets))
+
+    def at(self, target: float) -> Options:
+        """The search for another target alone, whose shape is not what other studies have in common
+        at theirs."""
+        alone = replace(self, target=target, targets=(), prior=base_prior(), guard=False)
+        return replace(alone, max_trials=self.cap // self.replicates)
 
     def heard(self, finished: Sequence[Observation]) -> Sequence[Observation]:
         """The trials that say where EMM is: with `guard`, those above the last dip."""
@@ -192,6 +202,8 @@ def propose(
     again = _unreplicated(finished, pending, options)
     if again is not None:
         return again
+    if options.targets and finished:
+        options, b = _still_open(finished, options, b)
     if not finished and not pending:
         return options.start or options.low
     b, finished = b or options.belief(finished), options.heard(finished)
@@ -212,6 +224,17 @@ def propose(
     if asked is None or any(abs(math.log(asked / n)) < ASIDE for n in pending):
         asked = round(b.quantile(_level(b, len(passing), len(failing), pending, options)))
     return _free(asked, pending, options, b)
+
+
+def _still_open(
+    finished: Sequence[Observation], options: Options, b: Belief | None
+) -> tuple[Options, Belief]:
+    """The search of the first target that is not decided, the own one first, and its belief."""
+    own = replace(options, targets=(), max_trials=options.cap // options.replicates)
+    first = own, b or options.belief(finished)
+    others = ((one, one.belief(finished)) for one in map(options.at, options.targets))
+    searches = itertools.chain([first], others)
+    return next((s for s in searches if _judged(finished, *s).state == "searching"), first)
 
 
 def _unreplicated(
@@ -294,6 +317,11 @@ def _witnesses(
     return passing, failing
 
 
+def has_witnesses(finished: Sequence[Observation], options: Options, b: Belief) -> bool:
+    """Whether a trial that passes the target and one that does not lie near the estimate."""
+    return all(_witnesses(finished, options, b))
+
+
 def _enough(finished: Sequence[Observation], options: Options, b: Belief) -> bool:
     """A passing and a failing witness, and a belief as narrow as asked; narrower if it rests on two
     trials."""
@@ -357,8 +385,21 @@ def judge(
     `propose`.
 
     Trials that fail end the study as unresolved when the last three all failed, or at least three
-    did and they outnumber the finished ones.
+    did and they outnumber the finished ones. A study that seeks other targets too is decided when it
+    is at each; the numbers are those of its own.
     """
+    verdict = _at_own_target(trials, options, b)
+    for target in options.targets if verdict.state != "searching" else ():
+        there = _at_own_target(trials, options.at(target), None)
+        if there.state == "searching":
+            reason = f"at target {target:g}: {there.reason}"
+            return replace(verdict, state="searching", reason=reason)
+    return verdict
+
+
+def _at_own_target(
+    trials: Sequence[Observation | Failed], options: Options, b: Belief | None
+) -> Verdict:
     verdict = _judged([trial for trial in trials if isinstance(trial, Observation)], options, b)
     failed = [trial for trial in trials if isinstance(trial, Failed)]
     in_a_row = all(isinstance(trial, Failed) for trial in trials[-MAX_FAILED:])

@@ -62,7 +62,7 @@ class EmmSampler(optuna.samplers.BaseSampler):
     """Suggests N, and only N; arguments as in `Options`.
 
     The first trial writes the options into the study. Later samplers must agree in all but those
-    that may change (`precision`, `max_trials`, `guard`, `replicates`), whose newest value counts
+    that may change (`precision`, `max_trials`, `guard`, `replicates`, `targets`), whose newest value counts
     from the next trial on, and `prior`, which stays as it was: else ValueError.
     """
 
@@ -78,10 +78,12 @@ class EmmSampler(optuna.samplers.BaseSampler):
         prior: Prior | None = None,
         guard: bool = Options.guard,
         replicates: int = Options.replicates,
+        targets: Sequence[float] = Options.targets,
     ) -> None:
         prior = prior or base_prior()
         self.options = Options(
-            low, high, target, precision, max_trials, cost, start, prior, guard, replicates
+            *(low, high, target, precision, max_trials, cost, start, prior, guard, replicates),
+            targets=tuple(targets),
         )
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:

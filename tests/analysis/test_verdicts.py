@@ -114,7 +114,7 @@ def test_a_search_says_itself_what_may_change():
         if field.json_schema_extra == MAY_CHANGE and name != "final_samples"  # of no study
     }
     assert of_space == {field.name for field in fields(Options) if field.metadata}
-    assert of_space == {"precision", "max_trials", "guard", "replicates"}
+    assert of_space == {"precision", "max_trials", "guard", "replicates", "targets"}
 
 
 def test_options_are_those_of_the_space():

@@ -208,7 +208,7 @@ def test_every_option_of_a_run_reaches_the_sweep(tmp_path, capsys, monkeypatch):
     options = {
         "--precision": 0.3, "--target": 0.7, "--workers": 1, "--cpus-per-trial": 0.5,
         "--gpus-per-trial": 0, "--objective": "cost", "--replicates": 3, "--final-samples": 77,
-        "--budget-hours": 2.5, "--deadline": "6h", "--set": "search.n_high=64",
+        "--budget-hours": 2.5, "--targets": ".5,.1", "--deadline": "6h", "--set": "search.n_high=64",
     }  # fmt: skip
     flags = ["--guard", "--early-accept"]
     before = time.time()
@@ -218,6 +218,7 @@ def test_every_option_of_a_run_reaches_the_sweep(tmp_path, capsys, monkeypatch):
     (run,) = runs
     search, how = run.sweep.space.search, run.sweep.space.measurement
     assert (search.precision, search.target, search.n_high) == (0.3, 0.7, 64)
+    assert search.targets == (0.5, 0.1)
     assert (search.replicates, search.final_samples, search.guard) == (3, 77, True)
     # 1.99 above the target on the logit
     assert how.accept == pytest.approx(1 / (1 + math.exp(-math.log(0.7 / 0.3) - 1.99)))

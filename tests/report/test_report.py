@@ -282,10 +282,10 @@ def test_files_beside_the_page(real: SweepSummary, index: Path, tmp_path: Path) 
     names = {path.name for path in index.parent.iterdir()}
     figures = {
         f"{name}.{kind}"
-        for name in ("emm", "cost", "study-01-width-8", "study-02-width-16")
+        for name in ("emm", "profile", "cost", "study-01-width-8", "study-02-width-16")
         for kind in ("pdf", "png")
     }
-    kinds = ("configurations", "scale", "lengths", "contrasts", "onset", "trials")
+    kinds = ("configurations", "scale", "profile", "lengths", "contrasts", "onset", "trials")
     tables = {f"{name}.tex" for name in kinds}
     beside = {"report.json", "trials.csv", "figures.json"}
     assert names == {"index.html", *beside, *figures, *tables}
@@ -311,7 +311,7 @@ def test_nothing_is_loaded_from_elsewhere(index: Path) -> None:
         for key in ("src", "href")
         if key in attributes
     ]
-    assert len(sources) == 2 + len(NAMES)
+    assert len(sources) == 3 + len(NAMES)
     assert all(source.startswith("data:image/png;base64,") for source in sources)
     policy = [
         attributes["content"]
@@ -594,7 +594,7 @@ def test_what_stands_beside_the_emms_of_two_data_sets(rich: SweepSummary, tmp_pa
     assert "EMM at target R_mem 0.8\n" in text
     assert "target R_mem 0.8," in page.text
     names = [line.split()[0] for line in text.splitlines() if line.startswith("width=")]
-    assert names == ["width=8", "width=16"] * 3, "of trials once for each configuration"
+    assert names == ["width=8", "width=16"] * 4, "of trials once for each configuration"
 
 
 def test_tables_for_papers_are_those_of_the_page(rich: SweepSummary, tmp_path: Path) -> None:
@@ -648,7 +648,7 @@ def test_forty_configurations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert [row[2] for row in page.tables["configurations"][1:]] == [
         amount(10 + i) for i in range(40)
     ]
-    assert sum(tag == "img" for tag, _ in page.tags) == 3 + 40
+    assert sum(tag == "img" for tag, _ in page.tags) == 4 + 40
     assert len(list(tmp_path.glob("study-*.pdf"))) == 40
     assert (tmp_path / "index.html").stat().st_size < 10e6
 

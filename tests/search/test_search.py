@@ -3,6 +3,7 @@ Optuna around it."""
 
 from __future__ import annotations
 
+import json
 import math
 import multiprocessing
 from collections import Counter
@@ -704,3 +705,36 @@ def test_two_processes_share_a_study(kind, tmp_path):
     assert [number for number, _ in asked] == list(range(8))
     for i in range(0, 8, 2):
         assert asked[i][1] != asked[i + 1][1]
+
+
+def test_other_targets_are_sought_after_the_own_one():
+    """A logistic curve of slope 4: .5 is crossed at 1.73 × EMM, .1 at 3 × EMM; without being asked
+    for, they are not."""
+    emm, low, high = 1000, 100, 40_000
+    alone, own = search(curve(emm), Options(low, high))
+    finished, verdict = search(curve(emm), Options(low, high, targets=(0.5, 0.1)))
+    assert finished[: len(alone)] == alone
+    assert verdict.state == "found"
+    assert len(finished) <= len(alone) + 12
+    for target, crossing in ((0.9, emm), (0.5, emm * 9 ** (1 / 4)), (0.1, emm * 81 ** (1 / 4))):
+        there = judge(finished, Options(low, high, target=target))
+        assert there.state == "found", target
+        assert there.emm_low < crossing < there.emm_high
+    assert judge(alone, Options(low, high, target=0.1)).state == "searching"
+    still = judge(alone, Options(low, high, targets=(0.5, 0.1)))
+    assert (still.state, still.emm) == ("searching", own.emm)
+    assert still.reason.startswith("at target 0.5: ")
+
+
+def test_other_targets_have_as_many_trials_more():
+    options = Options(LOW, HIGH, targets=(0.5, 0.1), max_trials=3, replicates=2)
+    assert options.cap == 18
+    assert options.at(0.5).cap == 18
+    assert options.at(0.5).targets == ()
+    values = json.loads(json.dumps(asdict(options)))
+    assert Options.from_json(values) == options
+    del values["targets"]  # of an older study
+    assert Options.from_json(values) == replace(options, targets=())
+    for wrong in (0, 1.0, -0.5):
+        with pytest.raises(ValueError, match="strictly between 0 and 1"):
+            Options(LOW, HIGH, targets=(0.5, wrong))
