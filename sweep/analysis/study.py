@@ -118,11 +118,14 @@ class StudySummary:
     def profile(self) -> dict[float, Belief | None]:
         """Target → the belief of the EMM there, from the largest down; None where trials tell
         nothing. The own target is among them where the EMM was found."""
-        own = self.options.target
-        others = {*PROFILE, *self.options.targets} - {own}
-        told = {one: belief_at(self.observations, self.options, one) for one in others}
-        told[own] = self.belief if self.verdict.state == "found" else None
-        return dict(sorted(told.items(), reverse=True))
+        targets = {self.options.target, *PROFILE, *self.options.targets}
+        return {target: self.belief_at(target) for target in sorted(targets, reverse=True)}
+
+    def belief_at(self, target: float) -> Belief | None:
+        """The belief of the EMM at a target; None where trials tell nothing."""
+        if target == self.options.target:
+            return self.belief if self.verdict.state == "found" else None
+        return belief_at(self.observations, self.options, target)
 
     @property
     def digest(self) -> str | None:

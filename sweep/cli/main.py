@@ -34,6 +34,7 @@ AFTER_SUBMIT: Commands = (
     plan.plan,
     plan.fit,
     read.status,
+    read.advise,
     read.report,
     remeasure.remeasure,
     audit.audit,
