@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,9 @@ from sweep.analysis.other_k import result_at
 from sweep.analysis.summary import summarize
 from sweep.cli.main import main
 from sweep.cli.options import parse_k
+from sweep.search.belief import SLOPES, base_prior, lognormal
 from sweep.store.files import FINAL, SWEEP
+from sweep.store.priors import FrozenPriors
 from tests.fakes import fake_space
 from trainables.config.trial import TrialSpec
 from trainables.data.sources import load
@@ -118,6 +121,20 @@ def test_a_last_measurement_is_of_the_k_of_its_sweep_alone(sweep):
     sweep.write_json(FINAL, {key: {"r_mem": 0.9, "n_samples": 10_000, "n_memorized": 9000}})
     assert list(summarize(sweep).studies[0].finals) == [key]
     assert not summarize(sweep, 0.5).studies[0].finals
+
+
+def test_the_prior_that_a_study_searched_with_is_of_the_k_of_its_sweep_alone(tmp_path):
+    """Of two trials, one on each side of both EMMs, the shape that is believed decides much."""
+    storage = Storage(str(tmp_path))
+    storage.write_json(SWEEP, {"space": SPACE.model_dump(mode="json")})
+    finished(storage, 10, 0)
+    finished(storage, 160, 1)
+    before = {k: summarize(storage, k).studies[0].verdict for k in (None, 0.5)}
+    pooled = replace(base_prior(), slope=tuple(lognormal(SLOPES, 1, 0.2)))
+    FrozenPriors(storage).freeze("width=8", pooled)
+    after = {k: summarize(storage, k).studies[0].verdict for k in (None, 0.5)}
+    assert after[None].sd > 1.1 * before[None].sd
+    assert after[0.5] == before[0.5]
 
 
 def test_what_is_not_kept_is_not_claimed(sweep):

@@ -433,6 +433,21 @@ def test_authentic_by_groups_mirror_images_and_beyond_the_spacing_that_is_kept(m
     assert measures(taken, 8, 1 / 3)["authentic"] == np.mean(found.d1 > spacing[found.i1]) < 1
 
 
+def test_images_around_are_counted_by_the_same_rule_for_samples_and_held_out_images():
+    """Of each group the nearest image, mirrored or not: else the threshold that the held-out images
+    give would be of another scale than the samples."""
+    training, held_out, samples = pictures(8, 1), pictures(6, 3), pictures(9, 4)
+    groups = np.array([0, 1, 2, 3, 4, 2, 6, 1])
+    taken = take_distances(
+        nearest_two(samples, training, groups=groups, flips=True),
+        *(samples, held_out, training, Comparison(flips=True), groups),
+    )
+    for images, found in ((samples, taken.around), (held_out, taken.null_around)):
+        orbit = [[min(distance(a, b), distance(a, b.flip(-1))) for b in training] for a in images]
+        of_groups = [np.array(orbit)[:, groups == group].min(1) for group in np.unique(groups)]
+        np.testing.assert_allclose(found, np.mean(of_groups, axis=0))
+
+
 def test_what_is_as_near_as_training_images_are_to_each_other_is_not_authentic():
     """And so is a copy of an image that has a double: both are at distance 0."""
     taken = Distances(neighbours([5.0, 5.1, 0.0], [9, 9, 9]), source_spacing=np.array([5.0, 5, 0]))
