@@ -73,7 +73,7 @@ class RealCurves:
         return np.array(expit(self._mean(math.log(n)) + own))
 
     def trial(self, n: int, rng: np.random.Generator) -> tuple[Observation, float]:
-        """One trial, and its cost in images (0 where all cost the same: trials are counted)."""
+        """One trial, and the images that it trained on."""
         r = float(rng.choice(self.at(n)))
         k = round(r * N_SAMPLES)
         return Observation(n, k / N_SAMPLES, N_SAMPLES), float(n)
@@ -151,7 +151,7 @@ def sweep(job: tuple[str, int, int]) -> list[Outcome]:
         interval = b.interval()
         outcomes.append(
             Outcome(
-                *(names[i], state, b.median, *interval, b.mean, b.sd, b.noise, b.typical()),
+                *(names[i], state, b.median, *interval, b.mean, b.sd, b.noise, b.median_seed()),
                 *(len(finished), images),
             )
         )

@@ -14,10 +14,10 @@ def seed_lines(summary: SweepSummary) -> list[str]:
     intervals, and trials at the same N."""
     lines = []
     for study in summary.studies:
-        if study.belief is not None and study.typical is not None:
+        if study.belief is not None and study.median_seed is not None:
             low, middle, high = map(study.belief.noise_quantile, (0.025, 0.5, 0.975))
             noise = f"{middle:.2f} [{low:.2f}, {high:.2f}]"
-            low, middle, high = study.typical
+            low, middle, high = study.median_seed
             half = f"{amount(middle)} [{ends_text(low, high)}]"
             lines.append(
                 f"{study.name}: sd of logit R_mem between seeds {noise}; half of the seeds pass the "

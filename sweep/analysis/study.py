@@ -88,11 +88,11 @@ class StudySummary:
         )
 
     @cached_property
-    def typical(self) -> tuple[float, float, float] | None:
+    def median_seed(self) -> tuple[float, float, float] | None:
         """Lower end, median and upper end of the EMM of the median seed; None unless the EMM was
         found."""
         found = self.belief is not None and self.verdict.state == "found"
-        return self.belief.typical() if found and self.belief is not None else None
+        return self.belief.median_seed() if found and self.belief is not None else None
 
     @cached_property
     def scale(self) -> Scale:
@@ -171,9 +171,9 @@ def _configuration(study: StudySummary) -> dict[str, Any]:
         "emm_high": verdict.emm_high,
         "alone_low": study.alone[0],
         "alone_high": study.alone[1],
-        "median_seed": None if study.typical is None else study.typical[1],
-        "median_seed_low": None if study.typical is None else study.typical[0],
-        "median_seed_high": None if study.typical is None else study.typical[2],
+        "median_seed": None if study.median_seed is None else study.median_seed[1],
+        "median_seed_low": None if study.median_seed is None else study.median_seed[0],
+        "median_seed_high": None if study.median_seed is None else study.median_seed[2],
         "pooled": study.pooled,
         "contradicts": study.contradicts,
         "images_trained": study.images_trained,

@@ -223,7 +223,7 @@ class Belief:
         """Geometric posterior mean of g."""
         return math.exp(float(self.joint.sum((0, 1, 3)) @ np.log(NOISES)))
 
-    def typical(self, mass: float = 0.95) -> tuple[float, float, float]:
+    def median_seed(self, mass: float = 0.95) -> tuple[float, float, float]:
         """Lower end, median and upper end of the EMM of the *median* seed: the N at which half of
         all trainings pass the target.
 

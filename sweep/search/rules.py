@@ -231,10 +231,13 @@ def _still_open(
 ) -> tuple[Options, Belief]:
     """The search of the first target that is not decided, the own one first, and its belief."""
     own = replace(options, targets=(), max_trials=options.cap // options.replicates)
-    first = own, b or options.belief(finished)
-    others = ((one, one.belief(finished)) for one in map(options.at, options.targets))
-    searches = itertools.chain([first], others)
-    return next((s for s in searches if _judged(finished, *s).state == "searching"), first)
+    at_own = b or options.belief(finished)
+    if _judged(finished, own, at_own).state != "searching":
+        for other in map(options.at, options.targets):
+            there = other.belief(finished)
+            if _judged(finished, other, there).state == "searching":
+                return other, there
+    return own, at_own
 
 
 def _unreplicated(

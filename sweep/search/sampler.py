@@ -62,8 +62,8 @@ class EmmSampler(optuna.samplers.BaseSampler):
     """Suggests N, and only N; arguments as in `Options`.
 
     The first trial writes the options into the study. Later samplers must agree in all but those
-    that may change (`precision`, `max_trials`, `guard`, `replicates`, `targets`), whose newest value counts
-    from the next trial on, and `prior`, which stays as it was: else ValueError.
+    that may change (`precision`, `max_trials`, `guard`, `replicates`, `targets`), whose newest value
+    counts from the next trial on, and `prior`, which stays as it was: else ValueError.
     """
 
     def __init__(

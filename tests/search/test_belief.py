@@ -159,7 +159,7 @@ def test_the_median_seed_crosses_the_target_elsewhere_than_the_mean(target):
     """Seeds far apart: the law of the trials is the median's, that of EMM follows from it."""
     ns = np.geomspace(500, 8000, 200)
     b = belief(trials(ns, 2000, noise=0.9, target=target), LOW, HIGH, target)
-    low, middle, high = b.typical(mass=0.99)
+    low, middle, high = b.median_seed(mass=0.99)
     assert low < 2000 < high
     assert low < middle < high < 1.2 * low
     short = optimize.brentq(lambda h: mean_over_seeds(h, 0.9) - target, -9, 9) - logit(target)
@@ -179,7 +179,7 @@ def test_where_the_median_seed_crosses_the_target_by_the_form_of_the_curve(curve
 
     distance = optimize.brentq(lambda s_d: fall(s_d) - short, -20, 20)
     slope = b.slopes @ b.joint.sum((0, 2, 3))
-    assert b.typical()[1] == pytest.approx(b.median * math.exp(distance / slope), rel=0.01)
+    assert b.median_seed()[1] == pytest.approx(b.median * math.exp(distance / slope), rel=0.01)
 
 
 def test_priors_of_older_sweeps_mean_what_they_meant():
