@@ -7,15 +7,17 @@ STAMP := $(VENV)/.installed
 demo: setup
 	$(VENV)/bin/emm run digits-width --out results/digits-width
 
+# a file of tests is run by one process; some start clusters, of which more than two at once wait for each other
+PYTEST := $(VENV)/bin/python -m pytest
 test: setup
-	$(VENV)/bin/python -m pytest
+	$(PYTEST) -n 2 --dist loadfile
 
 test-all: setup
-	$(VENV)/bin/python -m pytest -m "not browser"
+	$(PYTEST) -n 2 --dist loadfile -m "not browser"
 
 # in a real browser: apt-get install chromium chromium-driver; its screenshots go to results/screenshots
 test-browser: setup
-	$(VENV)/bin/python -m pytest -m browser
+	$(PYTEST) -m browser
 
 # what a GPU gives, in ten minutes; needs torch and this directory only, so that it also runs without `setup`
 gpu-check:
