@@ -149,7 +149,11 @@ class StudySummary:
         )
 
     def as_json(self) -> dict[str, Any]:
-        """Its part of `emm report --json`."""
+        """Its part of `emm report --json`; made once, so it is read, not changed."""
+        return self._content
+
+    @cached_property
+    def _content(self) -> dict[str, Any]:
         return _configuration(self)
 
     @property

@@ -48,8 +48,8 @@ class SweepSummary:
 
     def as_json(self) -> dict[str, Any]:
         """The format of `emm report --json`; where there are two eyes, the other one's stands
-        beside."""
-        content = self._as_json()
+        beside. Made once, so it is read, not changed."""
+        content = self._content
         if self.eyes is None:
             return content
         how = self.space.measurement
@@ -63,10 +63,11 @@ class SweepSummary:
                 "rule": how.features_rule,
                 "version": how.features_version,
             },
-            "beside": other._as_json(),
+            "beside": other._content,
         }
 
-    def _as_json(self) -> dict[str, Any]:
+    @cached_property
+    def _content(self) -> dict[str, Any]:
         return {
             "sweep": self.name,
             "k": self.space.measurement.k,
