@@ -3,9 +3,9 @@
 import hashlib
 import logging
 import multiprocessing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
-from contextlib import ExitStack
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
 from pathlib import Path
@@ -49,10 +49,20 @@ class Drawing:
 Rendered = tuple[bytes, bytes]  # PNG, PDF
 
 
+_away: dict[Drawing, Future[Rendered]] = {}  # what other processes have been told to draw
+
+
 @lru_cache(maxsize=32)
 def rendered(drawing: Drawing) -> Rendered:
-    """Once for MLflow and the report."""
-    return _render(drawing.make)
+    """Once for MLflow and the report; here, unless another process is at it."""
+    future = _away.pop(drawing, None)
+    if future is None or future.cancel():
+        return _render(drawing.make)
+    try:
+        return future.result()
+    except BrokenExecutor as error:  # killed, perhaps for want of memory
+        log.warning("a figure (%s) is drawn here: %s", drawing.kind, error)
+        return _render(drawing.make)
 
 
 def _render(make: Callable[[], Figure]) -> Rendered:
@@ -78,36 +88,37 @@ def write_figures(files: Storage, drawings: Mapping[str, Drawing]) -> dict[str, 
         is_there = known.get(name) == key and files.exists(f"{name}.pdf")
         images[name] = files.read(f"{name}.png") if is_there else None
     missing = {name: drawings[name] for name, image in images.items() if image is None}
-    for name, (png, pdf) in _rendered(missing):
-        files.write(f"{name}.png", png)
-        files.write(f"{name}.pdf", pdf)
-        images[name] = png
+    with ahead(missing.values()):
+        for name, drawing in reversed(missing.items()):  # the processes begin at the other end
+            png, pdf = rendered(drawing)
+            files.write(f"{name}.png", png)
+            files.write(f"{name}.pdf", pdf)
+            images[name] = png
     files.write_json(DRAWN, keys)
     return {name: image for name, image in images.items() if image is not None}
 
 
-def _rendered(drawings: Mapping[str, Drawing]) -> Iterator[tuple[str, Rendered]]:
-    """Each as it comes: here, and of many those that travel in processes of their own meanwhile.
+@contextmanager
+def ahead(drawings: Collection[Drawing]) -> Iterator[None]:
+    """Meanwhile, if they are many, processes of their own draw those that travel, from the first
+    on; `rendered` takes what they have, waits for what they have begun, and draws the rest.
 
     The processes are fresh ones: of this one Ray and MLflow may have left threads, which a copy of
     it would not survive.
     """
     import joblib
 
-    away: dict[str, Future[Rendered]] = {}
-    travelling = {name: one for name, one in drawings.items() if one.travels}
-    workers = min(max(1, joblib.cpu_count() - 1), len(travelling) // FEW)  # beside this one
-    with ExitStack() as stack:
-        if workers:
-            fresh = multiprocessing.get_context("spawn")
-            pool = stack.enter_context(ProcessPoolExecutor(workers, fresh))
-            away = {name: pool.submit(_render, one.make) for name, one in travelling.items()}
-        for name, drawing in drawings.items():
-            if name not in away:
-                yield name, rendered(drawing)
-        for name, future in away.items():
-            try:
-                yield name, future.result()
-            except BrokenExecutor as error:  # killed, perhaps for want of memory
-                log.warning("%s is drawn here: %s", name, error)
-                yield name, rendered(drawings[name])
+    travelling = [drawing for drawing in drawings if drawing.travels]
+    workers = min(joblib.cpu_count() - 1, len(travelling) // FEW)  # beside this one
+    if workers < 1:
+        yield
+        return
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        there = {drawing: pool.submit(_render, drawing.make) for drawing in travelling}
+        _away.update(there)
+        try:
+            yield
+        finally:
+            for drawing, future in there.items():
+                _away.pop(drawing, None)
+                future.cancel()

@@ -424,6 +424,7 @@ def _drawing(
     return Page(
         head,
         attachment=partial(_drawn, figures, note),
+        drawings=tuple(figures.values()),
         last={FIGURES: fingerprint},
         mark=Mark(FIGURES, fingerprint),
     )

@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from sweep.report.drawn import Drawing
+
 Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
 Texts = Mapping[str, str]
 Numbers = Mapping[str, float | None]
@@ -77,9 +79,9 @@ class Page:
 
     A metric that is None becomes NaN where it was a number. `curve`: steps that the run has are
     passed over. `attachment`: what takes time to make; it is made when it is written, and None if
-    there is nothing. `last`: tags; of them None empties one that the run has. `mark`: a run that
-    has it is left alone. `step`: of the metrics. `at`: of the metrics and of the end, in seconds
-    since the epoch; None: now.
+    there is nothing. `drawings`: of which it is made. `last`: tags; of them None empties one that
+    the run has. `mark`: a run that has it is left alone. `step`: of the metrics. `at`: of the
+    metrics and of the end, in seconds since the epoch; None: now.
     """
 
     head: Head
@@ -87,6 +89,7 @@ class Page:
     tags: Texts = field(default_factory=dict)
     curve: Sequence[Point] = ()
     attachment: Callable[[], Attachment | None] | None = None
+    drawings: Sequence[Drawing] = ()
     last: Mapping[str, str | None] = field(default_factory=dict)
     status: Status | None = None
     mark: Mark | None = None

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 from search_spaces.space import SearchSpace
 from sweep.analysis.summary import SweepSummary
+from sweep.report.drawn import Drawing, ahead
 from sweep.report.gallery import Pictures
 from sweep.store.files import read_keys
 from sweep.tracking.charts import views
@@ -66,15 +67,21 @@ class SweepView:
         UserError.
         """
         refused: list[str] = []
-        for name, make_pages in self.content.everything(summary, live):
-            with self._apart(name, refused):
-                for page in make_pages():
-                    self.writer.put(page)
+        with ahead(self._undrawn(summary, live)):
+            for name, make_pages in self.content.everything(summary, live):
+                with self._apart(name, refused):
+                    for page in make_pages():
+                        self.writer.put(page)
         if refused:
             more = f" and {len(refused) - MAX_NAMED} more" if len(refused) > MAX_NAMED else ""
             raise UserError(
                 f"MLflow lacks {'; '.join(refused[:MAX_NAMED])}{more}; all the rest is written"
             )
+
+    def _undrawn(self, summary: SweepSummary, live: bool) -> list[Drawing]:
+        pages = [page for study in summary.studies for page in self.content.study(study, live)]
+        pages += self.content.sweep(summary, live)
+        return [one for page in pages if self.writer.lacks(page) for one in page.drawings]
 
     @contextmanager
     def _apart(self, name: str, refused: list[str]) -> Iterator[None]:

@@ -105,6 +105,11 @@ class View:
         if page.status is not None:
             self._set_status(key, page.status, page.at)
 
+    def lacks(self, page: Page) -> bool:
+        """Whether `put` would write what a page is marked for; nothing is asked."""
+        key = next((key for key in page.head.keys if key in self.runs), None)
+        return key is None or page.mark is None or not self._has(key, page.mark)
+
     def _has(self, key: str, mark: Mark) -> bool:
         run = self.runs[key]
         is_ended = mark.ended is None or run.status in mark.ended

@@ -8,8 +8,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -25,6 +25,7 @@ from search_spaces.space import Search, SearchSpace
 from sweep.analysis.summary import SweepSummary, summarize
 from sweep.cli.main import main
 from sweep.cli.run import _sync_command
+from sweep.report.drawn import Drawing, ahead
 from sweep.store.files import FINAL, SWEEP
 from sweep.store.places import Place, new_place, place
 from sweep.tracking.charts import MAX_VIEW, VIEW, views
@@ -341,7 +342,16 @@ def test_a_sweep_as_it_runs(empty: Sweep) -> None:
     assert study.data.tags["emm.verdict"] == "searching"
 
 
-def test_figures_and_descriptions_of_studies_and_sweep(empty: Sweep) -> None:
+def test_figures_and_descriptions_of_studies_and_sweep(
+    empty: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []  # figures that other processes may draw, of each sync
+
+    def counted(drawings: Collection[Drawing]) -> AbstractContextManager[None]:
+        asked.append(len(drawings))
+        return ahead(drawings)
+
+    monkeypatch.setattr("sweep.tracking.sync.ahead", counted)
     empty.finished("width=4", 8, 0)
     where = destination(empty)
     sync(empty.summary, empty.storage, where)
@@ -367,6 +377,7 @@ def test_figures_and_descriptions_of_studies_and_sweep(empty: Sweep) -> None:
         file.stat().st_mtime_ns > drawn[path]
         for path, file in artifacts(runs(where)["width=4"]).items()
     )
+    assert asked == [4, 0, 4], "those that MLflow lacks"
 
 
 def test_the_drivers_node_is_watched_while_a_sweep_runs(
