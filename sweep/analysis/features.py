@@ -11,7 +11,7 @@ Eye = Literal["pixels", "features"]
 
 # measures that do not follow from how copies are told: they hold whatever the eye
 OF_BOTH = (
-    *("median_d1", "nn_distance", "unseen_labels", "c_t"),
+    *("median_d1", "nn_distance", "unseen_labels", "c_t", "pair_agreement", "pair_distance"),
     *("r_mem_features", "features_null", "features_threshold"),
 )
 

@@ -15,6 +15,7 @@ from sweep.report.study_figures import study_figure, training_figure
 from sweep.report.sweep_figures import (
     contrast_figure,
     cost_figure,
+    pair_figure,
     profile_figure,
     sweep_figure,
 )
@@ -23,7 +24,7 @@ Figures = dict[str, Callable[[], Figure]]
 
 
 def figures_of(summary: SweepSummary) -> Figures:
-    """Name → what draws it: "emm", "profile", "contrasts", "cost"; of every study `name_of("study", …)` and
+    """Name → what draws it: "emm", "profile", "contrasts", "pairs", "cost"; of every study `name_of("study", …)` and
     `name_of("training", …)`.
 
     What there is nothing to show of is left out.
@@ -44,6 +45,9 @@ def overview_figures(summary: SweepSummary) -> Figures:
         figures["profile"] = partial(profile_figure, summary)
     if summary.steps:
         figures["contrasts"] = partial(contrast_figure, summary)
+    complete = [result for study in summary.studies for result in study.complete]
+    if any(result.pair_agreement is not None for result in complete):
+        figures["pairs"] = partial(pair_figure, summary)
     if any(study.results for study in summary.studies):
         figures["cost"] = partial(cost_figure, summary)
     return figures

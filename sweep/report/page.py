@@ -43,6 +43,8 @@ OVERVIEWS = {
     "emm": "EMM of every configuration, with its 95 % interval",
     "profile": "R_mem against N of all configurations",
     "contrasts": "Ratios of EMMs, with their 95 % intervals",
+    "pairs": "R_mem, and how often two models of disjoint images draw the same image from one latent, "
+    "against N",
     "cost": "What every configuration cost",
 }
 

@@ -123,6 +123,38 @@ def profile_figure(summary: SweepSummary) -> Figure:
     return figure
 
 
+@matplotlib.rc_context(STYLE)
+def pair_figure(summary: SweepSummary) -> Figure:
+    """Of trials with a second model: R_mem (filled) and the share of latents from which both models
+    draw the same image (open) against N, their means at each N joined by a line."""
+    figure = Figure((WIDTH, 2.8), layout="constrained")
+    axes = figure.add_subplot()
+    sizes = []
+    for number, study in enumerate(summary.studies):
+        trials = [one for one in study.complete if one.pair_agreement is not None]
+        if not trials:
+            continue
+        n = np.array([one.spec.n for one in trials])
+        sizes += n.tolist()
+        colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
+        name = short(study.name, 20).replace("$", r"\$")
+        for what, line, fill in (("r_mem", "-", colour), ("pair_agreement", ":", "white")):
+            shares = np.array([getattr(one, what) for one in trials], dtype=float)
+            style: Any = {"color": colour, "mfc": fill, "ms": 3}
+            label = f"{name}: {'R_mem' if what == 'r_mem' else 'same image'}"
+            axes.plot(n, shares, marker, label=label, **style)
+            known = np.unique(n)
+            means = [shares[n == one].mean() for one in known]
+            axes.plot(known, means, line, color=colour, lw=0.7)
+    left, right = min(sizes) / 1.15, max(sizes) * 1.15
+    axes.set(xscale="log", xlim=(left, right), ylim=(-0.04, 1.07), ylabel="share of the samples")
+    axes.set_xlabel("number of training images N")
+    numbers(axes.xaxis, left, right)
+    if len(summary.studies) <= len(MARKERS):
+        _legend_below(figure, axes)
+    return figure
+
+
 # inches: a line of a figure with names, and what is above and below all of them
 ROW, AROUND = 0.17, 0.75
 

@@ -44,10 +44,13 @@ class Sweep:
         for named in self.space.configurations:
             configuration, search = named.configuration, self.space.search
             data = self._data(configuration, may_fetch=True)
-            if search.n_high > (size := len(data)):
+            how, size = self.space.measurement, len(data)
+            most = size // 2 if how.pair else size
+            if search.n_high > most:
+                what = "half of " if how.pair else ""
                 raise UserError(
-                    f"search.n_high: {search.n_high} is more than the {size} images there are; "
-                    f"--set search.n_high={size}"
+                    f"search.n_high: {search.n_high} is more than {what}the {size} images there "
+                    f"are; --set search.n_high={most}"
                 )
             _check_held_out(self.space, size)
             seeds = range(search.cap)
@@ -56,7 +59,8 @@ class Sweep:
                 data,
                 search.n_low,
                 seeds,
-                self.space.measurement.protocol == "paper",
+                how.protocol == "paper",
+                how.pair,
             )
             _check_custom(configuration, planned_label_dim(configuration, search.n_low, data))
         check_features(self.space)

@@ -113,7 +113,8 @@ def _hours(rates: Rates | None, trained: int, how: Measurement) -> float | None:
         return None
     snapshots = how.snapshots_of(trained)
     sampled = (how.n_samples + snapshots * how.n_selection) * how.network_calls
-    return (trained / rates.trained + sampled / rates.sampled) / 3600
+    models = 2 if how.pair else 1
+    return models * (trained / rates.trained + sampled / rates.sampled) / 3600
 
 
 def _told_rates(flops: int, tflops: float | None) -> Rates | None:

@@ -68,7 +68,7 @@ CHANGED = {
         "n_samples": 10_000, "n_selection": 100, "snapshots": 16, "sampler_steps": 10, "sigma_min": 0.01, "sigma_max": 10.0,
         "rho": 5.0, "k": 0.5, "logit_se": 0.1, "accept": 0.985, "protocol": "paper", "sampler": "euler",
         "features": "other:eye", "features_options": {"size": 96}, "features_version": "2",
-        "features_rule": "distance", "judge": "features",
+        "features_rule": "distance", "judge": "features", "pair": True,
     },
 }  # fmt: skip
 NOT_COUNTED = {
@@ -199,7 +199,7 @@ def test_frozen_defaults():
         "n_samples": 2000, "n_selection": 500, "snapshots": 8, "sampler_steps": 18, "sigma_min": 0.002, "sigma_max": 80.0,
         "rho": 7.0, "k": 1 / 3, "batch": None, "logit_se": 0.0, "accept": None, "protocol": "own", "sampler": "heun",
         "features": None, "features_options": {}, "features_version": "", "features_rule": "ratio",
-        "judge": "pixels",
+        "judge": "pixels", "pair": False,
     }  # fmt: skip
     assert NCSNpp().model_dump() == {
         **DDPMpp().model_dump(),

@@ -149,6 +149,7 @@ def test_every_question_is_asked_in_both_sizes():
         "noise-level",
         "noise-spread",
         "optimizer",
+        "pair",
     }
     assert questions == {
         name.removeprefix("digits-") for name in SPACES if name.startswith("digits-")

@@ -91,6 +91,11 @@ class Measurement(Frozen):
         description="in which R_mem is counted: by it the search chooses N, a trial its best snapshot, "
         "and early accept",
     )
+    pair: bool = Field(
+        False,
+        description="train a second model on the N images that come next, and compare what both "
+        "draw from the same latents",
+    )
     batch: int | None = Field(
         None,
         ge=1,

@@ -63,14 +63,28 @@ def planned_label_dim(
 
 
 def check_subset(
-    labels: Labels, data: ImageData, n: int, seeds: Iterable[int], in_file_order: bool = False
+    labels: Labels,
+    data: ImageData,
+    n: int,
+    seeds: Iterable[int],
+    in_file_order: bool = False,
+    pair: bool = False,
 ) -> None:
     """Raises UserError if a subset of N = `n` of these images can't be trained on, or not with
     these labels.
 
     `seeds`, `in_file_order`: of the subsets, see `subset_order`. Subsets are nested: what holds for
-    N holds for larger ones.
+    N holds for larger ones. `pair`: whether a second model needs as many other images.
     """
+    if pair and labels.kind in ("random", "unique"):
+        raise UserError(
+            f"measurement.pair: labels.kind={labels.kind} says nothing to a model of other images; "
+            "choose none or true"
+        )
+    if pair and 2 * n > len(data):
+        raise UserError(
+            f"measurement.pair: two models of N={n} need {2 * n} images; {data.source} has {len(data)}"
+        )
     if n > len(data):
         raise UserError(f"N={n} is more than the {len(data)} images of {data.source}")
     _check_groups(data, n, seeds, in_file_order)

@@ -499,6 +499,41 @@ class Measures(BaseModel):
             of_images=False,
         ),
     ] = None
+    pair_agreement: Annotated[
+        float | None,
+        Measure(
+            "pair agreement",
+            "share of samples whose nearest image, of those by a second model that was trained on N "
+            "other images, is the one from the same latent; 1 / (number of samples) by chance",
+            "share",
+            place="trainables.trial.pair.agreement",
+            in_csv=True,
+            of_images=False,
+        ),
+    ] = None
+    pair_distance: Annotated[
+        float | None,
+        Measure(
+            "pair distance",
+            "median distance of the images that both models draw from one latent, over that of "
+            "different latents; 1 by chance",
+            "share",
+            place="trainables.trial.pair.agreement",
+            in_csv=True,
+            of_images=False,
+        ),
+    ] = None
+    pair_r_mem: Annotated[
+        float | None,
+        Measure(
+            "R_mem of the second",
+            "R_mem of the second model, by its own training images",
+            "share",
+            place="trainables.trial.trial.Trial",
+            in_csv=True,
+            of_images=False,
+        ),
+    ] = None
     own_label: Annotated[
         float | None,
         Measure(

@@ -133,9 +133,9 @@ class Result(Measures, Outcome):
 def start_record(spec: TrialSpec, data: ImageData) -> TrialRecord:
     """Identity of a trial on these data. Raises UserError if they can't give a subset of N images,
     or not with labels."""
-    check_subset(
-        spec.configuration.labels, data, spec.n, [spec.seed], spec.measurement.protocol == "paper"
-    )
+    how = spec.measurement
+    in_file_order = how.protocol == "paper"
+    check_subset(spec.configuration.labels, data, spec.n, [spec.seed], in_file_order, how.pair)
     return TrialRecord(
         spec=spec,
         training_key=spec.training_key(data.digest),

@@ -17,12 +17,13 @@ class FinalSamples:
     """Images from the best snapshot of a training that is over, with fresh latents, so that its
     choice does not bias R_mem.
 
-    protocol=paper takes the same latents again, and so the maximum over the snapshots.
+    protocol=paper takes the same latents again, and so the maximum over the snapshots. `n`: how
+    many are enough, if that is known.
     """
 
-    def __init__(self, training: Training) -> None:
+    def __init__(self, training: Training, n: int | None = None) -> None:
         assert training.best is not None, "a training that is over has a snapshot"
-        self.training = training
+        self.training, self.n = training, n
         self.subset, self.measurement = training.subset, training.measurement
         self.best, self.weights = training.best
         training.trainer.load_sampling_weights(self.weights)
@@ -35,6 +36,8 @@ class FinalSamples:
         """How many of those drawn so far are enough; None if more are needed."""
         if not self.memorized:
             return None
+        if self.n is not None:
+            return self.n if sum(map(len, self.images)) >= self.n else None
         memorized = np.concatenate(self.memorized)
         return n_sufficient(memorized, self.measurement.n_samples, self.measurement.logit_se)
 

@@ -43,19 +43,28 @@ class Subset:
 
     indices: [N] int64, in the data; images: [N, C, R, R] uint8; labels: [N] int64, or None without
     conditioning; groups: [N] int64, or None; held_out: images outside of it, [any, C, R, R] uint8,
-    none of them equal to one of its images.
+    none of them equal to one of its images. `second`: of the second model of a pair, the N images
+    that come next in the order of the seed and equal none of the first one's.
     """
 
     def __init__(
-        self, spec: TrialSpec, data: ImageData, device: torch.device, team: Team | None = None
+        self,
+        spec: TrialSpec,
+        data: ImageData,
+        device: torch.device,
+        team: Team | None = None,
+        second: bool = False,
     ) -> None:
         self.spec, self.device, self.digest, self.team = spec, device, data.digest, team
         self.features: FeatureBank | None = None  # until `open_features`
         configuration, measurement, seed = spec.configuration, spec.measurement, spec.seed
         order = subset_order(data, seed, in_file_order=measurement.protocol == "paper")
-        self.indices = order[: spec.n]
         self.comparison = comparison_of(spec, device)
         flips = self.comparison.flips
+        of_first = order[: spec.n]
+        if second:
+            order = _second_first(data, order, spec.n, flips)
+        self.indices = order[: spec.n]
         untrained = _untrained(data, order, spec.n, flips)
         n_held_out = max(measurement.n_samples, N_LOSS, spec.n)
         if measurement.features is not None:
@@ -70,6 +79,8 @@ class Subset:
             )
         self.labels = subset_labels(configuration.labels, data, self.indices, seed)
         self.label_dim = label_dim(configuration.labels, self.labels)
+        # those that samples are conditioned on: the same for both models of a pair
+        self.asked = subset_labels(configuration.labels, data, of_first, seed)
         # a unique label is that of a training image: none fits an image held out
         unique = configuration.labels.kind == "unique"
         self.held_out_labels = (
@@ -91,10 +102,10 @@ class Subset:
     def sample_labels(self, seeds: list[int]) -> Tensor | None:
         """The labels that samples are conditioned on, [len(seeds)]: those of training images drawn
         by the latents' seeds."""
-        if self.labels is None:
+        if self.asked is None:
             return None
         uniform_over = self.label_dim if self.spec.measurement.protocol == "paper" else None
-        return torch.from_numpy(draw_labels(self.labels, seeds, uniform_over))
+        return torch.from_numpy(draw_labels(self.asked, seeds, uniform_over))
 
     def label_arrays(self, seeds: list[int]) -> dict[str, Ints]:
         """Of a conditional trial: the labels of samples with these seeds, and of the subset; else
@@ -197,6 +208,18 @@ class Subset:
             images, of_images, seeds, labels, measurement, self.device, self.team
         )
         return self.nearest(samples).r_mem(measurement.k)
+
+
+def _second_first(data: ImageData, order: Ints, n: int, flips: bool) -> Ints:
+    """The first `n` of the untrained images in front of the whole order. Raises TrialFailed if there
+    are not so many."""
+    second = np.fromiter(islice(_untrained(data, order, n, flips), n), dtype=np.int64)
+    if len(second) < n:
+        raise TrialFailed(
+            f"measurement.pair: of the {len(data)} images only {len(second)} equal none of the "
+            f"first {n}; lower search.n_high"
+        )
+    return np.concatenate([second, order])
 
 
 def _untrained(data: ImageData, order: Ints, n: int, flips: bool) -> Iterator[int]:

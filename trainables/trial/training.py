@@ -163,8 +163,11 @@ class Training:
         return state.get("curve_key") in (key_of_curve(self.measurement), older)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.trainer.load_state_dict(state["trainer"])
         self.curve = [Snapshot.model_validate(snapshot) for snapshot in state["curve"]]
+        if "trainer" in state:
+            self.trainer.load_state_dict(state["trainer"])
+        else:  # it is over, and another is trained
+            self.trainer.position = self.curve[-1].images_trained
         self.best, self.stopwatch.total = state["best"], state["seconds"]
 
     def take_over(self, finished: Result, weights: Any) -> None:
@@ -210,9 +213,11 @@ def best_snapshot(curve: Sequence[Snapshot]) -> int:
     return max(range(len(curve)), key=lambda position: (curve[position].r_mem, position))
 
 
-def key_of_curve(measurement: Measurement, but: Sequence[str] = ("n_samples", "logit_se")) -> str:
+def key_of_curve(
+    measurement: Measurement, but: Sequence[str] = ("n_samples", "logit_se", "pair")
+) -> str:
     """Identity of what decides the curve and the best snapshot: all of a measurement but how many
-    final samples are enough, and the features that these alone are looked at in."""
+    final samples are enough, the features that these alone are looked at in, and a second model."""
     left_out = {*but, *(FEATURES if measurement.judge == "pixels" else ())}
     counted = identity(measurement).items()
     return key_of({name: value for name, value in counted if name not in left_out})

@@ -6,21 +6,25 @@ import os
 import platform
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from trainables.config.trial import TrialSpec
 from trainables.data.images import ImageData
 from trainables.errors import TrialFailed, UserError
+from trainables.measure.neighbours import Comparison
 from trainables.storage import Storage
 from trainables.training.build import BuildTrainer, build_trainer
 from trainables.training.team import Team
 from trainables.trial.checkpoint import Checkpoints
 from trainables.trial.files import TrialFiles
+from trainables.trial.pair import agreement, second_training
 from trainables.trial.result import Result, Snapshot, start_record
 from trainables.trial.samples import FinalSamples
 from trainables.trial.subset import Subset
@@ -63,11 +67,14 @@ class Trial:
         if team is not None:
             build = partial(build_trainer, team=team)
             team.lost = self._record_loss
+        self.data, self.pace, self.build = data, pace, build
         self.files = TrialFiles(sweep, start_record(spec, data))
         self.checkpoints = Checkpoints(self.files.storage, pace.checkpoint_seconds)
         self.result = self.files.result
         self.training: Training | None = None
         self.samples: FinalSamples | None = None  # None until the training is over
+        self.first: Measured | None = None  # of a pair, once its second model is trained
+        self.second_state: dict[str, Any] | None = None  # from which that one goes on
         if self.result is None:
             self.files.start()
             subset = Subset(spec, data, device, team)
@@ -81,13 +88,16 @@ class Trial:
         """From a finished trial's weights if only what is asked of the final samples differs, else
         from the newest checkpoint."""
         earlier, curve_key = self.files.earlier, key_of_curve(self.spec.measurement)
+        state = self.files.newest_state()
+        if state is not None and not training.fits(state):
+            state = None
+        self.second_state = None if state is None else state.get("second")
         if earlier and earlier.complete and key_of_curve(earlier.measurement) == curve_key:
             weights = self.files.weights()
             if weights is not None:
                 training.take_over(earlier, weights)
             return
-        state = self.files.newest_state()
-        if state is not None and training.fits(state):
+        if state is not None:
             training.load_state_dict(state)
             self.checkpoints.position = training.trainer.position
 
@@ -111,35 +121,54 @@ class Trial:
                 self._save_checkpoint(training)
             return
         if self.samples is None:
-            self.samples = FinalSamples(training)
+            n_first = None if self.first is None else len(self.first.arrays["images"])
+            self.samples = FinalSamples(training, n_first)
         n = self.samples.n_sufficient
         if n is None:
             self.samples.draw()
+        elif self.first is not None:
+            self._finish(training, self._compared(self.first, self.samples))
+        elif self.spec.measurement.pair:
+            self._begin_second(training, measured(training, self.samples, n))
         else:
-            self._finish(training, self.samples, n)
+            self._finish(training, measured(training, self.samples, n))
 
-    def _finish(self, training: Training, samples: FinalSamples, n: int) -> None:
-        """Records the measurement of the first `n` images."""
-        arrays, numbers = samples.measure(n)
-        result = self._result(
-            training,
-            complete=True,
-            right_censored=training.r_mem_last is None,
-            images_trained=training.curve[-1].images_trained,
-            best_images_trained=training.curve[samples.best].images_trained,
-            r_mem_last=training.r_mem_last,
-            r_mem_half=training.r_mem_half,
-            **numbers,
+    def _begin_second(self, training: Training, first: "Measured") -> None:
+        """Lets the first model of a pair go, and trains the second."""
+        watch = training.stopwatch
+        self.first, self.samples, self.training = first, None, None
+        if self.team is not None:
+            self.team.held.clear()
+        second = second_training(
+            self.spec, self.data, self.device, self.pace.slice_seconds, self.build, self.team
         )
-        self.files.finish(samples.weights, arrays, result)
+        if self.second_state is not None:
+            second.load_state_dict(self.second_state)
+        second.stopwatch = watch
+        self.training = second
+
+    def _compared(self, first: "Measured", samples: FinalSamples) -> "Measured":
+        """What the first model came to, and how its images agree with the second one's."""
+        n = len(first.arrays["images"])
+        images = torch.cat(samples.images)[:n]
+        memorized = np.concatenate(samples.memorized)[:n]
+        arrays, numbers = agreement(
+            torch.from_numpy(first.arrays["images"]), images, Comparison(self.device)
+        )
+        outcome = first.outcome | numbers | {"pair_r_mem": float(memorized.mean())}
+        return replace(first, arrays={**first.arrays, **arrays}, outcome=outcome)
+
+    def _finish(self, training: Training, found: "Measured") -> None:
+        result = self._result(training, complete=True, **found.outcome)
+        self.files.finish(found.weights, found.arrays, result)
         self.result = result  # only what is written is true
 
     def _result(self, training: Training | None, **outcome: Any) -> Result:
         """training: None if it could not be built."""
+        curve = () if training is None else tuple(training.curve)
         return Result(
             **dict(self.files.record),
-            **outcome,
-            curve=() if training is None else tuple(training.curve),
+            **{"curve": curve, **outcome},
             seconds=0.0 if training is None else training.stopwatch.seconds,
             hardware=hardware(self.device, 1 if self.team is None else self.team.size),
             finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -178,7 +207,10 @@ class Trial:
 
     @property
     def curve(self) -> Sequence[Snapshot]:
-        """The snapshots so far; none of what an earlier attempt finished."""
+        """The snapshots so far, of a pair those of its first model; none of what an earlier attempt
+        finished."""
+        if self.first is not None:
+            return self.first.outcome["curve"]  # type: ignore[no-any-return]
         return () if self.training is None else self.training.curve
 
     def interrupt(self) -> None:
@@ -192,17 +224,29 @@ class Trial:
         training = self.training
         if self.result is not None or training is None or training.is_over:
             return
-        if training.trainer.position > self.checkpoints.position:
+        if self._position(training) > self.checkpoints.position:
             self._save_checkpoint(training)
 
+    def _position(self, training: Training) -> int:
+        """Images that were trained, of a pair by both models."""
+        before = 0 if self.first is None else self.first.outcome["images_trained"]
+        return training.trainer.position + before
+
     def _save_checkpoint(self, training: Training) -> None:
-        self.checkpoints.save(training.trainer.position, training.state_dict())
+        state = training.state_dict()
+        if self.first is not None:
+            state = {**self.first.state, "second": state, "seconds": state["seconds"]}
+        self.checkpoints.save(self._position(training), state)
 
     def report(self) -> dict[str, Any]:
         """Where the trial stands, in plain values."""
         training, result = self.training, self.result
         if training is not None and result is None:
-            return training.report()
+            report = training.report()
+            if self.first is not None:
+                report["state"] = f"{report['state']} the second model"
+                report.pop("snapshot", None)  # the curve is that of the first
+            return report
         assert result is not None, "a trial that is not at work has a result"
         return {
             "state": "complete" if result.complete else "failed",
@@ -210,6 +254,33 @@ class Trial:
             "images_trained": result.images_trained,
             "seconds": 0.0 if training is None else training.stopwatch.seconds,
         }
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a training came to: what its result says, the arrays that are kept, what it sampled
+    with; and its state, without the trainer's, from which it can be measured again."""
+
+    outcome: dict[str, Any]
+    arrays: dict[str, NDArray[Any]]
+    weights: Any
+    state: dict[str, Any]
+
+
+def measured(training: Training, samples: FinalSamples, n: int) -> Measured:
+    """By the first `n` images."""
+    arrays, numbers = samples.measure(n)
+    outcome = {
+        "curve": tuple(training.curve),
+        "right_censored": training.r_mem_last is None,
+        "images_trained": training.curve[-1].images_trained,
+        "best_images_trained": training.curve[samples.best].images_trained,
+        "r_mem_last": training.r_mem_last,
+        "r_mem_half": training.r_mem_half,
+        **numbers,
+    }
+    state = {name: part for name, part in training.state_dict().items() if name != "trainer"}
+    return Measured(outcome, arrays, samples.weights, state)
 
 
 def known_cause(error: Exception) -> str | None:
