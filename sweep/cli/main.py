@@ -10,7 +10,7 @@ from typing import Any
 
 import typer
 
-from sweep.cli import audit, plan, read, remeasure, run, submit, trial
+from sweep.cli import advise, audit, plan, read, remeasure, run, submit, trial
 from sweep.cli.printing import say
 from trainables.errors import TrialFailed, UserError
 from trainables.import_path import ours_first
@@ -29,12 +29,10 @@ app = typer.Typer(
 
 Commands = tuple[Callable[..., None], ...]
 BEFORE_SUBMIT: Commands = (run.run, trial.trial, submit.stop)
-AFTER_SUBMIT: Commands = (
-    plan.spaces,
-    plan.plan,
-    plan.fit,
-    read.status,
-    read.advise,
+# which take every option of `emm run` as well
+MORE: dict[str, Any] = {"allow_extra_args": True, "ignore_unknown_options": True}
+BEFORE_ADVISE: Commands = (plan.spaces, plan.plan, plan.fit, read.status)
+AFTER_ADVISE: Commands = (
     read.report,
     remeasure.remeasure,
     audit.audit,
@@ -46,11 +44,13 @@ AFTER_SUBMIT: Commands = (
 # in the order of `emm --help`
 for command in BEFORE_SUBMIT:
     app.command()(command)
-app.command(
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
-    options_metavar="SPACE [OPTIONS OF RUN] [OPTIONS]",
-)(submit.submit)
-for command in AFTER_SUBMIT:
+app.command(context_settings=MORE, options_metavar="SPACE [OPTIONS OF RUN] [OPTIONS]")(
+    submit.submit
+)
+for command in BEFORE_ADVISE:
+    app.command()(command)
+app.command(context_settings=MORE, options_metavar="[OPTIONS OF RUN] [OPTIONS]")(advise.advise)
+for command in AFTER_ADVISE:
     app.command()(command)
 
 

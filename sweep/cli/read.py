@@ -1,7 +1,6 @@
-"""The commands that read a sweep: `status`, `report`, `advise`, `ui`, `sync`, `purge`."""
+"""The commands that read a sweep: `status`, `report`, `ui`, `sync`, `purge`."""
 
 import json
-import math
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -54,29 +53,6 @@ def status(directory: Sweep_, as_json: AsJson = False) -> None:
         "running": "fold",
     }
     show(grid(columns, rows, has_head=False))
-
-
-def advise(
-    directory: Sweep_,
-    share: Annotated[
-        float, typer.Option(min=0.001, max=0.5, help="Of the generated images, at most.")
-    ] = 0.1,
-) -> None:
-    """Says with how many training images at most a share of what a model generates is copied."""
-    from sweep.analysis.summary import summarize
-    from sweep.store.places import place
-
-    summary = summarize(place(directory).storage)
-    for study in summary.studies:
-        belief = study.belief_at(share)
-        if belief is None:
-            say(f"{study.name}: not known; search there: emm run … --targets {share:g}")
-            continue
-        enough = math.ceil(belief.quantile(0.95))
-        say(
-            f"{study.name}: with N ≥ {enough:,} at most {100 * share:g} % of what it generates is "
-            "copied, on average over seeds, with 95 %"
-        )
 
 
 def report(

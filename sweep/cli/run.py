@@ -7,7 +7,7 @@ import sys
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -152,6 +152,13 @@ def run(
     elif not this_run.is_decided:
         say("interrupted; the same command goes on where it stopped")
         raise typer.Exit(130)
+
+
+def arguments_of_run(arguments: list[str]) -> dict[str, Any]:
+    """As `emm run` would read them; raises what it would raise."""
+    alone = typer.Typer(add_completion=False)
+    alone.command("run")(run)
+    return typer.main.get_command(alone).make_context("run", list(arguments)).params
 
 
 def _check_tracking(uri: str) -> None:

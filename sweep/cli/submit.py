@@ -3,7 +3,7 @@
 import sys
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     pass
 
 
-from sweep.cli.run import run
+from sweep.cli.run import arguments_of_run
 
 
 def submit(
@@ -45,7 +45,7 @@ def submit(
     from trainables.text import redacted
 
     check_elsewhere("--storage", storage)
-    asked = _arguments_of_run([*context.args, "--storage", storage, "--address", "auto"])
+    asked = arguments_of_run([*context.args, "--storage", storage, "--address", "auto"])
     check_per_trial(asked["cpus_per_trial"], asked["gpus_per_trial"])
     if asked["out"] is not None:
         raise UserError("--out: a job has no directory of yours; results go to --storage")
@@ -92,13 +92,6 @@ def submit(
         )
         raise typer.Exit(1)
     raise typer.Exit(exit_code)
-
-
-def _arguments_of_run(arguments: list[str]) -> dict[str, Any]:
-    """As `emm run` would read them; raises what it would raise."""
-    alone = typer.Typer(add_completion=False)
-    alone.command("run")(run)
-    return typer.main.get_command(alone).make_context("submit", list(arguments)).params
 
 
 def stop(address: Dashboard, storage: StorageUrl) -> None:

@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from search_spaces.table import SPACES
 from sweep.cli.main import main
 from tests.fakes import fake_space
 from tests.results import write_sweep, write_trial
@@ -29,7 +30,7 @@ def test_what_is_advised_is_enough_and_not_much_more(tmp_path, capsys):
         write_trial(storage, space, space.configurations[0], data, n, seed)
     code, said = advised(capsys, str(tmp_path), 0.1)
     assert code == 0
-    words = r"width=16: with N ≥ ([\d,]+) at most 10 % of what it generates is copied, .* 95 %\n"
+    words = r"width=16: with N ≥ ([\d,]+) at most 0\.1 of what it generates is copied, .* 95 %\n"
     enough = int(re.fullmatch(words, said.out)[1])
     assert TENTH < enough < 1.4 * TENTH
     code, said = advised(capsys, str(tmp_path), 0.001)
@@ -37,3 +38,50 @@ def test_what_is_advised_is_enough_and_not_much_more(tmp_path, capsys):
     code, said = advised(capsys, str(tmp_path), 0.9)
     assert code == 2
     assert "'--share'" in said.err
+
+
+def test_a_space_is_searched_for_the_share_first(tmp_path, capsys):
+    """Here its trials are all there already, so that nothing is trained."""
+    root = tmp_path / "sweep"
+    space = SPACES["digits-width"].with_settings({"search.target": 0.1})
+    storage, data = Storage(str(root)), load(space.base.data)
+    write_sweep(storage, space, data, 0)
+    for named in space.configurations:  # EMM 8 and 16, so that .1 is crossed at 24 and 48
+        for seed in range(16):
+            n = round(named.configuration.network.width * 6 * 1.12 ** (seed - 8))
+            write_trial(storage, space, named, data, n, seed)
+    with pytest.raises(SystemExit) as end:
+        main(["advise", "digits-width", "--share", "0.1", "--out", str(root), "--workers", "1"])
+    assert end.value.code == 0
+    advice = capsys.readouterr().out.splitlines()[-2:]
+    for line, width in zip(advice, (4, 8), strict=True):
+        enough = int(re.fullmatch(rf"width={width}: with N ≥ (\d+) at most 0\.1 of .*", line)[1])
+        assert 6 * width < enough < 1.4 * 6 * width
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["digits-width"], "--out DIR: say where the sweep is kept"),
+        (["digits-width", "--workers", "1"], "--out DIR: say where the sweep is kept"),
+        (["digits-width", "--out", "x", "--target", "0.5"], "--target: what is searched for"),
+        (["digits-width", "--out", "x", "--wokers", "1"], "No such option: --wokers"),
+    ],
+)
+def test_what_can_not_be_searched_is_said_first(tmp_path, capsys, monkeypatch, arguments, words):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as end:
+        main(["advise", *arguments])
+    assert end.value.code == 2
+    assert words in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_beyond_the_range_it_is_said_which_way(tmp_path, capsys):
+    space = fake_space((WIDTH,), n_high=32, target=0.1)
+    storage, data = Storage(str(tmp_path)), load(space.base.data)
+    write_sweep(storage, space, data, 0)
+    for seed, n in enumerate((8, 16, 32, 32, 32, 32, 30, 28)):
+        write_trial(storage, space, space.configurations[0], data, n, seed)
+    _, said = advised(capsys, str(tmp_path), 0.1)
+    assert said.out == "width=16: not known: more than 32 images; search.n_high is too low\n"
