@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-all test-browser gpu-check lint setup
+.PHONY: demo test test-all test-browser gpu-check wheel-check lint setup
 
 demo: setup
 	$(VENV)/bin/emm run digits-width --out results/digits-width
@@ -22,6 +22,13 @@ test-browser: setup
 # what a GPU gives, in ten minutes; needs torch and this directory only, so that it also runs without `setup`
 gpu-check:
 	$(if $(wildcard $(VENV)/bin/python),$(VENV)/bin/python,$(PYTHON)) -m benchmarks.gpu_check --json gpu.json
+
+# a wheel, installed where nothing else is, finds two EMMs
+wheel-check:
+	rm -rf build/wheel && $(PYTHON) -m venv build/wheel
+	build/wheel/bin/python -m pip wheel --quiet --no-deps --wheel-dir build/wheel/dist .
+	build/wheel/bin/python -m pip install --quiet $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS)) build/wheel/dist/*.whl
+	cd build/wheel && bin/emm run digits-width --out results --quiet
 
 lint: setup
 	$(VENV)/bin/ruff check .
