@@ -1,14 +1,16 @@
 """`emm advise`: with how many images at most a given share of what a model generates is copied."""
 
 import math
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sweep.analysis.study import StudySummary
 from sweep.cli.printing import say
 from sweep.cli.run import arguments_of_run, run
 from trainables.errors import UserError
+
+if TYPE_CHECKING:
+    from sweep.analysis.study import StudySummary
 
 
 def advise(
@@ -42,7 +44,7 @@ def advise(
         say(f"{study.name}: {_advice(study, share)}")
 
 
-def _advice(study: StudySummary, share: float) -> str:
+def _advice(study: "StudySummary", share: float) -> str:
     copied = f"at most {share:.4g} of what it generates is copied, on average over seeds, with 95 %"
     verdict, options = study.verdict, study.options
     if share == options.target and verdict.state == "above_range":

@@ -4,8 +4,8 @@ their runs."""
 import io
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property, partial
 from typing import Any
@@ -28,6 +28,7 @@ from sweep.tracking.page import (
     MAX_NAME,
     NOTE,
     RUN_NAME,
+    SWEEP_KEY,
     Attachment,
     DataSource,
     Head,
@@ -36,7 +37,7 @@ from sweep.tracking.page import (
     Point,
     Status,
 )
-from sweep.tracking.place import sweep_key
+from sweep.tracking.place import study_key, sweep_key, trial_key
 from trainables.config.data import Data
 from trainables.config.identity import IGNORED, key_of
 from trainables.measure.measures import NUMBERS
@@ -55,7 +56,6 @@ DPI = 120  # of the gallery: a wider one would push MLflow's columns aside
 
 HARDWARE = ("device", "name", "threads", "host")  # tags of a trial: what it ran on
 
-SWEEP_KEY = "emm.sweep"  # tag of all runs of a sweep
 
 # tags: which measurement of a trial is written, as its last; of what the figures are
 WRITTEN, FIGURES = "emm.written", "emm.figures"
@@ -263,7 +263,7 @@ class Content:
         """The run of the configuration, under whatever name it was made; parameters then keep the
         name of that time."""
         names = [name, *(other for other, key in self.keys.items() if key == self.keys.get(name))]
-        keys = tuple(key_of({"sweep": self.key, "study": other}) for other in names)
+        keys = tuple(study_key(self.key, other) for other in names)
         return Head(
             keys,
             name,
@@ -275,7 +275,7 @@ class Content:
 
     def trial_head(self, record: TrialRecord, began: float | None = None) -> Head:
         spec = record.spec
-        key = key_of({"sweep": self.key, "trial": record.training_key})
+        key = trial_key(self.key, record.training_key)
         end = f" {spec.title}"
         name = f"{cut(spec.name, MAX_NAME - len(end))}{end}"
         tags = {"emm.study": spec.name, "emm.training_key": record.training_key}
@@ -300,6 +300,9 @@ class Content:
     ) -> Iterator[tuple[str, Callable[[], list[Page]]]]:
         """What is written apart, by name: studies, their trials, the sweep. `live`: a driver is at
         work; without one, what is not finished is "killed"."""
+        results = [result for study in summary.studies for result in study.results]
+        began = replace(self.sweep_head(), began=_first(results))
+        yield f"{summary.name} (its run)", lambda: [Page(began)]  # before those below it
         for study in summary.studies:
             yield study.name, partial(self.study, study, live)
             for result in study.results:
@@ -310,6 +313,7 @@ class Content:
 
     def sweep(self, summary: SweepSummary, live: bool) -> list[Page]:
         head = self.sweep_head()
+        results = [result for study in summary.studies for result in study.results]
         decided = sum(study.verdict.state != "searching" for study in summary.studies)
         metrics = {
             "studies": len(summary.studies),
@@ -317,14 +321,15 @@ class Content:
             "images_trained": sum(study.images_trained for study in summary.studies),
         }
         status = _status(decided == len(summary.studies), live)
-        page = Page(head, metrics=metrics, status=status)
+        page = Page(head, metrics=metrics, status=status, ended=None if live else _last(results))
         if live:
             return [page]
         figures, note = overview_drawings(summary), sweep_note(self.space)
         return [page, _drawing(head, summary.as_json(), figures, note)]
 
     def study(self, study: StudySummary, live: bool) -> list[Page]:
-        head, verdict = self.study_head(study.name), study.verdict
+        head = replace(self.study_head(study.name), began=_first(study.results))
+        verdict = study.verdict
         is_decided = verdict.state != "searching"
         page = Page(
             head,
@@ -336,6 +341,7 @@ class Content:
             },
             status=_status(is_decided, live),
             step=verdict.n_trials,
+            ended=None if live else _last(study.results),
         )
         if not study.complete or (live and not is_decided):
             return [page]
@@ -354,10 +360,7 @@ class Content:
     def trial(self, result: Result) -> Page:
         """A trial that is finished. One that failed may be tried again, so its mark holds for that
         failure alone."""
-        end = time.time()
-        if result.finished_at:
-            end = datetime.fromisoformat(result.finished_at).timestamp()
-        began = end - result.seconds  # as if it had never been interrupted
+        began, end = _time(result) or (time.time() - result.seconds, time.time())
         hardware = {name: result.hardware[name] for name in HARDWARE if name in result.hardware}
         failure = f"failure of {result.finished_at}"
         written = result.measurement_key if result.complete else failure
@@ -398,6 +401,25 @@ class Content:
             return Attachment(files)
         files["samples.png"] = as_png(gallery_figure(gallery), DPI)
         return Attachment(files, gallery_note(gallery.training is not None))
+
+
+def _time(result: Result) -> tuple[float, float] | None:
+    """When it began and ended, in seconds since the epoch, as if it had never been interrupted; an
+    older version kept no time."""
+    if not result.finished_at:
+        return None
+    end = datetime.fromisoformat(result.finished_at).timestamp()
+    return end - result.seconds, end
+
+
+def _first(results: Sequence[Result]) -> float | None:
+    """When the first of them began."""
+    return min((time[0] for time in map(_time, results) if time), default=None)
+
+
+def _last(results: Sequence[Result]) -> float | None:
+    """When the last of them ended."""
+    return max((time[1] for time in map(_time, results) if time), default=None)
 
 
 def _title(record: TrialRecord) -> str:

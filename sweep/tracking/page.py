@@ -13,6 +13,8 @@ Numbers = Mapping[str, float | None]
 # tags of every run: what it is found by; its name; its description, in Markdown
 KEY, RUN_NAME, NOTE = "emm.key", "mlflow.runName", "mlflow.note.content"
 
+SWEEP_KEY = "emm.sweep"  # tag of all runs of a sweep
+
 MAX_NAME = 250  # characters of the name of a run
 
 
@@ -81,7 +83,7 @@ class Page:
     passed over. `attachment`: what takes time to make; it is made when it is written, and None if
     there is nothing. `drawings`: of which it is made. `last`: tags; of them None empties one that
     the run has. `mark`: a run that has it is left alone. `step`: of the metrics. `at`: of the
-    metrics and of the end, in seconds since the epoch; None: now.
+    metrics and of the end, in seconds since the epoch; None: now. `ended`: of the end alone.
     """
 
     head: Head
@@ -95,3 +97,4 @@ class Page:
     mark: Mark | None = None
     step: int = 0
     at: float | None = None
+    ended: float | None = None

@@ -131,6 +131,14 @@ def sweep_key(space: SearchSpace, storage: Storage) -> str:
     return key_of({"space": space.name, "storage": storage.identity})
 
 
+def study_key(sweep: str, name: str) -> str:
+    return key_of({"sweep": sweep, "study": name})
+
+
+def trial_key(sweep: str, training_key: str) -> str:
+    return key_of({"sweep": sweep, "trial": training_key})
+
+
 def one_line(error: object, uri: str = "") -> str:
     """What an error says, without the user and password that are part of `uri`."""
     text = first_line(error)

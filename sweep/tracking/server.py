@@ -17,14 +17,17 @@ from typing import IO, Any
 from urllib.parse import quote
 
 import requests
+from sqlalchemy.exc import SQLAlchemyError
 
 from sweep.store.files import read_space
+from sweep.store.lock import holder_of
 from sweep.tracking.charts import TRIALS, VIEW
 from sweep.tracking.database import REMEDY
+from sweep.tracking.moved import settle
 from sweep.tracking.place import DATABASE, ENVIRONMENT, EXPERIMENT, local_tracking, sweep_key
 from trainables.errors import UserError
 from trainables.storage import Storage
-from trainables.text import visible
+from trainables.text import first_line, visible
 
 log = logging.getLogger(__name__)
 
@@ -42,10 +45,7 @@ def urls(server: str, key: str) -> dict[str, str]:
         answer = session.get(f"{api}/experiments/get-by-name", params=named, timeout=ASK_SECONDS)
         experiment = answer.json()["experiment"] if answer.ok else {}
         if VIEW + key not in [tag["key"] for tag in experiment.get("tags", [])]:
-            raise UserError(
-                "this MLflow lacks the sweep; `emm sync DIR` writes it (if DIR was moved, delete "
-                "its mlflow.db first)"
-            )
+            raise UserError("this MLflow lacks the sweep; `emm sync DIR` writes it")
         number = experiment["experiment_id"]
         wanted = {
             "experiment_ids": [number],
@@ -80,6 +80,12 @@ def serve(
     Raises UserError if there is none, or no port.
     """
     key = sweep_key(read_space(storage), storage)
+    try:
+        if holder_of(storage) is None and settle(directory, storage, key):
+            tell("this sweep was copied or moved: its MLflow says so now")
+    except SQLAlchemyError as error:
+        reason = visible(first_line(error))[:300]
+        raise UserError(f"{directory / DATABASE}: {reason}; if it is damaged: {REMEDY}") from error
     signal.signal(signal.SIGTERM, _interrupt)  # so that the server never outlives us
     with suppress(KeyboardInterrupt), server(directory, port) as address:
         for what, url in urls(address, key).items():

@@ -14,8 +14,10 @@ from sweep.report.drawn import Drawing, ahead
 from sweep.report.gallery import Pictures
 from sweep.store.files import read_keys
 from sweep.tracking.charts import views
-from sweep.tracking.content import SWEEP_KEY, Content
+from sweep.tracking.content import Content
 from sweep.tracking.database import REMEDY, file_of
+from sweep.tracking.moved import settle
+from sweep.tracking.page import SWEEP_KEY
 from sweep.tracking.place import Destination, one_line, prepare_environment
 from sweep.tracking.view import View
 from trainables.errors import UserError
@@ -55,6 +57,8 @@ class SweepView:
         pictures = Pictures(storage, destination.images, destination.data)
         self.content = Content(space, storage, read_keys(storage), pictures)
         key = self.content.key
+        if destination.artifacts is not None and (file := file_of(destination.uri)) is not None:
+            settle(file.parent, storage, key)
         # the UI opens with runs, not with chats
         tags = {"mlflow.experimentKind": "custom_model_development", **views(space, key)}
         self.writer = View(destination, (SWEEP_KEY, key), tags)

@@ -103,7 +103,7 @@ class View:
         last = {name: value or "" for name, value in page.last.items() if value or name in there}
         self._write(key, tags={**tags, **last})
         if page.status is not None:
-            self._set_status(key, page.status, page.at)
+            self._set_status(key, page.status, page.ended or page.at)
 
     def lacks(self, page: Page) -> bool:
         """Whether `put` would write what a page is marked for; nothing is asked."""

@@ -176,7 +176,7 @@ def test_everything_is_named_and_last_measurements_are_in_it(
     first = replace(summary.studies[0], finals=finals)
     whole = replace(summary, studies=[first, *summary.studies[1:]])
     made = {name: make() for name, make in content.everything(whole, live=True)}
-    assert len(made) == 2 + 6 + 1
+    assert len(made) == 2 + 6 + 1 + 1, "and the run of the sweep, at its beginning"
     title = f"{result.spec.name} N={result.spec.n} seed={result.spec.seed}"
     assert [len(pages) for name, pages in made.items() if name == title] == [2]
     assert made[title][1].metrics["r_mem_final"] == 0.9
