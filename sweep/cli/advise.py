@@ -1,10 +1,14 @@
 """`emm advise`: with how many images at most a given share of what a model generates is copied."""
 
+import json
 import math
-from typing import TYPE_CHECKING, Annotated
+import sys
+from contextlib import redirect_stdout
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sweep.cli.options import AsJson
 from sweep.cli.printing import say
 from sweep.cli.run import arguments_of_run, run
 from trainables.errors import UserError
@@ -22,6 +26,7 @@ def advise(
     share: Annotated[
         float, typer.Option(min=0.001, max=0.5, help="Of the generated images, at most.")
     ] = 0.1,
+    as_json: AsJson = False,
 ) -> None:
     """Says with how many training images at most a share of what a model generates is copied.
 
@@ -37,21 +42,30 @@ def advise(
         if options["target"] is not None:
             raise UserError(f"--target: what is searched for here is the share; --share {share:g}")
         here = new_place(options["out"], options["storage"])
-        run(**{**options, "target": share})
+        with redirect_stdout(sys.stderr if as_json else sys.stdout):
+            run(**{**options, "target": share})
     else:
         here = place(asked)
-    for study in summarize(here.storage).studies:
-        say(f"{study.name}: {_advice(study, share)}")
-
-
-def _advice(study: "StudySummary", share: float) -> str:
+    told = [_told(study, share) for study in summarize(here.storage).studies]
+    if as_json:
+        say(json.dumps(told, indent=1))
+        return
     copied = f"at most {share:.4g} of what it generates is copied, on average over seeds, with 95 %"
-    verdict, options = study.verdict, study.options
-    if share == options.target and verdict.state == "above_range":
-        return f"not known: more than {options.high:,} images; search.n_high is too low"
-    if share == options.target and verdict.state == "below_range":
-        return f"with N ≥ {options.low:,} {copied}"
+    for one in told:
+        enough = one["n"]
+        advice = f"not known: {one['why']}" if enough is None else f"with N ≥ {enough:,} {copied}"
+        say(f"{one['name']}: {advice}")
+
+
+def _told(study: "StudySummary", share: float) -> dict[str, Any]:
+    """`n`: images that are enough, with 95 %; None if that is not known, and `why`."""
+    told: dict[str, Any] = {"name": study.name, "share": share, "n": None, "why": None}
+    state, options = study.verdict.state, study.options
+    if share == options.target and state == "below_range":
+        return {**told, "n": options.low}
+    if share == options.target and state == "above_range":
+        return {**told, "why": f"more than {options.high:,} images; search.n_high is too low"}
     belief = study.belief_at(share)
     if belief is None:
-        return f"not known; search there: emm run … --targets {share:g}"
-    return f"with N ≥ {math.ceil(belief.quantile(0.95)):,} {copied}"
+        return {**told, "why": f"search there: emm run … --targets {share:g}"}
+    return {**told, "n": math.ceil(belief.quantile(0.95))}

@@ -1,5 +1,6 @@
 """`emm advise`: with the number of images that it names, copies stay below the share."""
 
+import json
 import re
 
 import pytest
@@ -34,7 +35,12 @@ def test_what_is_advised_is_enough_and_not_much_more(tmp_path, capsys):
     enough = int(re.fullmatch(words, said.out)[1])
     assert TENTH < enough < 1.4 * TENTH
     code, said = advised(capsys, str(tmp_path), 0.001)
-    assert (code, said.out) == (0, "width=16: not known; search there: emm run … --targets 0.001\n")
+    assert (code, said.out) == (0, "width=16: not known: search there: emm run … --targets 0.001\n")
+    with pytest.raises(SystemExit):
+        main(["advise", str(tmp_path), "--share", "0.1", "--json"])
+    assert json.loads(capsys.readouterr().out) == [
+        {"name": "width=16", "share": 0.1, "n": enough, "why": None}
+    ]
     code, said = advised(capsys, str(tmp_path), 0.9)
     assert code == 2
     assert "'--share'" in said.err
@@ -54,6 +60,10 @@ def test_a_space_is_searched_for_the_share_first(tmp_path, capsys):
         main(["advise", "digits-width", "--share", "0.1", "--out", str(root), "--workers", "1"])
     assert end.value.code == 0
     advice = capsys.readouterr().out.splitlines()[-2:]
+    with pytest.raises(SystemExit):
+        main(["advise", "digits-width", "--share", "0.1", "--out", str(root), "--json"])
+    told = json.loads(capsys.readouterr().out)  # nothing else is printed there
+    assert [one["name"] for one in told] == ["width=4", "width=8"]
     for line, width in zip(advice, (4, 8), strict=True):
         enough = int(re.fullmatch(rf"width={width}: with N ≥ (\d+) at most 0\.1 of .*", line)[1])
         assert 6 * width < enough < 1.4 * 6 * width

@@ -1,0 +1,298 @@
+"""The page of findings, docs/findings.md: claims of the literature, each against a sweep of ours.
+
+    python -m benchmarks.findings keep NAME DIR   # what a finished sweep says -> benchmarks/findings/NAME.json
+    python -m benchmarks.findings page            # writes the page and its figures from what is kept; trains nothing
+
+What is kept is that of `emm report DIR --json`, without what the page does not show.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+from sweep.report.style import COLOURS, MARKERS, STYLE, WIDTH, as_png, numbers
+
+ROOT = Path(__file__).parent.parent
+KEPT, PAGE, FIGURES = ROOT / "benchmarks/findings", ROOT / "docs/findings.md", ROOT / "docs/figures"
+GU = "Gu et al. 2023, arXiv 2310.02664"
+CHANCE = 0.05  # of a 95 % interval that excludes 1 though there is no effect
+
+Json = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """`more` memorizes more than `less`, at a target; `source`: who says so, None of an open
+    question, which is then asked of both sides."""
+
+    says: str
+    more: str
+    less: str
+    source: str | None
+    target: float = 0.9
+
+
+@dataclass(frozen=True)
+class Question:
+    """One sweep: its kept summary, the command that makes it, what limits it."""
+
+    name: str
+    title: str
+    command: str
+    claims: tuple[Claim, ...]
+    limits: str
+
+
+def keep(name: str, directory: str) -> Path:
+    """Raises UserError if there is no sweep."""
+    from sweep.analysis.summary import summarize
+    from sweep.store.places import place
+
+    summary = summarize(place(directory).storage)
+    told = summary.as_json()
+    fields = ("name", "verdict", "reason", "emm", "emm_low", "emm_high", "profile")
+    of_trials = ("n", "seed", "r_mem", "pair_agreement")
+    configurations = [
+        {
+            **{field: one[field] for field in fields},
+            "trials": [
+                {field: trial.get(field) for field in of_trials if trial.get(field) is not None}
+                for trial in one["trials"]
+                if trial["state"] == "complete"
+            ],
+        }
+        for one in told["configurations"]
+    ]
+    seconds = sum(result.seconds for study in summary.studies for result in study.results)
+    content = {
+        "sweep": told["sweep"],
+        "target": summary.space.search.target,
+        "question": summary.space.question,
+        "hours": seconds / 3600,
+        "configurations": configurations,
+        "contrasts": told["contrasts"],
+        "contrasts_by_target": told["contrasts_by_target"],
+    }
+    file = KEPT / f"{name}.json"
+    file.write_text(json.dumps(_rounded(content), indent=None, separators=(",", ":")) + "\n")
+    return file
+
+
+def _rounded(value: Any) -> Any:
+    """Four digits are more than any of it is known to."""
+    if isinstance(value, float):
+        return float(f"{value:.4g}")
+    if isinstance(value, dict):
+        return {name: _rounded(one) for name, one in value.items()}
+    return [_rounded(one) for one in value] if isinstance(value, list) else value
+
+
+# ---------------------------------------------------------------- what the sweeps say of the claims
+
+
+def contrast_of(kept: Json, claim: Claim) -> tuple[float, float, float] | None:
+    """The EMM of `more` over that of `less`, and its 95 % interval; None where it is not known."""
+    found = list(kept["contrasts"]) if claim.target == kept["target"] else []
+    for one in kept["contrasts_by_target"]:
+        if one["target"] == claim.target:
+            found += one["contrasts"]
+    for one in found:
+        if (one["b"], one["a"]) == (claim.more, claim.less):
+            return one["ratio"], one["low"], one["high"]
+        if (one["a"], one["b"]) == (claim.more, claim.less):
+            return 1 / one["ratio"], 1 / one["high"], 1 / one["low"]
+    return None
+
+
+def verdict(claim: Claim, ratio: tuple[float, float, float] | None) -> str:
+    if ratio is None:
+        return "not known"
+    _, low, high = ratio
+    if low <= 1 <= high:
+        return "not at this scale" if claim.source else "not told apart"
+    if claim.source is None:
+        return "a difference"
+    return "found again" if low > 1 else "opposite"
+
+
+def _emm_text(kept: Json, name: str, target: float) -> str:
+    (one,) = (one for one in kept["configurations"] if one["name"] == name)
+    at = one
+    if target != kept["target"]:
+        (at,) = (part for part in one["profile"] if part["target"] == target)
+    elif one["verdict"] in ("below_range", "above_range"):
+        return str(one["verdict"])
+    if at["emm"] is None:
+        return "–"
+    ends = [("" if end is None else f"{end:.3g}") for end in (at["emm_low"], at["emm_high"])]
+    return f"{at['emm']:.3g} [{', '.join(ends)}]"
+
+
+def rows_of(question: Question, kept: Json) -> Iterator[tuple[str, ...]]:
+    for claim in question.claims:
+        ratio = contrast_of(kept, claim)
+        shown = "–" if ratio is None else f"{ratio[0]:.2f} [{ratio[1]:.2f}, {ratio[2]:.2f}]"
+        emms = [_emm_text(kept, name, claim.target) for name in (claim.more, claim.less)]
+        yield (
+            f"{claim.says} ({claim.source or 'open'})",
+            f"{claim.target:g}",
+            f"{claim.more}: {emms[0]}",
+            f"{claim.less}: {emms[1]}",
+            shown,
+            f"**{verdict(claim, ratio)}**",
+        )
+
+
+@matplotlib.rc_context(STYLE)
+def figure_of(kept: Json) -> Figure:
+    """R_mem of every trial against N, and at the target the EMM of every configuration with its
+    interval."""
+    figure = Figure((1.6 * WIDTH, 2.5), layout="constrained")
+    axes = figure.add_subplot()
+    sizes = [trial["n"] for one in kept["configurations"] for trial in one["trials"]]
+    for number, one in enumerate(kept["configurations"]):
+        colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
+        points = sorted((trial["n"], trial["r_mem"]) for trial in one["trials"])
+        n, r_mem = np.array(points, dtype=float).T
+        axes.plot(n, r_mem, marker, color=colour, ms=3, alpha=0.7)
+        axes.plot([], [], marker, color=colour, ms=3, label=f"{one['name']}")
+        if one["emm"] is not None:
+            low, high = one["emm_low"] or min(sizes), one["emm_high"] or max(sizes)
+            height = 1.04 + 0.03 * number
+            axes.plot([low, high], [height, height], color=colour, lw=1.5)
+            axes.plot(one["emm"], height, "|", color=colour, ms=5)
+    axes.axhline(kept["target"], color="black", ls="--", lw=0.6)
+    left, right = min(sizes) / 1.1, max(sizes) * 1.1
+    top = 1.06 + 0.03 * len(kept["configurations"])
+    axes.set(xscale="log", xlim=(left, right), ylim=(-0.03, top))
+    axes.set(xlabel="number of training images N", ylabel=r"$\mathrm{R_{mem}}$")
+    numbers(axes.xaxis, left, right)
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure
+
+
+# ---------------------------------------------------------------- the page
+
+HEAD = ("claim (source)", "target", "EMM", "EMM of the other", "ratio", "verdict")
+
+
+INTRODUCTION = """# Findings
+
+Claims of the literature about what is memorized, each asked of small real trainings by `emm run` alone; this page is written
+by `python -m benchmarks.findings page` from the summaries in `benchmarks/findings/`. A verdict is a rule: *found again* where
+the 95 % interval of the ratio of EMMs lies above 1, *opposite* where it lies below, *not at this scale* where it holds 1: then
+it can't be told here, which is not to say that there is no effect.
+
+{n_contrasts} contrasts were looked at; were there no effect at all, about {by_chance:.0f} of them would exclude 1.
+
+"""
+
+
+def page() -> str:
+    """Of the questions whose sweep is kept; draws their figures."""
+    kept = {
+        question.name: json.loads((KEPT / f"{question.name}.json").read_text())
+        for question in QUESTIONS
+        if (KEPT / f"{question.name}.json").exists()
+    }
+    asked = [question for question in QUESTIONS if question.name in kept]
+    n_contrasts = sum(
+        contrast_of(kept[question.name], claim) is not None
+        for question in asked
+        for claim in question.claims
+    )
+    parts = [INTRODUCTION.format(n_contrasts=n_contrasts, by_chance=CHANCE * n_contrasts)]
+    for question in asked:
+        parts.append(_section(question, kept[question.name]))
+    return "".join(parts)
+
+
+def _section(question: Question, kept: Json) -> str:
+    FIGURES.mkdir(exist_ok=True)
+    (FIGURES / f"{question.name}.png").write_bytes(as_png(figure_of(kept), 110))
+    rows = [HEAD, tuple("---" for _ in HEAD), *rows_of(question, kept)]
+    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    n_trials = sum(len(one["trials"]) for one in kept["configurations"])
+    return (
+        f"## {question.title}\n\n![R_mem against N](figures/{question.name}.png)\n\n{table}\n\n"
+        f"`{question.command}`: {n_trials} trials, {60 * kept['hours']:.0f} minutes of one core. "
+        f"{question.limits}\n\n"
+    )
+
+
+SEEDS = "Seeds differ as much as many effects: what is not told apart may still be different by a third."
+
+QUESTIONS = (
+    Question(
+        "width",
+        "Does a wider network memorize more?",
+        "emm run SPACE --targets .5  # digits-width with widths 4, 8, 12, 16, N up to 512",
+        (
+            Claim("width 8 memorizes more than width 4", "width=8", "width=4", GU),
+            Claim("width 12 more than 8", "width=12", "width=8", GU),
+            Claim("width 16 more than 12", "width=16", "width=12", GU),
+            Claim("width 8 more than width 4", "width=8", "width=4", GU, 0.5),
+        ),
+        "Digits of 8×8, 400 steps for every N.",
+    ),
+    Question(
+        "labels",
+        "Do labels raise memorization, and do they have to mean something?",
+        "emm run digits-labels --targets .5",
+        (
+            Claim("true labels raise it", "labels=true", "labels=none", GU),
+            Claim("random labels raise it as well", "labels=random 10", "labels=none", GU),
+            Claim("random labels as true ones", "labels=random 10", "labels=true", None),
+            Claim("true labels raise it", "labels=true", "labels=none", GU, 0.5),
+            Claim("random as true", "labels=random 10", "labels=true", None, 0.5),
+        ),
+        SEEDS,
+    ),
+    Question(
+        "unique",
+        "A label of its own for every image",
+        "emm run digits-unique --targets .5",
+        (Claim("unique labels raise it", "labels=unique", "labels=none", GU),),
+        SEEDS,
+    ),
+    Question(
+        "skip-resolution",
+        "Skip connections of which resolution?",
+        "emm run digits-skip-resolution",
+        (
+            Claim("those of the highest resolution suffice", "skips=8x8", "skips=4x4", GU),
+            Claim("all are better than the highest alone", "skips=all", "skips=8x8", None),
+        ),
+        "Two resolutions, 8×8 and 4×4.",
+    ),
+    Question(
+        "dit",
+        "A transformer or a convolutional network?",
+        "emm run digits-dit",
+        (Claim("the U-Net memorizes more", "network=ddpmpp", "network=dit", None),),
+        "One transformer, chosen to train well in as many steps; parameters are not matched.",
+    ),
+    Question(
+        "flow",
+        "Flow matching or diffusion?",
+        "emm run digits-flow",
+        (Claim("flow memorizes more than EDM", "law=flow", "law=edm", None),),
+        SEEDS,
+    ),
+)
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "keep":
+        print(keep(*sys.argv[2:]))
+    else:
+        PAGE.write_text(page())
