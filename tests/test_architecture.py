@@ -36,7 +36,10 @@ DOORS = {
     "sweep.api": {"store", "analysis", "report"},
     "sweep.__main__": {"cli"},
 }
-BESIDE = {"trainables": {"storage", "errors", "text", "import_path"}, "sweep": {"api", "__main__"}}
+BESIDE = {
+    "trainables": {"storage", "errors", "text", "import_path", "provenance"},
+    "sweep": {"api", "__main__"},
+}
 VENDORS = {  # → where they may be imported
     "optuna": {"sweep.search.sampler", "sweep.run.studies"},
     "mlflow": {"sweep.tracking"},

@@ -15,7 +15,7 @@ from sweep.analysis.other_k import result_at, space_at
 from sweep.analysis.study import StudySummary, ended, options_of
 from sweep.search.pooling import MIN_POOLED, report_priors
 from sweep.search.rules import NOT_JUDGED, judge
-from sweep.store.files import Kind, read_finals, read_made_sweep, read_trials
+from sweep.store.files import Invocation, Kind, read_finals, read_made_sweep, read_trials
 from sweep.store.priors import FrozenPriors
 from trainables.errors import DamagedFile
 from trainables.storage import Storage
@@ -25,13 +25,15 @@ from trainables.trial.result import FinalMeasurement, Result, TrialRecord
 @dataclass(frozen=True)
 class SweepSummary:
     """`damaged`: a line for every file of the sweep that says nothing, and is passed over. `other`:
-    the same trials by the eye that they are not judged by here, if it is known already."""
+    the same trials by the eye that they are not judged by here, if it is known already. `runs`: of
+    drivers."""
 
     name: str
     space: SearchSpace
     studies: list[StudySummary]
     damaged: Sequence[str] = ()
     other: "SweepSummary | None" = None
+    runs: Sequence[Invocation] = ()
 
     @property
     def eye(self) -> Eye:
@@ -78,6 +80,7 @@ class SweepSummary:
                 for target, found in self.contrasts_by_target.items()
             ],
             "passed_over": list(self.damaged),
+            "runs": [{**run.model_dump(), "command": run.shown} for run in self.runs],
         }
 
     @cached_property
@@ -118,7 +121,13 @@ def summarize(storage: Storage, k: float | None = None) -> SweepSummary:
     is_own = k == space.measurement.k and space.measurement.judge == "pixels"
     if k is None or is_own:
         return summary_of(
-            space, results, started, FrozenPriors(storage, keys), read_finals(storage), damaged
+            space,
+            results,
+            started,
+            FrozenPriors(storage, keys),
+            read_finals(storage),
+            damaged,
+            sweep.runs,
         )
     judged = []
     for result in results:
@@ -126,7 +135,7 @@ def summarize(storage: Storage, k: float | None = None) -> SweepSummary:
             judged.append(result_at(result, storage, k, space.search.target))
         except DamagedFile as error:
             damaged.append(str(error))
-    return summary_of(space_at(space, k), judged, started, damaged=damaged)
+    return summary_of(space_at(space, k), judged, started, damaged=damaged, runs=sweep.runs)
 
 
 def summary_of(
@@ -136,6 +145,7 @@ def summary_of(
     priors: FrozenPriors | None = None,
     finals: Mapping[str, FinalMeasurement] | None = None,
     damaged: Sequence[str] = (),
+    runs: Sequence[Invocation] = (),
 ) -> SweepSummary:
     """Judges every study by its own trials; those that were found are reported with what the others
     of their recipe have in common."""
@@ -156,7 +166,7 @@ def summary_of(
             eye=space.measurement.judge,
         )
         studies.append(study)
-    return SweepSummary(space.name, space, _reported(space, studies), damaged)
+    return SweepSummary(space.name, space, _reported(space, studies), damaged, runs=runs)
 
 
 def seen_in(eye: Eye, judged: SweepSummary) -> SweepSummary:
@@ -168,7 +178,8 @@ def seen_in(eye: Eye, judged: SweepSummary) -> SweepSummary:
     started = [record for study in judged.studies for record in study.running]
     measurement = judged.space.measurement.model_copy(update={"judge": eye})
     space = judged.space.model_copy(update={"measurement": measurement})
-    return replace(summary_of(space, results, started, damaged=judged.damaged), other=judged)
+    seen = summary_of(space, results, started, damaged=judged.damaged, runs=judged.runs)
+    return replace(seen, other=judged)
 
 
 def in_pixels(judged: SweepSummary) -> SweepSummary:

@@ -124,7 +124,7 @@ def sync(
     from sweep.run.checks import Sweep
     from sweep.run.studies import Studies
     from sweep.store.databases import sqlite_url
-    from sweep.store.files import read_finals, read_keys, read_space, read_trials
+    from sweep.store.files import read_finals, read_made_sweep, read_trials
     from sweep.store.lock import holder_of
     from sweep.store.places import check_writable, place
     from sweep.store.priors import FrozenPriors
@@ -141,14 +141,15 @@ def sync(
             )
     here = place(directory)
     storage, views = here.storage, here.views
-    space = read_space(storage)
+    made = read_made_sweep(storage)
+    space = made.space
     if views is None and tracking_uri is None:
         raise UserError(
             "--tracking-uri: say which MLflow server, since the sweep has no local directory"
         )
     if views is not None:
         check_writable(views, *(views / name for name in ("optuna.db", "mlflow.db", "artifacts")))
-    keys = read_keys(storage)
+    keys = made.configurations
     results, started, damaged = read_trials(storage, space, keys)
     priors = FrozenPriors(storage, keys)
     is_live = holder_of(storage) is not None  # then Optuna's database is the driver's
@@ -156,7 +157,7 @@ def sync(
     if views is not None and is_rebuilt:
         Studies(space, sqlite_url(views / "optuna.db"), priors).reconcile(results, started)
     where = destination(space, views or Path.cwd(), tracking_uri, Sweep(space).data_of)
-    summary = summary_of(space, results, started, priors, read_finals(storage), damaged)
+    summary = summary_of(space, results, started, priors, read_finals(storage), damaged, made.runs)
     sync_mlflow(summary, storage, where, live=is_live)
     for line in damaged:
         say(f"passed over: {line}")

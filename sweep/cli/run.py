@@ -107,6 +107,7 @@ def run(
     from sweep.run.retry import reopen_failed
     from sweep.search.rules import accept_bound
     from sweep.store.budget import Limits
+    from sweep.store.files import Invocation
     from sweep.store.places import new_place, remember
 
     check_per_trial(cpus_per_trial, gpus_per_trial)
@@ -136,7 +137,8 @@ def run(
             for result in reopen_failed(here.storage, chosen, sweep.keys()):
                 trial = f"{result.spec.name} {result.spec.title}"
                 say(f"tried again: {trial}, which failed: {result.cause}")
-        this_run = Run(sweep, here.storage, views, resources, limits=limits)
+        invocation = Invocation.now(sys.argv[1:])
+        this_run = Run(sweep, here.storage, views, resources, limits=limits, invocation=invocation)
         remember(here, this_run.sweep_id)
         is_tracked = here.views is not None or tracking_uri is not None
         where = _destination(this_run, tracking_uri) if is_tracked else None

@@ -18,6 +18,7 @@ from sweep.report.rows import (
     ONSETS,
     PAIRS,
     PROVENANCE,
+    RUNS,
     SCALE,
     TRIALS,
     configuration_rows,
@@ -34,6 +35,7 @@ from sweep.report.rows import (
     profile_columns,
     profile_rows,
     provenance_rows,
+    run_rows,
     scale_rows,
     trial_rows,
 )
@@ -105,6 +107,8 @@ def report_page(summary: SweepSummary, images: Mapping[str, bytes], pictures: st
         data_columns=DATA,
         provenance=provenance_rows(summary),
         provenance_columns=PROVENANCE,
+        runs=run_rows(summary),
+        run_columns=RUNS,
     )
 
 

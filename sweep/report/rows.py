@@ -3,7 +3,7 @@
 Every number of them is one of `SweepSummary.as_json`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from sweep.analysis.contrasts import Contrast
@@ -66,15 +66,26 @@ LOOKS = (
 )
 
 PROVENANCE = (
-    "configuration", "N", "seed", "N/|D|", "seconds", "finished", "ran on", "training key",
-)  # fmt: skip
+    "configuration",
+    "N",
+    "seed",
+    "N/|D|",
+    "seconds",
+    "finished",
+    "ran on",
+    "code",
+    "training key",
+)
+RUNS = "began (UTC)", "command", "code", "your repository", "packages"  # fmt: skip
 
 # columns of text, and how the page sets them
 LEFT = dict.fromkeys(("verdict", "state", "finished", "EMM ratio of", "to"), "")
 
 LEFT |= dict.fromkeys(("digest", "training key"), "key")
 
-LEFT |= dict.fromkeys(("configuration", "reason", "data", "ran on", "law"), "text")
+LEFT |= dict.fromkeys(
+    ("configuration", "reason", "data", "ran on", "law", "command", "packages"), "text"
+)
 
 Rows = list[tuple[str, ...]]
 
@@ -400,11 +411,35 @@ def provenance_rows(summary: SweepSummary) -> Rows:
             f"{result.seconds:.0f}",
             result.finished_at,
             _ran_on(result),
+            code_text(result.made_by),
             result.training_key,
         )
         for study in summary.studies
         for result in sorted(study.results, key=lambda result: (result.spec.n, result.spec.seed))
     ]
+
+
+def run_rows(summary: SweepSummary) -> Rows:
+    """Every run of a driver: the command and the code that carried it out."""
+    return [
+        (
+            run.at,
+            run.shown,
+            code_text(run.ours),
+            code_text(run.yours),
+            ", ".join(f"{name} {number}" for name, number in run.packages.items()),
+        )
+        for run in summary.runs
+    ]
+
+
+def code_text(code: Mapping[str, str | bool | None]) -> str:
+    """A version, and a commit: "0.1.0, 4f1c2d0a9b" or "…, changed since"; empty if nothing is
+    known."""
+    commit = code.get("commit")
+    parts = [code.get("version"), commit and str(commit)[:10]]
+    changed = ["changed since"] if code.get("clean") is False else []
+    return ", ".join([*(str(part) for part in parts if part), *changed])
 
 
 def _ran_on(result: Result) -> str:

@@ -29,7 +29,7 @@ from sweep.run.searcher import EmmSearcher
 from sweep.run.studies import Studies
 from sweep.store.budget import Budget, Limits
 from sweep.store.databases import sqlite_url
-from sweep.store.files import SWEEP, read_finals, read_sweep, read_trials
+from sweep.store.files import SWEEP, Invocation, read_finals, read_sweep, read_trials
 from sweep.store.priors import FrozenPriors
 from trainables.storage import Storage
 from trainables.trial.ray_trainable import EmmTrainable
@@ -60,6 +60,7 @@ class Run:
         resources: Resources,
         trainable: type[tune.Trainable] = EmmTrainable,
         limits: Limits = Limits(),  # noqa: B008  frozen
+        invocation: Invocation | None = None,
     ) -> None:
         self.sweep, self.storage, self.views = sweep, storage, views
         self.resources, self.trainable, self.limits = resources, trainable, limits
@@ -71,11 +72,13 @@ class Run:
         # by which a pointer to this storage is known to mean this sweep
         self.sweep_id = (former.id if former else None) or uuid4().hex
         dumped = space.model_dump(mode="json")
+        self.runs = [*(former.runs if former else []), *([invocation] if invocation else [])]
         content = {
             "sweep": space.name,
             "id": self.sweep_id,
             "space": dumped,
             "configurations": self.keys,
+            "runs": [run.model_dump(mode="json") for run in self.runs],
         }
         storage.write_json(SWEEP, content)
         views.mkdir(parents=True, exist_ok=True)
@@ -157,7 +160,13 @@ class Run:
     def summary(self) -> SweepSummary:
         results, started, damaged = read_trials(self.storage, self.sweep.space, self.keys)
         return summary_of(
-            self.sweep.space, results, started, self.priors, read_finals(self.storage), damaged
+            self.sweep.space,
+            results,
+            started,
+            self.priors,
+            read_finals(self.storage),
+            damaged,
+            self.runs,
         )
 
 

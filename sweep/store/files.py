@@ -1,14 +1,21 @@
 """The files of a sweep beside its trials: what was asked, and what is read back from it."""
 
 import logging
+import shlex
 from collections.abc import Collection, Mapping, Sequence
-from typing import TypeVar
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Self, TypeVar, get_args
 
 from pydantic import Field, RootModel
 
 from search_spaces.space import SearchSpace
+from trainables.config.data import Data
+from trainables.config.identity import IGNORED
 from trainables.errors import UserError
+from trainables.provenance import ours, packages, yours
 from trainables.storage import Storage
+from trainables.text import redacted
 from trainables.trial.result import FinalMeasurement, Record, TrialRecord, Trials, parsed, read_all
 
 log = logging.getLogger(__name__)
@@ -19,9 +26,59 @@ SWEEP = "sweep.json"
 
 FINAL = "final.json"  # last measurements, by training key
 
+# fields of data that say where they lie
+PLACES = {
+    name
+    for kind in get_args(get_args(Data)[0])
+    for name, field in kind.model_fields.items()
+    if field.json_schema_extra == IGNORED
+}
+
 
 class Finals(RootModel[dict[str, FinalMeasurement]]):
     """What is in `final.json`: last measurements by training key."""
+
+
+class Invocation(Record):
+    """One run of a driver: the command, and the code that carried it out."""
+
+    at: str = Field(description="when it began, UTC")
+    command: str
+    ours: dict[str, str | bool | None] = Field(description="version, commit, clean")
+    yours: dict[str, str | bool | None] = Field(
+        {}, description="commit, clean of the repository that it was started in, if there is one"
+    )
+    packages: dict[str, str] = Field({}, description="name → version")
+
+    @property
+    def shown(self) -> str:
+        """The command as it may leave the storage: without directories and other places, which are
+        the user's own."""
+        return " ".join(_without_place(word) for word in shlex.split(self.command))
+
+    @classmethod
+    def now(cls, arguments: Sequence[str]) -> Self:
+        """Of this process, with the arguments of `emm`; what is secret in them is left out."""
+        return cls(
+            at=datetime.now(UTC).isoformat(timespec="seconds"),
+            command=shlex.join(["emm", *map(redacted, arguments)]),
+            ours=ours(),
+            yours=yours(Path.cwd()),
+            packages=packages(),
+        )
+
+
+def _without_place(word: str) -> str:
+    """A word of a command, in which what is a place, or the name of one of the data, is "…"."""
+    name, equals, value = word.partition("=")
+    if _is_place(name):
+        return "…"
+    is_place = _is_place(value) or name.rpartition(".")[2] in PLACES
+    return f"{name}{equals}…" if equals and is_place else word
+
+
+def _is_place(text: str) -> bool:
+    return "/" in text or "\\" in text
 
 
 class SweepFile(Record):
@@ -32,6 +89,7 @@ class SweepFile(Record):
     )
     space: SearchSpace
     configurations: dict[str, str] = Field({}, description="configuration name → configuration key")
+    runs: list[Invocation] = Field([], description="of drivers, in their order")
 
 
 def read_sweep(storage: Storage) -> SweepFile | None:

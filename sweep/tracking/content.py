@@ -22,6 +22,7 @@ from sweep.report.figures import overview_drawings, study_drawings
 from sweep.report.gallery import Pictures, gallery_figure, measured
 from sweep.report.style import as_png
 from sweep.search.words import belief_text
+from sweep.store.files import Invocation
 from sweep.tracking.escapes import markdown
 from sweep.tracking.page import (
     KEY,
@@ -232,13 +233,15 @@ def gallery_note(pairs: bool) -> str:
 class Content:
     """The pages of the runs of a sweep; none of this asks MLflow.
 
-    `keys`: identities of the configurations by name, as `read_keys` gives them.
+    `keys`: identities of the configurations by name, as `read_keys` gives them; `run`: the last of a
+    driver, if it is known.
     """
 
     space: SearchSpace
     storage: Storage
     keys: Mapping[str, str]
     pictures: Pictures
+    run: Invocation | None = None
 
     @cached_property
     def key(self) -> str:
@@ -257,7 +260,23 @@ class Content:
             "emm.storage": self.storage.shown,
             NOTE: sweep_note(self.space),
         }
-        return Head((self.key,), self.space.name, opening)
+        return Head((self.key,), self.space.name, opening, tags=self._source())
+
+    def _source(self) -> dict[str, str]:
+        """What MLflow shows as the source of a run, and the code that it was."""
+        if self.run is None:
+            return {}
+        code = {"emm": self.run.ours, "emm.yours": self.run.yours}
+        tags = {
+            f"{owner}.{name}": str(value)
+            for owner, known in code.items()
+            for name, value in known.items()
+            if value is not None
+        }
+        tags |= {"mlflow.source.name": self.run.shown, "mlflow.source.type": "LOCAL"}
+        tags |= {f"emm.package.{name}": number for name, number in self.run.packages.items()}
+        commit = self.run.ours.get("commit")
+        return tags | ({"mlflow.source.git.commit": str(commit)} if commit else {})
 
     def study_head(self, name: str) -> Head:
         """The run of the configuration, under whatever name it was made; parameters then keep the
@@ -270,7 +289,7 @@ class Content:
             opening={**self._opening("study", keys[0]), "emm.study": name},
             parent=self.sweep_head(),
             params={"configuration": name, **self.factors[name]},
-            tags={"emm.study": name, RUN_NAME: name},
+            tags={**self._source(), "emm.study": name, RUN_NAME: name},
         )
 
     def trial_head(self, record: TrialRecord, began: float | None = None) -> Head:
@@ -362,6 +381,7 @@ class Content:
         failure alone."""
         began, end = _time(result) or (time.time() - result.seconds, time.time())
         hardware = {name: result.hardware[name] for name in HARDWARE if name in result.hardware}
+        code = {name: str(value) for name, value in result.made_by.items() if value is not None}
         failure = f"failure of {result.finished_at}"
         written = result.measurement_key if result.complete else failure
         return Page(
@@ -370,7 +390,7 @@ class Content:
             curve=[_point(snapshot, result, began) for snapshot in result.curve],
             attachment=partial(self._measurement, result) if result.complete else None,
             last={
-                **{f"emm.{name}": value for name, value in hardware.items()},
+                **{f"emm.{name}": value for name, value in (hardware | code).items()},
                 "emm.cause": result.cause,
                 WRITTEN: written,
             },

@@ -12,7 +12,7 @@ from search_spaces.space import SearchSpace
 from sweep.analysis.summary import SweepSummary
 from sweep.report.drawn import Drawing, ahead
 from sweep.report.gallery import Pictures
-from sweep.store.files import read_keys
+from sweep.store.files import read_sweep
 from sweep.tracking.charts import views
 from sweep.tracking.content import Content
 from sweep.tracking.database import REMEDY, file_of
@@ -55,7 +55,9 @@ class SweepView:
 
     def __init__(self, space: SearchSpace, storage: Storage, destination: Destination) -> None:
         pictures = Pictures(storage, destination.images, destination.data)
-        self.content = Content(space, storage, read_keys(storage), pictures)
+        made = read_sweep(storage)
+        keys, runs = ({}, []) if made is None else (made.configurations, made.runs)
+        self.content = Content(space, storage, keys, pictures, runs[-1] if runs else None)
         key = self.content.key
         if destination.artifacts is not None and (file := file_of(destination.uri)) is not None:
             settle(file.parent, storage, key)

@@ -110,6 +110,7 @@ class Result(Measures, Outcome):
     curve: tuple[Snapshot, ...] = ()
     seconds: float = 0.0
     hardware: dict[str, str] = {}
+    made_by: dict[str, str | bool | None] = {}  # version, commit, clean of the code
     finished_at: str = ""
 
     @model_validator(mode="after")

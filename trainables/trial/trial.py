@@ -19,6 +19,7 @@ from trainables.config.trial import TrialSpec
 from trainables.data.images import ImageData
 from trainables.errors import TrialFailed, UserError
 from trainables.measure.neighbours import Comparison
+from trainables.provenance import ours
 from trainables.storage import Storage
 from trainables.training.build import BuildTrainer, build_trainer
 from trainables.training.team import Team
@@ -171,6 +172,7 @@ class Trial:
             **{"curve": curve, **outcome},
             seconds=0.0 if training is None else training.stopwatch.seconds,
             hardware=hardware(self.device, 1 if self.team is None else self.team.size),
+            made_by=ours(),
             finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
         )
 
