@@ -345,9 +345,18 @@ def test_with_fields_changes_what_is_named_and_nothing_else():
 def test_with_fields_sets_a_kind_with_its_fields():
     changed = with_fields(PAPER, {"diffusion.P_mean": -2, "diffusion.kind": "edm"})
     assert changed.diffusion == EDM(P_mean=-2)
-    assert with_fields(
-        PAPER, {"data.path": "x", "data.resolution": 8, "data.kind": "folder"}
-    ).data == Folder(path="x", resolution=8)
+    fields = {"path": "x", "resolution": 8, "kind": "folder"}
+    one_by_one = {f"data.{name}": value for name, value in fields.items()}
+    for changes in (
+        one_by_one,
+        {"data": fields},
+        {"data": fields | {"resolution": 4}, "data.resolution": 8},
+    ):
+        assert with_fields(PAPER, changes).data == Folder(path="x", resolution=8)
+    with pytest.raises(UserError, match=r"^data is a group of fields: set one of data\.classes"):
+        with_fields(PAPER, {"data": {"path": "x"}})
+    with pytest.raises(UserError, match=r"^data\.pat: there is no such field$"):
+        with_fields(PAPER, {"data": fields | {"pat": 3}})
 
 
 def test_options_of_the_users_code_have_any_name():
