@@ -1,7 +1,7 @@
 """Sources of images: the fields of each, what it tells before it is read, and by what it is
 read."""
 
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
@@ -105,27 +105,41 @@ class Cifar10(Source):
     )
 
 
-class Folder(Source):
-    """Every image below a directory; its dataset.json, or else the first level of subdirectories,
-    gives the classes.
+class OfTheUser(Source):
+    """What every source of a user's own images is asked."""
 
-    Pictures are turned as their EXIF orientation says, and laid on white where they are
-    transparent.
-    """
-
-    read_by: ClassVar[str] = "trainables.data.user_files:read_folder"
-
-    kind: Literal["folder"] = "folder"
-    path: str = Field(description="the directory", json_schema_extra=IGNORED)
     resolution: int = Field(
         ge=4, le=1024, description="pixels a side, after a centre crop to a square"
     )
     channels: Literal[1, 3] = Field(3, description="3 colour, 1 grey")
 
 
-class Arrays(Source):
-    """An .npz file: `images` uint8 [n, height, width(, channels)], and optionally `labels` and
-    `groups`, integers [n].
+class OfPictures(OfTheUser):
+    """A source of pictures, each by itself: see docs/data.md for how they are read."""
+
+    skip_bad: bool = Field(
+        False, description="leave out pictures that can't be read, instead of refusing all"
+    )
+
+
+class Folder(OfPictures):
+    """Every picture below a directory, or in a ZIP file; the classes are those of `labels_file`, or
+    else of its dataset.json, or else of the first level of subdirectories."""
+
+    read_by: ClassVar[str] = "trainables.data.user_files:read_folder"
+
+    kind: Literal["folder"] = "folder"
+    path: str = Field(description="the directory, or a .zip of it", json_schema_extra=IGNORED)
+    labels_file: str = Field(
+        "",
+        description="a CSV file with columns file (below the directory) and label",
+        json_schema_extra=IGNORED,
+    )
+
+
+class Arrays(OfTheUser):
+    """Images uint8 [n, height, width(, channels)] in an .npz file, beside them optionally labels and
+    `groups`, integers [n]; or in an .npy file.
 
     Images of a group are of one thing (views, near-duplicates): the second neighbour is sought in
     another group.
@@ -135,10 +149,11 @@ class Arrays(Source):
 
     kind: Literal["arrays"] = "arrays"
     path: str = Field(description="the file", json_schema_extra=IGNORED)
-    resolution: int = Field(
-        ge=4, le=1024, description="pixels a side, after a centre crop to a square"
+    images: str = Field("images", description="in an .npz file, the name of the images")
+    labels: str = Field("labels", description="in an .npz file, the name of the labels")
+    labels_file: str = Field(
+        "", description="an .npy file of labels, integers [n]", json_schema_extra=IGNORED
     )
-    channels: Literal[1, 3] = Field(3, description="3 colour, 1 grey")
 
 
 class Photos(Source):
@@ -154,8 +169,11 @@ class Photos(Source):
     channels: Literal[3] = 3
 
 
-Data = Annotated[Digits | Mnist5k | Cifar10 | Folder | Arrays | Photos, Field(discriminator="kind")]
+Data = Annotated[
+    Digits | Mnist5k | Cifar10 | Folder | Arrays | Photos,
+    Field(discriminator="kind"),
+]
 
 Mix.model_rebuild()
-for _source in Source.__subclasses__():  # each may hold another one, in `mix`
+for _source in get_args(get_args(Data)[0]):  # each may hold another one, in `mix`
     _source.model_rebuild()
