@@ -18,13 +18,15 @@ from trainables.config.data import (
     Digits,
     Duplicates,
     Folder,
+    HuggingFace,
     Mix,
     Mnist5k,
     Photos,
+    Torchvision,
 )
 from trainables.config.diffusion import EDM, VE, VP, Diffusion, Flow
 from trainables.config.fields import validated, with_fields
-from trainables.config.identity import Frozen, derive_seed, identity, key_of
+from trainables.config.identity import IGNORED, Frozen, derive_seed, identity, key_of
 from trainables.config.labels import Labels, NoLabels, RandomLabels, TrueLabels, UniqueLabels
 from trainables.config.measurement import Measurement
 from trainables.config.network import MLP, CustomNetwork, DDPMpp, DiT, NCSNpp, Network, Optimum
@@ -73,7 +75,9 @@ CHANGED = {
 }  # fmt: skip
 NOT_COUNTED = {
     Measurement: {"batch"}, StandardTrainer: {"micro_batch", "compile"},
-    Cifar10: {"root", "download"}, Folder: {"path"}, Arrays: {"path"},
+    Digits: set(), Mnist5k: set(), Photos: set(), Cifar10: {"root", "download"},
+    Folder: {"path", "labels_file"}, Arrays: {"path", "labels_file"},
+    Torchvision: {"root", "download"}, HuggingFace: {"name", "download"},
 }  # fmt: skip
 UNIONS = {
     "data": Data, "labels": Labels, "network": Network, "diffusion": Diffusion, "trainer": Trainer
@@ -100,6 +104,8 @@ PARTS = {
         Cifar10(root="/a b", download=True),
         Folder(path="ü", resolution=8),
         Arrays(path="x", resolution=8, channels=1),
+        Torchvision(name="EMNIST", root="/a b", resolution=28, options={"split": "letters"}),
+        HuggingFace(name="a/b", config="c", image="d", resolution=8, skip_bad=True),
         Photos(classes=3, duplicates=Duplicates(share=0.5)),
         Digits(mix=Mix(share=0.2, data=Arrays(path="x", resolution=8, channels=1))),
     ],
@@ -223,6 +229,15 @@ def test_every_field_is_in_the_tables():
     for model, values in CHANGED.items():
         listed = values.keys() | NOT_COUNTED.get(model, set())
         assert listed == model.model_fields.keys() - {"kind"}
+
+
+def test_where_data_lie_is_marked():
+    """So that it neither counts nor leaves the storage."""
+    for kind in kinds_of(Data):
+        marked = {
+            name for name, field in kind.model_fields.items() if field.json_schema_extra == IGNORED
+        }
+        assert marked == NOT_COUNTED[kind]
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """Sources of images: the fields of each, what it tells before it is read, and by what it is
 read."""
 
-from typing import Annotated, ClassVar, Literal, Self, get_args
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
@@ -156,6 +156,50 @@ class Arrays(OfTheUser):
     )
 
 
+class Torchvision(OfPictures):
+    """A classification set of torchvision, by the name of its class, from the user's copy."""
+
+    read_by: ClassVar[str] = "trainables.data.torchvision_sets:read_torchvision"
+
+    kind: Literal["torchvision"] = "torchvision"
+    name: Literal[
+        "CIFAR10", "CIFAR100", "CLEVRClassification", "Caltech101", "Caltech256", "CelebA",
+        "Country211", "DTD", "EMNIST", "EuroSAT", "FER2013", "FGVCAircraft", "FakeData",
+        "FashionMNIST", "Flowers102", "Food101", "GTSRB", "INaturalist", "ImageNet", "Imagenette",
+        "KMNIST", "LFWPeople", "MNIST", "Omniglot", "OxfordIIITPet", "PCAM", "Places365", "QMNIST",
+        "RenderedSST2", "SEMEION", "STL10", "SUN397", "SVHN", "StanfordCars", "USPS",
+    ] = Field(description="the class in torchvision.datasets")  # fmt: skip
+    root: str = Field(
+        "", description="directory that holds it, as torchvision has it", json_schema_extra=IGNORED
+    )
+    split: str | None = Field(
+        None, description="which part: train, test, …; None: as torchvision, mostly train"
+    )
+    options: dict[str, Any] = Field({}, description="other arguments of the class, by name")
+    download: bool = Field(
+        False, description="fetch it into root if it is missing", json_schema_extra=IGNORED
+    )
+
+
+class HuggingFace(OfPictures):
+    """Images of a set of Hugging Face's `datasets`: a local directory, or a name on the Hub."""
+
+    read_by: ClassVar[str] = "trainables.data.huggingface_sets:read_huggingface"
+
+    kind: Literal["huggingface"] = "huggingface"
+    name: str = Field(description="local directory, or name on the Hub", json_schema_extra=IGNORED)
+    config: str | None = Field(None, description="configuration of the set; None: its only one")
+    split: str = Field("train", description="which part")
+    image: str | None = Field(None, description="column of the images; None: the only one")
+    label: str | None = Field(
+        None, description="column of the labels; None: the only one of classes, or `label`"
+    )
+    revision: str | None = Field(None, description="branch or commit on the Hub; None: main")
+    download: bool = Field(
+        False, description="fetch it from the Hub if it is missing", json_schema_extra=IGNORED
+    )
+
+
 class Photos(Source):
     """Disjoint 32×32 colour patches of the eight photographs in scikit-image's package; class =
     photograph."""
@@ -170,7 +214,7 @@ class Photos(Source):
 
 
 Data = Annotated[
-    Digits | Mnist5k | Cifar10 | Folder | Arrays | Photos,
+    Digits | Mnist5k | Cifar10 | Folder | Arrays | Torchvision | HuggingFace | Photos,
     Field(discriminator="kind"),
 ]
 
