@@ -77,7 +77,7 @@ NOT_COUNTED = {
     Measurement: {"batch"}, StandardTrainer: {"micro_batch", "compile"},
     Digits: set(), Mnist5k: set(), Photos: set(), Cifar10: {"root", "download"},
     Folder: {"path", "labels_file"}, Arrays: {"path", "labels_file"},
-    Torchvision: {"root", "download"}, HuggingFace: {"name", "download"},
+    Torchvision: {"root", "download"}, HuggingFace: {"path", "name", "download"},
 }  # fmt: skip
 UNIONS = {
     "data": Data, "labels": Labels, "network": Network, "diffusion": Diffusion, "trainer": Trainer
@@ -506,6 +506,7 @@ def test_true_labels_as_json_reads_them():
         ),
         ({"network.kind": "optimum", "network.width": 8}, ["network.width", "no such field"]),
         ({"data.kind": "folder", "data.resolution": 8}, ["data.path", "required"]),
+        ({"data.kind": "huggingface", "data.resolution": 8}, ["data: either path", "or name"]),
         ({"data.resolution": 30}, ["network.multipliers", "divisible by 4", "not 30"]),
         ({"trainer.clock": "hours"}, ["trainer.clock", "'epochs' or 'steps'", "not 'hours'"]),
         ({"trainer.kind": "other"}, ["trainer", "'other'", "'standard', 'custom'"]),

@@ -62,7 +62,7 @@ def huggingface(tmp_path):
     kinds = Features(image=Picture(), label=ClassLabel(names=list("abc")))
     content = {"image": images, "label": [index % 3 for index in range(30)]}
     Dataset.from_dict(content, features=kinds).save_to_disk(tmp_path / "set")
-    return HuggingFace(name=str(tmp_path / "set"), resolution=8)
+    return HuggingFace(path=str(tmp_path / "set"), resolution=8)
 
 
 # one of each kind; a new one stands here too

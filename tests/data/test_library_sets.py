@@ -114,7 +114,8 @@ def test_pictures_of_a_set_are_read_by_our_rules(tmp_path):
     bad = r"data\.name=EuroSAT: 2 of 12 .* eurosat/2750/Forest/02\.png: .*River/05\.png: .*skip_bad"
     with pytest.raises(UserError, match=bad):
         load(source)
-    assert len(load(source.model_copy(update={"skip_bad": True}))) == 10
+    good = load(source.model_copy(update={"skip_bad": True}))
+    assert good.labels.tolist() == [0] * 5 + [1] * 5
 
 
 def test_a_set_with_parts_and_options(tmp_path):
@@ -135,6 +136,52 @@ def test_a_set_with_parts_and_options(tmp_path):
     assert load(source.model_copy(update={"split": "test"})).labels.tolist() == [0, 1]
     with pytest.raises(UserError, match=r"^data\.name=Food101: Unknown value 'val' .*train.*test"):
         load(source.model_copy(update={"split": "val"}))
+
+
+def test_of_faces_the_class_is_who_it_is(tmp_path, monkeypatch):
+    """CelebA's files, as they come; torchvision's own choice would be forty attributes."""
+    from torchvision.datasets import CelebA
+
+    monkeypatch.setattr(CelebA, "file_list", [])  # the checksums of the real ones
+    root = tmp_path / "celeba"
+    (root / "img_align_celeba").mkdir(parents=True)
+    names = [f"{index:06}.jpg" for index in range(1, 7)]
+    for name, image in zip(names, COLOUR, strict=False):
+        Image.fromarray(image).save(root / "img_align_celeba" / name)
+    tables = {
+        "list_eval_partition": ["0", "0", "2", "0", "0", "1"],
+        "identity_CelebA": ["7", "9", "7", "9", "11", "7"],
+        "list_bbox_celeba": ["1 2 3 4"] * 6,
+        "list_landmarks_align_celeba": ["1 2"] * 6,
+        "list_attr_celeba": ["1 -1"] * 6,
+    }
+    heads = {
+        "list_bbox_celeba": "x y w h",
+        "list_landmarks_align_celeba": "x y",
+        "list_attr_celeba": "a b",
+    }
+    for table, values in tables.items():
+        lines = [f"{name} {value}" for name, value in zip(names, values, strict=True)]
+        head = ["6", heads[table]] if table in heads else []
+        (root / f"{table}.txt").write_text("\n".join([*head, *lines]) + "\n")
+    source = Torchvision(name="CelebA", root=str(tmp_path), resolution=8)
+    assert load(source).labels.tolist() == [7, 9, 9, 11]
+    assert load(source.model_copy(update={"split": "all"})).labels.tolist() == [7, 9, 7, 9, 11, 7]
+    with pytest.raises(UserError, match=r"^data\.name=CelebA: its labels are no single classes"):
+        load(source.model_copy(update={"options": {"target_type": "attr"}}))
+
+
+def test_what_a_set_calls_unlabelled_has_no_classes(tmp_path, monkeypatch):
+    from torchvision.datasets import STL10
+
+    monkeypatch.setattr(STL10, "_check_integrity", lambda self: True)  # it is not the real one
+    (tmp_path / "stl10_binary").mkdir()
+    columns_first = RNG.integers(0, 256, (2, 3, 96, 96)).astype(np.uint8)
+    (tmp_path / "stl10_binary" / "unlabeled_X.bin").write_bytes(columns_first.tobytes())
+    data = load(Torchvision(name="STL10", root=str(tmp_path), split="unlabeled", resolution=96))
+    assert data.labels is None
+    np.testing.assert_array_equal(data.images, columns_first.transpose(0, 1, 3, 2))
+    assert data.notes == ("torchvision's STL10 unlabeled: 2 images, without classes",)
 
 
 def test_fake_data_needs_no_root():
@@ -238,8 +285,8 @@ def parquet(root, **parts):
     return str(root)
 
 
-def hugging(name, **fields):
-    return load(HuggingFace(name=str(name), **{"resolution": 8, **fields}))
+def hugging(path, **fields):
+    return load(HuggingFace(path=str(path), **{"resolution": 8, **fields}))
 
 
 @pytest.fixture
@@ -290,8 +337,8 @@ def test_columns_are_found_or_asked_for(tmp_path):
         ({"label": "coarse"}, r"^data\.label: there is img, label, fine, size, weight$"),
         ({"label": "weight"}, r"^data\.label: weight of row 0 is neither an integer nor a name$"),
         ({"image": "label"}, r"^data\.image: say which column holds the images; there is img$"),
-        ({"split": "test"}, r"^data\.name: .* can't be read \(.*test"),
-        ({"config": "other"}, r"^data\.name: .* can't be read \(.*other"),
+        ({"split": "test"}, r"^data\.path: .* can't be read \(.*test"),
+        ({"config": "other"}, r"^data\.path: .* can't be read \(.*other"),
     ):
         with pytest.raises(UserError, match=message):
             hugging(root, **fields)
@@ -333,7 +380,7 @@ def test_bad_rows_are_named_and_left_out(tmp_path, offline):
     (tmp_path / "x").mkdir()
     pyarrow.parquet.write_table(table, tmp_path / "x" / "train.parquet")
     said = r"4 of 12 images can't be read: row 2: not .*, row 5: .*there is none.*row 7.*row 9.*regular"
-    with pytest.raises(UserError, match=rf"^data\.name: {said}.*skip_bad=true$"):
+    with pytest.raises(UserError, match=rf"^data\.path: {said}.*skip_bad=true$"):
         hugging(tmp_path / "x")
     data = hugging(tmp_path / "x", skip_bad=True)
     assert data.labels.tolist() == [0, 1, 3, 4, 6, 8, 10, 11]
@@ -359,8 +406,10 @@ def test_the_hub_is_asked_only_when_that_is_wanted(tmp_path, offline, monkeypatc
     assert len(offline) > 0
     assert not constants.HF_HUB_OFFLINE
     assert not config.HF_HUB_OFFLINE
-    with pytest.raises(UserError, match="is neither a directory nor a name on the Hub"):
+    with pytest.raises(UserError, match=r"^data\.path: '.*nowhere' is not a directory$"):
         hugging(tmp_path / "nowhere")
+    with pytest.raises(UserError, match=r"^data\.name: '/a' is no name on the Hub; a directory is"):
+        load(HuggingFace(name="/a", resolution=8))
 
 
 def test_what_was_fetched_once_needs_no_network(tmp_path, same, offline, monkeypatch):
@@ -371,7 +420,8 @@ def test_what_was_fetched_once_needs_no_network(tmp_path, same, offline, monkeyp
     # what the library keeps of nobody/of-this-name
     (tmp_path / "cache" / "of-this-name").rename(tmp_path / "cache" / "nobody___of-this-name")
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-    assert hugging("nobody/of-this-name", download=True).digest == same.digest
+    source = HuggingFace(name="nobody/of-this-name", resolution=8, download=True)
+    assert load(source).digest == same.digest
     assert offline == []
 
 
@@ -379,7 +429,7 @@ def test_no_code_of_a_directory_is_run(tmp_path):
     (tmp_path / "x").mkdir()
     (tmp_path / "x" / "x.py").write_text(f"open({str(tmp_path / 'trace')!r}, 'w')\n")
     (tmp_path / "x" / "pickled.pkl").write_bytes(pickle.dumps(1))
-    with pytest.raises(UserError, match=r"^data\.name: .* can't be read"):
+    with pytest.raises(UserError, match=r"^data\.path: .* can't be read"):
         hugging(tmp_path / "x")
     assert not (tmp_path / "trace").exists()
 

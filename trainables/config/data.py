@@ -187,7 +187,8 @@ class HuggingFace(OfPictures):
     read_by: ClassVar[str] = "trainables.data.huggingface_sets:read_huggingface"
 
     kind: Literal["huggingface"] = "huggingface"
-    name: str = Field(description="local directory, or name on the Hub", json_schema_extra=IGNORED)
+    path: str = Field("", description="a local directory of it", json_schema_extra=IGNORED)
+    name: str = Field("", description="or its name on the Hub", json_schema_extra=IGNORED)
     config: str | None = Field(None, description="configuration of the set; None: its only one")
     split: str = Field("train", description="which part")
     image: str | None = Field(None, description="column of the images; None: the only one")
@@ -198,6 +199,12 @@ class HuggingFace(OfPictures):
     download: bool = Field(
         False, description="fetch it from the Hub if it is missing", json_schema_extra=IGNORED
     )
+
+    @model_validator(mode="after")
+    def _check_place(self) -> Self:
+        if bool(self.path) == bool(self.name):
+            raise ValueError("either path, a local directory, or name, on the Hub, must be given")
+        return self
 
 
 class Photos(Source):

@@ -27,16 +27,17 @@ def read_huggingface(source: HuggingFace, may_fetch: bool) -> Pool:
     are meant."""
     if find_spec("datasets") is None:
         raise UserError("data.kind=huggingface needs: pip install 'emm-sweep[huggingface]'")
-    with _opened(source, may_fetch) as dataset:
+    where = f"data.{'path' if source.path else 'name'}:"
+    with _opened(where, source, may_fetch) as dataset:
         image, label = _image_column(source, dataset), _label_column(source, dataset)
         pictures = _pictures(dataset, image)
         images, good, said = read_all(
-            "data.name:", pictures, source.channels, source.resolution, source.skip_bad
+            where, pictures, source.channels, source.resolution, source.skip_bad
         )
         labels, classes = _labels(dataset, label, good)
         others = [name for name in dataset.column_names if name not in (image, label)]
     left_out = [f"left out: the columns {enumerated(others)}"] if others else []
-    what = f"{printable(source.name)}, {printable(source.split)}: {len(images):,} images"
+    what = f"{printable(source.path or source.name)}, {printable(source.split)}: {len(images):,} images"
     words = [f"{what} ({printable(image)}){classes}", *left_out, *said]
     return Pool(images, labels, notes=("; ".join(words),))
 
@@ -45,14 +46,17 @@ def read_huggingface(source: HuggingFace, may_fetch: bool) -> Pool:
 
 
 @contextmanager
-def _opened(source: HuggingFace, may_fetch: bool) -> Iterator[Any]:
+def _opened(where: str, source: HuggingFace, may_fetch: bool) -> Iterator[Any]:
     """The part asked for, a `datasets.Dataset`."""
     import datasets
 
-    local = Path(source.name).expanduser()
-    is_local = local.is_dir()
+    local, is_local = Path(source.path).expanduser(), bool(source.path)
+    if is_local and not local.is_dir():
+        raise UserError(f"data.path: {source.path!r} is not a directory")
     if not is_local and not re.fullmatch(HUB_NAME, source.name):
-        raise UserError(f"data.name: {source.name!r} is neither a directory nor a name on the Hub")
+        raise UserError(
+            f"data.name: {source.name!r} is no name on the Hub; a directory is data.path"
+        )
     fetches = source.download and may_fetch and not is_local
     # of a local directory, which may be private, no copy stays behind
     with tempfile.TemporaryDirectory(prefix="emm-data-") as cache, _network(fetches):
@@ -72,7 +76,7 @@ def _opened(source: HuggingFace, may_fetch: bool) -> Iterator[Any]:
         except Exception as error:  # the library raises of every kind
             reason = printable(first_line(error)[:300])
             raise UserError(
-                f"data.name: {source.name!r} can't be read ({reason})"
+                f"{where} {source.path or source.name!r} can't be read ({reason})"
                 f"{'' if is_local else _hint(source, may_fetch)}"
             ) from error
         yield dataset
@@ -88,7 +92,7 @@ def _part(source: HuggingFace, saved: Any) -> Any:
 
 def _hint(source: HuggingFace, may_fetch: bool) -> str:
     if not source.download:
-        return "; give a directory, or let it be fetched by --set data.download=true"
+        return "; give data.path, or let it be fetched by --set data.download=true"
     return "" if may_fetch else "; emm run and emm trial fetch it"
 
 
