@@ -436,5 +436,11 @@ def test_no_code_of_a_directory_is_run(tmp_path):
 
 def test_without_the_extra_one_line_says_what_to_install(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "datasets", None)  # as if it were not installed
-    with pytest.raises(UserError, match=r"pip install 'emm-sweep\[huggingface\]'$"):
+    with pytest.raises(UserError, match=r"; pip install 'emm-sweep\[huggingface\]'$"):
         hugging(tmp_path)
+    monkeypatch.delitem(sys.modules, "datasets")
+    (tmp_path / "datasets").mkdir()  # the user's own, with pictures in it
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    with pytest.raises(UserError, match=r"; pip install 'emm-sweep\[huggingface\]'$") as caught:
+        hugging(tmp_path)
+    assert "\n" not in str(caught.value)

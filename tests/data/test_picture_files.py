@@ -149,6 +149,10 @@ def test_labels_of_a_table(tmp_path):
     data = read(root, labels_file=numbers)
     assert data.labels.tolist() == [10, -2, 9], "as they are"
     assert "in 3 classes, as i.csv says (1 more images in it are not there)" in data.notes[0]
+    padded = table(tmp_path / "p.csv", "file,label\na.png,1\nc.png,01\ndeep/b.png,-0\n")
+    assert read(root, labels_file=padded).labels.tolist() == [2, 1, 0], (
+        "names, of which none are one"
+    )
     in_zip = zip_of(
         tmp_path / "x.zip", {"a.png": COLOUR[0], "c.png": COLOUR[2], "deep/b.png": COLOUR[1]}
     )

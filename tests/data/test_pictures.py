@@ -5,6 +5,7 @@ import json
 import re
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -245,6 +246,15 @@ def test_too_large_a_member_of_a_zip_is_not_unpacked(tmp_path, monkeypatch):
     monkeypatch.setattr(regular_files, "MOST_BYTES", 1_000_000)
     monkeypatch.setattr(zipfile.ZipFile, "read", only_small(zipfile.ZipFile.read))
     with pytest.raises(UserError, match=r"1 of 2 .* b\.png: .*5,000,000 bytes are more than"):
+        load(Folder(path=str(tmp_path / "x.zip"), resolution=8))
+
+
+def test_a_member_of_a_zip_for_which_there_is_no_memory(tmp_path, monkeypatch):
+    with zipfile.ZipFile(tmp_path / "x.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("b.png", bytes(2**26 + 1))
+    monkeypatch.setattr(zipfile.ZipFile, "read", only_small(zipfile.ZipFile.read))
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=2**26))
+    with pytest.raises(UserError, match=r"b\.png: .*67,108,865 bytes are more than the 67,108,864"):
         load(Folder(path=str(tmp_path / "x.zip"), resolution=8))
 
 

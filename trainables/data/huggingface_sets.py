@@ -6,7 +6,6 @@ import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
 
@@ -25,8 +24,14 @@ SAVED = ("state.json", "dataset_dict.json")  # one of these is in what save_to_d
 def read_huggingface(source: HuggingFace, may_fetch: bool) -> Pool:
     """Raises UserError if the extra or the set is not there, or if it is not clear which columns
     are meant."""
-    if find_spec("datasets") is None:
-        raise UserError("data.kind=huggingface needs: pip install 'emm-sweep[huggingface]'")
+    try:
+        # a folder of the user's that is called so has none
+        from datasets import Dataset  # noqa: F401
+    except ImportError as error:
+        raise UserError(
+            f"data.kind=huggingface: {printable(first_line(error))}; "
+            "pip install 'emm-sweep[huggingface]'"
+        ) from error
     where = f"data.{'path' if source.path else 'name'}:"
     with _opened(where, source, may_fetch) as dataset:
         image, label = _image_column(source, dataset), _label_column(source, dataset)

@@ -172,7 +172,7 @@ def numbered(labels: Sequence[str]) -> tuple[Ints, str]:
     """[n]: integers as they are, if all are such; else the place of each name among the sorted
     ones; and the classes in words."""
     with suppress(ValueError, OverflowError):
-        if all(re.fullmatch(r"[+-]?[0-9]+", label) for label in labels):
+        if all(re.fullmatch(r"0|-?[1-9][0-9]*", label) for label in labels):
             numbers = np.array([int(label) for label in labels], dtype=np.int64)
             return numbers, f"{len(np.unique(numbers)):,} classes"
     classes, places = np.unique(np.array(labels, dtype=object), return_inverse=True)

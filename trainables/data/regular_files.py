@@ -7,11 +7,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+import psutil
+
 from trainables.errors import UserError
 from trainables.text import first_line, printable
 
 # of a picture's file, or of a list of labels: several decoders read the whole of it into memory
 MOST_BYTES = 2**31
+MUCH = 2**26  # bytes, for which there may be no memory
 
 
 def open_regular(path: Path) -> IO[bytes]:
@@ -36,9 +39,12 @@ def open_small(path: Path) -> IO[bytes]:
 
 
 def check_size(size: int) -> None:
-    """Raises ValueError if a file of so many bytes is more than may be read whole."""
-    if size > MOST_BYTES:
-        raise ValueError(f"{size:,} bytes are more than the {MOST_BYTES:,} such a file may have")
+    """Raises ValueError if a file of so many bytes is more than may be read whole, or than this
+    machine has free."""
+    free = psutil.virtual_memory().available if size > MUCH else MOST_BYTES
+    most = min(MOST_BYTES, free)
+    if size > most:
+        raise ValueError(f"{size:,} bytes are more than the {most:,} that can be read")
 
 
 @contextmanager
