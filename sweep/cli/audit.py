@@ -16,7 +16,7 @@ SHOWN = 10  # copied images that are printed
 
 def audit(
     train: Annotated[
-        Path, typer.Option(help="Training images: a folder, an .npy or an .npz file.")
+        Path, typer.Option(help="Training images: a folder, a .zip, an .npy or an .npz file.")
     ],
     generated: Annotated[Path, typer.Option(help="Images that the model generated.")],
     holdout: Annotated[
@@ -34,6 +34,9 @@ def audit(
     ] = None,
     flips: Annotated[
         bool, typer.Option(help="A mirrored copy is a copy: for models trained with flips.")
+    ] = False,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave out pictures that can't be read.")
     ] = False,
     features: Annotated[
         str | None,
@@ -68,8 +71,12 @@ def audit(
     how = None
     if features is not None:
         how = measurement_in(features, features_options, features_rule)
-    held_out = None if holdout is None else open_set("--holdout", holdout)
-    sets = open_set("--train", train, least=2), open_set("--generated", generated), held_out
+    held_out = None if holdout is None else open_set("--holdout", holdout, skip_bad=skip_bad)
+    sets = (
+        open_set("--train", train, least=2, skip_bad=skip_bad),
+        open_set("--generated", generated, skip_bad=skip_bad),
+        held_out,
+    )
     found = compare(*sets, chosen, resolution, flips, choose_device(), how=how)
     if out is not None:
         from sweep.audit.page import write_page

@@ -126,7 +126,7 @@ def _paths(name: str, tree: dict[str, Any]) -> Iterator[tuple[str, str]]:
     for key, value in tree.items():
         if isinstance(value, dict):
             yield from _paths(f"{name}.{key}", value)
-        elif key in ("root", "path") and value:
+        elif key in ("root", "path", "labels_file") and value:
             yield f"{name}.{key}", str(value)
 
 

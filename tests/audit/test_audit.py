@@ -223,7 +223,7 @@ def test_other_sizes_and_colours(tmp_path, capsys):
     )
     assert (found["r_mem"], found["median_d1"]) == (1, 0)
     assert found["notes"] == [
-        "--train: 300 images; 300 of them were resized or recoloured",
+        "--train: 300 images; 300 grey, the same in all three colours (00000.png); 300 resized (00000.png)",
         "--generated: 10 images",
     ]
 
@@ -238,8 +238,8 @@ def test_grey_first_and_colour_later(tmp_path, set_in_colour):
     found = compared(train, made).as_json()
     assert (found["n_memorized"], found["median_d1"]) == (5, 0)
     assert [note.split("; ")[1] for note in found["notes"]] == [
-        "20 of them were resized or recoloured",
-        "5 of them were resized or recoloured",
+        "20 grey, the same in all three colours (00000.png)",
+        "5 grey, the same in all three colours (00000.png)",
     ]
 
 
@@ -561,7 +561,7 @@ def test_the_page_is_one_file_and_shows_the_copies(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (["--train", "nowhere", "--generated", "g.npy"], "--train .*nowhere: a folder of images"),
+        (["--train", "nowhere", "--generated", "g.npy"], "--train .*nowhere: a folder or a .zip file of images"),
         (["--train", "empty", "--generated", "g.npy"], "--train .*empty: 0 images are there, and 2 or more are needed"),
         (["--train", "one", "--generated", "g.npy"], "--train .*one: 1 images are there"),
         (["--train", "t.npy", "--generated", "broken"], "--generated .*a.png: not a readable image"),
@@ -571,7 +571,7 @@ def test_the_page_is_one_file_and_shows_the_copies(tmp_path, capsys):
         (["--train", "t.npy", "--generated", "floats.npy"], r"uint8 \[n, height, width, 1 or 3\] is needed, not float32"),
         (["--train", "t.npy", "--generated", "objects.npy"], "not a readable array"),
         (["--train", "t.npy", "--generated", "none.npy"], "0 images are there"),
-        (["--train", "t.npy", "--generated", "deep16"], "8 bits per channel are needed"),
+        (["--train", "t.npy", "--generated", "deep32"], r"a\.tif: it has 32 bits per channel"),
         (["--train", "t.npy", "--generated", "sizes"], r"--resolution R: --generated 00000.png is 16x16 pixels .* are 8x8"),
         (["--train", "t.npy", "--generated", "wide"], r"--resolution R: --generated 00000.png is 16x8 pixels .* are 8x8"),
         (["--train", "t.npy", "--generated", "one.npy"], r"one image as \[1, 8, 8, 3\], grey images as \[8, 8, 3, 1\]"),
@@ -603,14 +603,14 @@ def test_a_mistake_is_one_line_exit_2_and_nothing_is_created(
         claim.write(b"9 bytes !")
     for name in ("pipe.npy", "pipe.npz"):
         os.mkfifo(name)
-    for name in ("empty", "broken", "deep16"):
+    for name in ("empty", "broken", "deep32"):
         Path(name).mkdir()
     Path("broken/a.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
     Path("misnamed.npz").write_bytes(Path("t.npy").read_bytes())
     np.savez("t.npz", TRAINING[:9])
     Path("t.npz").rename("misnamed.npy")
     Path("broken.npz").write_bytes(b"PK\x03\x04nothing")
-    Image.fromarray(np.arange(64, dtype=np.uint16).reshape(8, 8) * 1000).save("deep16/a.png")
+    Image.fromarray(np.arange(64, dtype=np.int32).reshape(8, 8) * 1000).save("deep32/a.tif")
     folder(Path("one"), TRAINING[:1])
     folder(Path("wide"), np.concatenate([FRESH[:2], FRESH[2:4]], axis=2))
     folder(Path("sizes"), np.kron(FRESH[:2], np.ones((1, 2, 2, 1), dtype=np.uint8)))

@@ -108,7 +108,7 @@ def test_help_lists_what_trains_first(capsys):
         (["plan", "digits-width", *EYE, "measurement.features_options.how=zeros"], "zeros alone"),
         (["run", "digits-width", "--out", "OUT", "--set", "measurement.features_version=2"], "features must name a function"),
         (["run", "cifar10-width", "--out", "OUT"], "data.root"),
-        (["run", "cifar10-width", "--out", "OUT", "--set", "data.root=/nowhere"], "no intact CIFAR-10"),
+        (["run", "cifar10-width", "--out", "OUT", "--set", "data.root=/nowhere"], "no intact CIFAR10"),
         (["run", "digits-width", "--out", "OUT", "--cpus-per-trial", "512"], "--cpus-per-trial 512"),
         (["run", "digits-width", "--out", "OUT", "--workers", "0"], "--workers"),
         (["trial", "digits-width", "--config", "width=9", "--n", "8", "--out", "OUT"], "has width=4, width=8"),

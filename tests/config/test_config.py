@@ -18,13 +18,15 @@ from trainables.config.data import (
     Digits,
     Duplicates,
     Folder,
+    HuggingFace,
     Mix,
     Mnist5k,
     Photos,
+    Torchvision,
 )
 from trainables.config.diffusion import EDM, VE, VP, Diffusion, Flow
 from trainables.config.fields import validated, with_fields
-from trainables.config.identity import Frozen, derive_seed, identity, key_of
+from trainables.config.identity import IGNORED, Frozen, derive_seed, identity, key_of
 from trainables.config.labels import Labels, NoLabels, RandomLabels, TrueLabels, UniqueLabels
 from trainables.config.measurement import Measurement
 from trainables.config.network import MLP, CustomNetwork, DDPMpp, DiT, NCSNpp, Network, Optimum
@@ -73,7 +75,9 @@ CHANGED = {
 }  # fmt: skip
 NOT_COUNTED = {
     Measurement: {"batch"}, StandardTrainer: {"micro_batch", "compile"},
-    Cifar10: {"root", "download"}, Folder: {"path"}, Arrays: {"path"},
+    Digits: set(), Mnist5k: set(), Photos: set(), Cifar10: {"root", "download"},
+    Folder: {"path", "labels_file"}, Arrays: {"path", "labels_file"},
+    Torchvision: {"root", "download"}, HuggingFace: {"path", "name", "download"},
 }  # fmt: skip
 UNIONS = {
     "data": Data, "labels": Labels, "network": Network, "diffusion": Diffusion, "trainer": Trainer
@@ -100,6 +104,8 @@ PARTS = {
         Cifar10(root="/a b", download=True),
         Folder(path="ü", resolution=8),
         Arrays(path="x", resolution=8, channels=1),
+        Torchvision(name="EMNIST", root="/a b", resolution=28, options={"split": "letters"}),
+        HuggingFace(name="a/b", config="c", image="d", resolution=8, skip_bad=True),
         Photos(classes=3, duplicates=Duplicates(share=0.5)),
         Digits(mix=Mix(share=0.2, data=Arrays(path="x", resolution=8, channels=1))),
     ],
@@ -225,6 +231,15 @@ def test_every_field_is_in_the_tables():
         assert listed == model.model_fields.keys() - {"kind"}
 
 
+def test_where_data_lie_is_marked():
+    """So that it neither counts nor leaves the storage."""
+    for kind in kinds_of(Data):
+        marked = {
+            name for name, field in kind.model_fields.items() if field.json_schema_extra == IGNORED
+        }
+        assert marked == NOT_COUNTED[kind]
+
+
 @pytest.mark.parametrize(
     ("model", "field"),
     [(model, field) for model in SECTION for field in CHANGED.get(model, ())],
@@ -345,9 +360,18 @@ def test_with_fields_changes_what_is_named_and_nothing_else():
 def test_with_fields_sets_a_kind_with_its_fields():
     changed = with_fields(PAPER, {"diffusion.P_mean": -2, "diffusion.kind": "edm"})
     assert changed.diffusion == EDM(P_mean=-2)
-    assert with_fields(
-        PAPER, {"data.path": "x", "data.resolution": 8, "data.kind": "folder"}
-    ).data == Folder(path="x", resolution=8)
+    fields = {"path": "x", "resolution": 8, "kind": "folder"}
+    one_by_one = {f"data.{name}": value for name, value in fields.items()}
+    for changes in (
+        one_by_one,
+        {"data": fields},
+        {"data": fields | {"resolution": 4}, "data.resolution": 8},
+    ):
+        assert with_fields(PAPER, changes).data == Folder(path="x", resolution=8)
+    with pytest.raises(UserError, match=r"^data is a group of fields: set one of data\.classes"):
+        with_fields(PAPER, {"data": {"path": "x"}})
+    with pytest.raises(UserError, match=r"^data\.pat: there is no such field$"):
+        with_fields(PAPER, {"data": fields | {"pat": 3}})
 
 
 def test_options_of_the_users_code_have_any_name():
@@ -482,6 +506,7 @@ def test_true_labels_as_json_reads_them():
         ),
         ({"network.kind": "optimum", "network.width": 8}, ["network.width", "no such field"]),
         ({"data.kind": "folder", "data.resolution": 8}, ["data.path", "required"]),
+        ({"data.kind": "huggingface", "data.resolution": 8}, ["data: either path", "or name"]),
         ({"data.resolution": 30}, ["network.multipliers", "divisible by 4", "not 30"]),
         ({"trainer.clock": "hours"}, ["trainer.clock", "'epochs' or 'steps'", "not 'hours'"]),
         ({"trainer.kind": "other"}, ["trainer", "'other'", "'standard', 'custom'"]),

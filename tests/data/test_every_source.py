@@ -13,10 +13,12 @@ from trainables.config.data import (
     Digits,
     Duplicates,
     Folder,
+    HuggingFace,
     Mix,
     Mnist5k,
     Photos,
     Source,
+    Torchvision,
 )
 from trainables.config.fields import validated
 from trainables.data.images import subset_order
@@ -40,6 +42,29 @@ def arrays(tmp_path):
     return Arrays(path=str(tmp_path / "x.npz"), resolution=8)
 
 
+def torchvision(tmp_path):
+    """The format of MNIST: two bytes of nothing, the kind of numbers, the number of axes, sizes."""
+    raw = tmp_path / "sets" / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    images, labels = RNG.integers(0, 256, (30, 28, 28)).astype(np.uint8), np.arange(30) % 3
+    for part in ("train", "t10k"):
+        sizes = b"".join(size.to_bytes(4) for size in images.shape)
+        (raw / f"{part}-images-idx3-ubyte").write_bytes(b"\0\0\x08\x03" + sizes + images.tobytes())
+        head = b"\0\0\x08\x01" + (30).to_bytes(4)
+        (raw / f"{part}-labels-idx1-ubyte").write_bytes(head + labels.astype(np.uint8).tobytes())
+    return Torchvision(name="MNIST", root=str(tmp_path / "sets"), resolution=28, channels=1)
+
+
+def huggingface(tmp_path):
+    from datasets import ClassLabel, Dataset, Features, Image as Picture
+
+    images = [Image.fromarray(x) for x in RNG.integers(0, 256, (30, 8, 8, 3)).astype(np.uint8)]
+    kinds = Features(image=Picture(), label=ClassLabel(names=list("abc")))
+    content = {"image": images, "label": [index % 3 for index in range(30)]}
+    Dataset.from_dict(content, features=kinds).save_to_disk(tmp_path / "set")
+    return HuggingFace(path=str(tmp_path / "set"), resolution=8)
+
+
 # one of each kind; a new one stands here too
 SOURCES = {
     Digits: lambda tmp_path: Digits(),
@@ -47,6 +72,8 @@ SOURCES = {
     Cifar10: lambda tmp_path: Cifar10(root=str(tmp_path / "root")),
     Folder: folder,
     Arrays: arrays,
+    Torchvision: torchvision,
+    HuggingFace: huggingface,
     Photos: lambda tmp_path: Photos(resolution=16),
 }
 PUBLIC = {Digits, Mnist5k, Cifar10, Photos}
@@ -123,7 +150,7 @@ def test_pictures_of_private_data_stay_in_the_storage(source, is_second):
     """Of a second source too; unless they are asked for."""
     first = source
     if is_second:
-        public = {1: Digits, 3: Photos}[source.channels](resolution=source.resolution)
+        public = {1: Mnist5k, 3: Photos}[source.channels](resolution=source.resolution)
         first = other(public, mix=Mix(share=0.5, data=source))
     digits = find_space("digits-width")
     base = validated(type(digits.base), {**digits.base.model_dump(), "data": first.model_dump()})

@@ -119,6 +119,8 @@ def test_a_server_that_is_not_ray_is_found_out_within_seconds():
         (["submit", "SPACE", "--storage", "OUT", "--address", "http://h:1", "--code", "BIG"], "BIG: 130 MiB"),
         (["submit", "no.yaml", "--storage", "OUT", "--address", "http://h:1"], "no.yaml: no such file"),
         (["submit", "digits", "--storage", "OUT", "--address", "http://h:1", *IMAGES], "data.path=my/images: a job works in"),
+        (["submit", "digits", "--storage", "OUT", "--address", "http://h:1", *IMAGES[:2], *IMAGES[4:], "--set", "data.path=/x",
+          "--set", "data.labels_file=l.csv"], "data.labels_file=l.csv: a job works in"),
         (["submit", "digits", "--storage", "OUT", "--address", "http://h:1", "--tracking-uri", "sqlite:///m.db"], "--track"),
     ],
 )  # fmt: skip

@@ -172,6 +172,16 @@ def test_a_space_survives_json(name):
 def test_a_field_that_a_group_varies_cannot_be_set():
     with pytest.raises(UserError, match=r"network\.skips: cifar10-skip-count varies this field"):
         SPACES["cifar10-skip-count"].with_settings({"network.skips": None})
+    width = SPACES["digits-width"]
+    with pytest.raises(UserError, match=r"network\.width: digits-width varies this field"):
+        width.with_settings({"network": {"kind": "mlp"}})
+    whole = width.model_copy(update={"vary": {"data": [{"kind": "digits"}, {"kind": "mnist5k"}]}})
+    assert [named.configuration.data.kind for named in whole.configurations] == [
+        "digits",
+        "mnist5k",
+    ]
+    with pytest.raises(UserError, match="data: digits-width varies this field"):
+        whole.with_settings({"data.resolution": 8})
 
 
 # ---------------------------------------------------------------- files of the user's

@@ -59,7 +59,7 @@ def run_twice(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_sweep(storage, space, data, 0)
     for named in space.configurations:
         for seed in range(12):
-            n = round(named.configuration.network.width * 2 * 1.12 ** (seed - 6))
+            n = max(8, round(named.configuration.network.width * 2 * 1.12 ** (seed - 6)))
             write_trial(storage, space, named, data, n, seed)
     for workers in ("1", "2"):
         arguments = ["run", "digits-width", "--out", str(root), "--workers", workers]

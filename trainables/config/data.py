@@ -1,7 +1,7 @@
 """Sources of images: the fields of each, what it tells before it is read, and by what it is
 read."""
 
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
@@ -105,27 +105,41 @@ class Cifar10(Source):
     )
 
 
-class Folder(Source):
-    """Every image below a directory; its dataset.json, or else the first level of subdirectories,
-    gives the classes.
+class OfTheUser(Source):
+    """What every source of a user's own images is asked."""
 
-    Pictures are turned as their EXIF orientation says, and laid on white where they are
-    transparent.
-    """
-
-    read_by: ClassVar[str] = "trainables.data.user_files:read_folder"
-
-    kind: Literal["folder"] = "folder"
-    path: str = Field(description="the directory", json_schema_extra=IGNORED)
     resolution: int = Field(
         ge=4, le=1024, description="pixels a side, after a centre crop to a square"
     )
     channels: Literal[1, 3] = Field(3, description="3 colour, 1 grey")
 
 
-class Arrays(Source):
-    """An .npz file: `images` uint8 [n, height, width(, channels)], and optionally `labels` and
-    `groups`, integers [n].
+class OfPictures(OfTheUser):
+    """A source of pictures, each by itself: see docs/data.md for how they are read."""
+
+    skip_bad: bool = Field(
+        False, description="leave out pictures that can't be read, instead of refusing all"
+    )
+
+
+class Folder(OfPictures):
+    """Every picture below a directory, or in a ZIP file; the classes are those of `labels_file`, or
+    else of its dataset.json, or else of the first level of subdirectories."""
+
+    read_by: ClassVar[str] = "trainables.data.user_files:read_folder"
+
+    kind: Literal["folder"] = "folder"
+    path: str = Field(description="the directory, or a .zip of it", json_schema_extra=IGNORED)
+    labels_file: str = Field(
+        "",
+        description="a CSV file with columns file (below the directory) and label",
+        json_schema_extra=IGNORED,
+    )
+
+
+class Arrays(OfTheUser):
+    """Images uint8 [n, height, width(, channels)] in an .npz file, beside them optionally labels and
+    `groups`, integers [n]; or in an .npy file.
 
     Images of a group are of one thing (views, near-duplicates): the second neighbour is sought in
     another group.
@@ -135,10 +149,62 @@ class Arrays(Source):
 
     kind: Literal["arrays"] = "arrays"
     path: str = Field(description="the file", json_schema_extra=IGNORED)
-    resolution: int = Field(
-        ge=4, le=1024, description="pixels a side, after a centre crop to a square"
+    images: str = Field("images", description="in an .npz file, the name of the images")
+    labels: str = Field("labels", description="in an .npz file, the name of the labels")
+    labels_file: str = Field(
+        "", description="an .npy file of labels, integers [n]", json_schema_extra=IGNORED
     )
-    channels: Literal[1, 3] = Field(3, description="3 colour, 1 grey")
+
+
+class Torchvision(OfPictures):
+    """A classification set of torchvision, by the name of its class, from the user's copy."""
+
+    read_by: ClassVar[str] = "trainables.data.torchvision_sets:read_torchvision"
+
+    kind: Literal["torchvision"] = "torchvision"
+    name: Literal[
+        "CIFAR10", "CIFAR100", "CLEVRClassification", "Caltech101", "Caltech256", "CelebA",
+        "Country211", "DTD", "EMNIST", "EuroSAT", "FER2013", "FGVCAircraft", "FakeData",
+        "FashionMNIST", "Flowers102", "Food101", "GTSRB", "INaturalist", "ImageNet", "Imagenette",
+        "KMNIST", "LFWPeople", "MNIST", "Omniglot", "OxfordIIITPet", "PCAM", "Places365", "QMNIST",
+        "RenderedSST2", "SEMEION", "STL10", "SUN397", "SVHN", "StanfordCars", "USPS",
+    ] = Field(description="the class in torchvision.datasets")  # fmt: skip
+    root: str = Field(
+        "", description="directory that holds it, as torchvision has it", json_schema_extra=IGNORED
+    )
+    split: str | None = Field(
+        None, description="which part: train, test, …; None: as torchvision, mostly train"
+    )
+    options: dict[str, Any] = Field({}, description="other arguments of the class, by name")
+    download: bool = Field(
+        False, description="fetch it into root if it is missing", json_schema_extra=IGNORED
+    )
+
+
+class HuggingFace(OfPictures):
+    """Images of a set of Hugging Face's `datasets`: a local directory, or a name on the Hub."""
+
+    read_by: ClassVar[str] = "trainables.data.huggingface_sets:read_huggingface"
+
+    kind: Literal["huggingface"] = "huggingface"
+    path: str = Field("", description="a local directory of it", json_schema_extra=IGNORED)
+    name: str = Field("", description="or its name on the Hub", json_schema_extra=IGNORED)
+    config: str | None = Field(None, description="configuration of the set; None: its only one")
+    split: str = Field("train", description="which part")
+    image: str | None = Field(None, description="column of the images; None: the only one")
+    label: str | None = Field(
+        None, description="column of the labels; None: the only one of classes, or `label`"
+    )
+    revision: str | None = Field(None, description="branch or commit on the Hub; None: main")
+    download: bool = Field(
+        False, description="fetch it from the Hub if it is missing", json_schema_extra=IGNORED
+    )
+
+    @model_validator(mode="after")
+    def _check_place(self) -> Self:
+        if bool(self.path) == bool(self.name):
+            raise ValueError("either path, a local directory, or name, on the Hub, must be given")
+        return self
 
 
 class Photos(Source):
@@ -154,8 +220,11 @@ class Photos(Source):
     channels: Literal[3] = 3
 
 
-Data = Annotated[Digits | Mnist5k | Cifar10 | Folder | Arrays | Photos, Field(discriminator="kind")]
+Data = Annotated[
+    Digits | Mnist5k | Cifar10 | Folder | Arrays | Torchvision | HuggingFace | Photos,
+    Field(discriminator="kind"),
+]
 
 Mix.model_rebuild()
-for _source in Source.__subclasses__():  # each may hold another one, in `mix`
+for _source in get_args(get_args(Data)[0]):  # each may hold another one, in `mix`
     _source.model_rebuild()

@@ -16,8 +16,8 @@ def with_fields(model: Model, changes: Mapping[str, Any], prefix: str = "") -> M
     """`model` with fields replaced by dotted path, validated anew; `prefix` is where `model`
     stands, for messages.
 
-    Setting `x.kind` drops the fields of the former kind. Raises UserError naming the field, what
-    was given, what is allowed.
+    Setting `x.kind` drops the fields of the former kind, and so does setting `x` to all its fields,
+    kind included. Raises UserError naming the field, what was given, what is allowed.
     """
     tree = model.model_dump()
     renewed = set()  # sections whose kind is set: pydantic fills in their other fields
@@ -40,6 +40,8 @@ def with_fields(model: Model, changes: Mapping[str, Any], prefix: str = "") -> M
             renewed.add(owner)
         elif name not in node and owner not in renewed and not _are_options(owner):
             raise UserError(_no_such_field(prefix + path, name, owner, node))
+        elif isinstance(value, dict) and "kind" in value:
+            pass  # a group of fields as a whole
         elif isinstance(node.get(name), dict) and not any(map(_are_options, (name, owner))):
             fields = ", ".join(f"{path}.{field}" for field in node[name])
             raise UserError(f"{path} is a group of fields: set one of {fields}")

@@ -1,109 +1,101 @@
-"""Pictures and arrays from files that anybody made: regular files only, sizes before content,
-nothing left out unsaid.
+"""Pictures that anybody made, by one set of rules for whatever reads them: docs/data.md has them
+all. Nothing is left out or converted unsaid.
 
 `option` is how the user named the source ("data.path:", "--train"), with which every message
 begins.
 """
 
-import json
-import math
-import os
-import stat
 import warnings
-import zipfile
-from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
-from typing import IO, Any, Literal, NamedTuple
+from typing import IO, Any
 
 import numpy as np
 import psutil
-from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from trainables.data.pools import UInt8
+from trainables.data.images import resized
+from trainables.data.pools import Ints, UInt8
 from trainables.errors import UserError
 from trainables.text import first_line, printable
 
 # Formats of Pillow's that are no pixels: documents, of which EPS starts Ghostscript, video, and
 # scientific containers
 NO_PICTURES = {"EPS", "WMF", "MPEG", "BUFR", "FITS", "GRIB", "HDF5"}
-GREY_MODES = ("1", "L", "LA", "La")
+DEEP_GREY = ("I;16", "I;16L", "I;16B", "I;16N")
+GREY_MODES = ("1", "L", "LA", "La", *DEEP_GREY)
 # of a picture: twice Pillow's MAX_IMAGE_PIXELS, where it refuses one itself
 MOST_PIXELS = 178_956_970
-# of a picture's file, or of a dataset.json: several decoders read the whole of it into memory
-MOST_BYTES = 2**31
-SHOWN = 10  # names in a note
+SHOWN = 10  # names in a line
 
 # what was done to a picture
 TURNED = "turned as their EXIF orientation says"
 FLATTENED = "with transparency, laid on white"
 FRAMES = "with more frames, of which the first is taken"
 DEEP = "with 16 bits a channel, of which the upper 8 are taken"
+DARK = "of these with no value above 4,095 of 65,535, and nearly black so"
+PROFILE = "in {mode}, made RGB without a colour profile"
+GREYED = "in colour, made grey"
+COLOURED = "grey, the same in all three colours"
+CROPPED = "cropped to the square in their middle"
+RESIZED = "resized"
 WARNED = "that Pillow warned of"
 
 
-# ---------------------------------------------------------------- files
+class BadPicture(ValueError):
+    """It can't be read; the text says why."""
 
 
-def open_regular(path: Path) -> IO[bytes]:
-    """Raises OSError for anything but a regular file: reading a pipe or a device may never end."""
-    # a pipe without a writer is not waited for
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise OSError("it is not a regular file")
-    return open(descriptor, "rb")
+@dataclass(frozen=True)
+class Pictures:
+    """Pictures that are read when they are asked for.
 
+    names: [n], what they are called. opened: position → its file (a regular one, of a size that may
+    be read), or the picture as a library has opened it; may raise whatever it likes. said: in
+    words, what else is there.
+    """
 
-def check_memory(option: str, what: str, needed: int) -> None:
-    """Raises UserError if `needed` bytes are more than this machine has free."""
-    free = psutil.virtual_memory().available
-    if needed > free:
-        sizes = f"{needed / 2**30:,.3g} GiB of memory, and {free / 2**30:,.3g} GiB are free"
-        raise UserError(f"{option} {what} would take {sizes}; give fewer or smaller images")
+    names: Sequence[str]
+    opened: Callable[[int], IO[bytes] | Image.Image]
+    said: list[str] = field(default_factory=list)
 
+    def __len__(self) -> int:
+        return len(self.names)
 
-@contextmanager
-def _reading(option: str, path: Path, what: str) -> Iterator[None]:
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:  # a decoder raises whatever a damaged file makes it stumble on
-        reason = printable(first_line(error)[:200])
-        raise UserError(f"{option} {printable(path)}: not a readable {what} ({reason})") from error
+    def take(self, chosen: Ints) -> "Pictures":
+        """Those at these positions, all that is said of the whole left behind."""
+        names = [self.names[index] for index in chosen]
+        return Pictures(names, lambda index: self.opened(int(chosen[index])))
 
+    def read(self, index: int, channels: int | None = None) -> tuple[UInt8, list[str]]:
+        """[channels, height, width] uint8, as a viewer shows it: turned by its EXIF orientation,
+        what is transparent on white.
 
-# ---------------------------------------------------------------- folders
-
-
-@dataclass
-class PictureFolder:
-    """The pictures below a folder, [n] paths sorted, and how many other things there are: kind →
-    how many, and the first."""
-
-    root: Path
-    files: list[Path] = field(default_factory=list)
-    left_out: Counter[str] = field(default_factory=Counter)
-    first: dict[str, str] = field(default_factory=dict)
-
-    def leave_out(self, kind: str, path: Path) -> None:
-        self.left_out[kind] += 1
-        self.first.setdefault(kind, printable(path.relative_to(self.root)))
-
-    @property
-    def said(self) -> list[str]:
-        """What was left out, in words; nothing if that is nothing."""
-        kinds = [
-            f"{count:,} {kind} ({self.first[kind]})"
-            for kind, count in self.left_out.most_common(SHOWN)
-        ]
-        more = ["and others"] if len(self.left_out) > SHOWN else []
-        return [f"left out: {', '.join(kinds + more)}"] if kinds else []
+        channels: 1, 3, or None: 1 for a grey picture and 3 for another. With it come the words
+        (TURNED, FLATTENED, …) for what was done to it. Raises BadPicture for what is no picture, is
+        damaged, or has more than 16 bits a channel or too many pixels.
+        """
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
+            # MOST_PIXELS is what counts
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            try:
+                opened = self.opened(index)
+                if isinstance(opened, Image.Image):
+                    pixels, done = _pixels(opened, channels)
+                else:
+                    with opened, Image.open(opened, formats=picture_formats()) as picture:
+                        pixels, done = _pixels(picture, channels)
+            except BadPicture:
+                raise
+            except UnidentifiedImageError as error:  # it names the file, which the caller does
+                raise BadPicture("not a readable image (no known format)") from error
+            except Exception as error:  # a decoder raises whatever a damaged file makes it
+                reason = printable(first_line(error)[:100])
+                raise BadPicture(f"not a readable image ({reason})") from error
+        return pixels, [*done, WARNED] if warned else done
 
 
 @cache
@@ -122,231 +114,148 @@ def picture_suffixes() -> frozenset[str]:
     )
 
 
-def list_pictures(option: str, root: Path) -> PictureFolder:
-    """All pictures below `root`, also behind linked folders; each folder is entered once, a real
-    one before links to it.
-
-    Hidden files and folders (.DS_Store, ._a.png, .thumbnails) are left out. Raises UserError for a
-    folder that can't be read.
-    """
-    suffixes, found, entered = picture_suffixes(), PictureFolder(root), set()
-    real, linked = [root], list[Path]()
-    while real or linked:
-        directory = real.pop() if real else linked.pop(0)
-        try:
-            status = directory.stat()
-            with os.scandir(directory) as entries:
-                content = sorted(entries, key=lambda entry: entry.name)
-        except OSError as error:
-            reason = f"this folder can't be read ({error.strerror})"
-            raise UserError(
-                f"{option} {printable(directory)}: {reason}; make it readable, or move it away"
-            ) from None
-        if (status.st_dev, status.st_ino) in entered:
-            found.leave_out("linked folders that are there already", directory)
-            continue
-        entered.add((status.st_dev, status.st_ino))
-        for entry in content:
-            path = directory / entry.name
-            if entry.name.startswith("."):
-                found.leave_out("hidden", path)
-            elif os.path.isdir(path):
-                (linked if entry.is_symlink() else real).append(path)
-            elif path.suffix.lower() in suffixes:
-                found.files.append(path)
-            else:
-                found.leave_out(printable(path.suffix.lower()) or "without a suffix", path)
-    found.files.sort()
-    return found
+# ---------------------------------------------------------------- one picture
 
 
-def enumerated(names: list[str]) -> str:
-    """The first of many names, for a note."""
-    shown = [printable(name if len(name) <= 40 else f"{name[:39]}…") for name in names[:SHOWN]]
-    return ", ".join([*shown, "…"] if len(names) > SHOWN else shown)
-
-
-def listed_labels(option: str, root: Path) -> dict[str, int] | None:
-    """Path below `root` → label, by its dataset.json in the format of StyleGAN and EDM; empty if
-    this says there are none.
-
-    None without such a file; a dataset.json without a field "labels" is another one. Raises
-    UserError if it is damaged, or if labels are not integers.
-    """
-    path = root / "dataset.json"
-    if not os.path.lexists(path):
-        return None
-    with _reading(option, path, "list of labels"):
-        with open_regular(path) as file:
-            content = json.loads(_whole(file))
-        if not isinstance(content, dict) or "labels" not in content:
-            return None
-        labels = {name.replace("\\", "/"): label for name, label in content["labels"] or ()}
-        wrong = [
-            name for name, label in labels.items() if type(label) is not int or abs(label) >= 2**63
-        ]
-        if wrong:
-            raise ValueError(f"the label of {wrong[0]} is not an integer")
-    return labels
-
-
-def _whole(file: IO[bytes]) -> bytes:
-    _check_size(file)
-    return file.read()
-
-
-def _check_size(file: IO[bytes]) -> None:
-    size = os.fstat(file.fileno()).st_size
-    if size > MOST_BYTES:
-        raise ValueError(
-            f"{size:,} bytes are more than the {MOST_BYTES:,} that such a file may have"
+def _pixels(picture: Image.Image, channels: int | None) -> tuple[UInt8, list[str]]:
+    """See `Pictures.read`."""
+    if picture.width * picture.height > MOST_PIXELS:
+        raise ValueError(f"{picture.width * picture.height:,} pixels are more than {MOST_PIXELS:,}")
+    # older Pillows, and all for .pgm, have no mode of their own for it
+    is_deep = picture.mode in DEEP_GREY or (
+        picture.mode == "I" and picture.format in ("PNG", "PPM")
+    )
+    if picture.mode.startswith(("I", "F")) and not is_deep:  # conversion would clip them at 255
+        raise BadPicture(
+            f"it has 32 bits per channel (mode {picture.mode}), and at most 16 can be read"
         )
-
-
-# ---------------------------------------------------------------- pictures
-
-
-@contextmanager
-def _opened(option: str, path: Path) -> Iterator[tuple[Image.Image, list[warnings.WarningMessage]]]:
-    """A picture whose header is read, and Pillow's warnings about it so far."""
-    with _reading(option, path, "image"), warnings.catch_warnings(record=True) as warned:
-        warnings.simplefilter("always")
-        # MOST_PIXELS is what counts
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        with open_regular(path) as file:
-            _check_size(file)
-            with Image.open(file, formats=picture_formats()) as picture:
-                pixels = picture.width * picture.height
-                if pixels > MOST_PIXELS:
-                    raise ValueError(f"{pixels:,} pixels are more than {MOST_PIXELS:,}")
-                if picture.mode.startswith(("I", "F")):  # conversion would clip them at 255
-                    raise UserError(
-                        f"{option} {printable(path)}: 8 bits per channel are needed, "
-                        f"and this image has more (mode {picture.mode}); save it with 8"
-                    )
-                yield picture, warned
-
-
-def is_grey(option: str, path: Path) -> bool:
-    """Whether a picture is grey, by its header."""
-    with _opened(option, path) as (picture, _):
-        return picture.mode in GREY_MODES
-
-
-def read_picture(option: str, path: Path, channels: int | None = None) -> tuple[UInt8, list[str]]:
-    """[channels, height, width] uint8, as a viewer shows it: turned by its EXIF orientation, what
-    is transparent on white.
-
-    channels: 1, 3, or None: 1 for a grey picture and 3 for another. With it come the words (TURNED,
-    FLATTENED, …) for what was done to it. Raises UserError for what is no picture, is damaged, has
-    more than 8 bits a pixel (grey) or too many pixels.
-    """
-    with _opened(option, path) as (picture, warned):
-        done = [FRAMES] if getattr(picture, "is_animated", False) else []
-        if any(";16" in str(tile[3]) for tile in getattr(picture, "tile", ())):
-            done.append(DEEP)
-        if channels is None:
-            channels = 1 if picture.mode in GREY_MODES else 3
-        # to be asked before a TIFF file is decoded
-        orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)
-        if orientation in range(2, 9):
-            done.append(TURNED)
-        picture.load()
-        image = ImageOps.exif_transpose(picture) if TURNED in done else picture
-        if image.has_transparency_data:
-            whole = image.convert("RGBA")
-            if whole.getchannel("A").getextrema() != (255, 255):
-                image = Image.alpha_composite(Image.new("RGBA", whole.size, "white"), whole)
-                done.append(FLATTENED)
-        image = image.convert("L" if channels == 1 else "RGB")
-        rows = np.asarray(image).reshape(image.height, image.width, channels)
-        pixels: UInt8 = rows.transpose(2, 0, 1)
-        if warned:
-            done.append(WARNED)
+    done = [FRAMES] if getattr(picture, "is_animated", False) else []
+    if is_deep or any(";16" in str(tile[3]) for tile in getattr(picture, "tile", ())):
+        done.append(DEEP)
+    is_grey = is_deep or picture.mode in GREY_MODES
+    if picture.mode in ("CMYK", "LAB", "HSV", "YCbCr"):
+        done.append(PROFILE.format(mode=picture.mode))
+    # to be asked before a TIFF file is decoded
+    if picture.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9):
+        done.append(TURNED)
+    picture.load()
+    image = ImageOps.exif_transpose(picture) if TURNED in done else picture
+    image = _upper_bits(image) if is_deep else image
+    if image.has_transparency_data:
+        whole = image.convert("RGBA")
+        if whole.getchannel("A").getextrema() != (255, 255):
+            image = Image.alpha_composite(Image.new("RGBA", whole.size, "white"), whole)
+            done.append(FLATTENED)
+    channels = channels or (1 if is_grey else 3)
+    if channels == 3 and is_grey:
+        done.append(COLOURED)
+    elif channels == 1 and not is_grey and _has_colours(image):
+        done.append(GREYED)
+    image = image.convert("L" if channels == 1 else "RGB")
+    pixels = np.asarray(image).reshape(image.height, image.width, channels).transpose(2, 0, 1)
+    if DEEP in done and pixels.max() < 16:
+        done.append(DARK)
     return pixels, done
 
 
-def done_to(done: Mapping[str, Collection[int]], name: Callable[[int], str]) -> list[str]:
-    """In words: how many pictures were not taken as they lie there, and the name of the first.
-    `done`: kind → positions."""
-    return [
-        f"{len(those):,} {kind} ({printable(name(min(those)))})"
-        for kind, those in sorted(done.items())
-    ]
+def _upper_bits(image: Image.Image) -> Image.Image:
+    """A grey picture of 16 bits, with 8: with alpha where one of its values is transparent."""
+    values = np.asarray(image)
+    grey = Image.fromarray((values >> 8).astype(np.uint8))
+    clear = image.info.get("transparency")
+    if clear is not None:
+        grey.putalpha(Image.fromarray(np.where(values == clear, 0, 255).astype(np.uint8)))
+    return grey
 
 
-# ---------------------------------------------------------------- arrays
+def _has_colours(image: Image.Image) -> bool:
+    """A picture of a palette, or of three channels, may be grey all the same."""
+    pixels = np.asarray(image.convert("RGB"))
+    return bool((pixels != pixels[..., :1]).any())
 
 
-class Header(NamedTuple):
-    """What the head of an .npy file says of its array, and where its values begin."""
-
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    fortran: bool
-    offset: int
-
-    @property
-    def n_bytes(self) -> int:
-        return math.prod(self.shape) * self.dtype.itemsize
+def fitting(shape: Sequence[int], resolution: int) -> list[str]:
+    """What `resized` does to images [..., height, width], in words."""
+    height, width = shape[-2:]
+    words = {CROPPED: height != width, RESIZED: min(height, width) != resolution}
+    return [word for word, is_so in words.items() if is_so]
 
 
-def read_header(file: IO[bytes], size: int) -> Header:
-    """The head of an .npy file of `size` bytes. Raises ValueError if it promises other than what is
-    there, or objects."""
-    readers = {
-        (1, 0): np.lib.format.read_array_header_1_0,
-        (2, 0): np.lib.format.read_array_header_2_0,
-    }
-    version = np.lib.format.read_magic(file)
-    if version not in readers:
-        raise ValueError(f"version {version} of the format is not known")
-    shape, fortran, dtype = readers[version](file)
-    header = Header(shape, dtype, fortran, file.tell())
-    if dtype.hasobject:
-        raise ValueError("it holds Python objects, and reading these may run code")
-    if min(shape, default=0) < 0 or header.n_bytes != size - header.offset:
-        raise ValueError(
-            f"it promises {dtype} {list(shape)}, and {size - header.offset:,} bytes are there"
+# ---------------------------------------------------------------- all of them
+
+
+def look_at_all(
+    option: str,
+    pictures: Pictures,
+    use: Callable[[int, UInt8], list[str]],
+    skip_bad: bool,
+    how_to_skip: str,
+    channels: int | None = None,
+) -> tuple[Ints, list[str]]:
+    """Reads every picture once, in their order, for `use`: (position, pixels) → what it did to it,
+    in words. -> the positions of those that could be read, and what is said of all of them.
+
+    Raises UserError that tells of all bad ones at once, unless these are to be left out.
+    """
+    done, bad = defaultdict[str, list[int]](list), dict[int, str]()
+    for index in range(len(pictures)):
+        try:
+            pixels, kinds = pictures.read(index, channels)
+        except BadPicture as error:
+            bad[index] = str(error)
+            continue
+        for kind in [*kinds, *use(index, pixels)]:
+            done[kind].append(index)
+    names = [f"{printable(pictures.names[index])}: {why}" for index, why in bad.items()]
+    more = [f"and {len(bad) - SHOWN:,} more"] if len(bad) > SHOWN else []
+    listed = ", ".join(names[:SHOWN] + more)
+    if bad and not (skip_bad and len(bad) < len(pictures)):
+        hint = "" if skip_bad else f"; mend or remove them, or leave them out: {how_to_skip}"
+        raise UserError(
+            f"{option} {len(bad):,} of {len(pictures):,} images can't be read: {listed}{hint}"
         )
-    return header
+    good = np.setdiff1d(np.arange(len(pictures)), list(bad))
+    said = [f"left out: {len(bad):,} that can't be read ({listed})"] if bad else []
+    return good, [*said, *in_words(done, lambda index: printable(pictures.names[index]))]
 
 
-class ArrayArchive:
-    """The arrays of an .npz file by name, in its order. What a damaged file makes its methods raise
-    may be any exception."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._zip = zipfile.ZipFile(file)
-        members = [info for info in self._zip.infolist() if info.filename.endswith(".npy")]
-        self._members = {info.filename.removesuffix(".npy"): info for info in members}
-        self.names = list(self._members)
-
-    def header(self, name: str) -> Header:
-        """Of an array; costs next to nothing. See `read_header`."""
-        info = self._members[name]
-        with self._zip.open(info) as member:
-            return read_header(member, info.file_size)
-
-    def read(self, name: str) -> NDArray[Any]:
-        """An array, of the size that its header says: to be looked at before."""
-        self.header(name)
-        with self._zip.open(self._members[name]) as member:
-            return np.asarray(np.lib.format.read_array(member, allow_pickle=False))
+def in_words(done: Mapping[str, Sequence[int]], name: Callable[[int], str]) -> list[str]:
+    """How many images were not taken as they lie there, and the name of the first. `done`: kind →
+    positions."""
+    return [f"{len(those):,} {kind} ({name(min(those))})" for kind, those in sorted(done.items())]
 
 
-@contextmanager
-def open_npz(option: str, path: Path) -> Iterator[ArrayArchive]:
-    with _reading(option, path, "array"), open_regular(path) as file:
-        yield ArrayArchive(file)
+def read_all(
+    option: str, pictures: Pictures, channels: int, resolution: int, skip_bad: bool
+) -> tuple[UInt8, Ints, list[str]]:
+    """[m, channels, resolution, resolution] uint8, the positions [m] of these, and what is said; see
+    `look_at_all`."""
+    shape = (len(pictures), channels, resolution, resolution)
+    check_memory(
+        option,
+        f"{len(pictures):,} images of {resolution}x{resolution} pixels",
+        int(np.prod(shape, dtype=object)),
+    )
+    images = np.empty(shape, np.uint8)
+
+    def keep(index: int, pixels: UInt8) -> list[str]:
+        images[index] = resized(pixels[None], resolution)[0]
+        return fitting(pixels.shape, resolution)
+
+    good, said = look_at_all(option, pictures, keep, skip_bad, "--set data.skip_bad=true", channels)
+    return images if len(good) == len(images) else images[good], good, said
 
 
-def map_npy(option: str, path: Path) -> NDArray[Any]:
-    """The array of an .npy file, mapped: its values are read where they are used."""
-    with _reading(option, path, "array"), open_regular(path) as file:
-        if file.read(2) == b"PK":
-            raise ValueError("what is in it is an .npz file")
-        file.seek(0)
-        header = read_header(file, os.fstat(file.fileno()).st_size)
-        order: Literal["F", "C"] = "F" if header.fortran else "C"
-        return np.memmap(file, header.dtype, "r", header.offset, header.shape, order)
+def check_memory(option: str, what: str, needed: int) -> None:
+    """Raises UserError if `needed` bytes are more than this machine has free."""
+    free = psutil.virtual_memory().available
+    if needed > free:
+        sizes = f"{needed / 2**30:,.3g} GiB of memory, and {free / 2**30:,.3g} GiB are free"
+        raise UserError(f"{option} {what} would take {sizes}; give fewer or smaller images")
+
+
+def enumerated(names: Sequence[Any]) -> str:
+    """The first of many names, for a note."""
+    texts = [str(name) for name in names[:SHOWN]]
+    shown = [printable(text if len(text) <= 40 else f"{text[:39]}…") for text in texts]
+    return ", ".join([*shown, "…"] if len(names) > SHOWN else shown)

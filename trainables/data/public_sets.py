@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from trainables.config.data import Cifar10, Digits, Mnist5k, Photos
+from trainables.config.data import Cifar10, Digits, Mnist5k, Photos, Torchvision
 from trainables.data.images import resized
 from trainables.data.pools import Pool, UInt8
+from trainables.data.torchvision_sets import open_set
 from trainables.errors import UserError
-from trainables.text import first_line
 
 
 def read_digits(source: Digits, may_fetch: bool) -> Pool:
@@ -42,27 +42,13 @@ def read_cifar10(source: Cifar10, may_fetch: bool) -> Pool:
     from torchvision.datasets import CIFAR10
     from torchvision.datasets.utils import check_integrity
 
-    if not source.root:
-        raise UserError("data.root: say which directory holds CIFAR-10 (--set data.root=DIR)")
-    root, is_wanted = Path(source.root).expanduser(), source.download
-    try:
-        if check_integrity(root / CIFAR10.filename, CIFAR10.tgz_md5):
-            is_wanted = True  # then torchvision's "download" only unpacks it
-        dataset = CIFAR10(root, train=True, download=is_wanted and may_fetch)
-    except (RuntimeError, OSError) as error:
-        if is_wanted and not may_fetch:
-            hint = "; emm run and emm trial fetch and unpack it"
-        elif source.download:
-            hint = ""
-        else:
-            hint = (
-                "; put cifar-10-python.tar.gz there, "
-                "or let it be fetched by --set data.download=true"
-            )
-        reason = first_line(error)
-        raise UserError(
-            f"data.root: no intact CIFAR-10 in {source.root!r} ({reason}){hint}"
-        ) from None
+    archive = Path(source.root).expanduser() / CIFAR10.filename
+    # of an archive that is there, torchvision's "download" only unpacks it
+    is_wanted = source.download or check_integrity(archive, CIFAR10.tgz_md5)
+    known = Torchvision(
+        name="CIFAR10", root=source.root, download=is_wanted, resolution=source.resolution
+    )
+    dataset = open_set(known, may_fetch)
     images = resized(dataset.data.transpose(0, 3, 1, 2), source.resolution)
     return Pool(images, np.asarray(dataset.targets, dtype=np.int64))
 

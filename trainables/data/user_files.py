@@ -1,29 +1,21 @@
-"""Images of the user's own: a folder of pictures, or an .npz file.
+"""Images of the user's own: pictures in a folder or a ZIP file, or arrays.
 
 A reader is called with its source and `may_fetch`, which makes no difference here. It raises
 UserError for what is missing, damaged, or not what the source says, and its note says what was
 found and done.
 """
 
-import math
-from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from trainables.config.data import Arrays, Folder
+from trainables.data.array_files import channels_first, check_images, map_npy, open_npz
 from trainables.data.images import resized
-from trainables.data.pictures import (
-    check_memory,
-    done_to,
-    enumerated,
-    list_pictures,
-    listed_labels,
-    open_npz,
-    picture_suffixes,
-    read_picture,
-)
+from trainables.data.picture_files import is_picture_files, labels_of, list_pictures
+from trainables.data.pictures import check_memory, enumerated, fitting, picture_suffixes, read_all
 from trainables.data.pools import Ints, Pool
 from trainables.errors import UserError
 from trainables.text import printable
@@ -31,113 +23,101 @@ from trainables.text import printable
 PATH = "data.path:"  # what messages about files begin with
 
 
-# ---------------------------------------------------------------- a folder
-
-
 def read_folder(source: Folder, may_fetch: bool) -> Pool:
-    root, side = Path(source.path).expanduser(), source.resolution
-    if not root.is_dir():
-        raise UserError(f"{PATH} {source.path!r} is not a directory")
-    folder = list_pictures(PATH, root)
-    files = folder.files
-    if not files:
-        left_out = "; ".join(folder.said) or "it is empty"
+    root = Path(source.path).expanduser()
+    if not is_picture_files(root):
+        raise UserError(f"{PATH} {source.path!r} is not a directory, nor a .zip file")
+    files = list_pictures(PATH, root)
+    if not files.names:
+        left_out = "; ".join(files.said) or "it is empty"
         suffixes = ", ".join(sorted(picture_suffixes()))
         raise UserError(f"{PATH} no image in {source.path!r}; {left_out} (looked for {suffixes})")
-    labels, classes = _folder_labels(root, files)
-    shape = len(files), source.channels, side, side
-    check_memory(PATH, f"{len(files):,} images of {side}x{side} pixels", math.prod(shape))
-    images, done = np.empty(shape, np.uint8), defaultdict[str, set[int]](set)
-    for index, path in enumerate(files):
-        pixels, kinds = read_picture(PATH, path, source.channels)
-        images[index] = resized(pixels[None], side)[0]
-        for kind in kinds:
-            done[kind].add(index)
-    changes = done_to(done, lambda index: str(files[index].relative_to(root)))
-    said = "; ".join([classes, *folder.said, *changes])
-    note = f"{printable(source.path)}: {len(files):,} images{said}"
-    return Pool(images, labels, notes=(note,))
+    table = Path(source.labels_file).expanduser() if source.labels_file else None
+    labels_of(PATH, files, files.names, table)  # before much is read, whether there are any
+    images, good, said = read_all(
+        PATH, files.pictures, source.channels, source.resolution, source.skip_bad
+    )
+    labels, classes = labels_of(PATH, files, [files.names[index] for index in good], table)
+    words = "; ".join([classes, *files.said, *said])
+    return Pool(images, labels, notes=(f"{printable(source.path)}: {len(images):,} images{words}",))
 
 
-def _folder_labels(root: Path, files: list[Path]) -> tuple[Ints | None, str]:
-    """Labels [n] of these pictures, or None, and where they are from: a dataset.json, or else the
-    folders."""
-    listed = listed_labels(PATH, root)
-    if listed is None:
-        return _labels_by_folder(root, files)
-    if not listed:
-        return None, ", without classes, as dataset.json says"
-    names = [path.relative_to(root).as_posix() for path in files]
-    missing = [name for name in names if name not in listed]
-    if missing:
-        where = printable(root / "dataset.json")
-        raise UserError(f"{PATH} {where} has no label for {printable(missing[0])}")
-    labels = np.array([listed[name] for name in names], dtype=np.int64)
-    surplus = len(listed) - len(names)
-    more = f" ({surplus:,} more images in it are not there)" if surplus > 0 else ""
-    return labels, f" in {len(np.unique(labels)):,} classes, as dataset.json says{more}"
-
-
-def _labels_by_folder(root: Path, files: list[Path]) -> tuple[Ints | None, str]:
-    """By the first level of subfolders; none if there are fewer than two, or a picture is in
-    none."""
-    parents = [path.relative_to(root).parts[0] if path.parent != root else None for path in files]
-    names = sorted({name for name in parents if name is not None})
-    outside = parents.count(None)
-    if outside and names:
-        said = f", without classes: {outside:,} lie in no subfolder ({enumerated(names)})"
-        return None, said
-    if len(names) < 2:
-        return None, ", without classes"
-    labels = np.array([names.index(name) for name in parents if name is not None], dtype=np.int64)
-    return labels, f" in {len(names):,} classes ({enumerated(names)})"
-
-
-# ---------------------------------------------------------------- an .npz file
+# ---------------------------------------------------------------- arrays
 
 
 def read_arrays(source: Arrays, may_fetch: bool) -> Pool:
-    with open_npz(PATH, Path(source.path).expanduser()) as archive:
-        if "images" not in archive.names:
-            there = "there is none at all"
-            if archive.names:
+    path = Path(source.path).expanduser()
+    read = _read_npy if path.suffix.lower() == ".npy" else _read_npz
+    array, labels, groups, left_out = read(source, path)
+    n, channels, height, width = shape = check_images(
+        PATH, array.shape, array.dtype, source.channels
+    )
+    if source.labels_file:
+        labels = _integers("data.labels_file:", source.labels_file, n)
+    images = resized(channels_first(array, channels), source.resolution)
+    classes = "without classes" if labels is None else f"in {len(np.unique(labels)):,} classes"
+    apart = ", " if labels is None else " "
+    words = [f"{n:,} images of {width}x{height} pixels{apart}{classes}"]
+    if left_out:
+        words.append(f"left out: {enumerated(left_out)}")
+    words += [f"all {kind}" for kind in fitting(shape, source.resolution)]
+    return Pool(images, labels, groups, notes=(f"{printable(source.path)}: {'; '.join(words)}",))
+
+
+# images, labels and groups, and the names of what is left out
+Found = tuple[NDArray[Any], Ints | None, Ints | None, list[str]]
+
+
+def _check_room(source: Arrays, shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
+    """The number of images of such an array; raises UserError if it holds none, or if there is no
+    memory for it and for what is made of it."""
+    n, channels, height, width = check_images(PATH, shape, dtype, source.channels)
+    if n == 0:
+        raise UserError(f"{PATH} no image is in {source.path!r}: {dtype} {list(shape)}")
+    size = f"{n:,} images of {width}x{height} pixels"
+    check_memory(PATH, size, n * channels * (height * width + source.resolution**2))
+    return n
+
+
+def _read_npy(source: Arrays, path: Path) -> Found:
+    mapped = map_npy(PATH, path)
+    _check_room(source, mapped.shape, mapped.dtype)
+    return np.array(mapped), None, None, []  # what is mapped may change
+
+
+def _read_npz(source: Arrays, path: Path) -> Found:
+    with open_npz(PATH, path) as archive:
+        wanted = [source.images]
+        if source.labels != "labels":  # asked for by name
+            wanted.append(source.labels)
+        for name in wanted:
+            if name not in archive.names:
                 there = f"there are: {enumerated(archive.names)}"
-            raise UserError(f"{PATH} {source.path!r} has no array named images; {there}")
-        header = archive.header("images")
-        n, height, width, channels = _image_shape(header.shape, header.dtype, source.channels)
-        taken = [name for name in ("labels", "groups") if name in archive.names]
-        for name in taken:
+                there = there if archive.names else "there is none at all"
+                raise UserError(f"{PATH} {source.path!r} has no array named {name}; {there}")
+        header = archive.header(source.images)
+        n = _check_room(source, header.shape, header.dtype)
+        has_other = bool(source.labels_file)
+        names = {"labels": None if has_other else source.labels, "groups": "groups"}
+        taken = {what: name for what, name in names.items() if name in archive.names}
+        for name in taken.values():
             of_each = archive.header(name)
-            if of_each.shape != (n,) or not np.issubdtype(of_each.dtype, np.integer):
-                found = f"{of_each.dtype} {list(of_each.shape)}"
-                raise UserError(f"{PATH} {name} must be integers [{n}], not {found}")
-        size = f"{n:,} images of {width}x{height} pixels"
-        trained_on = n * channels * source.resolution**2
-        check_memory(PATH, size, header.n_bytes + trained_on)
-        pixels = archive.read("images").reshape(n, height, width, channels)
-        labels, groups = (
-            archive.read(name).astype(np.int64) if name in taken else None
-            for name in ("labels", "groups")
-        )
-        unused = [name for name in archive.names if name not in ("images", *taken)]
-    classes = ", without classes"
-    if labels is not None:
-        classes = f" in {len(np.unique(labels)):,} classes"
-    left_out = f"; left out: {enumerated(unused)}" if unused else ""
-    note = f"{printable(source.path)}: {size}{classes}{left_out}"
-    images = resized(pixels.transpose(0, 3, 1, 2), source.resolution)
-    return Pool(images, labels, groups, notes=(note,))
+            _check_integers(f"{PATH} {name}", of_each.shape, of_each.dtype, n)
+        images = archive.read(source.images)
+        found = {
+            what: archive.read(name).reshape(n).astype(np.int64) for what, name in taken.items()
+        }
+        used = {source.images, *taken.values()}
+        left_out = [name for name in archive.names if name not in used]
+    return images, found.get("labels"), found.get("groups"), left_out
 
 
-def _image_shape(
-    shape: tuple[int, ...], dtype: np.dtype[Any], channels: int
-) -> tuple[int, int, int, int]:
-    """n, height, width, channels. An array [n, height, width] is of grey images, unless it may be
-    one colour image."""
-    is_grey = len(shape) == 3 and channels == 1 and shape[2] not in (1, 3)
-    whole = (*shape, 1) if is_grey else shape
-    if dtype != np.uint8 or len(whole) != 4 or whole[3] != channels or 0 in shape:
-        needed = f"images must be uint8 [n, height, width, {channels}] (data.channels={channels})"
-        raise UserError(f"{PATH} {needed}, not {dtype} {list(shape)}")
-    n, height, width, _ = whole
-    return n, height, width, channels
+def _integers(option: str, path: str, n: int) -> Ints:
+    array = map_npy(option, Path(path).expanduser())
+    _check_integers(option, array.shape, array.dtype, n)
+    return np.array(array.reshape(n), dtype=np.int64)
+
+
+def _check_integers(what: str, shape: tuple[int, ...], dtype: np.dtype[Any], n: int) -> None:
+    if shape not in ((n,), (n, 1)) or not np.issubdtype(dtype, np.integer):
+        raise UserError(f"{what} must be integers [{n}], not {dtype} {list(shape)}")

@@ -14,9 +14,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from trainables.config.fields import explain
 from trainables.config.measurement import Measurement
 from trainables.config.trial import Configuration, TrialSpec, configuration_key
+from trainables.data.array_files import ArrayArchive
 from trainables.data.images import ImageData
 from trainables.data.labels import check_subset
-from trainables.data.pictures import ArrayArchive, check_memory
+from trainables.data.pictures import check_memory
 from trainables.errors import DamagedFile, UserError
 from trainables.measure.measures import Measure, Measures, rows_of
 from trainables.storage import MOST_JSON, Storage, parse_json
