@@ -31,7 +31,7 @@ PLACES = {
     name
     for kind in get_args(get_args(Data)[0])
     for name, field in kind.model_fields.items()
-    if field.json_schema_extra == IGNORED
+    if field.json_schema_extra == IGNORED and field.annotation is str
 }
 
 

@@ -35,6 +35,7 @@ def test_secrets_are_not_even_kept_and_places_are_not_shown() -> None:
         (("run", "x", "--out=../x"), "emm run x --out=…"),
         (("run", "x", "--set", "data.mix.data.path=mine"), "emm run x --set data.mix.data.path=…"),
         (("run", "x", "--set", "data.name=mine"), "emm run x --set data.name=…"),
+        (("run", "x", "--set", "data.download=true"), "emm run x --set data.download=true"),
         (("run", "x", "--set", "network.width=8"), "emm run x --set network.width=8"),
         (
             ("run", "x", "--targets", ".5,.1", "--workers", "2"),
