@@ -261,9 +261,7 @@ class SearchSpace(Frozen):
     def images(self) -> Literal["none", "generated", "pairs"]:
         """Which pictures leave the storage: what is asked for; without that, none of private
         data."""
-        firsts = [named.configuration.data for named in self.configurations]
-        sources = [*firsts, *(first.mix.data for first in firsts if first.mix)]
-        is_private = any(source.is_private for source in sources)
+        is_private = any(named.configuration.data.holds_private for named in self.configurations)
         return self.tracking.images or ("none" if is_private else "pairs")
 
     def with_settings(self, settings: Mapping[str, Any]) -> "SearchSpace":

@@ -7,15 +7,19 @@ api.trials(sweep).plot.scatter("n", "r_mem", logx=True)
 api.figures(sweep)["emm"]()                 # "emm", "contrasts", "cost", "study-01-width-4", …
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from sweep.analysis.summary import SweepSummary, summarize
 from sweep.report.figures import figures_of as figures
+from sweep.store.one_trial import load_model
 from sweep.store.places import place
 
-__all__ = ["configurations", "contrasts", "figures", "read", "trials"]
+if TYPE_CHECKING:  # torch is imported when a model is loaded
+    from trainables.trial.model import Model
+
+__all__ = ["configurations", "contrasts", "figures", "load", "read", "trials"]
 
 
 def read(directory: str) -> SweepSummary:
@@ -47,6 +51,25 @@ def contrasts(sweep: SweepSummary) -> pd.DataFrame:
     return pd.DataFrame(
         sweep.as_json()["contrasts"], columns=["a", "b", "ratio", "low", "high", "same_data"]
     )
+
+
+def load(
+    directory: str,
+    config: str | None = None,
+    n: int | None = None,
+    seed: int | None = None,
+    device: str | None = None,
+    trust_code: bool = False,
+) -> "Model":
+    """The trained model of a finished trial, in a sweep or in what `emm trial --out` wrote: `.sample`,
+    `.denoise`, `.network`; docs/models.md.
+
+    config, n, seed: which trial; what is None may be anything, if one trial alone is left. device:
+    as torch calls it, "cpu" or "cuda"; a GPU if there is one. trust_code: run code that the sweep
+    names, a network or trainer of your own. Raises UserError, with those there
+    are, if there is none or more than one, and if its weights are lost.
+    """
+    return load_model(str(directory), config, n, seed, device, trust_code)
 
 
 def _flat(factors: dict[str, Any], content: dict[str, Any]) -> dict[str, Any]:

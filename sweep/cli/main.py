@@ -10,7 +10,7 @@ from typing import Any
 
 import typer
 
-from sweep.cli import audit, plan, read, remeasure, run, submit, trial
+from sweep.cli import audit, plan, read, remeasure, run, sample, submit, trial
 from sweep.cli.printing import say
 from trainables.errors import TrialFailed, UserError
 from trainables.import_path import ours_first
@@ -37,6 +37,7 @@ AFTER_SUBMIT: Commands = (
     read.advise,
     read.report,
     remeasure.remeasure,
+    sample.sample,
     audit.audit,
     read.ui,
     read.sync,

@@ -1,8 +1,8 @@
 """What a trial generated, beside the training images that it is nearest to; and what of it may be
 shown.
 
-The one way of pixels out of a sweep's storage: `Pictures` gives none of them unless the search
-space allows it.
+The one way of pixels out of a sweep's storage, but for images that a user asks for (`emm sample`):
+`Pictures` gives none of them unless the search space allows it.
 """
 
 from collections.abc import Callable
