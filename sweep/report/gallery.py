@@ -12,11 +12,10 @@ from typing import Any, Literal
 
 import matplotlib
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from search_spaces.space import SearchSpace
-from sweep.report.style import ORANGE, STYLE, short
+from sweep.report.style import ORANGE, STYLE, Figure, short
 from trainables.data.images import ImageData, resized
 from trainables.data.sources import load
 from trainables.errors import UserError
