@@ -117,6 +117,7 @@ CASES = {
     **LABELS,
     "fourier": network(time_embedding="fourier"),
     "mlp": network(kind="mlp"),
+    "dropout": network(dropout=0.5),
     "optimum": network(kind="optimum"),
     "labelled optimum": network(kind="optimum") | LABELS["true"],
     "custom network": CUSTOM_NETWORK,
