@@ -250,6 +250,7 @@ def test_a_factor_with_the_name_of_a_column_loses_nothing(tmp_path):
         vary={
             "loss": {"small": {"network.width": 8}, "=2+2": {"network.width": 16}},
             "emm": {"-1": {}},
+            "=x": {"a": {}},
         },
     )
     sweep = written(tmp_path, space, trials=3)
@@ -263,13 +264,13 @@ def test_a_factor_with_the_name_of_a_column_loses_nothing(tmp_path):
     assert table.emm.notna().all()
     write_report(sweep, tmp_path / "report")
     csv = pd.read_csv(tmp_path / "report" / "trials.csv")
-    assert list(csv.columns[:3]) == ["configuration", "factor_loss", "emm"]
+    assert list(csv.columns[:4]) == ["configuration", "factor_loss", "emm", "'=x"]
     assert csv.factor_loss.tolist() == ["small"] * 3 + ["'=2+2"] * 3
     assert csv.loss.tolist() == [0.25] * 6
     lines = (tmp_path / "report" / "configurations.tex").read_text().splitlines()
-    assert lines[0] == r"\begin{tabular}{lllrrrrr}"
-    assert lines[2].startswith("loss & emm & verdict & EMM &")
-    assert lines[5].startswith("=2+2 & -1 &")
+    assert lines[0] == r"\begin{tabular}{llllrrrrr}"
+    assert lines[2].startswith("loss & emm & =x & verdict & EMM &")
+    assert lines[5].startswith("=2+2 & -1 & a &")
 
 
 def test_numbers_stay_numbers_in_the_csv(tmp_path):

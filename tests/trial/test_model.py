@@ -30,7 +30,7 @@ from trainables.data.sources import load
 from trainables.errors import UserError
 from trainables.networks.build import build_network
 from trainables.storage import Storage
-from trainables.trial import checkpoint
+from trainables.trial import checkpoint, weights as kept_weights
 from trainables.trial.model import open_model
 from trainables.trial.result import RESULT, read_measurement, trial_directory
 from trainables.trial.trial import Trial
@@ -307,6 +307,29 @@ def test_what_a_trainer_of_the_users_keeps_stays_as_it_is(kept_of):
     assert int(checkpoint.load(directory, "weights.pt")["ema"]["turn"][0]) == 100
 
 
+def test_tensors_of_every_kind_come_back_as_they_were(tmp_path):
+    """What the format has no place for is kept as before, and never beside an older file."""
+    storage = Storage(str(tmp_path))
+    named = {
+        "turned": torch.arange(6.0).reshape(2, 3).T,
+        "channels last": torch.randn(2, 3, 4, 4).to(memory_format=torch.channels_last),
+        "scalar": torch.tensor(2.5, dtype=torch.bfloat16),
+        "empty": torch.zeros(0, 3),
+        "mask": torch.tensor([True, False]),
+    }
+    for kept in (named, {}, {"z": torch.zeros(2, dtype=torch.complex128)}, [torch.ones(1)], named):
+        kept_weights.write(storage, kept)
+        back = kept_weights.read(storage)
+        assert type(back) is type(kept)
+        pairs = zip(kept, back, strict=True) if isinstance(kept, list) else []
+        if isinstance(kept, dict):
+            assert back.keys() == kept.keys()
+            pairs = [(kept[name], back[name]) for name in kept]
+        assert all(torch.equal(a, b) and a.dtype == b.dtype for a, b in pairs)
+        assert len(storage.list()) == 1
+    assert storage.list() == ["weights.safetensors"]
+
+
 @pytest.mark.parametrize("harm", ["missing", "truncated", "flipped", "renamed", "foreign"])
 def test_weights_that_are_lost_are_one_line(tmp_path, tiny, harm, caplog):
     storage, result = tiny
@@ -338,9 +361,14 @@ def test_weights_of_another_network_are_one_line(tmp_path, tiny):
     other = with_fields(result.spec, network(width=8))
     with pytest.raises(UserError, match="its weights do not fit its network"):
         opened((storage, result.model_copy(update={"spec": other})))
-    other = with_fields(result.spec, network(kind="mlp"))
-    with pytest.raises(UserError, match="was its code changed since"):
-        opened((storage, result.model_copy(update={"spec": other})))
+    elsewhere = Storage(str(tmp_path))
+    named = dict(opened(tiny).network.state_dict())
+    name = min(dict(opened(tiny).network.named_parameters()))
+    fewer = {other: value for other, value in named.items() if other != name}
+    for changed in ({**named, "more": named[name].clone()}, fewer):
+        kept_weights.write(trial_directory(elsewhere, result.training_key), changed)
+        with pytest.raises(UserError, match=r"not on both sides.*was its code changed since"):
+            opened((elsewhere, result))
 
 
 def test_opening_leaves_the_callers_random_numbers_alone(kept_of):

@@ -22,14 +22,20 @@ from trainables.storage import Storage
 from trainables.trial import checkpoint
 from trainables.trial.result import OTHER_WEIGHTS, WEIGHTS
 
+DTYPES = {
+    *(torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.bool),
+    *(torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8),
+}
+
 log = logging.getLogger(__name__)
 
 
 def write(storage: Storage, weights: Any) -> None:
     """Into the directory of a trial, in place of what is there. Raises OSError."""
     if is_named(weights):
-        metadata = {"format": "pt", "sha256": _digest(weights)}
-        storage.write(WEIGHTS, safetensors.torch.save(dict(weights), metadata))
+        dense = {name: value.contiguous() for name, value in weights.items()}
+        metadata = {"format": "pt", "sha256": _digest(dense)}
+        storage.write(WEIGHTS, safetensors.torch.save(dense, metadata))
         storage.delete(OTHER_WEIGHTS)
     else:
         checkpoint.write(storage, OTHER_WEIGHTS, {"ema": weights})
@@ -59,8 +65,14 @@ def read(storage: Storage) -> Any | None:
 
 def is_named(weights: Any) -> TypeGuard[Mapping[str, Tensor]]:
     return isinstance(weights, Mapping) and all(
-        isinstance(name, str) and isinstance(value, Tensor) for name, value in weights.items()
+        isinstance(name, str) and isinstance(value, Tensor) and _is_plain(value)
+        for name, value in weights.items()
     )
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    """Whether the format has a place for it."""
+    return tensor.layout == torch.strided and tensor.dtype in DTYPES
 
 
 def _digest(weights: Mapping[str, Tensor]) -> str:
