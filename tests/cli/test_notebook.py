@@ -251,6 +251,7 @@ def test_a_factor_with_the_name_of_a_column_loses_nothing(tmp_path):
             "loss": {"small": {"network.width": 8}, "=2+2": {"network.width": 16}},
             "emm": {"-1": {}},
             "=x": {"a": {}},
+            "diffusion.P_mean": (-1.5,),
         },
     )
     sweep = written(tmp_path, space, trials=3)
@@ -266,22 +267,12 @@ def test_a_factor_with_the_name_of_a_column_loses_nothing(tmp_path):
     csv = pd.read_csv(tmp_path / "report" / "trials.csv")
     assert list(csv.columns[:4]) == ["configuration", "factor_loss", "emm", "'=x"]
     assert csv.factor_loss.tolist() == ["small"] * 3 + ["'=2+2"] * 3
+    assert csv.P_mean.tolist() == [-1.5] * 6, "a negative number is no formula"
     assert csv.loss.tolist() == [0.25] * 6
     lines = (tmp_path / "report" / "configurations.tex").read_text().splitlines()
-    assert lines[0] == r"\begin{tabular}{llllrrrrr}"
-    assert lines[2].startswith("loss & emm & =x & verdict & EMM &")
-    assert lines[5].startswith("=2+2 & -1 & a &")
-
-
-def test_numbers_stay_numbers_in_the_csv(tmp_path):
-    """A negative one is no formula."""
-    space = renamed(fake_space((8,)), vary={"diffusion.P_mean": (-1.2, 0.5)})
-    sweep = written(tmp_path, space, trials=1)
-    write_report(sweep, tmp_path / "report")
-    csv = pd.read_csv(tmp_path / "report" / "trials.csv")
-    assert csv.P_mean.tolist() == [-1.2, 0.5]
-    first = (tmp_path / "report" / "trials.tex").read_text().splitlines()[0]
-    assert first == r"\begin{tabular}{rrrrrrl}"
+    assert lines[0] == r"\begin{tabular}{lllrlrrrrr}"
+    assert lines[2].startswith(r"loss & emm & =x & P\_mean & verdict & EMM &")
+    assert lines[5].startswith("=2+2 & -1 & a & -1.5 &")
 
 
 def test_a_contrast_says_which_over_which(directory):
