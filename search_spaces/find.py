@@ -3,6 +3,7 @@
 import math
 import re
 import runpy
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -80,14 +81,19 @@ _Yaml.add_constructor("tag:yaml.org,2002:int", _Yaml.whole_number)
 _Yaml.add_constructor("tag:yaml.org,2002:float", _Yaml.finite_number)
 
 
-def find_space(name: str) -> SearchSpace:
-    """The space of that name, or the one in a .py, .yaml or .yml file. Raises UserError, which
-    lists those there are.
+def find_space(asked: str | Mapping[str, Any] | SearchSpace) -> SearchSpace:
+    """The space of that name, the one in a .py, .yaml or .yml file, or of these fields; one that is
+    a space already is it. Raises UserError, which lists those there are.
 
-    A Python file sets SPACE to a SearchSpace. A YAML file has the fields of SearchSpace; `base` is
-    a complete configuration or the name of a recipe (paper, digits), which `settings` change by
-    path.
+    A Python file sets SPACE to a SearchSpace. A YAML file, and a mapping, has the fields of
+    SearchSpace; `base` is a complete configuration or the name of a recipe (paper, digits), which
+    `settings` change by path.
     """
+    if isinstance(asked, SearchSpace):
+        return asked
+    if isinstance(asked, Mapping):
+        return _from_fields("space", {"name": "space", **asked})
+    name = asked
     if Path(name).suffix in (".py", ".yaml", ".yml"):
         return _from_python(name) if name.endswith(".py") else _from_yaml(name)
     if name not in SPACES:
@@ -128,8 +134,13 @@ def _from_yaml(path: str) -> SearchSpace:
         raise UserError(
             f"{path}: the fields of a search space are needed: name, base, vary, search, …"
         )
+    return _from_fields(path, {"name": Path(path).stem, **content})
+
+
+def _from_fields(path: str, content: Mapping[str, Any]) -> SearchSpace:
+    """path: where they stand, for messages."""
     words = dict.fromkeys(("question", "source", "expectation", "cost"), "")
-    tree: dict[str, Any] = {"name": Path(path).stem, **words, **content}
+    tree: dict[str, Any] = {**words, **content}
     for name in ("settings", "measurement"):
         group = tree.get(name, {})
         if not isinstance(group, dict) or not all(isinstance(key, str) for key in group):

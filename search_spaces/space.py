@@ -230,7 +230,7 @@ class SearchSpace(Frozen):
             is_given = isinstance(self.vary[key], dict) or isinstance(value, dict)
             # of a field, the value that it has come to: 1e-2 and 0.01 have one name
             factors[names[key]] = value if is_given else _field(configuration, key)
-        name = ",".join(f"{factor}={_text(value)}" for factor, value in factors.items()) or "base"
+        name = ",".join(f"{factor}={text_of(value)}" for factor, value in factors.items()) or "base"
         return NamedConfiguration(name=name, factors=factors, configuration=configuration)
 
     def _check_fields(self) -> None:
@@ -261,9 +261,7 @@ class SearchSpace(Frozen):
     def images(self) -> Literal["none", "generated", "pairs"]:
         """Which pictures leave the storage: what is asked for; without that, none of private
         data."""
-        firsts = [named.configuration.data for named in self.configurations]
-        sources = [*firsts, *(first.mix.data for first in firsts if first.mix)]
-        is_private = any(source.is_private for source in sources)
+        is_private = any(named.configuration.data.holds_private for named in self.configurations)
         return self.tracking.images or ("none" if is_private else "pairs")
 
     def with_settings(self, settings: Mapping[str, Any]) -> "SearchSpace":
@@ -359,7 +357,7 @@ def parse_settings(
         path = path.strip()
         value = _json_or_text(f"{option} {path}", text)
         if path in parsed and parsed[path] != value:
-            both = f"{_text(parsed[path])} and to {_text(value)}"
+            both = f"{text_of(parsed[path])} and to {text_of(value)}"
             raise UserError(f"{option} {path}: it is set twice, to {both}; say it once")
         parsed[path] = value
     return parsed
@@ -385,5 +383,6 @@ def _json_or_text(setting: str, text: str) -> Any:
         return text
 
 
-def _text(value: Any) -> str:
+def text_of(value: Any) -> str:
+    """A value as it stands in the name of a configuration."""
     return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))

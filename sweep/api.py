@@ -1,61 +1,275 @@
-"""A sweep in a notebook: its results as pandas tables, its figures as matplotlib objects.
+"""A sweep in a notebook: run it, read its tables as pandas and its figures as matplotlib objects,
+use its models. docs/notebook.md, docs/models.md.
 
 from sweep import api
-sweep = api.read("results/digits-width")    # the --out directory or storage URL of a sweep
+sweep = api.read("results/digits-width")    # the --out directory or storage URL; or api.run(space, …)
+sweep                                       # shows the question and the verdicts
 api.configurations(sweep)                   # a row each: verdict, EMM, interval, …
 api.trials(sweep).plot.scatter("n", "r_mem", logx=True)
 api.figures(sweep)["emm"]()                 # "emm", "contrasts", "cost", "study-01-width-4", …
+api.load("results/digits-width", n=25).sample(16)
 """
 
-from typing import Any
+import logging
+import multiprocessing
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
 from sweep.analysis.summary import SweepSummary, summarize
+from sweep.report.factors import Records, factor_heads, with_factors
 from sweep.report.figures import figures_of as figures
+from sweep.report.files import CSV
+from sweep.report.notebook import Sweep, shown
+from sweep.store.one_trial import load_model
 from sweep.store.places import place
+from trainables.errors import UserError
+from trainables.trial.result import Snapshot
 
-__all__ = ["configurations", "contrasts", "figures", "read", "trials"]
+if TYPE_CHECKING:  # torch is imported when a model is loaded
+    from search_spaces.space import SearchSpace
+    from trainables.trial.model import Model
+
+__all__ = [
+    "configurations",
+    "contrasts",
+    "curves",
+    "figures",
+    "load",
+    "profile",
+    "read",
+    "run",
+    "trials",
+]
 
 
-def read(directory: str) -> SweepSummary:
+def read(directory: str | Path) -> Sweep:
     """What the sweep of a DIR or URL knows now. Raises UserError if there is none."""
-    return summarize(place(str(directory)).storage)
+    return shown(summarize(place(str(directory)).storage))
+
+
+# ---------------------------------------------------------------- tables
 
 
 def configurations(sweep: SweepSummary) -> pd.DataFrame:
-    """A row for every configuration: its factors and what `emm report --json` says of it, `scale_…`
-    included."""
-    return pd.DataFrame(
-        [_flat(study.factors, study.as_json()) for study in sweep.studies]
-    ).set_index("name")
+    """A row for every configuration, by name: its factors and what `emm report --json` says of it,
+    `scale_…` and `isolation_…` included. What has several rows for a configuration is in the other
+    tables.
+
+    A factor whose name is that of another column is called `factor_NAME`, here and in all tables.
+    """
+    records = [(study.name, _flat(study.as_json())) for study in sweep.studies]
+    table = _table(sweep, records)
+    return table.rename(columns={"configuration": "name"}).set_index("name")
 
 
 def trials(sweep: SweepSummary) -> pd.DataFrame:
-    """A row for every trial: its configuration's factors and what `emm report --json` says of
-    it."""
-    rows = [
-        {"configuration": study.name, **study.factors, **trial}
+    """A row for every trial: its configuration, that one's factors, and what `emm report --json`
+    says of it, of a last measurement `final_r_mem` and `final_n_samples`. seconds: wall time; loss:
+    mean per image, before the last snapshot."""
+    records = [
+        (study.name, _trial(trial))
         for study in sweep.studies
         for trial in study.as_json()["trials"]
     ]
-    return pd.DataFrame(rows)
+    return _table(sweep, records, CSV)
+
+
+def curves(sweep: SweepSummary) -> pd.DataFrame:
+    """A row for every snapshot of every finished trial, in their order: its configuration, that
+    one's factors, n, seed, images_trained, loss, r_mem by the selection images, …"""
+    records = [
+        (study.name, {"n": result.spec.n, "seed": result.spec.seed, **snapshot.model_dump()})
+        for study in sweep.studies
+        for result in study.results
+        for snapshot in result.curve
+    ]
+    return _table(sweep, records, ("n", "seed", *Snapshot.model_fields))
+
+
+def profile(sweep: SweepSummary) -> pd.DataFrame:
+    """A row for every configuration and target: its factors, target, emm, emm_low, emm_high; missing
+    where trials tell nothing."""
+    records = [(study.name, row) for study in sweep.studies for row in study.as_json()["profile"]]
+    return _table(sweep, records)
 
 
 def contrasts(sweep: SweepSummary) -> pd.DataFrame:
-    """A row for the ratio of the EMMs of every pair of configurations that were found."""
-    return pd.DataFrame(
-        sweep.as_json()["contrasts"], columns=["a", "b", "ratio", "low", "high", "same_data"]
-    )
+    """A row for every pair of configurations that were found: `ratio_of` says which over which, "b /
+    a", and `ratio`, `low`, `high` are the EMM of b / the EMM of a with its 95 % interval;
+    `told_apart`: whether that excludes 1."""
+    rows = [
+        {
+            "ratio_of": f"{one.b} / {one.a}",
+            **{"a": one.a, "b": one.b, "ratio": one.ratio, "low": one.low, "high": one.high},
+            "told_apart": one.is_clear,
+            "same_data": one.same_data,
+        }
+        for one in sweep.contrasts
+    ]
+    columns = ("ratio_of", "a", "b", "ratio", "low", "high", "told_apart", "same_data")
+    return pd.DataFrame(rows, columns=list(columns))
 
 
-def _flat(factors: dict[str, Any], content: dict[str, Any]) -> dict[str, Any]:
-    """The trials are counted; the figures beside the EMM stand in columns of their own; what has
-    several rows for a configuration is left out."""
-    rest = {
-        name: value
-        for name, value in content.items()
-        if name not in ("name", "factors", "trials", "scale", "by_length", "onset")
-    }
+def _table(sweep: SweepSummary, records: Records, columns: Sequence[str] = ()) -> pd.DataFrame:
+    """columns: those that it has before there is a row."""
+    if records:
+        return pd.DataFrame(with_factors(sweep, records))
+    heads = factor_heads(sweep, ("configuration", *columns))
+    return pd.DataFrame(columns=["configuration", *heads.values(), *columns])
+
+
+def _trial(content: dict[str, Any]) -> dict[str, Any]:
+    final = content["final"] or {}
+    rest = {name: value for name, value in content.items() if name != "final"}
+    return {**rest, **{f"final_{name}": final.get(name) for name in ("r_mem", "n_samples")}}
+
+
+def _flat(content: dict[str, Any]) -> dict[str, Any]:
+    """The trials are counted; what has numbers of its own stands in columns of its own."""
+    several = ("name", "factors", "trials", "scale", "isolation", "by_length", "onset", "profile")
+    rest = {name: value for name, value in content.items() if name not in several}
     scale = {f"scale_{name}": value for name, value in content["scale"].items()}
-    return {"name": content["name"], **factors, **rest, "n_trials": len(content["trials"]), **scale}
+    isolation = {f"isolation_{name}": value for name, value in (content["isolation"] or {}).items()}
+    return {**rest, "n_trials": len(content["trials"]), **scale, **isolation}
+
+
+# ---------------------------------------------------------------- models
+
+
+def load(
+    directory: str | Path,
+    config: str | None = None,
+    n: int | None = None,
+    seed: int | None = None,
+    device: str | None = None,
+    trust_code: bool = False,
+) -> "Model":
+    """The trained model of a finished trial, in a sweep or in what `emm trial --out` wrote: `.sample`,
+    `.denoise`, `.network`; docs/models.md.
+
+    config, n, seed: which trial; what is None may be anything, if one trial alone is left. device:
+    as torch calls it, "cpu" or "cuda"; a GPU if there is one. trust_code: run code that the sweep
+    names, a network or trainer of your own. Raises UserError, with those there are, if there is
+    none or more than one, and if its weights are lost.
+    """
+    return load_model(str(directory), config, n, seed, device, trust_code)
+
+
+# ---------------------------------------------------------------- a run
+
+
+def run(
+    space: "str | Path | Mapping[str, Any] | SearchSpace",
+    out: str | Path | None = None,
+    storage: str | None = None,
+    *,
+    settings: Mapping[str, Any] | None = None,
+    precision: float | None = None,
+    target: float | None = None,
+    workers: int | None = None,
+    cpus_per_trial: float = 1,
+    gpus_per_trial: float | None = None,
+    objective: Literal["cost", "wall"] = "wall",
+    guard: bool = False,
+    replicates: int | None = None,
+    targets: Sequence[float] | None = None,
+    early_accept: bool = False,
+    final_samples: int | None = None,
+    address: str | None = None,
+    tracking_uri: str | None = None,
+    budget_hours: float | None = None,
+    deadline: str | None = None,
+    retry_failed: bool = False,
+    quiet: bool = False,
+) -> Sweep:
+    """`emm run`: starts, resumes or extends the sweep in `out`, and returns what `read` returns.
+
+    space: a name, the path of a .py or .yaml file, the fields of such a file, or a SearchSpace.
+    settings: field by path → its value, as `--set`; the others as the options of `emm run`, whose
+    checks and errors (UserError) they share. Blocks until it is decided, its budget or deadline is
+    over, or it is interrupted, after which the same call goes on. Raises UserError where it can't
+    be run: in another thread than the main one, or beside a Ray that is not its own.
+    """
+    from sweep.cli.run import start
+
+    _check_process()
+    with _process_as_it_was():
+        this_run = start(
+            str(space) if isinstance(space, Path) else space,
+            None if out is None else Path(out),
+            storage,
+            command=[
+                "sweep.api.run",
+                _named(space),
+                *(f"{k}={v}" for k, v in (settings or {}).items()),
+            ],
+            settings=settings or {},
+            precision=precision,
+            target=target,
+            workers=workers,
+            cpus_per_trial=cpus_per_trial,
+            gpus_per_trial=gpus_per_trial,
+            objective=objective,
+            guard=guard,
+            replicates=replicates,
+            targets=None if targets is None else list(targets),
+            early_accept=early_accept,
+            final_samples=final_samples,
+            address=address,
+            tracking_uri=tracking_uri,
+            budget_hours=budget_hours,
+            deadline=deadline,
+            retry_failed=retry_failed,
+            quiet=quiet,
+            shows_table=False,  # who wants it has it from what is returned
+        )
+    return shown(summarize(this_run.storage))
+
+
+def _check_process() -> None:
+    """Raises UserError where a sweep can't be run."""
+    if threading.current_thread() is not threading.main_thread():
+        raise UserError("api.run: call it in the main thread, since a run must take signals")
+    if getattr(multiprocessing.current_process(), "_inheriting", False):  # as multiprocessing asks
+        raise UserError(
+            "api.run: a process that was started by this script runs the script again; put the "
+            'call below if __name__ == "__main__":'
+        )
+    ray = sys.modules.get("ray")
+    if ray is not None and ray.is_initialized():
+        raise UserError(
+            "api.run: this process uses a Ray already, and a run has one of its own, or joins the "
+            "cluster at address=HOST:PORT; call ray.shutdown() first"
+        )
+
+
+@contextmanager
+def _process_as_it_was() -> Iterator[None]:
+    """A run has its own log and its own answer to a SIGTERM; afterwards these are the caller's
+    again."""
+    root, sigterm = logging.getLogger(), signal.getsignal(signal.SIGTERM)
+    handlers, level = root.handlers, root.level
+    root.handlers = []
+    try:
+        yield
+    finally:
+        for handler in root.handlers:
+            handler.close()
+        root.handlers = handlers
+        root.setLevel(level)
+        if sigterm is not None:
+            signal.signal(signal.SIGTERM, sigterm)
+
+
+def _named(space: "str | Path | Mapping[str, Any] | SearchSpace") -> str:
+    """A space as it was given, in a word."""
+    if isinstance(space, Mapping):
+        return str(space.get("name", "a space of its own"))
+    return str(space) if isinstance(space, str | Path) else space.name

@@ -33,7 +33,7 @@ DOORS = {
     "sweep.audit": {"report"},
     "sweep.tracking": {"search", "store", "analysis", "report"},
     "sweep.cli": {"search", "store", "analysis", "run", "report", "audit", "tracking"},
-    "sweep.api": {"store", "analysis", "report"},
+    "sweep.api": {"store", "analysis", "report", "cli"},  # its `run` is `emm run`
     "sweep.__main__": {"cli"},
 }
 BESIDE = {
@@ -54,12 +54,14 @@ LIGHT = {
               "sweep.analysis", "sweep.report", "trainables.trial.result",
               "trainables.measure.r_mem", "trainables.networks.sizes",
               "trainables.trial.ray_trainable", "trainables.trial.checkpoint", "sweep.run.plan",
-              "sweep.run.driver", "sweep.run.session", "sweep.run.finals", "sweep.run.checks"],
+              "sweep.run.driver", "sweep.run.session", "sweep.run.finals", "sweep.run.checks",
+              "sweep.api"],
     "optuna": ["sweep.store", "sweep.analysis", "sweep.report", "sweep.tracking", "sweep.cli",
-               "sweep.audit", "sweep.search.belief", "sweep.search.rules", "sweep.search.pooling"],
+               "sweep.audit", "sweep.search.belief", "sweep.search.rules", "sweep.search.pooling",
+               "sweep.api"],
     "ray": ["sweep.search", "sweep.store", "sweep.analysis", "sweep.report", "sweep.tracking",
-            "sweep.cli", "sweep.audit", "sweep.run.studies", "sweep.run.checks"],
-    "mlflow": ["sweep.tracking", "sweep.report", "sweep.run", "sweep.cli"],
+            "sweep.cli", "sweep.audit", "sweep.run.studies", "sweep.run.checks", "sweep.api"],
+    "mlflow": ["sweep.tracking", "sweep.report", "sweep.run", "sweep.cli", "sweep.api"],
     "pydantic": ["sweep.search"],
 }  # fmt: skip
 

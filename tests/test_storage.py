@@ -291,7 +291,7 @@ def test_any_damaged_byte_is_found_or_harmless(caplog):
     class OneFile:
         content = whole
 
-        def read(self, name):
+        def read(self, name, most=None):
             return self.content
 
         def path(self, name):

@@ -216,6 +216,8 @@ def _trial(result: Result, final: FinalMeasurement | None) -> dict[str, Any]:
         "n_samples": result.n_samples,
         "right_censored": result.right_censored,
         "images_trained": result.images_trained,
+        "seconds": result.seconds,
+        "loss": result.curve[-1].loss if result.curve else None,
         "state": "complete" if result.complete else "failed",
         "cause": result.cause,
         "training_key": result.training_key,

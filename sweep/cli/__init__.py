@@ -2,5 +2,5 @@
 commands.
 
 `main` is the way in, one module each command or group of them. Nothing imports from here but `emm`
-itself.
+itself, and `sweep.api`, whose `run` is `emm run`.
 """

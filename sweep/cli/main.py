@@ -10,7 +10,7 @@ from typing import Any
 
 import typer
 
-from sweep.cli import advise, audit, plan, read, remeasure, run, submit, trial
+from sweep.cli import advise, audit, plan, read, remeasure, run, sample, submit, trial
 from sweep.cli.printing import say
 from trainables.errors import TrialFailed, UserError
 from trainables.import_path import ours_first
@@ -35,6 +35,7 @@ BEFORE_ADVISE: Commands = (plan.spaces, plan.plan, plan.fit, read.status)
 AFTER_ADVISE: Commands = (
     read.report,
     remeasure.remeasure,
+    sample.sample,
     audit.audit,
     read.ui,
     read.sync,

@@ -4,7 +4,7 @@ from them."""
 import os
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 from fractions import Fraction
@@ -92,20 +92,27 @@ def measurement_in(
 
 
 def space_of(
-    name: str, settings: Sequence[str], **more: float | list[float] | None
+    asked: "str | Mapping[str, Any] | SearchSpace",
+    settings: Sequence[str] | Mapping[str, Any],
+    **more: float | list[float] | None,
 ) -> "SearchSpace":
+    """The space that `find_space` finds, with settings by path, as text or as they are; and others
+    that an option of their own sets, where they are not None."""
     from search_spaces.find import find_space
     from search_spaces.space import parse_settings
 
     given: dict[str, Any] = {path: value for path, value in more.items() if value is not None}
-    parsed = parse_settings(list(settings))
+    if isinstance(settings, Mapping):
+        parsed = dict(settings)
+    else:
+        parsed = parse_settings(list(settings))
     for path in parsed.keys() & given.keys():
         if parsed[path] != given[path]:
             raise UserError(
                 f"--set {path}: it is set to {parsed[path]}, and by its own option to "
                 f"{given[path]}; say it once"
             )
-    return find_space(name).with_settings({**parsed, **given})
+    return find_space(asked).with_settings({**parsed, **given})
 
 
 def shown(path: Path) -> str:

@@ -26,7 +26,9 @@ def console(quiet: bool = False, line: int = LINE) -> "Console":
     """`line`: characters of a line where the output is not a terminal."""
     from sweep.report.console import VisibleConsole
 
-    return VisibleConsole(quiet=quiet, width=None if sys.stdout.isatty() else line)
+    # a notebook is no terminal: lines are printed there as into a file
+    width = None if sys.stdout.isatty() else line
+    return VisibleConsole(quiet=quiet, width=width, force_jupyter=False)
 
 
 def show(table: "Table") -> None:

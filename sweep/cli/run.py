@@ -4,10 +4,11 @@ import logging
 import os
 import shlex
 import sys
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -27,6 +28,7 @@ from trainables.text import RedactedFormatter, redacted
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from search_spaces.space import SearchSpace
     from sweep.run.driver import Run
     from sweep.store.places import Place
     from sweep.tracking.place import Destination
@@ -100,6 +102,62 @@ def run(
 ) -> None:
     """Finds the EMM of every configuration of a space: starts, resumes or extends the sweep in
     DIR."""
+    this_run = start(
+        space,
+        out,
+        storage,
+        command=["emm", *sys.argv[1:]],
+        settings=settings,
+        precision=precision,
+        target=target,
+        workers=workers,
+        cpus_per_trial=cpus_per_trial,
+        gpus_per_trial=gpus_per_trial,
+        objective=objective.value,
+        guard=guard,
+        replicates=replicates,
+        targets=parse_targets(targets) if targets else None,
+        early_accept=early_accept,
+        final_samples=final_samples,
+        address=address,
+        tracking_uri=tracking_uri,
+        budget_hours=budget_hours,
+        deadline=deadline,
+        retry_failed=retry_failed,
+        quiet=quiet,
+    )
+    if not this_run.is_decided and not this_run.ended:
+        raise typer.Exit(130)
+
+
+def start(
+    space: "str | Mapping[str, Any] | SearchSpace",
+    out: Path | None,
+    storage: str | None,
+    *,
+    command: Sequence[str],
+    settings: Sequence[str] | Mapping[str, Any],
+    precision: float | None,
+    target: float | None,
+    workers: int | None,
+    cpus_per_trial: float,
+    gpus_per_trial: float | None,
+    objective: Literal["cost", "wall"],
+    guard: bool,
+    replicates: int | None,
+    targets: list[float] | None,
+    early_accept: bool,
+    final_samples: int | None,
+    address: str | None,
+    tracking_uri: str | None,
+    budget_hours: float | None,
+    deadline: str | None,
+    retry_failed: bool,
+    quiet: bool,
+    shows_table: bool = True,
+) -> "Run":
+    """The whole of `emm run`, in the words of its options, for the command and for `sweep.api`;
+    space, settings: see `space_of`; command: as the sweep is to remember it. Raises UserError."""
     from sweep.run.checks import open_sweep
     from sweep.run.cluster import check_per_trial
     from sweep.run.driver import Run
@@ -116,8 +174,7 @@ def run(
     here = new_place(out, storage)
     given = {"search.precision": precision, "search.target": target, "search.guard": guard or None}
     given |= {"search.replicates": replicates, "search.final_samples": final_samples}
-    more = {"search.targets": parse_targets(targets) if targets else None}
-    chosen = space_of(space, settings, **given, **more)
+    chosen = space_of(space, settings, **given, **{"search.targets": targets})
     if early_accept:
         chosen = chosen.with_settings(
             {
@@ -129,7 +186,7 @@ def run(
     limits = Limits(budget_hours, parse_deadline(deadline) if deadline else None)
     if tracking_uri:
         _warn_if_unreachable(tracking_uri)
-    resources = Resources(cpus_per_trial, gpus_per_trial, workers, address, objective.value)
+    resources = Resources(cpus_per_trial, gpus_per_trial, workers, address, objective)
     claim(resources)
     with open_sweep(chosen, here, warn) as (sweep, views):
         _log_to(None if here.views is None else views / "emm.log")
@@ -137,13 +194,13 @@ def run(
             for result in reopen_failed(here.storage, chosen, sweep.keys()):
                 trial = f"{result.spec.name} {result.spec.title}"
                 say(f"tried again: {trial}, which failed: {result.cause}")
-        invocation = Invocation.now(sys.argv[1:])
+        invocation = Invocation.now(command)
         this_run = Run(sweep, here.storage, views, resources, limits=limits, invocation=invocation)
         remember(here, this_run.sweep_id)
         is_tracked = here.views is not None or tracking_uri is not None
         where = _destination(this_run, tracking_uri) if is_tracked else None
         in_mlflow = _carry_out(this_run, where, quiet)
-        _show(this_run, None if here.views is None else views / "report")
+        _show(this_run, None if here.views is None else views / "report", shows_table)
         if not in_mlflow:
             lacks = "some of this sweep" if where else "this sweep"
             say(f"MLflow lacks {lacks}: {_sync_command(here, tracking_uri)} writes it")
@@ -153,7 +210,7 @@ def run(
         say(this_run.ended)
     elif not this_run.is_decided:
         say("interrupted; the same command goes on where it stopped")
-        raise typer.Exit(130)
+    return this_run
 
 
 def arguments_of_run(arguments: list[str]) -> dict[str, Any]:
@@ -244,14 +301,15 @@ def _closed(tracker: "Tracker", run: "Run") -> bool:
     return tracker.close(final=run.summary())
 
 
-def _show(run: "Run", report: Path | None) -> None:
-    """The table, and the report if there is a directory for it."""
+def _show(run: "Run", report: Path | None, shows_table: bool) -> None:
+    """The table, if it is to be shown, and the report if there is a directory for it."""
     from sweep.report.files import write_report
     from sweep.report.gallery import pictures_of
     from sweep.report.table import print_table
 
     summary, terminal = run.summary(), console()
-    print_table(summary, terminal)
+    if shows_table:
+        print_table(summary, terminal)
     if report is None:
         page = f"emm report {shlex.quote(run.storage.shown)} writes it"
     else:

@@ -5,13 +5,12 @@ from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 
-from matplotlib.figure import Figure
-
 from search_spaces.space import Search
 from sweep.analysis.study import StudySummary
 from sweep.analysis.summary import SweepSummary
 from sweep.report.drawn import Drawing
 from sweep.report.study_figures import study_figure, training_figure
+from sweep.report.style import Figure
 from sweep.report.sweep_figures import (
     contrast_figure,
     cost_figure,
@@ -20,7 +19,12 @@ from sweep.report.sweep_figures import (
     sweep_figure,
 )
 
-Figures = dict[str, Callable[[], Figure]]
+
+class Figures(dict[str, Callable[[], Figure]]):
+    """Name → what draws it."""
+
+    def __repr__(self) -> str:
+        return f"figures, each drawn when it is called: {', '.join(self)}"
 
 
 def figures_of(summary: SweepSummary) -> Figures:
@@ -40,7 +44,7 @@ def figures_of(summary: SweepSummary) -> Figures:
 
 def overview_figures(summary: SweepSummary) -> Figures:
     """Of the whole sweep."""
-    figures: Figures = {"emm": partial(sweep_figure, summary)}
+    figures = Figures(emm=partial(sweep_figure, summary))
     if sum(study.belief is not None for study in summary.studies) > 1:
         figures["profile"] = partial(profile_figure, summary)
     if summary.steps:
@@ -55,9 +59,9 @@ def overview_figures(summary: SweepSummary) -> Figures:
 
 def study_figures(study: StudySummary, search: Search) -> Figures:
     """Of one study."""
-    figures: Figures = {
-        "study": partial(study_figure, study, search.target, search.n_low, search.n_high)
-    }
+    figures = Figures(
+        study=partial(study_figure, study, search.target, search.n_low, search.n_high)
+    )
     if any(one.images_trained for result in study.results for one in result.curve):
         figures["training"] = partial(training_figure, study)
     return figures

@@ -8,11 +8,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+from search_spaces.space import text_of
 from sweep.analysis.onset import NUMBERS
 from sweep.analysis.study import StudySummary
 from sweep.analysis.summary import SweepSummary
 from sweep.report.drawn import Drawing, write_figures
+from sweep.report.factors import by_factors, factor_heads
 from sweep.report.figures import name_of, overview_drawings, study_drawings
 from sweep.report.gallery import Pictures, gallery_figure
 from sweep.report.latex import latex
@@ -46,11 +49,12 @@ from trainables.trial.result import Result
 
 log = logging.getLogger(__name__)
 
+# beside the configuration and its factors
 CSV = (
-    *("configuration", "n", "seed", "state", "r_mem", "r_mem_low", "r_mem_high"),
+    *("n", "seed", "state", "r_mem", "r_mem_low", "r_mem_high"),
     *(name for name, row in MEASURES.items() if row.in_csv),
     *(name for names in NUMBERS.values() for name in names),
-    *("n_samples", "right_censored", "images_trained", "cause", "training_key"),
+    *("n_samples", "right_censored", "images_trained", "seconds", "loss", "cause", "training_key"),
 )
 
 
@@ -77,7 +81,7 @@ def write_report(
     files.write_json("report.json", summary.as_json())
     files.write("trials.csv", _csv(summary).encode())
     for name, (columns, rows) in _tables(summary).items():
-        files.write(f"{name}.tex", latex(columns, rows).encode())
+        files.write(f"{name}.tex", latex(*by_factors(summary, columns, rows)).encode())
     allowed = "none" if pictures is None else pictures.images
     files.write("index.html", report_page(summary, images, allowed).encode())
     return directory / "index.html"
@@ -120,12 +124,22 @@ def _shown_trial(study: StudySummary) -> Result | None:
 
 def _csv(summary: SweepSummary) -> str:
     text = io.StringIO()
-    writer = csv.DictWriter(text, CSV, restval="", extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
+    factors = factor_heads(summary, ("configuration", *CSV))
+    heads = ["configuration", *map(cell, factors.values()), *CSV]
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(heads)
+    values = {study.name: study.factors for study in summary.studies}
     for name, trial in trials_in_order(summary):
-        texts = {"configuration": cell(name), "cause": cell(trial.get("cause") or "")}
-        writer.writerow({**trial, **texts})
+        levels = [values[name][factor] for factor in factors]
+        row = [name, *map(_plain, levels), *(trial.get(column, "") for column in CSV)]
+        writer.writerow([cell(value) if isinstance(value, str) else value for value in row])
     return text.getvalue()
+
+
+def _plain(value: Any) -> str | int | float:
+    """A factor's value, as a number if it is one."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return value if is_number else text_of(value)
 
 
 def _tables(summary: SweepSummary) -> dict[str, tuple[Sequence[str], Rows]]:

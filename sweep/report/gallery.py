@@ -1,8 +1,8 @@
 """What a trial generated, beside the training images that it is nearest to; and what of it may be
 shown.
 
-The one way of pixels out of a sweep's storage: `Pictures` gives none of them unless the search
-space allows it.
+The one way of pixels out of a sweep's storage, but for images that a user asks for (`emm sample`):
+`Pictures` gives none of them unless the search space allows it.
 """
 
 from collections.abc import Callable
@@ -12,11 +12,10 @@ from typing import Any, Literal
 
 import matplotlib
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from search_spaces.space import SearchSpace
-from sweep.report.style import ORANGE, STYLE, short
+from sweep.report.style import ORANGE, STYLE, Figure, short
 from trainables.data.images import ImageData, resized
 from trainables.data.sources import load
 from trainables.errors import UserError

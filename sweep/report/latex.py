@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import pandas as pd
 
@@ -17,13 +17,13 @@ SIGNS = str.maketrans({"<": "$<$", ">": "$>$", "|": "$|$", "×": r"$\times$"})
 UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
 
 
-def latex(columns: Sequence[str], rows: Rows) -> str:
-    """A booktabs table; what is special to LaTeX is escaped, and what is not to be seen (line ends,
-    control characters) is spelt out."""
+def latex(columns: Sequence[str], rows: Rows, left: Collection[str] = LEFT) -> str:
+    """A booktabs table, with the columns `left` set to the left; what is special to LaTeX is
+    escaped, and what is not to be seen (line ends, control characters) is spelt out."""
     cells = pd.DataFrame([map(_spelt_out, row) for row in rows], columns=list(columns))
     table = cells.style.hide(axis="index")
     table.format(_typeset, escape="latex").format_index(_typeset, axis=1, escape="latex")
-    alignment = "".join("l" if column in LEFT else "r" for column in columns)
+    alignment = "".join("l" if column in left else "r" for column in columns)
     return str(table.to_latex(hrules=True, column_format=alignment))
 
 

@@ -9,11 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection
 from matplotlib.colors import LogNorm
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from sweep.analysis.study import StudySummary
-from sweep.report.style import BLUE, GREY, RED, STYLE, WIDTH, Legend, numbers, short
+from sweep.report.style import BLUE, GREY, RED, STYLE, WIDTH, Figure, Legend, numbers, short
 from sweep.search.words import emm_text, interval_text
 from trainables.measure.r_mem import r_mem_interval
 from trainables.trial.result import Result

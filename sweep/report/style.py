@@ -12,8 +12,8 @@ from typing import Any
 
 import matplotlib
 from fontTools import subset
+from matplotlib import figure as figures
 from matplotlib.axis import Axis
-from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from trainables.text import tick
@@ -43,6 +43,13 @@ STYLE: Any = {
     "ytick.major.width": 0.6,
     "pdf.fonttype": 42,  # TrueType; publishers refuse Type 3
 }
+
+
+class Figure(figures.Figure):
+    """One that a notebook shows, though it is none of pyplot's."""
+
+    def _repr_png_(self) -> bytes:
+        return as_png(self)
 
 
 def numbers(axis: Axis, low: float, high: float) -> None:
@@ -81,16 +88,16 @@ subset.Options._drop_tables_default = [
 # without what changes from day to day: the same figure gives the same bytes
 
 
-def as_png(figure: Figure, dpi: int = 220) -> bytes:
+def as_png(figure: figures.Figure, dpi: int = 220) -> bytes:
     return _saved(figure, "png", {"Software": None}, dpi)
 
 
-def as_pdf(figure: Figure) -> bytes:
+def as_pdf(figure: figures.Figure) -> bytes:
     return _saved(figure, "pdf", {"CreationDate": None}, 220)
 
 
 @matplotlib.rc_context(STYLE)
-def _saved(figure: Figure, kind: str, metadata: dict[str, None], dpi: int) -> bytes:
+def _saved(figure: figures.Figure, kind: str, metadata: dict[str, None], dpi: int) -> bytes:
     stream = BytesIO()
     figure.savefig(stream, format=kind, metadata=metadata, dpi=dpi)
     return stream.getvalue()

@@ -6,12 +6,22 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator
 
 from sweep.analysis.study import StudySummary
 from sweep.analysis.summary import SweepSummary
-from sweep.report.style import BLUE, COLOURS, MARKERS, ORANGE, RED, STYLE, WIDTH, numbers, short
+from sweep.report.style import (
+    BLUE,
+    COLOURS,
+    MARKERS,
+    ORANGE,
+    RED,
+    STYLE,
+    WIDTH,
+    Figure,
+    numbers,
+    short,
+)
 from trainables.text import duration, tick
 
 

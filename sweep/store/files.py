@@ -57,11 +57,11 @@ class Invocation(Record):
         return " ".join(_without_place(word) for word in shlex.split(self.command))
 
     @classmethod
-    def now(cls, arguments: Sequence[str]) -> Self:
-        """Of this process, with the arguments of `emm`; what is secret in them is left out."""
+    def now(cls, command: Sequence[str]) -> Self:
+        """Of this process, by this command; what is secret in it is left out."""
         return cls(
             at=datetime.now(UTC).isoformat(timespec="seconds"),
-            command=shlex.join(["emm", *map(redacted, arguments)]),
+            command=shlex.join(map(redacted, command)),
             ours=ours(),
             yours=yours(Path.cwd()),
             packages=packages(),

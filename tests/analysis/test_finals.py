@@ -102,7 +102,7 @@ def test_without_weights_it_says_so(tmp_path):
     sweep = Storage(str(tmp_path))
     finish(start(sweep))
     (result,) = read_all(sweep).results
-    sweep.delete(f"trials/{result.training_key}/weights.pt")
+    sweep.delete(f"trials/{result.training_key}/weights.safetensors")
     with pytest.raises(TrialFailed, match=f"N={SPEC.n}, seed 0"):
         measure_final(result, DATA, sweep, 10, CPU)
 

@@ -82,7 +82,8 @@ def test_help_lists_what_trains_first(capsys):
     shown = [line.split()[0] for line in output.split("Commands:")[1].splitlines() if line.strip()]
     assert code == 0
     assert " ".join(shown) == (
-        "run trial stop submit spaces plan fit status advise report remeasure audit ui sync purge"
+        "run trial stop submit spaces plan fit status advise report remeasure sample audit ui sync "
+        "purge"
     )
 
 

@@ -529,7 +529,9 @@ def test_nothing_is_known_yet(tmp_path: Path) -> None:
         [name, "searching", "-", "-"] for name in NAMES
     ]
     assert page.tables["trials"][1:] == []
-    assert (tmp_path / "trials.csv").read_text().startswith("configuration,n,seed,state,r_mem,")
+    assert (
+        (tmp_path / "trials.csv").read_text().startswith("configuration,width,n,seed,state,r_mem,")
+    )
     assert table(summary) is not None
 
 
@@ -601,9 +603,9 @@ def test_what_stands_beside_the_emms_of_two_data_sets(rich: SweepSummary, tmp_pa
 def test_tables_for_papers_are_those_of_the_page(rich: SweepSummary, tmp_path: Path) -> None:
     page = page_of(rich, tmp_path)
     for name, alignment in (
-        ("configurations", "llrrrrr"),
+        ("configurations", "rlrrrrr"),
         ("contrasts", "llrrrl"),
-        ("trials", "lrrrrrl"),
+        ("trials", "rrrrrrl"),
     ):
         lines = (tmp_path / f"{name}.tex").read_text().splitlines()
         assert lines[0] == rf"\begin{{tabular}}{{{alignment}}}"
@@ -613,6 +615,9 @@ def test_tables_for_papers_are_those_of_the_page(rich: SweepSummary, tmp_path: P
             for row in rows[1:]
         ]
         cut = [row[: len(rows[0])] for row in page.tables[name][1:]]
+        if name != "contrasts":  # a column for the factor, in place of the configuration's name
+            assert rows[0][0].strip() == "width"
+            cut = [[row[0].removeprefix("width="), *row[1:]] for row in cut]
         assert [[c.replace("> =", ">=") for c in row] for row in plain] == cut
 
 

@@ -16,12 +16,14 @@ from trainables.storage import Storage
 
 
 def shown(*arguments: str) -> str:
-    return Invocation.now(arguments).shown
+    return Invocation.now(["emm", *arguments]).shown
 
 
 def test_secrets_are_not_even_kept_and_places_are_not_shown() -> None:
     url = "s3://key:secret@host/bucket?signature=abc"
-    run = Invocation.now(["run", "digits-width", "--storage", url, "--set", "data.path=patients"])
+    run = Invocation.now(
+        ["emm", "run", "digits-width", "--storage", url, "--set", "data.path=patients"]
+    )
     assert "secret" not in run.command
     assert "abc" not in run.command
     assert "host/bucket" in run.command

@@ -214,7 +214,7 @@ def test_the_average_ramps_up_with_the_images_seen_at_its_step():
 def test_without_ema_the_weights_themselves_are_sampled():
     trainer = tiny(ema_decay=0.0)
     trainer.train_until(0.5)
-    assert equal(trainer.sampling_weights(), weights(trainer))
+    assert equal(trainer.sampling_weights().values(), weights(trainer))
 
 
 def test_ema_averages_the_weights():
@@ -225,9 +225,9 @@ def test_ema_averages_the_weights():
         expected = [
             0.9 * e + 0.1 * w.double() for e, w in zip(expected, weights(trainer), strict=True)
         ]
-    for value, reference in zip(trainer.sampling_weights(), expected, strict=True):
+    for value, reference in zip(trainer.sampling_weights().values(), expected, strict=True):
         torch.testing.assert_close(value.double(), reference, rtol=1e-5, atol=1e-7)
-    assert not equal(trainer.sampling_weights(), weights(trainer))
+    assert not equal(trainer.sampling_weights().values(), weights(trainer))
 
 
 def test_sampling_uses_the_average_and_leaves_the_training_alone():
@@ -245,7 +245,7 @@ def test_sampling_uses_the_average_and_leaves_the_training_alone():
     averaged = tiny(lr=0.1)
     averaged.train_until(0.5)
     averaged.values.fill(
-        averaged.sampling_weights()
+        list(averaged.sampling_weights().values())
     )  # the average becomes the weights, and the weights are the average
     averaged.load_sampling_weights([weight.detach() for weight in averaged.weights])
     assert torch.equal(averaged.sample([1, 2, 3], how), out)
@@ -612,6 +612,6 @@ def test_the_optimum_has_nothing_to_train(law):
     assert trainer.denoise is trainer.denoiser, "there is nothing to compile for"
     trainer.train_until(1.0)
     assert trainer.position == 0
-    assert trainer.sampling_weights() == []
+    assert trainer.sampling_weights() == {}
     trainer.load_state_dict(trainer.state_dict())
     assert trainer.sample([1], Measurement(sampler_steps=10)).shape == (1, 1, 4, 4)

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from sweep.analysis.other_k import result_at
 from trainables.config.data import Digits
@@ -148,8 +149,7 @@ def measured(sweep, spec=SPEC, dataset=DATA):
     directory = trial_directory(sweep, spec.training_key(dataset.digest))
     with np.load(directory.path("measurement.npz")) as content:
         arrays = {name: content[name] for name in content.files}
-    weights = torch.load(directory.path("weights.pt"), weights_only=True)["ema"]
-    return arrays, weights
+    return arrays, load_file(directory.path("weights.safetensors"))
 
 
 def assert_same_trial(one, other):
@@ -183,9 +183,9 @@ def test_result(whole):
     assert (len(results), unfinished) == (1, [])
     result = results[0]
     directory = trial_directory(sweep, result.training_key)
-    assert directory.list() == ["measurement.npz", "result.json", "trial.json", "weights.pt"], (
-        "no checkpoint is left"
-    )
+    assert directory.list() == [
+        *("measurement.npz", "result.json", "trial.json", "weights.safetensors")
+    ], "no checkpoint is left"
     assert result == read_result(directory)
     assert result.spec == SPEC
     assert result.complete
@@ -421,7 +421,7 @@ def test_storage_that_fails_at_every_file(whole, sweep, monkeypatch):
     assert_same_trial(undisturbed, sweep)
 
 
-@pytest.mark.parametrize("lost", ["weights.pt", "measurement.npz", "result.json"])
+@pytest.mark.parametrize("lost", ["weights.safetensors", "measurement.npz", "result.json"])
 def test_checkpoints_stay_until_the_result_is_written(whole, sweep, monkeypatch, lost):
     """A node that dies at its last files leaves all that another one needs to end the trial without
     training."""
@@ -713,7 +713,7 @@ def test_without_its_weights_a_trial_is_trained_again(whole, sweep, tmp_path):
     first = start(sweep)
     finish(first)
     storage = first.files.storage
-    storage.write("weights.pt", storage.read("weights.pt")[:-1])
+    storage.write("weights.safetensors", storage.read("weights.safetensors")[:-1])
     finish(start(sweep, spec))
     fresh = Storage(str(tmp_path / "fresh"))
     finish(start(fresh, spec))
@@ -1215,12 +1215,13 @@ def test_the_best_snapshot_is_the_last_of_the_highest(sweep, monkeypatch, ratios
     assert (result.r_mem_half, result.r_mem_last) == (ratios[1] / 12, ratios[3] / 12)
     arrays, kept = measured(sweep)
     assert_same(kept, weights[best - 1])
+    first = min(kept)
     fresh = Trainer(SPEC.configuration, running.training.subset.images, 0, CPU)
     fresh.load_sampling_weights(kept)
     drawn = [fresh.sample(seeds, SPEC.measurement) for seeds in calls[4:7]]
     np.testing.assert_array_equal(arrays["images"], torch.cat(drawn))
     assert all(
-        not torch.equal(kept[0], other[0])
+        not torch.equal(kept[first], other[first])
         for index, other in enumerate(weights[:4])
         if index != best - 1
     )

@@ -51,6 +51,11 @@ class Source(Frozen):
     mix: Mix | None = None
     duplicates: Duplicates | None = None
 
+    @property
+    def holds_private(self) -> bool:
+        """Whether any of its pictures are private, those of another source in it too."""
+        return self.is_private or (self.mix is not None and self.mix.data.is_private)
+
     @model_validator(mode="after")
     def _check_factors(self) -> Self:
         if self.mix is not None:

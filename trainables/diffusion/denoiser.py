@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from trainables.config.diffusion import Law
+from trainables.config.identity import derive_seed, key_of
 from trainables.config.network import Optimum
 from trainables.config.training import StandardTrainer
-from trainables.config.trial import Configuration
+from trainables.config.trial import Configuration, described
 from trainables.networks.build import build_network
 from trainables.networks.optimum import OptimalDenoiser
 
@@ -92,3 +93,26 @@ def build_denoiser(
     trainer = configuration.trainer
     is_bf16 = isinstance(trainer, StandardTrainer) and trainer.precision == "bf16"
     return Denoiser(network, configuration.diffusion, is_bf16)
+
+
+def initial_denoiser(
+    configuration: Configuration,
+    seed: int,
+    images: Tensor,
+    label_dim: int = 0,
+    labels: Tensor | None = None,
+) -> nn.Module:
+    """The one that a trial with this seed begins with; seeds torch's global generator. The others
+    as in `build_denoiser`."""
+    torch.manual_seed(derive_seed("initialization", key_of(described(configuration)), seed))
+    return build_denoiser(configuration, images, label_dim, labels)
+
+
+def network_of(denoiser: nn.Module) -> nn.Module:
+    """The network inside; of the closed-form optimum it is itself, which has no weights."""
+    return denoiser.network if isinstance(denoiser, Denoiser) else denoiser
+
+
+def trained_names(network: nn.Module) -> list[str]:
+    """Of the weights that training changes, in their order."""
+    return [name for name, weight in network.named_parameters() if weight.requires_grad]

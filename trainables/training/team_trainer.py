@@ -6,6 +6,7 @@ device by the order of sums, and by the masks of dropout.
 """
 
 import gc
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -62,7 +63,7 @@ class TeamTrainer(Trainer):
             self.team.tell(_load, "load_state_dict", state)
             Trainer.load_state_dict(self, state)
 
-    def load_sampling_weights(self, values: list[Tensor]) -> None:
+    def load_sampling_weights(self, values: Mapping[str, Tensor] | Sequence[Tensor]) -> None:
         with self.team.unless_lost():
             self.team.tell(_load, "load_sampling_weights", values)
             super().load_sampling_weights(values)

@@ -2,7 +2,7 @@
 files, no Ray."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,13 +12,19 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from trainables.config.diffusion import Diffusion
-from trainables.config.identity import derive_seed, key_of
+from trainables.config.identity import derive_seed
 from trainables.config.measurement import Measurement
 from trainables.config.training import StandardTrainer
-from trainables.config.trial import Configuration, described
+from trainables.config.trial import Configuration
 from trainables.data.labels import label_dim
 from trainables.diffusion.compiled import CompiledDenoiser, compiled
-from trainables.diffusion.denoiser import build_denoiser, denoising_loss, draw_noise
+from trainables.diffusion.denoiser import (
+    denoising_loss,
+    draw_noise,
+    initial_denoiser,
+    network_of,
+    trained_names,
+)
 from trainables.diffusion.sampling import draw_latents, from_uint8, sample
 from trainables.errors import TrialFailed
 from trainables.training.noise import FixedNoise
@@ -60,16 +66,16 @@ class Trainer:
         self.ranks = ranks
         self.recipe = configuration.trainer
         self.law, self.seed, self.device = configuration.diffusion, seed, device
-        _set_precision(self.recipe.precision, device)
+        set_precision(self.recipe.precision, device)
         self.images, self.labels = images.to(device), None if labels is None else labels.to(device)
         # tries all convolutions there are: 48 s for a width of 128, which is 1.4 × as fast in fp32
         torch.backends.cudnn.benchmark = self._is_long()
         self.total = self.recipe.train_images(len(images))
         self.position = 0  # images trained so far
         self.interrupted = False  # by whoever wants `train_until` to end early
-        torch.manual_seed(derive_seed("initialization", key_of(described(configuration)), seed))
         dim = label_dim(configuration.labels, None if labels is None else labels.numpy())
-        self.denoiser = build_denoiser(configuration, from_uint8(images), dim, labels).to(device)
+        initial = initial_denoiser(configuration, seed, from_uint8(images), dim, labels)
+        self.denoiser = initial.to(device)
         self.weights = [weight for weight in self.denoiser.parameters() if weight.requires_grad]
         self.is_compiled = bool(self.weights) and self._is_to_compile()
         if self._has_channels_last():  # the parameters stay the same objects
@@ -285,11 +291,20 @@ class Trainer:
         # a checkpoint of an older version has none
         self.losses.state = state.get("losses", (0.0, 0, 0, 0))
 
-    def sampling_weights(self) -> list[Tensor]:
-        """A copy of the weights that `sample` uses, on the CPU."""
-        return [view.to("cpu", copy=True) for view in self.averages.views]
+    def sampling_weights(self) -> dict[str, Tensor]:
+        """A copy of the state dict of the network that `sample` uses, on the CPU; nothing of the
+        closed-form optimum."""
+        with self._averaged():
+            return {
+                name: value.to("cpu", copy=True).contiguous()
+                for name, value in network_of(self.denoiser).state_dict().items()
+                if isinstance(value, Tensor)  # a module may keep other things beside
+            }
 
-    def load_sampling_weights(self, values: list[Tensor]) -> None:
+    def load_sampling_weights(self, values: Mapping[str, Tensor] | Sequence[Tensor]) -> None:
+        """values: also a list of the trained ones in their order, as older versions kept it."""
+        if isinstance(values, Mapping):
+            values = [values[name] for name in trained_names(network_of(self.denoiser))]
         self.averages.fill(values)
 
 
@@ -365,7 +380,7 @@ def ema_decay(recipe: StandardTrainer, position: int) -> float:
     return float(0.5 ** (recipe.batch / halflife))
 
 
-def _set_precision(precision: str, device: torch.device) -> None:
+def set_precision(precision: str, device: torch.device) -> None:
     """fp32 means IEEE arithmetic everywhere: what a machine would choose for itself is not part of
     an identity."""
     if precision == "tf32" and device.type != "cuda":

@@ -64,9 +64,11 @@ def load_newest(storage: Storage) -> dict[str, Any] | None:
     return next((state for state in states if state is not None), None)
 
 
-def load(storage: Storage, name: str) -> dict[str, Any] | None:
-    """The state in a file that torch.save wrote, on the CPU; None if it is missing or corrupt."""
-    content = storage.read(name)
+def load(storage: Storage, name: str, most: int | None = None) -> dict[str, Any] | None:
+    """The state in a file that torch.save wrote, on the CPU; None if it is missing or corrupt.
+
+    most: bytes, above which it raises DamagedFile."""
+    content = storage.read(name, most)
     if content is None:
         return None
     try:

@@ -9,12 +9,11 @@ from numpy.typing import NDArray
 
 from trainables.errors import DamagedFile
 from trainables.storage import Storage
-from trainables.trial import checkpoint
+from trainables.trial import checkpoint, weights as kept_weights
 from trainables.trial.result import (
     MEASUREMENT,
     RESULT,
     STARTED,
-    WEIGHTS,
     Result,
     TrialRecord,
     read_result,
@@ -58,8 +57,7 @@ class TrialFiles:
 
     def weights(self) -> Any | None:
         """What the trainer of an earlier, finished attempt sampled with; None if it is lost."""
-        kept = checkpoint.load(self.storage, WEIGHTS)
-        return None if kept is None else kept["ema"]
+        return kept_weights.read(self.storage)
 
     def newest_state(self) -> dict[str, Any] | None:
         """Of an earlier attempt that did not finish; None if there is none."""
@@ -67,7 +65,7 @@ class TrialFiles:
 
     def finish(self, weights: Any, arrays: Mapping[str, NDArray[Any]], result: Result) -> None:
         """The weights first, the result last: what has a result has everything."""
-        checkpoint.write(self.storage, WEIGHTS, {"ema": weights})
+        kept_weights.write(self.storage, weights)
         with self.storage.writing(MEASUREMENT) as stream:
             np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
         self._write(result)

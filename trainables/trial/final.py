@@ -8,8 +8,8 @@ from trainables.data.images import ImageData
 from trainables.errors import TrialFailed
 from trainables.storage import Storage
 from trainables.training.build import build_trainer
-from trainables.trial import checkpoint
-from trainables.trial.result import WEIGHTS, FinalMeasurement, Result, trial_directory
+from trainables.trial import weights as kept_weights
+from trainables.trial.result import FinalMeasurement, Result, trial_directory
 from trainables.trial.subset import Subset
 
 
@@ -22,15 +22,15 @@ def measure_final(
     Raises TrialFailed if the trial's weights are gone.
     """
     measurement = result.measurement
-    kept = checkpoint.load(trial_directory(sweep, result.training_key), WEIGHTS)
-    if kept is None:
+    weights = kept_weights.read(trial_directory(sweep, result.training_key))
+    if weights is None:
         raise TrialFailed(f"the weights of N={result.spec.n}, seed {result.spec.seed} are gone")
     subset = Subset(result.spec, data, device)
     subset.open_features()
     trainer = build_trainer(
         result.configuration, subset.images, subset.label_tensor, result.spec.seed, device
     )
-    trainer.load_sampling_weights(kept["ema"])
+    trainer.load_sampling_weights(weights)
     n_memorized = 0
     for start in range(0, n_samples, measurement.at_once):
         # not `latent_seeds`: protocol=paper has one set of latents for all, and these are to be

@@ -23,7 +23,8 @@ from trainables.measure.measures import Measure, Measures, rows_of
 from trainables.storage import MOST_JSON, Storage, parse_json
 from trainables.text import redacted
 
-RESULT, STARTED, MEASUREMENT, WEIGHTS = "result.json", "trial.json", "measurement.npz", "weights.pt"
+RESULT, STARTED, MEASUREMENT = "result.json", "trial.json", "measurement.npz"
+WEIGHTS, OTHER_WEIGHTS = "weights.safetensors", "weights.pt"
 FAILED = "result-failed.json"  # the last failure of a trial that is tried again
 
 Kind = TypeVar("Kind", bound=BaseModel)

@@ -38,6 +38,22 @@ from trainables.trial.shared import SharedComparison, sample_optimum
 N_CEILING = 256  # samples of the closed-form optimum
 
 
+def latent_seeds(spec: TrialSpec, digest: str, purpose: str, start: int, end: int) -> list[int]:
+    """Of the images number `start` … `end` − 1 that a trial draws for `purpose`. digest: of its data.
+
+    They depend on data and seed alone, so that configurations are compared on the same latents.
+    """
+    if spec.measurement.protocol == "paper":  # one set of latents for everything
+        return list(range(start, end))
+    return [derive_seed(purpose, digest, spec.seed, index) for index in range(start, end)]
+
+
+def sample_labels(spec: TrialSpec, of_subset: Ints, seeds: Sequence[int]) -> Ints:
+    """The labels of its samples with these latents' seeds, [len(seeds)] int64; of_subset [N]."""
+    dim = label_dim(spec.configuration.labels, of_subset)
+    return draw_labels(of_subset, seeds, dim if spec.measurement.protocol == "paper" else None)
+
+
 class Subset:
     """The training subset of a trial.
 
@@ -92,20 +108,15 @@ class Subset:
         return _tensor(self.labels)
 
     def latent_seeds(self, purpose: str, start: int, end: int) -> list[int]:
-        """They depend on data and seed alone, so that configurations are compared on the same
-        latents."""
-        if self.spec.measurement.protocol == "paper":  # one set of latents for everything
-            return list(range(start, end))
-        seed = self.spec.seed
-        return [derive_seed(purpose, self.digest, seed, index) for index in range(start, end)]
+        """See the function `latent_seeds`."""
+        return latent_seeds(self.spec, self.digest, purpose, start, end)
 
     def sample_labels(self, seeds: list[int]) -> Tensor | None:
         """The labels that samples are conditioned on, [len(seeds)]: those of training images drawn
         by the latents' seeds."""
         if self.asked is None:
             return None
-        uniform_over = self.label_dim if self.spec.measurement.protocol == "paper" else None
-        return torch.from_numpy(draw_labels(self.asked, seeds, uniform_over))
+        return torch.from_numpy(sample_labels(self.spec, self.asked, seeds))
 
     def label_arrays(self, seeds: list[int]) -> dict[str, Ints]:
         """Of a conditional trial: the labels of samples with these seeds, and of the subset; else

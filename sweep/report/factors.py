@@ -1,0 +1,56 @@
+"""Factors as columns of a table, beside columns that have names of their own."""
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from search_spaces.space import text_of
+from sweep.analysis.summary import SweepSummary
+from sweep.report.rows import LEFT, Rows
+
+Records = Sequence[tuple[str, dict[str, Any]]]  # name of a configuration, and what is said of it
+
+
+def factor_heads(summary: SweepSummary, taken: Collection[str]) -> dict[str, str]:
+    """Factor → the head of its column: its name, but `factor_NAME` where another column has it."""
+    heads: dict[str, str] = {}
+    for study in summary.studies:
+        for factor in study.factors:
+            head = factor
+            while head in taken:
+                head = f"factor_{head}"
+            heads[factor] = head
+    return heads
+
+
+def with_factors(summary: SweepSummary, records: Records) -> list[dict[str, Any]]:
+    """Each record behind its `configuration` and the values of its factors."""
+    taken = {"configuration", *(name for _, record in records for name in record)}
+    heads = factor_heads(summary, taken)
+    values = {study.name: study.factors for study in summary.studies}
+    return [
+        {
+            "configuration": name,
+            **{heads[factor]: value for factor, value in values[name].items()},
+            **record,
+        }
+        for name, record in records
+    ]
+
+
+def by_factors(
+    summary: SweepSummary, columns: Sequence[str], rows: Rows
+) -> tuple[tuple[str, ...], Rows, set[str]]:
+    """A table with a column for every factor in place of the names of configurations, which are its
+    first column, if it has them and there are factors; and which columns are set to the left."""
+    heads = factor_heads(summary, columns[1:])
+    if columns[0] != "configuration" or not heads:
+        return tuple(columns), rows, set(LEFT)
+    values = {study.name: study.factors for study in summary.studies}
+    of_text = {
+        heads[factor]
+        for factors in values.values()
+        for factor, value in factors.items()
+        if not isinstance(value, int | float) or isinstance(value, bool)
+    }
+    split = [(*(text_of(values[row[0]][factor]) for factor in heads), *row[1:]) for row in rows]
+    return (*heads.values(), *columns[1:]), split, (set(LEFT) - set(heads.values())) | of_text

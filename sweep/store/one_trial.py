@@ -1,0 +1,89 @@
+"""A finished trial by what people call it, its configuration, N and seed; and its model."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from sweep.store.files import read_made_sweep, read_sweep, read_trials
+from sweep.store.places import place
+from trainables.errors import UserError
+from trainables.storage import Storage
+from trainables.trial.result import Result, read_all
+
+if TYPE_CHECKING:
+    from trainables.trial.model import Model
+
+MOST_NAMED = 12  # in a message
+
+
+def load_model(
+    directory: str,
+    config: str | None = None,
+    n: int | None = None,
+    seed: int | None = None,
+    device: str | None = None,
+    trust_code: bool = False,
+) -> "Model":
+    """Of the trial that `find_trial` finds in a DIR or URL. Raises UserError as that does, and as
+    `open_model` does."""
+    from trainables.data.sources import load
+    from trainables.trial.model import open_model
+
+    storage = place(directory).storage
+    result = find_trial(storage, config, n, seed)
+    return open_model(result, storage, lambda: load(result.configuration.data), device, trust_code)
+
+
+def find_trial(
+    storage: Storage, config: str | None = None, n: int | None = None, seed: int | None = None
+) -> Result:
+    """The finished trial of a sweep, or of `emm trial --out`, of that configuration, N and seed; what
+    is None may be anything, if one trial alone is left.
+
+    Raises UserError, with those there are, if there is none or more than one.
+    """
+    results = _results(storage)
+    if config is not None:
+        names = dict.fromkeys(result.spec.name for result in results)
+        if config not in names:
+            raise UserError(
+                f"no configuration {config!r} has a trial here; there are {_some(names)}"
+            )
+        results = [result for result in results if result.spec.name == config]
+    asked = {name: value for name, value in (("n", n), ("seed", seed)) if value is not None}
+    fitting = [
+        result
+        for result in results
+        if all(getattr(result.spec, name) == value for name, value in asked.items())
+    ]
+    found = [result for result in fitting if result.complete]
+    if len(found) == 1:
+        return found[0]
+    if fitting and not found:
+        failed = fitting[0]
+        raise UserError(f"{_title(failed)}: it failed ({failed.cause}), and has no model")
+    there = _some(_title(result) for result in found or results if result.complete)
+    if found:
+        raise UserError(f"more than one trial is meant; say configuration, n and seed of {there}")
+    given = " ".join(f"{name}={value}" for name, value in asked.items())
+    raise UserError(f"no trial with {given or 'a result'} is finished; there are {there or 'none'}")
+
+
+def _title(result: Result) -> str:
+    return f"{result.spec.name} n={result.spec.n} seed={result.spec.seed}"
+
+
+def _results(storage: Storage) -> list[Result]:
+    """In the order of their names, N and seeds."""
+    if read_sweep(storage) is None and storage.list("trials"):  # of emm trial
+        results = read_all(storage).results
+    else:
+        sweep = read_made_sweep(storage)
+        results = read_trials(storage, sweep.space, sweep.configurations).results
+    return sorted(results, key=lambda one: (one.spec.name, one.spec.n, one.spec.seed))
+
+
+def _some(items: Iterable[str]) -> str:
+    """Not all of very many."""
+    names = list(items)
+    more = len(names) - MOST_NAMED
+    return ", ".join(names[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
