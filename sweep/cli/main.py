@@ -10,7 +10,7 @@ from typing import Any
 
 import typer
 
-from sweep.cli import audit, plan, read, remeasure, run, submit, trial
+from sweep.cli import audit, plan, read, remeasure, run, spaces, submit, trial
 from sweep.cli.printing import say
 from trainables.errors import TrialFailed, UserError
 from trainables.import_path import ours_first
@@ -30,7 +30,8 @@ app = typer.Typer(
 Commands = tuple[Callable[..., None], ...]
 BEFORE_SUBMIT: Commands = (run.run, trial.trial, submit.stop)
 AFTER_SUBMIT: Commands = (
-    plan.spaces,
+    spaces.spaces,
+    spaces.fields,
     plan.plan,
     plan.fit,
     read.status,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sweep.cli.options import Settings, SpaceName, space_of
+from sweep.cli.options import Settings, SpaceName, configurations_like, space_of
 from sweep.cli.printing import say
 from trainables.errors import TrialFailed, UserError
 
@@ -16,7 +16,12 @@ if TYPE_CHECKING:
 
 def trial(
     space: SpaceName,
-    config: Annotated[str, typer.Option(help="Name of a configuration, e.g. width=16.")],
+    config: Annotated[
+        str,
+        typer.Option(
+            help="Name of a configuration, e.g. width=16.", autocompletion=configurations_like
+        ),
+    ],
     n: Annotated[int, typer.Option("--n", help="Number of training images N.")],
     seed: Annotated[
         int, typer.Option(min=0, help="Seed: subset, initialization, noise, latents.")
