@@ -46,7 +46,9 @@ def configurations_like(context: typer.Context, incomplete: str) -> list[str]:
     from search_spaces.find import find_space
 
     try:
-        named = find_space(context.params.get("space") or "").configurations
+        # what stands before an option without a value yet is left over
+        space = context.params.get("space") or next(iter(context.args), "")
+        named = find_space(space).configurations
     except UserError:
         return []
     return [one.name for one in named if one.name.startswith(incomplete)]
@@ -156,6 +158,19 @@ def space_of(
                 f"{given[path]}; say it once"
             )
     return find_space(name).with_settings({**parsed, **given})
+
+
+MOST_NAMES = 20  # of configurations, in a message
+
+
+def check_names(space: "SearchSpace", option: str, names: Sequence[str]) -> None:
+    """Raises UserError for a name that no configuration of a space has; it lists those there are."""
+    there = [named.name for named in space.configurations]
+    for name in names:
+        if name in there:
+            continue
+        more = f", … ({len(there)} in all)" if len(there) > MOST_NAMES else ""
+        raise UserError(f"{option} {name}: {space.name} has {', '.join(there[:MOST_NAMES])}{more}")
 
 
 def shown(path: Path) -> str:
