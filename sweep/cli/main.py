@@ -6,7 +6,7 @@ import logging
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -21,8 +21,7 @@ from trainables.text import RedactedFormatter, redacted
 UsageError: Any = typer.BadParameter.__base__
 
 app = typer.Typer(
-    add_completion=False,
-    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
@@ -44,22 +43,51 @@ AFTER_SUBMIT: Commands = (
     read.purge,
 )
 
+
+def summary(command: Callable[..., None]) -> str:
+    """Its first sentence, which `emm --help` shows whole."""
+    return " ".join((command.__doc__ or "").split()).partition(". ")[0].removesuffix(".")
+
+
 # in the order of `emm --help`
 for command in BEFORE_SUBMIT:
-    app.command()(command)
+    app.command(short_help=summary(command))(command)
 app.command(
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
     options_metavar="SPACE [OPTIONS OF RUN] [OPTIONS]",
+    short_help=summary(submit.submit),
 )(submit.submit)
 for command in AFTER_SUBMIT:
-    app.command()(command)
+    app.command(short_help=summary(command))(command)
 
 
-@app.callback()
-def emm() -> None:
+def _version(is_asked: bool) -> None:
+    if not is_asked:
+        return
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        say(f"emm-sweep {version('emm-sweep')}")
+    except PackageNotFoundError:  # a job runs the code alone
+        say("emm-sweep, which is not installed")
+    raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def emm(
+    context: typer.Context,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_version, is_eager=True, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
     """Finds the effective model memorization (EMM) of diffusion configurations: the largest number
     of training images N at which at least 90 % of what a model generates are copies of its training
     images."""
+    if context.invoked_subcommand is None:
+        say(context.get_help())
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
