@@ -4,7 +4,6 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from sweep.cli.printing import say, show
-from sweep.search.words import belief_text
 
 if TYPE_CHECKING:
     from search_spaces.space import SearchSpace
@@ -18,6 +17,7 @@ def tell_what_would_run(space: "SearchSpace", here: "Place", only: Collection[st
     from sweep.analysis.summary import summary_of
     from sweep.report.console import Setting, grid
     from sweep.run.checks import checked_sweep
+    from sweep.search.words import belief_text
     from sweep.store.files import read_finals, read_sweep, read_trials
     from sweep.store.lock import holder_of
     from sweep.store.priors import FrozenPriors
