@@ -11,9 +11,12 @@ if TYPE_CHECKING:
     from sweep.store.places import Place
 
 
-def tell_what_would_run(space: "SearchSpace", here: "Place", only: Collection[str]) -> None:
+def tell_what_would_run(
+    space: "SearchSpace", here: "Place", only: Collection[str], retry_failed: bool
+) -> None:
     """Configurations, range of N and what is known; only: those that would be trained, all if it is
     empty. Raises UserError where the run would."""
+    from sweep.analysis.finals import missing_finals
     from sweep.analysis.summary import summary_of
     from sweep.report.console import Setting, grid
     from sweep.run.checks import checked_sweep
@@ -35,16 +38,20 @@ def tell_what_would_run(space: "SearchSpace", here: "Place", only: Collection[st
         say(f"driver {holder['pid']} on {holder['host']} runs it now; wait for it, or end it")
     for note in sweep.notes:
         say(f"note: {note}")
+    for line in damaged:
+        say(f"passed over: {line}")
     say(
         f"N from {search.n_low} to {search.n_high}, until sd(ln EMM) <= {search.precision} at "
         f"R_mem = {search.target}; at most {search.cap} trials of a configuration\n"
     )
     columns: dict[str, Setting] = {"configuration": "fold"}
     columns |= dict.fromkeys(("would be", "EMM", "trials"), "left")
+    left_out = {study.name for study in summary.studies if only and study.name not in only}
+    again = {result.spec.name for result in missing_finals(summary)}
     rows = [
         (
             study.name,
-            "left out" if only and study.name not in only else _what(study),
+            "left out" if study.name in left_out else _what(study, retry_failed, again),
             belief_text(study.verdict, study.options) if study.results else "",
             _trials(study),
         )
@@ -55,12 +62,18 @@ def tell_what_would_run(space: "SearchSpace", here: "Place", only: Collection[st
 
 
 def _trials(study: "StudySummary") -> str:
-    counts = {"complete": len(study.complete), "started": len(study.running)}
+    failed = len(study.results) - len(study.complete)
+    counts = {"complete": len(study.complete), "started": len(study.running), "failed": failed}
     return ", ".join(f"{count} {state}" for state, count in counts.items() if count)
 
 
-def _what(study: "StudySummary") -> str:
-    """What would be done with it."""
+def _what(study: "StudySummary", retry_failed: bool, again: Collection[str]) -> str:
+    """What would be done with it; again: the names of those that are measured once more."""
+    failed = len(study.results) - len(study.complete)
+    if retry_failed and failed and study.verdict.state in ("searching", "unresolved"):
+        return f"tried again: {failed} that failed"
+    if study.name in again:
+        return "measured with search.final_samples"
     if study.verdict.state != "searching":
         return f"left as it is: {study.verdict.state}"
     if study.results or study.running:

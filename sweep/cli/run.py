@@ -168,7 +168,7 @@ def run(
     if dry_run:
         if address is None:
             claim(resources)
-        tell_what_would_run(chosen, here, only)
+        tell_what_would_run(chosen, here, only, retry_failed)
         return
     if tracking_uri:
         _warn_if_unreachable(tracking_uri)
