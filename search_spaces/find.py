@@ -10,7 +10,7 @@ import yaml
 from pydantic import ValidationError
 
 from search_spaces import recipes
-from search_spaces.space import SearchSpace, settable
+from search_spaces.space import OF_ALL, SearchSpace, settable
 from search_spaces.table import SPACES
 from search_spaces.yaml12 import read_yaml
 from trainables.config.fields import GROUP, explain_by_name, validated, with_fields
@@ -102,7 +102,7 @@ def _completed(content: Mapping[Any, Any]) -> dict[str, Any]:
     settings = tree.pop("settings", {})
     for path in settings:
         section = path.partition(".")[0]
-        if section in ("measurement", "search", "tracking"):
+        if section in OF_ALL:
             raise UserError(f"settings: {path}: write it below {section}, not below settings")
     fields = SearchSpace.model_fields
     unknown = [key for key in tree if key not in fields]

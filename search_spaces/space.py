@@ -27,6 +27,7 @@ NAME = r"^[^./\\\x00-\x1f\x7f-\x9f][^/\\\x00-\x1f\x7f-\x9f]{0,99}$"
 MOST_CONFIGURATIONS = 10_000
 # stand beside the factors in tables and in MLflow, so no factor is called so
 OF_A_TRIAL = ("configuration", "n", "seed")
+OF_ALL = ("measurement", "search", "tracking")  # sections that are one for all configurations
 MAY_CHANGE: dict[str, Any] = {"may_change": True}  # in a sweep that has begun
 
 
@@ -249,7 +250,7 @@ class SearchSpace(Frozen):
         """The configuration of one choice for each factor."""
         fields = {path: value for choice in chosen for path, value in choice.fields.items()}
         try:
-            configuration = with_fields(self.base, fields, there=settable())
+            configuration = with_fields(self.base, fields)
         except UserError as error:
             raise UserError(f"{self.name}: vary: {error}") from None
         names, factors = self.factor_names, {}
@@ -287,8 +288,15 @@ class SearchSpace(Frozen):
 
     def _check_fields(self) -> None:
         """Raises UserError if two factors set one field, or one sets a field of a group that the
-        other sets as a whole."""
+        other sets as a whole, or a field that is one for all configurations."""
         paths = {key: self._paths(key) for key in self.vary}
+        for path in sorted(self._varied):
+            section = path.partition(".")[0]
+            if section in OF_ALL:
+                raise UserError(
+                    f"{self.name}: vary: {path}: {section} is one for all configurations, and can't "
+                    "be varied"
+                )
         for (a, ours), (b, theirs) in itertools.combinations(paths.items(), 2):
             for path, other in itertools.product(sorted(ours), sorted(theirs)):
                 inner, outer = (path, other) if len(path) >= len(other) else (other, path)

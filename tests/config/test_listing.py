@@ -138,6 +138,8 @@ def test_what_counts_and_what_may_change_is_told():
     assert [by_path[path].counts for path in ("data.root", "trainer.micro_batch", "trainer.lr")] == [
         False, False, True
     ]  # fmt: skip
+    assert by_path["trainer.betas"].range == "each >= 0 and < 1"
+    assert by_path["search.targets"].range == "length <= 4, each > 0 and < 1"
     assert by_path["search.precision"].may_change
     assert not by_path["search.target"].may_change
 

@@ -33,6 +33,8 @@ MISTAKES = [
     (f"{LEAST}vary: {{law: {{a: {{trainer.lenght: 1}}}}}}", "did you mean trainer.length?"),
     (f"{LEAST}vary: {{network.kind: [resnet]}}", "vary: network.kind: there is no kind 'resnet'; there are ddpmpp,"),
     (f"{LEAST}vary: {{network.patch: [2]}}", "network.patch: this kind has no such field; network.kind=dit has it"),
+    (f"{LEAST}vary: {{measurement.k: [.3, .4]}}", "measurement.k: measurement is one for all configurations"),
+    (f"{LEAST}vary: {{x: {{a: {{}}, b: {{search.n_low: 4}}}}}}", "search.n_low: search is one for all configurations"),
     (f"{LEAST}vary: {{network.width: 8}}", "vary: network.width: a list of values is needed, as [8, 16]"),
     (f"{LEAST}vary: {{network.width: wide}}", 'a list of values is needed, as [8, 16], or named groups of fields, not "wide"'),
     (f"{LEAST}vary: {{network.width: [8, 4, 8]}}", "vary: network.width: 8 is there twice; leave one out"),
