@@ -1,5 +1,6 @@
 """A search space by its name, or from a file of the user's."""
 
+import difflib
 import json
 import runpy
 from collections.abc import Mapping
@@ -36,9 +37,9 @@ def find_space(name: str) -> SearchSpace:
     if Path(name).suffix in (".py", ".yaml", ".yml"):
         return _from_python(name) if name.endswith(".py") else _from_yaml(name)
     if name not in SPACES:
-        raise UserError(
-            f"no search space {name!r}; there are {', '.join(SPACES)}; or give a .py or .yaml file"
-        )
+        near = difflib.get_close_matches(name, SPACES)
+        there = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(SPACES)}."
+        raise UserError(f"no search space {name!r}; {there} Or give a .py or .yaml file")
     return SPACES[name]
 
 

@@ -90,7 +90,7 @@ def test_help_lists_what_trains_first(capsys):
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (["run", "digits-widht", "--out", "OUT"], "no search space 'digits-widht'; there are digits-width"),
+        (["run", "digits-widht", "--out", "OUT"], "no search space 'digits-widht'; did you mean digits-width or"),
         (["run", "digits-width"], "--out DIR"),
         (["run", "digits-width", "--out", "OUT", "--set", "network.dropuot=0"], "did you mean network.dropout?"),
         (["run", "digits-width", "--out", "OUT", "--set", "trainer.lr=fast"], "trainer.lr: a number is needed, not 'fast'"),

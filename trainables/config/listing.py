@@ -157,17 +157,12 @@ def type_words(annotation: Any) -> str:
 
 def _range(field: FieldInfo) -> str:
     """The limits of a field's value, and of each value in a list."""
-    whole = _limits(field.metadata)
-    parts = [part for part in get_args(field.annotation) if get_origin(part) is Annotated]
-    is_list = get_origin(field.annotation) is tuple
-    inner = [
-        limit
-        for part in parts[:1]
-        for info in part.__metadata__
-        if isinstance(info, FieldInfo)
-        for limit in _limits(info.metadata)
-    ]
-    return ", ".join([*whole, *(["each " + " and ".join(inner)] if inner and is_list else inner)])
+    limits = _limits(field.metadata)
+    if get_origin(field.annotation) is tuple:
+        item = getattr(get_args(field.annotation)[0], "__metadata__", ())
+        inner = [_limits(info.metadata) for info in item if isinstance(info, FieldInfo)]
+        limits += [f"each {' and '.join(of_each)}" for of_each in inner if of_each]
+    return ", ".join(limits)
 
 
 def _limits(metadata: Iterable[object]) -> list[str]:
