@@ -133,6 +133,13 @@ def test_what_all_kinds_have_is_shown_once():
     assert only == "network.kind=dit"
 
 
+def test_a_kind_is_described_by_its_first_sentence():
+    kinds = {one.type: one.description for one in settable() if one.kind == one.type}
+    assert kinds["ddpmpp"].startswith("DDPM++ (Song et al. 2021, arXiv 2011.13456) as used by Gu")
+    assert kinds["flow"].endswith("(arXiv 2210.02747, 2209.03003)")
+    assert kinds["unique"] == "A label of its own for every training image"
+
+
 def test_what_counts_and_what_may_change_is_told():
     by_path = {one.path: one for one in settable()}
     assert [by_path[path].counts for path in ("data.root", "trainer.micro_batch", "trainer.lr")] == [

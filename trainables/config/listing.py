@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -127,7 +128,8 @@ def grouped(fields: Iterable[Listed]) -> dict[str, list[Listed]]:
 
 def _summary(model: type[BaseModel]) -> str:
     """The first sentence of what a model says of itself."""
-    return " ".join((model.__doc__ or "").split()).partition(". ")[0].removesuffix(".")
+    text = " ".join((model.__doc__ or "").split())
+    return re.split(r"\. (?=[A-Z])", text)[0].removesuffix(".")  # not in "et al. 2021"
 
 
 def _value(value: Any) -> str:
