@@ -1,18 +1,21 @@
 """A search space by its name, or from a file of the user's."""
 
-import math
-import re
+import difflib
+import json
 import runpy
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import ValidationError
 
 from search_spaces import recipes
-from search_spaces.space import SearchSpace
+from search_spaces.space import OF_ALL, SearchSpace, settable
 from search_spaces.table import SPACES
-from trainables.config.fields import validated, with_fields
+from search_spaces.yaml12 import read_yaml
+from trainables.config.fields import GROUP, explain_by_name, validated, with_fields
+from trainables.config.listing import nearest
 from trainables.config.measurement import Measurement
 from trainables.config.trial import Configuration
 from trainables.errors import UserError
@@ -23,83 +26,25 @@ RECIPES: dict[str, tuple[Configuration, Measurement]] = {
 }
 
 
-class _Yaml(yaml.SafeLoader):
-    """YAML 1.2 (its core schema, https://yaml.org/spec/1.2.2/#103-core-schema), as JSON reads what
-    looks like JSON.
-
-    PyYAML reads YAML 1.1, where 1:30 is 90, 010 is 8, `no` is false, and 1e-2 is text. Of it the
-    merge key `<<` is kept. Raises YAMLError, with the line, for a key that is there twice and for a
-    number that is not finite.
-    """
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key for key, _ in node.value] if isinstance(node, yaml.MappingNode) else []
-        seen = set()
-        for key in keys:
-            if not isinstance(key, yaml.ScalarNode):
-                continue
-            if (key.tag, key.value) in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"{key.value} is there twice", key.start_mark
-                )
-            seen.add((key.tag, key.value))
-        return super().construct_mapping(node, deep)
-
-    def whole_number(self, node: yaml.ScalarNode) -> int:
-        text = self.construct_scalar(node)
-        try:
-            return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
-        except ValueError:  # !!int before something else, or thousands of digits
-            raise yaml.constructor.ConstructorError(
-                None, None, f"{text[:40]} is no integer", node.start_mark
-            ) from None
-
-    def finite_number(self, node: yaml.ScalarNode) -> float:
-        text = self.construct_scalar(node)
-        try:
-            number = float(text)
-        except ValueError:  # .inf, .nan
-            number = math.nan
-        if not math.isfinite(number):
-            raise yaml.constructor.ConstructorError(
-                None, None, f"{text} is no finite number", node.start_mark
-            )
-        return number
-
-
-_Yaml.yaml_implicit_resolvers = {}  # those of YAML 1.1
-for tag, pattern, first in (
-    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
-    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
-    ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", list("-+0123456789")),
-    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", list("-+.0123456789")),
-    ("float", r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", list("-+.")),
-    ("merge", r"<<", ["<"]),
-):
-    _Yaml.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", re.compile(rf"^(?:{pattern})$"), first)
-_Yaml.add_constructor("tag:yaml.org,2002:int", _Yaml.whole_number)
-_Yaml.add_constructor("tag:yaml.org,2002:float", _Yaml.finite_number)
-
-
 def find_space(asked: str | Mapping[str, Any] | SearchSpace) -> SearchSpace:
     """The space of that name, the one in a .py, .yaml or .yml file, or of these fields; one that is
     a space already is it. Raises UserError, which lists those there are.
 
-    A Python file sets SPACE to a SearchSpace. A YAML file, and a mapping, has the fields of
-    SearchSpace; `base` is a complete configuration or the name of a recipe (paper, digits), which
-    `settings` change by path.
+    A YAML file, and a mapping, has the fields of SearchSpace; `base` is a complete configuration or
+    the name of a recipe (paper, digits), which `settings` change by path. A Python file sets SPACE
+    to a dict of the same, or to a SearchSpace.
     """
     if isinstance(asked, SearchSpace):
         return asked
     if isinstance(asked, Mapping):
-        return _from_fields("space", {"name": "space", **asked})
+        return _from_tree("space", asked)
     name = asked
     if Path(name).suffix in (".py", ".yaml", ".yml"):
         return _from_python(name) if name.endswith(".py") else _from_yaml(name)
     if name not in SPACES:
-        raise UserError(
-            f"no search space {name!r}; there are {', '.join(SPACES)}; or give a .py or .yaml file"
-        )
+        near = difflib.get_close_matches(name, SPACES)
+        there = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(SPACES)}."
+        raise UserError(f"no search space {name!r}; {there} Or give a .py or .yaml file")
     return SPACES[name]
 
 
@@ -108,20 +53,27 @@ def _from_python(path: str) -> SearchSpace:
         raise UserError(f"{path}: no such file")
     try:
         space = runpy.run_path(path).get("SPACE")
-    except UserError:
-        raise
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    except ValidationError as error:  # of a description that it makes
+        raise UserError(f"{path}: {error.title}: {explain_by_name(error)}") from error
     except Exception as error:  # code of the user's: whatever it raises is told them in one line
         reason = str(error).partition("\n")[0]
         raise UserError(f"{path}: {type(error).__name__}: {reason}") from error
-    if not isinstance(space, SearchSpace):
-        raise UserError(f"{path}: set SPACE to a search_spaces.space.SearchSpace")
-    return space
+    if isinstance(space, SearchSpace):
+        is_named = "name" in space.model_fields_set
+        return space if is_named else space.model_copy(update={"name": _name_of(path)})
+    if not isinstance(space, dict):
+        raise UserError(
+            f"{path}: set SPACE to a dict of the fields of a search space: base, vary, search, …"
+        )
+    return _from_tree(path, space)
 
 
 def _from_yaml(path: str) -> SearchSpace:
     try:
         # UTF-8 whatever the locale
-        content = _read_yaml(Path(path).read_text(encoding="utf-8-sig"))
+        content = read_yaml(Path(path).read_text(encoding="utf-8-sig"))
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 ({error}); save it as UTF-8") from None
     except yaml.MarkedYAMLError as error:
@@ -131,55 +83,70 @@ def _from_yaml(path: str) -> SearchSpace:
     except (OSError, yaml.YAMLError) as error:
         raise UserError(f"{path}: {_in_a_line(error)}") from None
     if not isinstance(content, dict):
-        raise UserError(
-            f"{path}: the fields of a search space are needed: name, base, vary, search, …"
-        )
-    return _from_fields(path, {"name": Path(path).stem, **content})
+        raise UserError(f"{path}: the fields of a search space are needed: base, vary, search, …")
+    return _from_tree(path, content)
 
 
-def _from_fields(path: str, content: Mapping[str, Any]) -> SearchSpace:
-    """path: where they stand, for messages."""
-    words = dict.fromkeys(("question", "source", "expectation", "cost"), "")
-    tree: dict[str, Any] = {**words, **content}
-    for name in ("settings", "measurement"):
-        group = tree.get(name, {})
-        if not isinstance(group, dict) or not all(isinstance(key, str) for key in group):
-            raise UserError(f"{path}: {name}: fields and their values are needed, not {group!r}")
-    settings = tree.pop("settings", {})
-    unknown = set(tree) - set(SearchSpace.model_fields)
-    if unknown:
-        fields = ", ".join(SearchSpace.model_fields)
-        raise UserError(f"{path}: {min(unknown)}: there is no such field; there are {fields}")
-    if isinstance(tree.get("base"), str):
-        tree["base"], recipe = _recipe(path, tree["base"])
-        changes = tree.get("measurement", {})
-        tree["measurement"] = with_fields(recipe, changes, prefix="measurement.")
-    if "base" in tree and settings:
-        base = tree["base"]
-        if not isinstance(base, Configuration):
-            base = validated(Configuration, base, "base.")
-        tree["base"] = with_fields(base, settings)
+def _from_tree(path: str, content: Mapping[Any, Any]) -> SearchSpace:
+    """The space that a file describes: the fields of SearchSpace, and `settings`, which change its
+    base."""
     try:
-        return validated(SearchSpace, tree)
+        return validated(SearchSpace, _completed({"name": _name_of(path), **content}))
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
 
 
-def _recipe(path: str, name: str) -> tuple[Configuration, Measurement]:
+def _completed(content: Mapping[Any, Any]) -> dict[str, Any]:
+    """The fields of SearchSpace: a recipe in place of its name, with the settings."""
+    tree = dict(content)
+    for name in ("settings", "measurement"):
+        group = tree.get(name, {})
+        if name == "measurement" and isinstance(group, Measurement):
+            continue
+        if not isinstance(group, dict) or not all(isinstance(key, str) for key in group):
+            raise UserError(f"{name}: {GROUP}, not {json.dumps(group, default=repr)}")
+    settings = tree.pop("settings", {})
+    for path in settings:
+        section = path.partition(".")[0]
+        if section in OF_ALL:
+            raise UserError(f"settings: {path}: write it below {section}, not below settings")
+    fields = SearchSpace.model_fields
+    unknown = [key for key in tree if key not in fields]
+    if unknown:
+        near = nearest(str(unknown[0]), fields)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(fields)}, settings"
+        raise UserError(f"{unknown[0]}: there is no such field; {hint}")
+    if "base" not in tree:
+        raise UserError(
+            f"base: it is required: a recipe ({', '.join(RECIPES)}), or a whole configuration"
+        )
+    if isinstance(tree["base"], str):
+        tree["base"], recipe = _recipe(tree["base"])
+        changes = tree.get("measurement", {})
+        if not isinstance(changes, Measurement):
+            tree["measurement"] = with_fields(recipe, changes, "measurement.", settable())
+    if settings:
+        base = tree["base"]
+        if not isinstance(base, Configuration):
+            base = validated(Configuration, base, "base.")
+        try:
+            tree["base"] = with_fields(base, settings, there=settable())
+        except UserError as error:
+            raise UserError(f"settings: {error}") from None
+    return tree
+
+
+def _recipe(name: str) -> tuple[Configuration, Measurement]:
     if name not in RECIPES:
         there = ", ".join(RECIPES)
         raise UserError(
-            f"{path}: base: no recipe {name!r}; there are {there}, or give a whole configuration"
+            f"base: no recipe {name!r}; there are {there}, or give a whole configuration"
         )
     return RECIPES[name]
 
 
-def _read_yaml(text: str) -> Any:
-    loader = _Yaml(text)
-    try:
-        return loader.get_single_data()
-    finally:
-        loader.dispose()
+def _name_of(path: str) -> str:
+    return Path(path).stem
 
 
 def _in_a_line(error: object) -> str:

@@ -4,15 +4,20 @@ Data only, no torch."""
 import itertools
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from functools import cached_property
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from dataclasses import replace
+from functools import cache, cached_property
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
+from search_spaces.factors import Choice, check_factor, choices_of
+from search_spaces.settings import text_of
 from trainables.config.fields import validated, with_fields
 from trainables.config.identity import Frozen, identity, key_of
+from trainables.config.listing import Listed, fields_of
 from trainables.config.measurement import Measurement
 from trainables.config.trial import MOST_IMAGES, Configuration
 from trainables.errors import UserError
@@ -22,6 +27,7 @@ NAME = r"^[^./\\\x00-\x1f\x7f-\x9f][^/\\\x00-\x1f\x7f-\x9f]{0,99}$"
 MOST_CONFIGURATIONS = 10_000
 # stand beside the factors in tables and in MLflow, so no factor is called so
 OF_A_TRIAL = ("configuration", "n", "seed")
+OF_ALL = ("measurement", "search", "tracking")  # sections that are one for all configurations
 MAY_CHANGE: dict[str, Any] = {"may_change": True}  # in a sweep that has begun
 
 
@@ -90,7 +96,7 @@ class Tracking(Frozen):
     images: Literal["none", "generated", "pairs"] | None = Field(
         None,
         description="pictures: none, generated ones, or pairs of these and their nearest training "
-        "images; None: by the data",
+        "images; null: by the data",
     )
 
 
@@ -116,9 +122,9 @@ class NamedConfiguration(Frozen):
 class Expected(Frozen):
     """The band in which a published R_mem at N = `n` must be found again."""
 
-    n: int
-    r_mem_low: float
-    r_mem_high: float
+    n: int = Field(description="number of training images N")
+    r_mem_low: float = Field(description="lower end of the band")
+    r_mem_high: float = Field(description="upper end of the band")
 
 
 class SearchSpace(Frozen):
@@ -127,20 +133,48 @@ class SearchSpace(Frozen):
 
     model_config = ConfigDict(ignored_types=(cached_property,))  # no private attribute
 
-    name: str = Field(pattern=NAME, description="of files and runs: no path, no control characters")
-    question: str = Field(description="what the space answers, one sentence")
-    source: str = Field(description="where the recipe comes from")
-    expectation: str = Field(description="what is known about the answer")
-    cost: str = Field(description="cost class, in words")
-    base: Configuration
+    name: str = Field(
+        "space",
+        description="of files and runs: no path, no control characters; by default the file's",
+    )
+    question: str = Field("", description="what the space answers, one sentence")
+    source: str = Field("", description="where the recipe comes from")
+    expectation: str = Field("", description="what is known about the answer")
+    cost: str = Field("", description="cost class, in words")
+    base: Configuration = Field(
+        description="a recipe, digits or paper; or a whole configuration: data, labels, network, "
+        "diffusion, trainer"
+    )
     vary: dict[str, tuple[Any, ...] | dict[str, dict[str, Any]]] = Field(
+        {},
         description="dotted path of a field → its values; or a factor → its values' names → "
-        "the fields each sets, by path"
+        "the fields each sets, by path",
     )
     search: Search
-    measurement: Measurement
+    measurement: Measurement = Field(
+        description="how R_mem is measured; where base is a recipe, what differs from the recipe's"
+    )
     tracking: Tracking = Tracking()
     expected: Expected | None = None
+
+    @field_validator("name")
+    @classmethod
+    def _check_name(cls, name: str) -> str:
+        if not re.match(NAME, name):
+            raise ValueError(
+                "at most 100 characters are needed, no / or \\ or control characters among them, "
+                "and no dot in front"
+            )
+        return name
+
+    @field_validator("vary", mode="before")
+    @classmethod
+    def _check_factors(cls, vary: Any) -> Any:
+        if not isinstance(vary, Mapping):
+            raise ValueError("fields and their values are needed, as {network.width: [8, 16]}")
+        for key, values in vary.items():
+            check_factor(key, values)
+        return vary
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -154,9 +188,9 @@ class SearchSpace(Frozen):
 
     @property
     def configurations(self) -> Sequence[NamedConfiguration]:
-        """In the order of the table. Raises UserError if a value is not allowed, two factors set
-        one field, two configurations are the same or have the same name, or there are more than
-        MOST_CONFIGURATIONS."""
+        """In the order of the table. Raises UserError if a value is not allowed or there twice, two
+        factors set one field, two configurations are the same or have the same name, or there are
+        more than MOST_CONFIGURATIONS."""
         return self._configurations
 
     @cached_property
@@ -170,22 +204,12 @@ class SearchSpace(Frozen):
                 f"and at most {MOST_CONFIGURATIONS:,} are swept at once"
             )
         self._check_fields()
-        choices = [_choices(key, values) for key, values in self.vary.items()]
-        configurations = [self._named(chosen) for chosen in itertools.product(*choices)]
-        if not configurations:
+        choices = [choices_of(key, values) for key, values in self.vary.items()]
+        chosen = list(itertools.product(*choices))
+        if not chosen:
             raise UserError(f"{self.name}: vary: every factor needs a value or more")
-        keys = {key_of(named.configuration.model_dump(mode="json")) for named in configurations}
-        if len(keys) < len(configurations):
-            factors = ", ".join(self.vary)
-            raise UserError(
-                f"{self.name}: two configurations are the same; check the values of {factors}"
-            )
-        name, count = Counter(named.name for named in configurations).most_common(1)[0]
-        if count > 1:
-            raise UserError(
-                f"{self.name}: {count} configurations are called {name}; "
-                "give the values of vary other names"
-            )
+        configurations = [self._named(choice) for choice in chosen]
+        self._check_told_apart(chosen, configurations)
         return tuple(configurations)
 
     def __copy__(self) -> Self:
@@ -222,10 +246,14 @@ class SearchSpace(Frozen):
             for key in extensible:
                 n_words[key] += 1
 
-    def _named(self, chosen: Sequence["_Choice"]) -> NamedConfiguration:
+    def _named(self, chosen: Sequence[Choice]) -> NamedConfiguration:
         """The configuration of one choice for each factor."""
         fields = {path: value for choice in chosen for path, value in choice.fields.items()}
-        configuration, names, factors = with_fields(self.base, fields), self.factor_names, {}
+        try:
+            configuration = with_fields(self.base, fields)
+        except UserError as error:
+            raise UserError(f"{self.name}: vary: {error}") from None
+        names, factors = self.factor_names, {}
         for key, value, _ in chosen:
             is_given = isinstance(self.vary[key], dict) or isinstance(value, dict)
             # of a field, the value that it has come to: 1e-2 and 0.01 have one name
@@ -233,10 +261,42 @@ class SearchSpace(Frozen):
         name = ",".join(f"{factor}={text_of(value)}" for factor, value in factors.items()) or "base"
         return NamedConfiguration(name=name, factors=factors, configuration=configuration)
 
+    def _check_told_apart(
+        self, chosen: Sequence[Sequence[Choice]], configurations: Sequence[NamedConfiguration]
+    ) -> None:
+        """Raises UserError, naming both, if two configurations are the same or have one name."""
+        first: dict[str, int] = {}  # by name, and by content
+        for number, named in enumerate(configurations):
+            content = key_of(named.configuration.model_dump(mode="json"))
+            twin = first.setdefault(content, number)
+            namesake = first.setdefault(named.name, number)
+            if twin == namesake == number:
+                continue
+            if configurations[twin].name != named.name:
+                both = f"{configurations[twin].name} and {named.name}"
+                raise UserError(f"{self.name}: vary: {both} are the same; leave one out")
+            pairs = zip(chosen[namesake], chosen[number], strict=True)
+            key, one, other = next(
+                (a.key, *values)
+                for a, b in pairs
+                if (values := (json.dumps(a.value), json.dumps(b.value)))[0] != values[1]
+            )
+            what = "leave one out" if twin != number else "name them, as {one: {PATH: VALUE}, …}"
+            raise UserError(
+                f"{self.name}: vary: {key}: {one} and {other} are both called {named.name}; {what}"
+            )
+
     def _check_fields(self) -> None:
         """Raises UserError if two factors set one field, or one sets a field of a group that the
-        other sets as a whole."""
+        other sets as a whole, or a field that is one for all configurations."""
         paths = {key: self._paths(key) for key in self.vary}
+        for path in sorted(self._varied):
+            section = path.partition(".")[0]
+            if section in OF_ALL:
+                raise UserError(
+                    f"{self.name}: vary: {path}: {section} is one for all configurations, and can't "
+                    "be varied"
+                )
         for (a, ours), (b, theirs) in itertools.combinations(paths.items(), 2):
             for path, other in itertools.product(sorted(ours), sorted(theirs)):
                 inner, outer = (path, other) if len(path) >= len(other) else (other, path)
@@ -280,7 +340,7 @@ class SearchSpace(Frozen):
         if varied:
             raise UserError(
                 f"{varied[0]}: {self.name} varies this field; "
-                "choose a space that does not, or write one"
+                "leave it out, or take a space that does not vary it"
             )
         changes: dict[str, dict[str, Any]] = {
             "measurement": {}, "search": {}, "tracking": {}, "base": {}
@@ -295,7 +355,7 @@ class SearchSpace(Frozen):
         for section, fields in changes.items():
             if fields:
                 prefix = "" if section == "base" else f"{section}."
-                changed[section] = with_fields(getattr(self, section), fields, prefix)
+                changed[section] = with_fields(getattr(self, section), fields, prefix, settable())
         space = validated(SearchSpace, {**dict(self), **changed})
         assert space.configurations  # every combination is valid, or raises
         how = space.measurement
@@ -307,27 +367,21 @@ class SearchSpace(Frozen):
         return space
 
 
-class _Choice(NamedTuple):
-    """A value of a factor: its key in `vary`, what it is called, and the fields it sets, by
-    path."""
-
-    key: str
-    value: Any
-    fields: Mapping[str, Any]
-
-
-def _choices(key: str, values: Any) -> list[_Choice]:
-    """Of a factor; the name of a group is a number where it is written as one."""
-    if not isinstance(values, dict):
-        return [_Choice(key, value, {key: value}) for value in values]
-    return [
-        _Choice(key, int(name) if _is_count(name) else name, fields)
-        for name, fields in values.items()
-    ]
+@cache
+def settable() -> tuple[Listed, ...]:
+    """Every field that `--set` and `vary` take; of `vary` only those of a configuration."""
+    return (
+        *fields_of(Configuration),
+        *fields_of(Measurement, "measurement"),
+        *fields_of(Search, "search"),
+        *fields_of(Tracking, "tracking"),
+    )
 
 
-def _is_count(name: str) -> bool:
-    return name.isascii() and name.isdecimal() and (name == "0" or not name.startswith("0"))
+def all_fields() -> list[Listed]:
+    """The same, and before them those that only the file of a space has."""
+    of_files = [one for one in fields_of(SearchSpace) if one.section in ("", "expected")]
+    return [*(replace(one, section=one.section or "space") for one in of_files), *settable()]
 
 
 def _field(configuration: Configuration, path: str) -> Any:
@@ -338,51 +392,3 @@ def _field(configuration: Configuration, path: str) -> Any:
         value = value[name]
     is_whole = isinstance(value, float) and value.is_integer() and abs(value) < 1e15
     return int(value) if is_whole else value
-
-
-def parse_settings(
-    settings: list[str], option: str = "--set", example: str = "network.width=32"
-) -> dict[str, Any]:
-    """`["network.width=32", …]` → {"network.width": 32, …}; a value is JSON if it can be read so,
-    else text. option, example: for messages.
-
-    Raises UserError for a path that is given two values, a key that an object has twice, and a
-    number that is not finite.
-    """
-    parsed: dict[str, Any] = {}
-    for setting in settings:
-        path, equals, text = setting.partition("=")
-        if not equals or not path:
-            raise UserError(f"{option} {setting}: write it as path=value, as in {option} {example}")
-        path = path.strip()
-        value = _json_or_text(f"{option} {path}", text)
-        if path in parsed and parsed[path] != value:
-            both = f"{text_of(parsed[path])} and to {text_of(value)}"
-            raise UserError(f"{option} {path}: it is set twice, to {both}; say it once")
-        parsed[path] = value
-    return parsed
-
-
-def _json_or_text(setting: str, text: str) -> Any:
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        twice = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
-        if twice:
-            raise UserError(f"{setting}: {twice[0]} is there twice; leave one out")
-        return dict(pairs)
-
-    def finite(number: str) -> float:
-        if not math.isfinite(float(number)):
-            raise UserError(f"{setting}: a finite number is needed, not {number}")
-        return float(number)
-
-    try:
-        return json.loads(text, object_pairs_hook=once, parse_float=finite, parse_constant=finite)
-    except UserError:
-        raise
-    except ValueError:  # no JSON
-        return text
-
-
-def text_of(value: Any) -> str:
-    """A value as it stands in the name of a configuration."""
-    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))

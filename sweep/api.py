@@ -187,6 +187,7 @@ def run(
     budget_hours: float | None = None,
     deadline: str | None = None,
     retry_failed: bool = False,
+    only: Sequence[str] = (),
     quiet: bool = False,
 ) -> Sweep:
     """`emm run`: starts, resumes or extends the sweep in `out`, and returns what `read` returns.
@@ -228,8 +229,10 @@ def run(
             deadline=deadline,
             retry_failed=retry_failed,
             quiet=quiet,
+            only=only,
             shows_table=False,  # who wants it has it from what is returned
         )
+    assert this_run is not None, "this is no dry run"
     return shown(summarize(this_run.storage))
 
 

@@ -6,11 +6,22 @@ import logging
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
-from sweep.cli import advise, audit, plan, read, remeasure, run, sample, submit, trial
+from sweep.cli import (
+    advise,
+    audit,
+    plan,
+    read,
+    remeasure,
+    run,
+    sample,
+    spaces,
+    submit,
+    trial,
+)
 from sweep.cli.printing import say
 from trainables.errors import TrialFailed, UserError
 from trainables.import_path import ours_first
@@ -21,8 +32,7 @@ from trainables.text import RedactedFormatter, redacted
 UsageError: Any = typer.BadParameter.__base__
 
 app = typer.Typer(
-    add_completion=False,
-    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
@@ -31,7 +41,7 @@ Commands = tuple[Callable[..., None], ...]
 BEFORE_SUBMIT: Commands = (run.run, trial.trial, submit.stop)
 # which take every option of `emm run` as well
 MORE: dict[str, Any] = {"allow_extra_args": True, "ignore_unknown_options": True}
-BEFORE_ADVISE: Commands = (plan.spaces, plan.plan, plan.fit, read.status)
+BEFORE_ADVISE: Commands = (spaces.spaces, spaces.fields, plan.plan, plan.fit, read.status)
 AFTER_ADVISE: Commands = (
     read.report,
     remeasure.remeasure,
@@ -42,24 +52,51 @@ AFTER_ADVISE: Commands = (
     read.purge,
 )
 
+
+def summary(command: Callable[..., None]) -> str:
+    """Its first sentence, which `emm --help` shows whole."""
+    return " ".join((command.__doc__ or "").split()).partition(". ")[0].removesuffix(".")
+
+
 # in the order of `emm --help`
 for command in BEFORE_SUBMIT:
-    app.command()(command)
-app.command(context_settings=MORE, options_metavar="SPACE [OPTIONS OF RUN] [OPTIONS]")(
-    submit.submit
-)
-for command in BEFORE_ADVISE:
-    app.command()(command)
-app.command(context_settings=MORE, options_metavar="[OPTIONS OF RUN] [OPTIONS]")(advise.advise)
-for command in AFTER_ADVISE:
-    app.command()(command)
+    app.command(short_help=summary(command))(command)
+for command, usage, before in (
+    (submit.submit, "SPACE [OPTIONS OF RUN] [OPTIONS]", BEFORE_ADVISE),
+    (advise.advise, "[OPTIONS OF RUN] [OPTIONS]", AFTER_ADVISE),
+):
+    app.command(context_settings=MORE, options_metavar=usage, short_help=summary(command))(command)
+    for command in before:
+        app.command(short_help=summary(command))(command)
 
 
-@app.callback()
-def emm() -> None:
+def _version(is_asked: bool) -> None:
+    if not is_asked:
+        return
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        say(f"emm-sweep {version('emm-sweep')}")
+    except PackageNotFoundError:  # a job runs the code alone
+        say("emm-sweep, which is not installed")
+    raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def emm(
+    context: typer.Context,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_version, is_eager=True, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
     """Finds the effective model memorization (EMM) of diffusion configurations: the largest number
     of training images N at which at least 90 % of what a model generates are copies of its training
     images."""
+    if context.invoked_subcommand is None:
+        say(context.get_help())
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -19,20 +19,72 @@ if TYPE_CHECKING:
     from search_spaces.space import SearchSpace
     from trainables.config.measurement import Measurement
 
+SPACES_OWN = "the space's"  # of an option that changes a field of the space
+
+
+def spaces_like(incomplete: str) -> list[str]:
+    """For the shell: names of spaces; files are the shell's own to complete."""
+    from search_spaces.table import SPACES
+
+    return [name for name in SPACES if name.startswith(incomplete)]
+
+
+def paths_like(incomplete: str) -> list[str]:
+    """For the shell: paths of fields."""
+    from search_spaces.space import settable
+
+    paths = dict.fromkeys(one.path for one in settable())
+    return [path for path in paths if path.startswith(incomplete)]
+
+
+def settings_like(incomplete: str) -> list[str]:
+    return [f"{path}=" for path in paths_like(incomplete)]
+
+
+def configurations_like(context: typer.Context, incomplete: str) -> list[str]:
+    """For the shell: names of the configurations of the space that stands before."""
+    from search_spaces.find import find_space
+
+    try:
+        # what stands before an option without a value yet is left over
+        space = context.params.get("space") or next(iter(context.args), "")
+        named = find_space(space).configurations
+    except UserError:
+        return []
+    return [one.name for one in named if one.name.startswith(incomplete)]
+
+
 SpaceName = Annotated[
-    str, typer.Argument(metavar="SPACE", help="A search space; `emm spaces` lists them.")
+    str,
+    typer.Argument(
+        metavar="SPACE",
+        help="A search space: a name that `emm spaces` lists, or the path of a YAML or Python "
+        "file.",
+        autocompletion=spaces_like,
+    ),
 ]
 
 Settings = Annotated[
     list[str],
-    typer.Option("--set", metavar="PATH=VALUE", help="Set any field, e.g. network.depth=2."),
+    typer.Option(
+        "--set",
+        metavar="PATH=VALUE",
+        help="Set any field, e.g. network.depth=2; as often as needed. `emm fields` lists them.",
+        autocompletion=settings_like,
+    ),
 ]
 
 Precision = Annotated[
-    float | None, typer.Option(help="Standard deviation of ln EMM at which a study is decided.")
+    float | None,
+    typer.Option(
+        help="Standard deviation of ln EMM at which a study is decided.", show_default=SPACES_OWN
+    ),
 ]
 
-Target = Annotated[float | None, typer.Option(help="The R_mem whose crossing is sought.")]
+Target = Annotated[
+    float | None,
+    typer.Option(help="The R_mem whose crossing is sought.", show_default=SPACES_OWN),
+]
 
 Sweep_ = Annotated[
     str, typer.Argument(metavar="DIR", help="The --out directory or --storage URL of a sweep.")
@@ -78,7 +130,7 @@ def measurement_in(
     features: str, options: Sequence[str], rule: Rule, version: str = ""
 ) -> "Measurement":
     """One of nothing but the features that these options of a command ask for."""
-    from search_spaces.space import parse_settings
+    from search_spaces.settings import parse_settings
     from trainables.config.fields import validated
     from trainables.config.measurement import Measurement
 
@@ -99,7 +151,7 @@ def space_of(
     """The space that `find_space` finds, with settings by path, as text or as they are; and others
     that an option of their own sets, where they are not None."""
     from search_spaces.find import find_space
-    from search_spaces.space import parse_settings
+    from search_spaces.settings import parse_settings
 
     given: dict[str, Any] = {path: value for path, value in more.items() if value is not None}
     if isinstance(settings, Mapping):
@@ -113,6 +165,19 @@ def space_of(
                 f"{given[path]}; say it once"
             )
     return find_space(asked).with_settings({**parsed, **given})
+
+
+MOST_NAMES = 20  # of configurations, in a message
+
+
+def check_names(space: "SearchSpace", option: str, names: Sequence[str]) -> None:
+    """Raises UserError for a name that no configuration of a space has; it lists those there are."""
+    there = [named.name for named in space.configurations]
+    for name in names:
+        if name in there:
+            continue
+        more = f", … ({len(there)} in all)" if len(there) > MOST_NAMES else ""
+        raise UserError(f"{option} {name}: {space.name} has {', '.join(there[:MOST_NAMES])}{more}")
 
 
 def shown(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""The commands that need no sweep: `spaces`, `plan`, `fit`."""
+"""The commands that say what a sweep costs, before it or without one: `plan`, `fit`."""
 
 import json
 import sys
@@ -11,45 +11,6 @@ import typer
 from sweep.cli.options import AsJson, Settings, SpaceName, space_of
 from sweep.cli.printing import say, show
 from trainables.text import estimated_hours, human
-
-
-def spaces(
-    space: Annotated[
-        str | None, typer.Argument(metavar="[SPACE]", help="One of them, in full.")
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Lists the search spaces, with their question and cost class; of one, also where it comes from
-    and what is known."""
-    from search_spaces.find import find_space
-    from search_spaces.table import SPACES
-
-    chosen = list(SPACES.values()) if space is None else [find_space(space)]
-    fields = ("name", "question", "source", "expectation", "cost")
-    rows = [
-        {**{name: getattr(s, name) for name in fields}, "configurations": len(s.configurations)}
-        for s in chosen
-    ]
-    if as_json:
-        say(json.dumps(rows, indent=1))
-        return
-    from sweep.report.console import grid
-
-    if space is not None:
-        known = [(name, str(value)) for name, value in rows[0].items()]
-        names = [("", named.name) for named in chosen[0].configurations]
-        show(grid({"field": "left", "value": "fold"}, [*known, *names], has_head=False))
-        return
-    lines = [
-        (row["name"], f"{row['configurations']:>2} x", row["cost"], row["question"]) for row in rows
-    ]
-    show(
-        grid(
-            {"name": "left", "configurations": "left", "cost": "left", "question": "fold"},
-            lines,
-            has_head=False,
-        )
-    )
 
 
 def plan(
@@ -87,7 +48,7 @@ def plan(
         return
     search = chosen.search
     speed = f"as measured on this {device.type}" if device else f"at {tflops:g} TFLOP/s"
-    say(f"{chosen.name}: {chosen.question}")
+    say(": ".join(filter(None, (chosen.name, chosen.question))))
     say(
         f"N from {search.n_low} to {search.n_high}, until sd(ln EMM) <= {search.precision} at "
         f"R_mem = {search.target}"

@@ -4,7 +4,7 @@ import logging
 import os
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -12,17 +12,21 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from sweep.cli.dry_run import tell_what_would_run
 from sweep.cli.options import (
+    SPACES_OWN,
     Precision,
     Settings,
     SpaceName,
     Target,
+    check_names,
+    configurations_like,
     parse_deadline,
     parse_targets,
     shown,
     space_of,
 )
-from sweep.cli.printing import console, say, warn
+from sweep.cli.printing import console, say, show, warn
 from trainables.text import RedactedFormatter, redacted
 
 if TYPE_CHECKING:
@@ -50,47 +54,84 @@ def run(
         typer.Option(help="URL for trials and results (s3://, gs://, NFS path) in place of DIR."),
     ] = None,
     settings: Settings = [],  # noqa: B006
+    only: Annotated[
+        list[str],
+        typer.Option(
+            metavar="NAME",
+            help="Train this configuration of the space, as often as needed; without it, the same "
+            "command goes on with the others.",
+            show_default="all",
+            autocompletion=configurations_like,
+        ),
+    ] = [],  # noqa: B006
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be run; train and create nothing.")
+    ] = False,
     precision: Precision = None,
     target: Target = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Trials at once; as many as fit by default.")
+        int | None, typer.Option(min=1, help="Trials at once.", show_default="as many as fit")
     ] = None,
     cpus_per_trial: Annotated[float, typer.Option(help="CPUs, and threads, of a trial.")] = 1,
     gpus_per_trial: Annotated[
         float | None,
-        typer.Option(help="GPUs that train a trial together, or a share of one; 1 by default."),
+        typer.Option(
+            help="GPUs that train a trial together, or a share of one.",
+            show_default="1 where there are GPUs",
+        ),
     ] = None,
     objective: Annotated[
         Objective, typer.Option(help="With more workers than studies: save images, or time.")
     ] = Objective.wall,
     guard: Annotated[
-        bool, typer.Option(help="Also try N at 4 × the estimate, against curves that dip and rise.")
+        bool,
+        typer.Option(
+            "--guard", help="Also try N at 4 × the estimate, against curves that dip and rise."
+        ),
     ] = False,
     replicates: Annotated[
-        int | None, typer.Option(min=1, help="Seeds at every N that is tried.")
+        int | None,
+        typer.Option(min=1, help="Seeds at every N that is tried.", show_default=SPACES_OWN),
     ] = None,
     targets: Annotated[
         str | None,
-        typer.Option(help="Other R_mem to find the crossings of, with commas between: .5,.1"),
+        typer.Option(
+            help="Other R_mem to find the crossings of, with commas between: .5,.1",
+            show_default=SPACES_OWN,
+        ),
     ] = None,
     early_accept: Annotated[
-        bool, typer.Option(help="End a trial at a snapshot that is clearly above the target.")
+        bool,
+        typer.Option(
+            "--early-accept", help="End a trial at a snapshot that is clearly above the target."
+        ),
     ] = False,
     final_samples: Annotated[
-        int | None, typer.Option(min=1, help="Images of a last measurement near each EMM.")
+        int | None,
+        typer.Option(
+            min=1, help="Images of a last measurement near each EMM.", show_default=SPACES_OWN
+        ),
     ] = None,
-    address: Annotated[str | None, typer.Option(help="Address of a Ray cluster to join.")] = None,
+    address: Annotated[
+        str | None,
+        typer.Option(help="Address of a Ray cluster to join.", show_default="this machine"),
+    ] = None,
     tracking_uri: Annotated[
-        str | None, typer.Option(help="MLflow server; a database in DIR by default.")
+        str | None, typer.Option(help="MLflow server.", show_default="a database in DIR")
     ] = None,
     budget_hours: Annotated[
         float | None,
         typer.Option(
-            min=0, help="Device hours for all trials, those of earlier runs included; then it ends."
+            min=0,
+            help="Device hours for all trials, those of earlier runs included; then it ends.",
+            show_default="no end",
         ),
     ] = None,
     deadline: Annotated[
-        str | None, typer.Option(help="When this run ends: 90m, 6h, 2d, or 2026-01-31T08:00.")
+        str | None,
+        typer.Option(
+            help="When this run ends: 90m, 6h, 2d, or 2026-01-31T08:00.", show_default="never"
+        ),
     ] = None,
     retry_failed: Annotated[
         bool,
@@ -98,7 +139,7 @@ def run(
             "--retry-failed", help="Train the failed trials of studies without an answer again."
         ),
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print the result alone.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print the table of EMMs alone.")] = False,
 ) -> None:
     """Finds the EMM of every configuration of a space: starts, resumes or extends the sweep in
     DIR."""
@@ -125,8 +166,10 @@ def run(
         deadline=deadline,
         retry_failed=retry_failed,
         quiet=quiet,
+        only=only,
+        dry_run=dry_run,
     )
-    if not this_run.is_decided and not this_run.ended:
+    if this_run is not None and not this_run.is_decided and not this_run.ended:
         raise typer.Exit(130)
 
 
@@ -154,10 +197,13 @@ def start(
     deadline: str | None,
     retry_failed: bool,
     quiet: bool,
+    only: Sequence[str] = (),
+    dry_run: bool = False,
     shows_table: bool = True,
-) -> "Run":
+) -> "Run | None":
     """The whole of `emm run`, in the words of its options, for the command and for `sweep.api`;
-    space, settings: see `space_of`; command: as the sweep is to remember it. Raises UserError."""
+    space, settings: see `space_of`; command: as the sweep is to remember it. None
+    after a dry run. Raises UserError."""
     from sweep.run.checks import open_sweep
     from sweep.run.cluster import check_per_trial
     from sweep.run.driver import Run
@@ -176,41 +222,56 @@ def start(
     given |= {"search.replicates": replicates, "search.final_samples": final_samples}
     chosen = space_of(space, settings, **given, **{"search.targets": targets})
     if early_accept:
-        chosen = chosen.with_settings(
-            {
-                "measurement.accept": accept_bound(
-                    max((chosen.search.target, *chosen.search.targets))
-                )
-            }
-        )
+        highest = max((chosen.search.target, *chosen.search.targets))
+        chosen = chosen.with_settings({"measurement.accept": accept_bound(highest)})
+    check_names(chosen, "--only", only)
     limits = Limits(budget_hours, parse_deadline(deadline) if deadline else None)
+    resources = Resources(cpus_per_trial, gpus_per_trial, workers, address, objective)
+    if dry_run:
+        if address is None:
+            claim(resources)
+        tell_what_would_run(chosen, here, only, retry_failed)
+        return None
     if tracking_uri:
         _warn_if_unreachable(tracking_uri)
-    resources = Resources(cpus_per_trial, gpus_per_trial, workers, address, objective)
     claim(resources)
+    # what is no result; quietly, only what the user must do something about
+    tell, must_tell = (_say_nothing, warn) if quiet else (say, say)
     with open_sweep(chosen, here, warn) as (sweep, views):
         _log_to(None if here.views is None else views / "emm.log")
         if retry_failed:
-            for result in reopen_failed(here.storage, chosen, sweep.keys()):
+            for result in reopen_failed(here.storage, chosen, sweep.keys(), only or None):
                 trial = f"{result.spec.name} {result.spec.title}"
-                say(f"tried again: {trial}, which failed: {result.cause}")
-        invocation = Invocation.now(command)
-        this_run = Run(sweep, here.storage, views, resources, limits=limits, invocation=invocation)
+                tell(f"tried again: {trial}, which failed: {result.cause}")
+        this_run = Run(
+            sweep,
+            here.storage,
+            views,
+            resources,
+            limits=limits,
+            invocation=Invocation.now(command),
+            only=only or None,
+        )
         remember(here, this_run.sweep_id)
         is_tracked = here.views is not None or tracking_uri is not None
         where = _destination(this_run, tracking_uri) if is_tracked else None
         in_mlflow = _carry_out(this_run, where, quiet)
-        _show(this_run, None if here.views is None else views / "report", shows_table)
+        _show(this_run, None if here.views is None else views / "report", quiet, shows_table)
         if not in_mlflow:
             lacks = "some of this sweep" if where else "this sweep"
-            say(f"MLflow lacks {lacks}: {_sync_command(here, tracking_uri)} writes it")
+            must_tell(f"MLflow lacks {lacks}: {_sync_command(here, tracking_uri)} writes it")
         elif tracking_uri is None:
-            say(f"compare in MLflow: emm ui {shown(views)}")
+            tell(f"compare in MLflow: emm ui {shown(views)}")
     if this_run.ended and this_run.is_open:
-        say(this_run.ended)
+        must_tell(this_run.ended)
     elif not this_run.is_decided:
-        say("interrupted; the same command goes on where it stopped")
+        must_tell("interrupted; the same command goes on where it stopped")
+    elif only:
+        tell("the same command without --only goes on with the other configurations")
     return this_run
+
+
+def _say_nothing(text: str) -> None: ...
 
 
 def arguments_of_run(arguments: list[str]) -> dict[str, Any]:
@@ -252,11 +313,11 @@ def _sync_command(here: "Place", tracking_uri: str | None) -> str:
 
 def _carry_out(run: "Run", where: "Destination | None", quiet: bool) -> bool:
     """Trains what is open; returns whether MLflow holds all of it."""
-    terminal = console()
+    terminal = console(quiet)
     for note in run.sweep.notes:
         terminal.print(f"note: {note}", markup=False, highlight=False)
     if run.is_open:
-        return _train(run, where, console(quiet))
+        return _train(run, where, terminal, warn if quiet else partial(say, flush=True))
     if where is None:
         return False
     from sweep.tracking.tracker import make_up
@@ -264,7 +325,12 @@ def _carry_out(run: "Run", where: "Destination | None", quiet: bool) -> bool:
     return make_up(run.summary(), run.storage, where)
 
 
-def _train(run: "Run", where: "Destination | None", console: "Console") -> bool:
+def _train(
+    run: "Run",
+    where: "Destination | None",
+    console: "Console",
+    must_tell: Callable[[str], None],
+) -> bool:
     """Until every study has a verdict, or the budget, the deadline or a signal ends it.
 
     Returns whether MLflow holds all of it.
@@ -276,11 +342,11 @@ def _train(run: "Run", where: "Destination | None", console: "Console") -> bool:
     from sweep.tracking.tracker import Tracker
 
     tell = partial(console.print, markup=False, highlight=False, soft_wrap=True)
-    with session(run, partial(say, flush=True), warn):
+    with session(run, must_tell, warn):
         studies, tracker = run.studies, None
         if where is not None:
             tracker = Tracker(run.summary(), studies.verdict, run.storage, where, tell)
-        terminal = Terminal(studies.configurations, studies.verdict, studies.options, console)
+        terminal = Terminal(run.wanted, studies.verdict, studies.options, console)
         written = False
         try:
             with terminal:
@@ -301,21 +367,24 @@ def _closed(tracker: "Tracker", run: "Run") -> bool:
     return tracker.close(final=run.summary())
 
 
-def _show(run: "Run", report: Path | None, shows_table: bool) -> None:
+def _show(run: "Run", report: Path | None, quiet: bool, shows_table: bool) -> None:
     """The table, if it is to be shown, and the report if there is a directory for it."""
     from sweep.report.files import write_report
     from sweep.report.gallery import pictures_of
-    from sweep.report.table import print_table
+    from sweep.report.table import print_table, result_table
 
     summary, terminal = run.summary(), console()
-    if shows_table:
+    if shows_table and quiet:
+        show(result_table(summary))
+    elif shows_table:
         print_table(summary, terminal)
     if report is None:
         page = f"emm report {shlex.quote(run.storage.shown)} writes it"
     else:
         pictures = pictures_of(summary.space, run.storage)
-        page = shown(write_report(summary, report, pictures, say))
-    terminal.print(f"report: {page}", soft_wrap=True, highlight=False)
+        page = shown(write_report(summary, report, pictures, _say_nothing if quiet else say))
+    if not quiet:
+        terminal.print(f"report: {page}", soft_wrap=True, highlight=False)
 
 
 def _log_to(path: Path | None) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sweep.cli.options import Dashboard, StorageUrl, space_of
+from sweep.cli.options import Dashboard, StorageUrl, check_names, space_of
 from sweep.cli.printing import say
 from trainables.errors import UserError
 
@@ -32,8 +32,8 @@ def submit(
         bool, typer.Option("--wait/--no-wait", help="Show its log until it ends.")
     ] = True,
 ) -> None:
-    """Runs SPACE as a job of a Ray cluster, or finds the job that runs it; takes SPACE and every
-    option of `emm run`.
+    """Runs SPACE as a job of a Ray cluster, or finds the job that runs it. SPACE and every option
+    of `emm run` are taken; `emm run --help` lists them.
 
     The terminal may be closed. The same command follows the job's log again, or goes on with what a
     dead job left.
@@ -49,6 +49,8 @@ def submit(
     check_per_trial(asked["cpus_per_trial"], asked["gpus_per_trial"])
     if asked["out"] is not None:
         raise UserError("--out: a job has no directory of yours; results go to --storage")
+    if asked["dry_run"]:
+        raise UserError("--dry-run: say it to emm run; no job is needed for that")
     if code is not None:
         check_code(code)
     uri = asked["tracking_uri"]
@@ -66,6 +68,7 @@ def submit(
     if not space.endswith(".py"):  # code of the user's may need what only the cluster has
         local = space if code is None else str(code / space)
         chosen = space_of(local if Path(local).is_file() else space, asked["settings"])
+        check_names(chosen, "--only", asked["only"])
         check_data_elsewhere(chosen, code)
     jobs = Jobs(address, storage)
     command = ["run", *arguments, "--storage", storage, "--address", "auto"]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sweep.cli.options import Settings, SpaceName, space_of
+from sweep.cli.options import Settings, SpaceName, check_names, configurations_like, space_of
 from sweep.cli.printing import say
 from trainables.errors import TrialFailed, UserError
 
@@ -16,7 +16,12 @@ if TYPE_CHECKING:
 
 def trial(
     space: SpaceName,
-    config: Annotated[str, typer.Option(help="Name of a configuration, e.g. width=16.")],
+    config: Annotated[
+        str,
+        typer.Option(
+            help="Name of a configuration, e.g. width=16.", autocompletion=configurations_like
+        ),
+    ],
     n: Annotated[int, typer.Option("--n", help="Number of training images N.")],
     seed: Annotated[
         int, typer.Option(min=0, help="Seed: subset, initialization, noise, latents.")
@@ -28,9 +33,8 @@ def trial(
 ) -> None:
     """Trains and measures one trial in the foreground, for looking closely."""
     chosen = space_of(space, settings)
+    check_names(chosen, "--config", [config])
     named = {one.name: one for one in chosen.configurations}
-    if config not in named:
-        raise UserError(f"--config {config}: {space} has {', '.join(named)}")
     from sweep.store.files import SWEEP
     from sweep.store.places import check_no_file
     from trainables.config.fields import validated

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from search_spaces.space import text_of
+from search_spaces.settings import text_of
 from sweep.analysis.summary import SweepSummary
 from sweep.report.rows import LEFT, Rows
 

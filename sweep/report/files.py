@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from search_spaces.space import text_of
+from search_spaces.settings import text_of
 from sweep.analysis.onset import NUMBERS
 from sweep.analysis.study import StudySummary
 from sweep.analysis.summary import SweepSummary

@@ -47,7 +47,7 @@ def table(summary: SweepSummary) -> RenderableType:
         _heading(f"Trials{eye}"),
         _grid(TRIALS, once) if once else Text("  no trial has started"),
         _heading(f"EMM at target R_mem {summary.space.search.target:g}{eye}"),
-        _grid(CONFIGURATIONS, configuration_rows(summary)),
+        result_table(summary),
         *_table("In pixels and in features", EYES, eye_rows(summary)),
         *_table("Each trial in pixels and in features", LOOKS, look_rows(summary)),
         *_table("Beside each EMM", SCALE, scale_rows(summary)),
@@ -60,6 +60,11 @@ def table(summary: SweepSummary) -> RenderableType:
         *_lines("Measured again", final_lines(summary)),
         *_lines("Warnings", cautions(summary)),
     )
+
+
+def result_table(summary: SweepSummary) -> Table:
+    """The verdicts alone."""
+    return _grid(CONFIGURATIONS, configuration_rows(summary))
 
 
 def print_table(summary: SweepSummary, console: Console) -> None:

@@ -38,12 +38,12 @@ class Sweep:
     space: SearchSpace
     data: dict[str, ImageData] = field(default_factory=dict)  # by data_key
 
-    def load_data(self) -> None:
-        """Raises UserError if a source is missing or has fewer images than the search may ask
-        for."""
+    def load_data(self, may_fetch: bool = True) -> None:
+        """Raises UserError if a source is missing or has fewer images than the search may ask for.
+        may_fetch: see `trainables.data.sources.load`."""
         for named in self.space.configurations:
             configuration, search = named.configuration, self.space.search
-            data = self._data(configuration, may_fetch=True)
+            data = self._data(configuration, may_fetch)
             how, size = self.space.measurement, len(data)
             most = size // 2 if how.pair else size
             if search.n_high > most:
@@ -160,6 +160,16 @@ def features_of(
     return features
 
 
+def checked_sweep(space: SearchSpace, here: Place, may_fetch: bool = True) -> Sweep:
+    """A sweep with its data. Raises UserError if it can't be run there; creates nothing, but for
+    data that may be fetched."""
+    sweep = Sweep(space)
+    sweep.load_data(may_fetch)
+    check_sweep(here.storage, sweep)
+    check_views(here)
+    return sweep
+
+
 @contextmanager
 def open_sweep(
     space: SearchSpace, here: Place, tell: Callable[[str], None] = log.warning
@@ -168,10 +178,7 @@ def open_sweep(
 
     Raises UserError, and has created nothing, if it can't be run there or somebody else does.
     """
-    sweep = Sweep(space)
-    sweep.load_data()
-    check_sweep(here.storage, sweep)
-    check_views(here)
+    sweep = checked_sweep(space, here)
     create_private(here)
     with Lock(here.storage, tell=tell), views_of(here) as views:
         check_sweep(here.storage, sweep)  # another driver may have begun one meanwhile

@@ -11,7 +11,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -33,6 +33,7 @@ from sweep.store.files import SWEEP, Invocation, read_finals, read_sweep, read_t
 from sweep.store.priors import FrozenPriors
 from trainables.storage import Storage
 from trainables.trial.ray_trainable import EmmTrainable
+from trainables.trial.result import Result
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +50,9 @@ END_SECONDS = 60.0  # the same, at the end of a budget: they may be drawing samp
 class Run:
     """One run of a driver, from an opened storage to a summary.
 
-    `views`: a local directory for Optuna's database and Tune's files.
+    `views`: a local directory for Optuna's database and Tune's files. `only`: the configurations,
+    by name, that it trains; the sweep is that of the whole space, and another run goes on with the
+    others.
     """
 
     def __init__(
@@ -61,6 +64,7 @@ class Run:
         trainable: type[tune.Trainable] = EmmTrainable,
         limits: Limits = Limits(),  # noqa: B008  frozen
         invocation: Invocation | None = None,
+        only: Collection[str] | None = None,
     ) -> None:
         self.sweep, self.storage, self.views = sweep, storage, views
         self.resources, self.trainable, self.limits = resources, trainable, limits
@@ -84,41 +88,37 @@ class Run:
         views.mkdir(parents=True, exist_ok=True)
         self.priors = FrozenPriors(storage, self.keys)
         self.studies = Studies(space, sqlite_url(views / "optuna.db"), self.priors)
+        self.wanted = [name for name in self.studies.configurations if only is None or name in only]
         self.studies.forget(former_keys.keys() - self.studies.configurations.keys())
         results, started, _ = read_trials(storage, space, self.keys)
         self.adopted = self.studies.reconcile(results, started)
 
     @property
     def is_decided(self) -> bool:
-        return all(
-            self.studies.verdict(name).state != "searching" for name in self.studies.configurations
-        )
+        return all(self.studies.verdict(name).state != "searching" for name in self.wanted)
 
     @property
     def is_open(self) -> bool:
         """Whether there is something to train, or to measure at last."""
-        return not self.is_decided or bool(missing_finals(self.summary()))
+        return not self.is_decided or bool(self.missing_finals())
+
+    def missing_finals(self) -> list[Result]:
+        """The trials that are to be measured at last, and are not yet."""
+        missing = missing_finals(self.summary())
+        return [result for result in missing if result.spec.name in self.wanted]
 
     @property
     def is_terminated(self) -> bool:
         return self.ended == SIGTERM
 
     def fit(self, listeners: Sequence[Listener]) -> None:
-        """Trains until every study has a verdict. Needs a Ray that is initialized."""
+        """Trains until every study that is wanted has a verdict. Needs a Ray that is initialized."""
         if self.is_decided:
             return
         per_trial, budget = self.per_trial(), self.budget()
         ended = partial(self.has_ended, budget)
-        searcher = EmmSearcher(
-            self.studies,
-            self.adopted,
-            self.storage,
-            self.sweep.record_of,
-            free_slots(per_trial, self.resources.workers),
-            [*listeners, budget],
-            most_per_study=MOST_PER_STUDY[self.resources.objective],
-            ended=ended,
-        )
+        slots = free_slots(per_trial, self.resources.workers)
+        searcher = self.searcher(slots, [*listeners, budget], ended)
         trainable = tune.with_parameters(self.trainable, data=self.sweep.data, storage=self.storage)
         tuner = tune.Tuner(
             tune.with_resources(trainable, per_trial),
@@ -143,6 +143,25 @@ class Run:
         budget.write()
         if searcher.failure is not None:
             raise searcher.failure
+
+    def searcher(
+        self,
+        slots: Callable[[], int],
+        listeners: Sequence[Listener],
+        ended: Callable[[], str | None],
+    ) -> EmmSearcher:
+        """What proposes the trials of this run."""
+        return EmmSearcher(
+            self.studies,
+            self.adopted,
+            self.storage,
+            self.sweep.record_of,
+            slots,
+            listeners,
+            most_per_study=MOST_PER_STUDY[self.resources.objective],
+            ended=ended,
+            wanted=self.wanted,
+        )
 
     def per_trial(self) -> dict[str, float]:
         """What Ray is asked for, for each trial. Needs a Ray that is initialized."""

@@ -7,7 +7,6 @@ from typing import Any
 
 import ray
 
-from sweep.analysis.finals import missing_finals
 from sweep.run.driver import Run, free_slots
 from sweep.store.files import FINAL
 from trainables.data.images import ImageData
@@ -27,8 +26,8 @@ def measure_finals(run: Run) -> Iterator[tuple[Result, FinalMeasurement | None]]
     initialized, and the lock of the sweep.
     """
     per_device, workers = one_device(run.per_trial(), run.resources.workers)
-    summary, budget = run.summary(), run.budget(per_device)
-    waiting, n_samples = missing_finals(summary), summary.space.search.final_samples
+    budget, waiting = run.budget(per_device), run.missing_finals()
+    n_samples = run.sweep.space.search.final_samples
     measure = ray.remote(num_cpus=per_device["CPU"], num_gpus=per_device["GPU"])(_measure_final)
     slots = free_slots(per_device, workers)
     shared: dict[str, Any] = {}  # what Ray calls the data, by data_key: each is put there once

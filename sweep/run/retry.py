@@ -1,7 +1,7 @@
 """`emm run --retry-failed`: a failed trial becomes one that was started and goes on, at the same N
 and seed."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from search_spaces.space import SearchSpace
 from sweep.analysis.summary import summary_of
@@ -12,12 +12,16 @@ from trainables.trial.result import FAILED, RESULT, STARTED, Result, TrialRecord
 
 
 def reopen_failed(
-    storage: Storage, space: SearchSpace, keys: Mapping[str, str] | None = None
+    storage: Storage,
+    space: SearchSpace,
+    keys: Mapping[str, str] | None = None,
+    only: Collection[str] | None = None,
 ) -> list[Result]:
     """Opens the failed trials of studies without an answer again, and returns them. Needs the lock
     of the sweep.
 
     `keys`: name → configuration key of `space`, where the sweep does not know all of its names yet.
+    `only`: the names of the studies that are looked at, all by default.
 
     The next driver adopts them: from the newest checkpoint if there is one. What a trial last
     failed of is kept beside it.
@@ -26,7 +30,10 @@ def reopen_failed(
     results, started, _ = read_trials(storage, space, known)
     summary = summary_of(space, results, started, FrozenPriors(storage, known))
     unanswered = [
-        study for study in summary.studies if study.verdict.state in ("searching", "unresolved")
+        study
+        for study in summary.studies
+        if study.verdict.state in ("searching", "unresolved")
+        and (only is None or study.name in only)
     ]
     failed = [result for study in unanswered for result in study.results if not result.complete]
     for result in failed:

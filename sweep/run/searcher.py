@@ -26,7 +26,8 @@ class EmmSearcher(Searcher):
     free slots.
 
     It keeps nothing that matters: `studies` knows what was asked, the storage what came of it.
-    `adopted` are trials that an earlier driver left unfinished; they go first. Tune may ask ten
+    `adopted` are trials that an earlier driver left unfinished; they go first. `wanted`: names of
+    the studies that are trained, all of them by default; the others stay as they are. Tune may ask ten
     times a second, so `suggest` is cheap.
     """
 
@@ -40,11 +41,13 @@ class EmmSearcher(Searcher):
         listeners: Sequence[Listener],
         most_per_study: int = 8,
         ended: Callable[[], str | None] = lambda: None,
+        wanted: Sequence[str] | None = None,
     ) -> None:
         super().__init__(metric="progress", mode="max")
         self.studies, self.adopted, self.storage = studies, list(adopted), storage
         self.record_of, self.slots, self.listeners = record_of, slots, listeners
         self.most_per_study = most_per_study
+        self.wanted = list(studies.configurations) if wanted is None else wanted
         # why nothing more is to be trained; what runs then ends with a checkpoint
         self.ended = ended
         self.failure: Exception | None = None  # of ours; nothing is asked after it
@@ -60,7 +63,7 @@ class EmmSearcher(Searcher):
         """
         if self.failure is not None or self.ended():
             return Searcher.FINISHED
-        undecided = [name for name in self.studies.configurations if self._is_open(name)]
+        undecided = [name for name in self.wanted if self._is_open(name)]
         if not undecided and not self.live:
             return Searcher.FINISHED
         if not undecided or len(self.live) >= self.slots():

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from search_spaces.find import find_space
-from search_spaces.space import parse_settings
+from search_spaces.settings import parse_settings
 from sweep.cli.main import main
 from sweep.run.machines import Resources
 from sweep.search.belief import Observation
@@ -79,22 +80,22 @@ def here(capsys, *arguments):
 def test_help_lists_what_trains_first(capsys):
     code, output, _ = here(capsys, "--help")
 
-    shown = [line.split()[0] for line in output.split("Commands:")[1].splitlines() if line.strip()]
+    shown = re.findall(r"^  (\w+)", output.split("Commands:")[1], re.MULTILINE)
     assert code == 0
     assert " ".join(shown) == (
-        "run trial stop submit spaces plan fit status advise report remeasure sample audit ui sync "
-        "purge"
+        "run trial stop submit spaces fields plan fit status advise report remeasure sample audit ui "
+        "sync purge"
     )
 
 
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (["run", "digits-widht", "--out", "OUT"], "no search space 'digits-widht'; there are digits-width"),
+        (["run", "digits-widht", "--out", "OUT"], "no search space 'digits-widht'; did you mean digits-width or"),
         (["run", "digits-width"], "--out DIR"),
-        (["run", "digits-width", "--out", "OUT", "--set", "network.dropuot=0"], "did you mean dropout?"),
-        (["run", "digits-width", "--out", "OUT", "--set", "trainer.lr=fast"], "trainer.lr: Input should be a valid number"),
-        (["run", "digits-width", "--out", "OUT", "--set", "network.dropout=2"], "network.dropout: Input should be less than 1"),
+        (["run", "digits-width", "--out", "OUT", "--set", "network.dropuot=0"], "did you mean network.dropout?"),
+        (["run", "digits-width", "--out", "OUT", "--set", "trainer.lr=fast"], "trainer.lr: a number is needed, not 'fast'"),
+        (["run", "digits-width", "--out", "OUT", "--set", "network.dropout=2"], "network.dropout: it must be less than 1"),
         (["run", "digits-width", "--out", "OUT", "--set", "network.width=9"], "network.width: digits-width varies this field"),
         (["run", "digits-width", "--out", "OUT", "--set", "network"], "write it as path=value"),
         (["run", "digits-width", "--out", "OUT", "--set", "search.n_high=5000"], "1797"),
@@ -113,7 +114,7 @@ def test_help_lists_what_trains_first(capsys):
         (["run", "digits-width", "--out", "OUT", "--cpus-per-trial", "512"], "--cpus-per-trial 512"),
         (["run", "digits-width", "--out", "OUT", "--workers", "0"], "--workers"),
         (["trial", "digits-width", "--config", "width=9", "--n", "8", "--out", "OUT"], "has width=4, width=8"),
-        (["trial", "digits-width", "--config", "width=8", "--n", "1", "--out", "OUT"], "n: Input should be greater"),
+        (["trial", "digits-width", "--config", "width=8", "--n", "1", "--out", "OUT"], "n: it must be greater"),
         (["trial", "digits-width", "--config", "width=8", "--n", "1798", "--out", "OUT"], "more than the 1797 images"),
         (["status", "OUT"], "holds no sweep"),
         (["report", "OUT"], "holds no sweep"),

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import pytest
 from pydantic import Field, ValidationError
 
-from search_spaces.space import parse_settings
+from search_spaces.settings import parse_settings
 from tests.kinds import kinds_of
 from trainables.config.data import (
     Arrays,
@@ -460,16 +460,31 @@ def test_true_labels_as_json_reads_them():
             ["data", "mix", "can't be combined with duplicates"],
         ),
         ({"data.classes": 0}, ["data.classes", "greater than or equal to 1", "not 0"]),
-        ({"labels.kind": "some"}, ["labels", "'some'", "'none', 'true', 'random', 'unique'"]),
+        (
+            {"labels.kind": "some"},
+            ["labels.kind", "'some'", "there are none, true, random, unique"],
+        ),
         ({"labels.kind": "random", "labels.classes": 0}, ["labels.classes", "not 0"]),
         ({"labels.kind": "unique", "labels.classes": 3}, ["labels.classes", "no such field"]),
         (
             {"trainer.optimizer": "lion"},
             ["trainer.optimizer", "'adam', 'adamw' or 'sgd'", "not 'lion'"],
         ),
-        ({"network.widht": 32}, ["network.widht", "did you mean width?"]),
-        ({"netwrok.width": 32}, ["netwrok.width", "'netwrok'", "did you mean network?"]),
-        ({"network.zzz": 1}, ["network.zzz", "network has: kind, width, depth"]),
+        ({"network.widht": 32}, ["network.widht", "did you mean network.width?"]),
+        ({"netwrok.width": 32}, ["netwrok.width: ", "did you mean network.width?"]),
+        ({"zzz.zzz": 1}, ["zzz.zzz", "configuration has data, labels, network"]),
+        ({"width": 8}, ["width: there is no such field; did you mean network.width?"]),
+        ({"data.lables": 1}, ["did you mean labels.classes or labels.kind?"]),
+        (
+            {"network.patch": 2},
+            ["network.patch: this kind has no such field; network.kind=dit has it"],
+        ),
+        (
+            {"network.kind": "dit", "network.dropout": 0.1},
+            ["network.kind=ddpmpp, network.kind=ncsnpp or network.kind=mlp has it"],
+        ),
+        ({"network.kind": "dit", "network.pacth": 2}, ["did you mean network.patch?"]),
+        ({"network.zzz": 1}, ["network.zzz", "network has kind, width, depth"]),
         ({"network.width.x": 1}, ["network.width.x"]),
         ({"network.width": 0}, ["network.width", "greater than or equal to 4", "not 0"]),
         ({"network.width": "wide"}, ["network.width", "integer", "not 'wide'"]),
@@ -480,7 +495,7 @@ def test_true_labels_as_json_reads_them():
         ({"network": 1}, ["network is a group of fields", "network.width"]),
         (
             {"network.kind": "ddpm"},
-            ["network", "'ddpm'", "'ddpmpp', 'ncsnpp', 'dit', 'mlp', 'custom', 'optimum'"],
+            ["network.kind: ", "'ddpm'", "are ddpmpp, ncsnpp, dit, mlp, custom, optimum"],
         ),
         (
             {"network.kind": "dit", "network.patch": 3},
@@ -509,7 +524,7 @@ def test_true_labels_as_json_reads_them():
         ({"data.kind": "huggingface", "data.resolution": 8}, ["data: either path", "or name"]),
         ({"data.resolution": 30}, ["network.multipliers", "divisible by 4", "not 30"]),
         ({"trainer.clock": "hours"}, ["trainer.clock", "'epochs' or 'steps'", "not 'hours'"]),
-        ({"trainer.kind": "other"}, ["trainer", "'other'", "'standard', 'custom'"]),
+        ({"trainer.kind": "other"}, ["trainer.kind: ", "'other'", "there are standard, custom"]),
         ({"trainer.betas": [0.9, 1.0]}, ["trainer.betas.1", "less than 1", "not 1.0"]),
         ({"trainer.lr": 0, "trainer.batch": 0}, ["greater than", "not 0", "(and 1 more)"]),
         (

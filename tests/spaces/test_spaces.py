@@ -14,7 +14,8 @@ import torch
 
 from search_spaces.find import find_space
 from search_spaces.recipes import DIGITS, DIGITS_MEASUREMENT
-from search_spaces.space import SearchSpace, parse_settings
+from search_spaces.settings import parse_settings
+from search_spaces.space import SearchSpace
 from search_spaces.table import SPACES
 from sweep.cli.options import space_of
 from sweep.run import measured
@@ -247,12 +248,16 @@ def test_a_python_file(tmp_path):
         ("a.yaml", "- 1\n", "the fields of a search space"),
         ("a.yaml", "a: [\n", "a.yaml: "),
         ("a.yaml", YAML.replace("n_high: 64", "n_high: 4"), "n_high must be above"),
-        ("a.yaml", YAML.replace("trainer.length", "trainer.lenght"), "did you mean length"),
+        (
+            "a.yaml",
+            YAML.replace("trainer.length", "trainer.lenght"),
+            "did you mean trainer.length?",
+        ),
         ("a.yaml", YAML.replace("vary:", "varies:"), "varies: there is no such field"),
         (
             "a.yaml",
             YAML.replace("measurement: {n_samples: 100}", "measurement:"),
-            "measurement: fields and their values are needed, not None",
+            "measurement: fields and their values are needed, not null",
         ),
         (
             "a.yaml",
@@ -404,7 +409,7 @@ def test_a_name_is_as_long_as_it_takes():
                 "network.builder": ("a:b",),
                 "network.options.a": (1, "1"),
             },
-            "2 configurations are called",
+            'network.options.a: 1 and "1" are both called',
         ),
     ],
 )

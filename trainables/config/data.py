@@ -15,7 +15,7 @@ class Mix(Frozen):
     share: float = Field(
         ge=0, le=1, description="share α of every class's training images that come from it"
     )
-    data: "Data"
+    data: "Data" = Field(description="the second source; resolution and channels as the first")
 
 
 class Duplicates(Frozen):
@@ -46,7 +46,7 @@ class Source(Frozen):
     """Number of its classes; of a user's own, which only reading tells, a guess."""
 
     classes: int | None = Field(
-        None, ge=1, description="number of classes, the first ones; None: all"
+        None, ge=1, description="number of classes, the first ones; null: all"
     )
     mix: Mix | None = None
     duplicates: Duplicates | None = None
@@ -76,7 +76,7 @@ class Digits(Source):
 
     kind: Literal["digits"] = "digits"
     resolution: int = Field(8, ge=4, le=64, description="pixels a side; 8 is native")
-    channels: Literal[1] = 1
+    channels: Literal[1] = Field(1, description="1 grey")
 
 
 class Mnist5k(Source):
@@ -87,7 +87,7 @@ class Mnist5k(Source):
 
     kind: Literal["mnist5k"] = "mnist5k"
     resolution: int = Field(28, ge=4, le=64, description="pixels a side; 28 is native")
-    channels: Literal[1] = 1
+    channels: Literal[1] = Field(1, description="1 grey")
 
 
 class Cifar10(Source):
@@ -99,7 +99,7 @@ class Cifar10(Source):
 
     kind: Literal["cifar10"] = "cifar10"
     resolution: int = Field(32, ge=4, le=64, description="pixels a side; 32 is native")
-    channels: Literal[3] = 3
+    channels: Literal[3] = Field(3, description="3 colour")
     root: str = Field(
         "",
         description="directory that holds cifar-10-batches-py or its archive",
@@ -222,7 +222,7 @@ class Photos(Source):
 
     kind: Literal["photos"] = "photos"
     resolution: int = Field(32, ge=4, le=64, description="pixels a side; 32 is native")
-    channels: Literal[3] = 3
+    channels: Literal[3] = Field(3, description="3 colour")
 
 
 Data = Annotated[

@@ -50,7 +50,7 @@ class Measurement(Frozen):
         None,
         gt=0,
         lt=1,
-        description="end a trial at a snapshot whose R_mem is above this with 97.5 %; None: never",
+        description="end a trial at a snapshot whose R_mem is above this with 97.5 %; null: never",
     )
     n_selection: int = Field(
         500, ge=1, description="images generated at each snapshot, to choose the best one"
@@ -60,7 +60,7 @@ class Measurement(Frozen):
         ge=2,
         le=1000,
         multiple_of=2,
-        description="snapshots per trial, evenly spaced, whatever N is; None: protocol=paper",
+        description="snapshots per trial, evenly spaced, whatever N is; null: protocol=paper",
     )
     sampler: Literal["heun", "euler"] = Field(
         "heun", description="ODE sampler: second or first order"
@@ -99,7 +99,7 @@ class Measurement(Frozen):
     batch: int | None = Field(
         None,
         ge=1,
-        description="images generated at once; None: 500, or as many as fit into memory",
+        description="images generated at once; null: 500, or as many as fit into memory",
         json_schema_extra=IGNORED,
     )
 

@@ -38,7 +38,9 @@ class UNet(AnyNetwork):
     dropout: float = Field(
         0.13, ge=0, lt=1, description="dropout probability inside the residual blocks"
     )
-    time_embedding: Literal["positional", "fourier"] = "positional"
+    time_embedding: Literal["positional", "fourier"] = Field(
+        "positional", description="how the network is told the noise level"
+    )
     skips: tuple[bool, ...] | None = Field(
         None,
         description="keep flag of each skip connection, from the input on; a removed skip is zeros",
@@ -76,7 +78,9 @@ class NCSNpp(UNet):
     resampling by [1, 3, 3, 1]."""
 
     kind: Literal["ncsnpp"] = "ncsnpp"
-    time_embedding: Literal["positional", "fourier"] = "fourier"
+    time_embedding: Literal["positional", "fourier"] = Field(
+        "fourier", description="how the network is told the noise level"
+    )
 
 
 class DiT(AnyNetwork):

@@ -54,7 +54,7 @@ class StandardTrainer(AnyTrainer):
     lr_batch: int | None = Field(
         None,
         ge=1,
-        description="batch that lr is for: lr grows with batch / lr_batch; None: it doesn't",
+        description="batch that lr is for: lr grows with batch / lr_batch; null: it doesn't",
     )
     optimizer: Literal["adam", "adamw", "sgd"] = Field(
         "adam", description="adamw decouples the weight decay"
@@ -79,7 +79,7 @@ class StandardTrainer(AnyTrainer):
         None,
         ge=1,
         le=1_000_000_000,
-        description="noise levels and noises that each training image has, and takes in turn; None: "
+        description="noise levels and noises that each training image has, and takes in turn; null: "
         "new ones whenever it is trained on",
     )
     precision: Literal["fp32", "tf32", "bf16"] = Field(
@@ -88,14 +88,14 @@ class StandardTrainer(AnyTrainer):
     compile: bool | None = Field(
         None,
         description="fuse the network's kernels by torch.compile (dropout masks depend on it); "
-        "None: on a GPU, in trainings of 20,000 steps or more",
+        "null: on a GPU, in trainings of 20,000 steps or more",
         json_schema_extra=IGNORED,
     )
     micro_batch: int | None = Field(
         None,
         ge=1,
         description="images on the device at once, gradients are accumulated (dropout masks "
-        "depend on it); None: batch",
+        "depend on it); null: batch",
         json_schema_extra=IGNORED,
     )
 
