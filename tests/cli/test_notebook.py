@@ -111,12 +111,12 @@ def test_a_run_from_a_notebook(monkeypatch, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("space", "options", "said"),
     [
-        ("digits-widht", {}, "no search space 'digits-widht'; there are"),
+        ("digits-widht", {}, "no search space 'digits-widht'; did you mean digits-width"),
         (Path("none.yaml"), {}, "none.yaml: .*No such file"),
         ({"base": "digits", "vary": {}}, {}, "space: search"),
         ({"name": "a", "base": "digit", "vary": {}}, {}, "no recipe 'digit'; there are paper, d"),
         ({"wary": {}}, {}, "space: wary: there is no such field"),
-        ("digits", {"settings": {"network.widht": 8}}, "did you mean width"),
+        ("digits", {"settings": {"network.widht": 8}}, "did you mean network.width"),
         (
             "digits",
             {"settings": {"search.precision": 0.1}, "precision": 0.2},

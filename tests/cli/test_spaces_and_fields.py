@@ -127,7 +127,7 @@ def test_a_field_is_one_line(capsys):
 @pytest.mark.parametrize(
     ("path", "said"),
     [
-        ("data.lables", "did you mean labels.classes or labels.kind"),
+        ("data.lables", "did you mean data.labels"),
         ("network.resnet", "there are network.ddpmpp, network.ncsnpp, network.dit, network.mlp"),
         ("zzz", "emm fields lists all"),
         ("network.dit.dropout", "did you mean network.dropout"),

@@ -370,7 +370,9 @@ def test_with_fields_sets_a_kind_with_its_fields():
         assert with_fields(PAPER, changes).data == Folder(path="x", resolution=8)
     with pytest.raises(UserError, match=r"^data is a group of fields: set one of data\.classes"):
         with_fields(PAPER, {"data": {"path": "x"}})
-    with pytest.raises(UserError, match=r"^data\.pat: there is no such field$"):
+    with pytest.raises(
+        UserError, match=r"^data\.pat: there is no such field; did you mean data\.path\?$"
+    ):
         with_fields(PAPER, {"data": fields | {"pat": 3}})
 
 
@@ -474,7 +476,7 @@ def test_true_labels_as_json_reads_them():
         ({"netwrok.width": 32}, ["netwrok.width: ", "did you mean network.width?"]),
         ({"zzz.zzz": 1}, ["zzz.zzz", "configuration has data, labels, network"]),
         ({"width": 8}, ["width: there is no such field; did you mean network.width?"]),
-        ({"data.lables": 1}, ["did you mean labels.classes or labels.kind?"]),
+        ({"data.lables": 1}, ["did you mean data.labels?"]),
         (
             {"network.patch": 2},
             ["network.patch: this kind has no such field; network.kind=dit has it"],

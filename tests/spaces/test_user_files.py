@@ -29,7 +29,7 @@ def space_in(tmp_path, name, text):
 
 MISTAKES = [
     (f"{LEAST}vary: {{network.widht: [4]}}", "vary: network.widht: there is no such field; did you mean network.width?"),
-    (f"{LEAST}vary: {{data.lables: [4]}}", "did you mean labels.classes or labels.kind?"),
+    (f"{LEAST}vary: {{data.lables: [4]}}", "did you mean data.labels?"),
     (f"{LEAST}vary: {{law: {{a: {{trainer.lenght: 1}}}}}}", "did you mean trainer.length?"),
     (f"{LEAST}vary: {{network.kind: [resnet]}}", "vary: network.kind: there is no kind 'resnet'; there are ddpmpp,"),
     (f"{LEAST}vary: {{network.patch: [2]}}", "network.patch: this kind has no such field; network.kind=dit has it"),
