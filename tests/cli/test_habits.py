@@ -4,10 +4,11 @@ import re
 
 import pytest
 
-from sweep.cli.main import AFTER_SUBMIT, BEFORE_SUBMIT
+from sweep.cli.main import AFTER_ADVISE, BEFORE_ADVISE, BEFORE_SUBMIT
 from tests.cli.test_cli import ROOT, here
 
-COMMANDS = [*(command.__name__ for command in (*BEFORE_SUBMIT, *AFTER_SUBMIT)), "submit"]
+GROUPS = *BEFORE_SUBMIT, *BEFORE_ADVISE, *AFTER_ADVISE
+COMMANDS = [*(command.__name__ for command in GROUPS), "submit", "advise"]
 
 
 def said(capsys, *arguments):

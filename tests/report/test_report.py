@@ -577,7 +577,7 @@ def test_what_stands_beside_the_emms_of_two_data_sets(rich: SweepSummary, tmp_pa
     keys = {r.spec.n: r.training_key for r in two.results}
     assert rows[7] == [
         *("width=16", "50", "20", "0.010", "150", "2026-02-03T04:05:06+00:00"),
-        *("device cuda, name H100, threads 3, torch 2.9", keys[50]),
+        *("device cuda, name H100, threads 3, torch 2.9", "", keys[50]),
     ]
     states = {(row[0], row[1]): row[-1] for row in page.tables["trials"][1:]}
     assert states["width=8", "29"] == "stopped", "its study was decided without it"

@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from sweep.cli.options import space_of
-from sweep.cli.submit import _arguments_of_run
+from sweep.cli.run import arguments_of_run
 
 ROOT = Path(__file__).parents[2]
 KUBERNETES = "1.33"  # whose schemas the manifests are held against
@@ -125,7 +125,7 @@ def test_mlflow_answers_its_probes(documents):
 def test_the_entrypoint_is_a_command_that_emm_takes(documents):
     words = shlex.split(documents["RayJob"]["spec"]["entrypoint"])
     assert words[:2] == ["emm", "run"]
-    asked = _arguments_of_run(words[2:])
+    asked = arguments_of_run(words[2:])
     assert space_of(asked["space"], asked["settings"]).name == "cifar10-width"
     assert (asked["address"], asked["gpus_per_trial"]) == ("auto", 1)
     service = documents["Service"]

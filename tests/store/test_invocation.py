@@ -7,6 +7,7 @@ import pytest
 
 from search_spaces.table import SPACES
 from sweep.cli.main import main
+from sweep.report.rows import code_text
 from sweep.store.files import SWEEP, Invocation, read_made_sweep
 from sweep.tracking.place import local_tracking
 from tests.results import write_sweep, write_trial
@@ -105,3 +106,10 @@ def test_a_sweep_of_before_has_no_runs(run_twice: Path, tmp_path: Path) -> None:
     del content["runs"]
     (tmp_path / SWEEP).write_text(json.dumps(content))
     assert read_made_sweep(Storage(str(tmp_path))).runs == []
+
+
+def test_code_in_words() -> None:
+    whole = {"version": "0.1.0", "commit": "4f1c2d0a9bffff", "clean": False}
+    assert code_text(whole) == "0.1.0, 4f1c2d0a9b, changed since"
+    assert code_text({**whole, "clean": True}) == "0.1.0, 4f1c2d0a9b"
+    assert code_text({"version": None}) == code_text({}) == ""
