@@ -28,7 +28,7 @@ from scipy.special import expit, logit
 
 from sweep.search.belief import Belief, Observation, base_prior, shape_likelihood
 from sweep.search.pooling import pool, pool_each
-from sweep.search.rules import Options, accept_bound, judge, propose
+from sweep.search.rules import EFFORTS, Options, accept_bound, judge, propose
 
 LOW, HIGH = 100, 40_000
 # cost of generating one image at each of 10 snapshots, in training images (35 network evaluations)
@@ -133,6 +133,8 @@ class Row:
         return Truth(emm, slope, noise, self.options.get("target", 0.9), plateau=top, **self.fixed)
 
 
+WITH = {name: {"precision": Options.precision * factor} for name, factor in EFFORTS.items()}
+
 ROWS: dict[str, Row] = {
     "logistic": Row(sizes=(1, 8, 24)),
     "early accept": Row(fixed={"early": True}),
@@ -154,6 +156,11 @@ ROWS: dict[str, Row] = {
     "dip": Row(fixed={"dip": 0.35}, emm=(1000, 20_000), sizes=(8,)),
     "dip, guard": Row(fixed={"dip": 0.35}, emm=(1000, 20_000), sizes=(8,), options={"guard": True}),
     "logistic, guard": Row(sizes=(8,), options={"guard": True}),
+    "quick": Row(options=WITH["quick"], sizes=(8,)),
+    "quick, early accept": Row(fixed={"early": True}, options=WITH["quick"], sizes=(8,)),
+    "quick, noisy": Row(noise=(0.5, 1), options=WITH["quick"], sizes=(8,)),
+    "thorough": Row(options=WITH["thorough"], sizes=(8,)),
+    "thorough, noisy": Row(noise=(0.5, 1), options=WITH["thorough"], sizes=(8,)),
     "target .5": Row(options={"target": 0.5}, sizes=(8,)),
     "target .1": Row(options={"target": 0.1}, sizes=(8,)),
     "target .01": Row(options={"target": 0.01}, sizes=(8,)),

@@ -50,7 +50,7 @@ def plan(
     speed = f"as measured on this {device.type}" if device else f"at {tflops:g} TFLOP/s"
     say(": ".join(filter(None, (chosen.name, chosen.question))))
     say(
-        f"N from {search.n_low} to {search.n_high}, until sd(ln EMM) <= {search.precision} at "
+        f"N from {search.n_low} to {search.n_high}, until sd(ln EMM) <= {search.precision:.3g} at "
         f"R_mem = {search.target}"
     )
     say(

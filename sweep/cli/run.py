@@ -27,6 +27,7 @@ from sweep.cli.options import (
     space_of,
 )
 from sweep.cli.printing import console, say, show, warn
+from trainables.errors import UserError
 from trainables.text import RedactedFormatter, redacted
 
 if TYPE_CHECKING:
@@ -37,6 +38,12 @@ if TYPE_CHECKING:
     from sweep.store.places import Place
     from sweep.tracking.place import Destination
     from sweep.tracking.tracker import Tracker
+
+
+class Effort(StrEnum):
+    quick = "quick"
+    normal = "normal"
+    thorough = "thorough"
 
 
 class Objective(StrEnum):
@@ -67,6 +74,12 @@ def run(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be run; train and create nothing.")
     ] = False,
+    effort: Annotated[
+        Effort,
+        typer.Option(
+            help="Half or twice the trials near each EMM; a sweep goes on with a greater effort."
+        ),
+    ] = Effort.normal,
     precision: Precision = None,
     target: Target = None,
     workers: Annotated[
@@ -149,6 +162,7 @@ def run(
         storage,
         command=["emm", *sys.argv[1:]],
         settings=settings,
+        effort=effort.value,
         precision=precision,
         target=target,
         workers=workers,
@@ -180,6 +194,7 @@ def start(
     *,
     command: Sequence[str],
     settings: Sequence[str] | Mapping[str, Any],
+    effort: Literal["quick", "normal", "thorough"],
     precision: float | None,
     target: float | None,
     workers: int | None,
@@ -209,7 +224,7 @@ def start(
     from sweep.run.driver import Run
     from sweep.run.machines import Resources, claim
     from sweep.run.retry import reopen_failed
-    from sweep.search.rules import accept_bound
+    from sweep.search.rules import EFFORTS, accept_bound
     from sweep.store.budget import Limits
     from sweep.store.files import Invocation
     from sweep.store.places import new_place, remember
@@ -221,6 +236,13 @@ def start(
     given = {"search.precision": precision, "search.target": target, "search.guard": guard or None}
     given |= {"search.replicates": replicates, "search.final_samples": final_samples}
     chosen = space_of(space, settings, **given, **{"search.targets": targets})
+    if effort != "normal":
+        if precision is not None:
+            raise UserError(
+                f"--effort {effort}: it sets the precision, as --precision does; say one"
+            )
+        precise = chosen.search.precision * EFFORTS[effort]
+        chosen = chosen.with_settings({"search.precision": precise})
     if early_accept:
         highest = max((chosen.search.target, *chosen.search.targets))
         chosen = chosen.with_settings({"measurement.accept": accept_bound(highest)})
