@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from sweep.run.driver import Run
     from sweep.store.places import Place
     from sweep.tracking.place import Destination
-    from sweep.tracking.tracker import Tracker
 
 
 class Effort(StrEnum):
@@ -364,29 +363,26 @@ def _train(
     from sweep.tracking.tracker import Tracker
 
     tell = partial(console.print, markup=False, highlight=False, soft_wrap=True)
-    with session(run, must_tell, warn):
-        studies, tracker = run.studies, None
-        if where is not None:
-            tracker = Tracker(run.summary(), studies.verdict, run.storage, where, tell)
-        terminal = Terminal(run.wanted, studies.verdict, studies.options, console)
-        written = False
-        try:
-            with terminal:
-                run.fit([terminal, tracker] if tracker else [terminal])
-            if run.is_decided:
-                for result, final in measure_finals(run):
-                    console.print(final_line(result, final), highlight=False)
-        finally:
-            if tracker is not None:
-                written = _closed(tracker, run)
+    studies, tracker = run.studies, None
+    try:
+        with session(run, must_tell, warn):
+            if where is not None:
+                tracker = Tracker(run.summary(), studies.verdict, run.storage, where, tell)
+            terminal = Terminal(run.wanted, studies.verdict, studies.options, console)
+            try:
+                with terminal:
+                    run.fit([terminal, tracker] if tracker else [terminal])
+                if run.is_decided:
+                    for result, final in measure_finals(run):
+                        console.print(final_line(result, final), highlight=False)
+            finally:
+                if tracker is not None:  # it writes while Ray ends
+                    tracker.end(None if run.is_terminated else run.summary())
+    finally:
+        # after a SIGTERM there are seconds
+        seconds = 1.0 if run.is_terminated else 60.0
+        written = tracker is not None and tracker.close(seconds)
     return written
-
-
-def _closed(tracker: "Tracker", run: "Run") -> bool:
-    """Whether MLflow holds all of it. After a SIGTERM there are seconds."""
-    if run.is_terminated:
-        return tracker.close(timeout=1.0)
-    return tracker.close(final=run.summary())
 
 
 def _show(run: "Run", report: Path | None, quiet: bool, shows_table: bool) -> None:
