@@ -267,12 +267,15 @@ QUESTIONS = (
     Question(
         "width",
         "Does a wider network memorize more?",
-        "emm run SPACE --targets .5  # digits-width with widths 4, 8, 12, 16, N up to 512",
+        "emm run docs/examples/widths.yaml --targets .5",
         (
             Claim("width 8 memorizes more than width 4", "width=8", "width=4", GU),
             Claim("width 12 more than 8", "width=12", "width=8", GU),
             Claim("width 16 more than 12", "width=16", "width=12", GU),
+            Claim("width 16 more than 8", "width=16", "width=8", GU),
+            Claim("width 16 more than 4", "width=16", "width=4", GU),
             Claim("width 8 more than width 4", "width=8", "width=4", GU, 0.5),
+            Claim("width 12 more than 8", "width=12", "width=8", GU, 0.5),
         ),
         "Digits of 8×8, 400 steps for every N.",
     ),
