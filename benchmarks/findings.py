@@ -99,7 +99,10 @@ def _rounded(value: Any) -> Any:
 # ---------------------------------------------------------------- what the sweeps say of the claims
 
 
-def contrast_of(kept: Json, claim: Claim) -> tuple[float, float, float] | None:
+Ratio = tuple[float | None, float | None, float | None]  # and the ends of its interval, None: open
+
+
+def contrast_of(kept: Json, claim: Claim) -> Ratio | None:
     """The EMM of `more` over that of `less`, and its 95 % interval; None where it is not known."""
     found = list(kept["contrasts"]) if claim.target == kept["target"] else []
     for one in kept["contrasts_by_target"]:
@@ -110,13 +113,31 @@ def contrast_of(kept: Json, claim: Claim) -> tuple[float, float, float] | None:
             return one["ratio"], one["low"], one["high"]
         if (one["a"], one["b"]) == (claim.more, claim.less):
             return 1 / one["ratio"], 1 / one["high"], 1 / one["low"]
-    return None
+    return _bound(kept, claim) if claim.target == kept["target"] else None
 
 
-def verdict(claim: Claim, ratio: tuple[float, float, float] | None) -> str:
+def _bound(kept: Json, claim: Claim) -> Ratio | None:
+    """Where one EMM lies beyond the range of N: from the ends of both intervals, which is more
+    careful than 95 %."""
+    found = {one["name"]: one for one in kept.get("configurations", ())}
+    if not {claim.more, claim.less} <= found.keys():
+        return None
+    more, less = found[claim.more], found[claim.less]
+    beyond = {"below_range", "above_range"}
+    if {more["verdict"], less["verdict"]} <= beyond or not {
+        more["verdict"],
+        less["verdict"],
+    } & beyond:
+        return None
+    if more["verdict"] == "above_range" or less["verdict"] == "below_range":
+        return None, more["emm_low"] / less["emm_high"], None
+    return None, None, more["emm_high"] / less["emm_low"]
+
+
+def verdict(claim: Claim, ratio: Ratio | None) -> str:
     if ratio is None:
         return "not known"
-    _, low, high = ratio
+    low, high = ratio[1] or 0.0, ratio[2] or float("inf")
     if low <= 1 <= high:
         return "not at this scale" if claim.source else "not told apart"
     if claim.source is None:
@@ -137,10 +158,19 @@ def _emm_text(kept: Json, name: str, target: float) -> str:
     return f"{at['emm']:.3g} [{', '.join(ends)}]"
 
 
+def _ratio_text(ratio: Ratio | None) -> str:
+    if ratio is None:
+        return "–"
+    middle, low, high = ratio
+    if middle is None:
+        return f"> {low:.2f}" if low is not None else f"< {high:.2f}"
+    return f"{middle:.2f} [{low:.2f}, {high:.2f}]"
+
+
 def rows_of(question: Question, kept: Json) -> Iterator[tuple[str, ...]]:
     for claim in question.claims:
         ratio = contrast_of(kept, claim)
-        shown = "–" if ratio is None else f"{ratio[0]:.2f} [{ratio[1]:.2f}, {ratio[2]:.2f}]"
+        shown = _ratio_text(ratio)
         emms = [_emm_text(kept, name, claim.target) for name in (claim.more, claim.less)]
         yield (
             f"{claim.says} ({claim.source or 'open'})",

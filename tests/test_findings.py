@@ -36,6 +36,35 @@ def test_a_verdict_follows_from_the_interval(more, less, target, source, ratio, 
     assert verdict(claim, found) == word
 
 
+@pytest.mark.parametrize(
+    ("more", "less", "ends", "word"),
+    [
+        ("found", "below", (8 / 6, None), "found again"),
+        ("below", "found", (None, 6 / 8), "opposite"),
+        ("above", "found", (300 / 12, None), "found again"),
+        ("wide", "below", (4 / 6, None), "not at this scale"),
+        ("above", "below", None, "not known"),
+        ("found", "wide", None, "not known"),
+    ],
+)
+def test_an_emm_beyond_the_range_bounds_the_ratio(more, less, ends, word) -> None:
+    ranges = {
+        "found": ("found", 8.0, 12.0),
+        "wide": ("unresolved", 4.0, 20.0),
+        "below": ("below_range", None, 6.0),
+        "above": ("above_range", 300.0, None),
+    }
+    configurations = [
+        {"name": name, "verdict": state, "emm_low": low, "emm_high": high}
+        for name, (state, low, high) in ranges.items()
+    ]
+    kept = {**KEPT, "contrasts": [], "contrasts_by_target": [], "configurations": configurations}
+    claim = Claim("says", more, less, "they")
+    found = contrast_of(kept, claim)
+    assert (found and found[1:]) == ends
+    assert verdict(claim, found) == word
+
+
 def test_the_page_is_what_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(findings, "FIGURES", tmp_path)
     assert findings.PAGE.read_text() == findings.page()
