@@ -400,7 +400,7 @@ QUESTIONS = (
         "Does the batch matter at a fixed ratio of rate to batch?",
         "emm run digits-batch",
         (Claim("the smaller batch more", "batch=32", "batch=64", None),),
-        "At a fixed number of images.",
+        "At a fixed number of steps: the larger batch sees twice as many images.",
     ),
     Question(
         "augment",
