@@ -7,6 +7,7 @@ times again, and two times more.
 """
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -35,6 +36,7 @@ from trainables.measure.kept import Distances
 from trainables.measure.measures import MEASURES, measures
 from trainables.measure.neighbours import Comparison, around_of, chunk_size, nearest_two_of
 from trainables.measure.r_mem import Ints, Neighbours
+from trainables.progress import each, work
 
 MEMORY = 2**28  # bytes for a block of generated images, and for a chunk of comparisons
 MOST_HELD_OUT = 10_000  # held-out images at most: enough for any null rate that matters
@@ -150,7 +152,8 @@ def audit(
         how, (frame.channels, *frame.size), device or torch.device("cpu"), "--features"
     )
     size = chunk_size(frame.pixels, memory)
-    groups = equal_groups(training.chunks(size))
+    with work("looking for equal training images", len(training)) as advance:
+        groups = equal_groups(training.chunks(size, advance=advance))
     if groups.max() == 0:
         raise UserError(
             f"{training.option} {training.path}: all images are the same; a second nearest one is "
@@ -169,16 +172,17 @@ def audit(
     among = spread(len(generated), N_OTHERS)
     others, start = generated.take(among), 0
     parts, repeats = [], []
-    for block in generated.chunks(max(2, memory // frame.pixels)):
-        parts.append(
-            nearest_two_of(
-                torch.cat([block, asked]), training.chunks(size), device, groups, flips, memory
-            )
-        )
-        if len(generated) >= N_OTHERS:
-            is_among = np.isin(np.arange(start, start + len(block)), among)
-            repeats.append(nearest_other(block, others, is_among, comparison))
-        asked, start = asked[:0], start + len(block)
+    rows = max(2, memory // frame.pixels)
+    passes = math.ceil(len(generated) / rows)
+    with work("comparing with the training images", passes * len(training)) as advance:
+        for block in generated.chunks(rows):
+            passing = training.chunks(size, advance=advance)
+            looked = torch.cat([block, asked])
+            parts.append(nearest_two_of(looked, passing, device, groups, flips, memory))
+            if len(generated) >= N_OTHERS:
+                is_among = np.isin(np.arange(start, start + len(block)), among)
+                repeats.append(nearest_other(block, others, is_among, comparison))
+            asked, start = asked[:0], start + len(block)
     end = len(parts[0].d1) - len(control) - len(looked_at)  # of the generated images
     first = parts[0].at(slice(end))
     null = parts[0].at(slice(end, end + len(control)))
@@ -237,25 +241,32 @@ def _against(
     device, flips, groups = comparison.device, comparison.flips, taken.groups
     size, rows = chunk_size(control[0].numel(), memory), max(2, memory // control[0].numel())
 
-    null_around, *around = (
-        around_of(block, training.chunks(size), device, groups, flips, memory)
-        for block in chain([control], generated.chunks(rows))
-    )
+    blocks = math.ceil(len(generated) / rows)
+    with work("looking how dense the training images are", (1 + blocks) * len(training)) as advance:
+        null_around, *around = (
+            around_of(block, training.chunks(size, advance=advance), device, groups, flips, memory)
+            for block in chain([control], generated.chunks(rows))
+        )
     nearest = np.unique(np.concatenate([taken.found.i1, taken.null.i1]))
     spacing = np.full(len(training), np.nan)
-    for start in range(0, len(nearest), rows):
+    for start in each(range(0, len(nearest), rows), "comparing training images with each other"):
         some = nearest[start : start + rows]
         images, chunks = training.take(some), training.chunks(size)
         spacing[some] = nearest_two_of(images, chunks, device, groups, flips, memory).d2
     pool, to_held_out = _pool(held_out, training, size, flips), None
     if len(pool) > groups.max():  # as many as there are different training images
         pool = pool[spread(len(pool), groups.max() + 1)]
-        to_held_out = np.concatenate(
-            [
-                nearest_two_of(block, held_out.chunks(size, pool), device, None, flips, memory).d1
-                for block in generated.chunks(rows)
-            ]
-        )
+        with work("comparing with the held-out images", blocks * len(pool)) as advance:
+            to_held_out = np.concatenate(
+                [
+                    nearest_two_of(
+                        block,
+                        held_out.chunks(size, pool, advance),
+                        *(device, None, flips, memory),
+                    ).d1
+                    for block in generated.chunks(rows)
+                ]
+            )
     return replace(
         taken,
         around=np.concatenate(around),
@@ -290,14 +301,15 @@ def _in_features(
     for each block. The control, one image or more, goes with the first."""
     asked, null = features.of(control), None
     rows = max(2, memory // max(control[0].numel(), 16 * asked.shape[1]))
-    parts = []
-    for block in generated.chunks(rows):
-        looked = torch.cat([features.of(block), asked])
-        passing = features.passing(training.chunks(AT_ONCE), flips)
-        near = nearest_in_features(looked, passing, groups)
-        parts.append(near.at(slice(len(block))))
-        if null is None:
-            null, asked = near.at(slice(len(block), None)), asked[:0]
+    parts, passes = [], math.ceil(len(generated) / rows)
+    with work("comparing in features", passes * len(training)) as advance:
+        for block in generated.chunks(rows):
+            looked = torch.cat([features.of(block), asked])
+            passing = features.passing(training.chunks(AT_ONCE, advance=advance), flips)
+            near = nearest_in_features(looked, passing, groups)
+            parts.append(near.at(slice(len(block))))
+            if null is None:
+                null, asked = near.at(slice(len(block), None)), asked[:0]
     assert null is not None, "there are generated images"
     return InFeatures(Neighbours.joined(parts), null, features.by_ratio)
 

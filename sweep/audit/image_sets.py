@@ -25,6 +25,7 @@ from trainables.data.pictures import (
 )
 from trainables.data.pools import Ints, UInt8
 from trainables.errors import UserError
+from trainables.progress import Advance
 from trainables.text import printable
 
 
@@ -92,11 +93,19 @@ class ImageSet:
         """[any, C, H, W] uint8."""
         return torch.from_numpy(np.stack([self._framed(index) for index in indices]))
 
-    def chunks(self, size: int, of: NDArray[np.int64] | None = None) -> Iterator[Tensor]:
-        """`size` images at a time, of those at the positions `of`, by default of all."""
+    def chunks(
+        self,
+        size: int,
+        of: NDArray[np.int64] | None = None,
+        advance: Advance = lambda amount: None,
+    ) -> Iterator[Tensor]:
+        """`size` images at a time, of those at the positions `of`, by default of all. `advance`: is
+        told of those that are done, when the next are asked for."""
         chosen = np.arange(len(self)) if of is None else of
         for start in range(0, len(chosen), size):
-            yield self.take(chosen[start : start + size].tolist())
+            some = chosen[start : start + size].tolist()
+            yield self.take(some)
+            advance(len(some))
 
     def _framed(self, index: int) -> UInt8:
         assert self.frame is not None
