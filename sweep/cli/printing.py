@@ -10,8 +10,7 @@ from trainables.progress import Advance, shown_by
 from trainables.text import visible
 
 if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
+    from rich.console import Console, RenderableType
 
     from sweep.report.progress import Bars
 
@@ -56,7 +55,7 @@ def console(quiet: bool = False, line: int = LINE) -> "Console":
     return VisibleConsole(quiet=quiet, width=width, force_jupyter=False)
 
 
-def show(table: "Table") -> None:
+def show(table: "RenderableType") -> None:
     """As wide as the terminal; elsewhere each row is one line, however long."""
     if sys.stdout.isatty():
         console().print(table)
