@@ -108,7 +108,7 @@ def plan(
         "EMM is the geometric middle of the range of N"
     )
     if known:
-        say(f"left of them: {estimated(sum(left))}, by what is known of the EMMs")
+        say(f"left of them: {estimated(sum(left))}, at the pace of its trials so far")
     if wall is not None and workers is not None:
         say(f"with {workers} {'worker' if workers == 1 else 'workers'}: about {estimated(wall)}")
 

@@ -343,10 +343,13 @@ def _train(
 
     tell = partial(console.print, markup=False, highlight=False, soft_wrap=True)
     with session(run, must_tell, warn):
-        studies, tracker = run.studies, None
+        studies, tracker, summary = run.studies, None, run.summary()
         if where is not None:
-            tracker = Tracker(run.summary(), studies.verdict, run.storage, where, tell)
-        terminal = Terminal(run.wanted, studies.verdict, studies.options, console)
+            tracker = Tracker(summary, studies.verdict, run.storage, where, tell)
+        finished = [result for study in summary.studies for result in study.results]
+        terminal = Terminal(
+            run.wanted, studies.verdict, studies.options, console, finished=finished
+        )
         written = False
         try:
             with terminal:

@@ -3,7 +3,7 @@ measured. Torch is imported only where it must be asked."""
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from search_spaces.space import NamedConfiguration, SearchSpace
@@ -30,8 +30,10 @@ class PlannedConfiguration:
 
     `hours_*` of a trial, sampling included; `hours_search`: of the whole search, if the EMM is the
     (geometric) middle of the range, and `hours_left`: of what it lacks, its `trials` finished and
-    its EMM taken from their belief; `state`: its verdict, None before there is a trial. Hours are
-    None where neither FLOPs nor rates are known: a trainer of the user's that was not measured.
+    its EMM taken from their belief, at their pace (or that of the others, before it has any): they
+    should have taken `hours_expected`, and took `hours_taken`. `state`: its verdict, None before
+    there is a trial. Hours are None where neither FLOPs nor rates are known: a trainer of the user's
+    that was not measured.
     """
 
     name: str
@@ -50,6 +52,8 @@ class PlannedConfiguration:
     hours_search: float | None
     hours_left: float | None
     trials: int = 0
+    hours_expected: float = 0.0
+    hours_taken: float = 0.0
     state: str | None = None
 
 
@@ -68,10 +72,23 @@ def plan(
 
         check_features(space)
     what = "measuring how fast this machine is" if device else "counting"
-    return [
+    rows = [
         _planned(named, space, tflops, device, threads, known.get(named.name))
         for named in each(space.configurations, what)
     ]
+    of_all = _pace(rows) or 1.0
+    return [
+        row
+        if row.hours_left is None
+        else replace(row, hours_left=(_pace([row]) or of_all) * row.hours_left)
+        for row in rows
+    ]
+
+
+def _pace(rows: Sequence[PlannedConfiguration]) -> float | None:
+    """How much longer than planned their trials have taken; None before there are any."""
+    expected = sum(row.hours_expected for row in rows)
+    return sum(row.hours_taken for row in rows) / expected if expected else None
 
 
 def _planned(
@@ -100,10 +117,9 @@ def _planned(
     hours_search = None
     if hours_middle is not None:
         hours_search = SEARCH_COST[cost] * hours_middle
-    left = hours_search
+    left, sizes = hours_search, [result.spec.n for result in study.complete] if study else []
     if study is not None and left is not None:
         emm = max(1, round(study.verdict.emm or middle))
-        sizes = [result.spec.n for result in study.complete]
         units = units_left(cost, emm, sizes) if study.verdict.state == "searching" else 0.0
         left = units / unit(cost, emm) * (hours(emm) or 0.0)
     return PlannedConfiguration(
@@ -122,7 +138,9 @@ def _planned(
         hours_high=hours_high,
         hours_search=hours_search,
         hours_left=left,
-        trials=len(study.complete) if study else 0,
+        trials=len(sizes),
+        hours_expected=sum(hours(n) or 0.0 for n in sizes),
+        hours_taken=sum(result.seconds for result in study.complete) / 3600 if study else 0.0,
         state=study.verdict.state if study and study.results else None,
     )
 

@@ -22,11 +22,15 @@ from sweep.cli.main import main
 from sweep.run.machines import Resources
 from sweep.search.belief import Observation
 from sweep.search.points import fit_points
+from sweep.store.lock import Lock
 from tests.results import write_sweep, write_trial
 from trainables.config.data import Digits
+from trainables.config.trial import TrialSpec
 from trainables.data.sources import load
 from trainables.storage import Storage
 from trainables.text import estimated, human
+from trainables.trial.files import TrialFiles
+from trainables.trial.result import start_record
 
 ROOT = Path(__file__).parents[2]
 # trials of a second: too short to memorize anything, long enough to go through everything
@@ -230,20 +234,73 @@ def test_a_plan_does_not_count_what_a_sweep_has(tmp_path, capsys):
     write_sweep(storage, space, digits, 0)
     first, second = space.configurations
     for seed in range(4):
-        write_trial(storage, space, second, digits, 16, seed)
+        write_trial(storage, space, second, digits, 16, seed, seconds=30.0 + seed)
+    rows = json.loads(here(capsys, *asked, "--out", tmp_path, "--json")[1])["configurations"]
+    expected = [row["hours_low"] for row in fresh["configurations"]]
+    slow = 31.5 / 3600 / expected[1]
+    assert rows[0]["hours_left"] == pytest.approx(5.6 * expected[0] * slow), "like the other"
     for seed, n in enumerate([5, 6, 7, 8, 9, 10, 12]):
-        write_trial(storage, space, first, digits, n, seed)
+        write_trial(storage, space, first, digits, n, seed, seconds=5.0)
     rows = json.loads(here(capsys, *asked, "--out", tmp_path, "--json")[1])["configurations"]
     assert [row["state"] for row in rows] == ["found", "searching"]
     assert [row["trials"] for row in rows] == [7, 4]
-    whole = fresh["configurations"][1]["hours_search"]
     assert rows[0]["hours_left"] == 0
-    assert rows[1]["hours_left"] == pytest.approx(1.6 / 5.6 * whole)
+    assert rows[1]["hours_left"] == pytest.approx(1.6 * 31.5 / 3600)
     text = here(capsys, *asked, "--out", tmp_path)[1]
     assert f"left of them: {estimated(rows[1]['hours_left'])}" in text
     refused = here(capsys, "plan", "digits", "--out", tmp_path)
     assert refused[0] == 2
     assert "holds the sweep of digits-width, not of digits" in refused[2]
+
+
+def test_status_is_the_live_view_in_the_same_words(tmp_path, capsys):
+    """What is not trained any more is waiting, or has its verdict; of a driver at work, also what it
+    trains."""
+    space, storage, digits = find_space("digits-width"), Storage(str(tmp_path)), load(Digits())
+    write_sweep(storage, space, digits, 0)
+    first, second = space.configurations
+    for seed, n in enumerate([5, 6, 7, 8, 9, 10, 12]):
+        write_trial(storage, space, first, digits, n, seed)
+    write_trial(storage, space, second, digits, 16, 0)
+    how = space.measurement
+    for named, seed in ((first, 7), (second, 1)):
+        begun = {"name": named.name, "configuration": named.configuration, "measurement": how}
+        TrialFiles(storage, start_record(TrialSpec(**begun, n=20, seed=seed), digits)).start()
+    storage.write("spent/x.json", b'{"device_hours": 0.21}')
+    code, text, _ = here(capsys, "status", tmp_path)
+    head, titles, one, two, whole, goes_on = text.splitlines()
+    assert code == 0
+    assert head == "digits-width: no driver is running; 12 min 36 s of device time so far"
+    assert re.split("  +", titles) == ["configuration", "trials", "EMM", "95 % interval", "state"]
+    assert re.split("  +", one)[:2] == ["width=4", "7"]
+    assert re.split("  +", one)[-1] == "found"
+    assert re.split("  +", two)[:2] == ["width=8", "1"]
+    assert re.split("  +", two)[-1] == "waiting"
+    assert whole == "2 studies: 1 found, 1 waiting"
+    assert goes_on == "the same emm run goes on with 1 unfinished trial"
+    assert one.index("7") == two.index(" 1 ") + 1, "numbers stand below each other"
+    with Lock(storage):
+        lines = here(capsys, "status", tmp_path)[1].splitlines()
+    assert lines[0].startswith(f"digits-width: driver {os.getpid()} on ")
+    assert re.split("  +", lines[3])[-1] == "searching"
+    assert [line.split() for line in lines[4:]] == [
+        ["width=8", "N=20", "seed=1", "training"],
+        ["2", "studies:", "1", "found,", "1", "searching"],
+    ]
+
+
+@pytest.mark.parametrize("command", ["status", "report"])
+def test_at_80_columns_every_name_is_whole(tmp_path, capsys, monkeypatch, command):
+    write_sweep(Storage(str(tmp_path)), find_space("digits-width"), load(Digits()), 2)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "dumb")
+    text = here(capsys, command, tmp_path)[1]
+    assert max(map(len, text.splitlines()[:-1])) <= 80
+    names = [line.split()[0] for line in text.splitlines() if re.match(r"\w+=?\w*  ", line)]
+    tables = names.count("configuration")
+    assert tables == (1 if command == "status" else 4)
+    assert names == ["configuration", "width=4", "width=8"] * tables
 
 
 def test_points_are_fitted_at_the_target_and_in_the_range_that_are_asked_for(tmp_path, capsys):
