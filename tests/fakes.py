@@ -5,9 +5,11 @@ import math
 import os
 import time
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, ClassVar
 
+import torch
 from ray import tune
+from torch import Tensor
 
 from search_spaces.recipes import DIGITS
 from search_spaces.space import Search, SearchSpace
@@ -107,3 +109,33 @@ class FakeTrainable(tune.Trainable):
         return True
 
     def save_checkpoint(self, checkpoint_dir: str) -> None: ...
+
+
+class Yours:
+    """A trainer that knows how often it was built, and with what."""
+
+    built: ClassVar[list["Yours"]] = []
+
+    def __init__(
+        self,
+        configuration: Any,
+        images: Tensor,
+        labels: Tensor | None,
+        seed: int,
+        device: torch.device,
+        fails: bool = False,
+    ) -> None:
+        self.images, self.labels, self.fails = images, labels, fails
+        self.asked: list[float] = []
+        Yours.built.append(self)
+
+    def train_until(self, progress: float) -> None:
+        self.asked.append(progress)
+
+    def sample(self, seeds: list[int], labels: Tensor | None) -> Tensor:
+        return self.images[: 1 if self.fails else len(seeds)]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...

@@ -37,7 +37,7 @@ DOORS = {
     "sweep.__main__": {"cli"},
 }
 BESIDE = {
-    "trainables": {"storage", "errors", "text", "import_path", "provenance"},
+    "trainables": {"storage", "errors", "text", "import_path", "progress", "provenance"},
     "sweep": {"api", "__main__"},
 }
 VENDORS = {  # → where they may be imported

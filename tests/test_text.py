@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from trainables.text import cut, duration, estimated_hours, first_line, printable, tick, time_left
+from trainables.text import cut, duration, estimated, first_line, printable, span, tick, time_left
 
 HOUR = 3600.0
 
@@ -46,10 +46,25 @@ def test_ticks_are_whole(value: float, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("hours", "text"),
-    [(None, "?"), (0.1234, "0.12"), (3.3, "3.3"), (9.94, "9.9"), (10, "10"), (1234.5, "1,234")],
+    [
+        *((None, "?"), (0, "< 1 s"), (6.9e-6, "< 1 s"), (0.001, "3.6 s"), (0.008, "29 s")),
+        *((0.1234, "7.4 min"), (0.99, "59 min"), (1, "1.0 h"), (9.94, "9.9 h"), (9.96, "10 h")),
+        *((47.9, "48 h"), (48, "2.0 days"), (30_000, "1,250 days")),
+    ],
 )
 def test_estimates_have_two_digits(hours: float | None, text: str) -> None:
-    assert estimated_hours(hours) == text
+    assert estimated(hours) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        *((0.2, "0 s"), (59.4, "59 s"), (59.6, "1 min"), (515, "8 min 35 s"), (3600, "1 h")),
+        *((7500, "2 h 5 min"), (86_400, "1 d"), (273_600, "3 d 4 h")),
+    ],
+)
+def test_what_is_over_is_told_to_the_second_or_minute(seconds: float, text: str) -> None:
+    assert span(seconds) == text
 
 
 def test_a_name_stands_in_one_line() -> None:

@@ -8,6 +8,7 @@ import hashlib
 import logging
 import math
 import re
+from itertools import pairwise
 from pathlib import Path
 
 # C0 but tab and newline, DEL, C1, what turns the direction of text around, line separators, halves
@@ -112,8 +113,26 @@ def time_left(seconds: float) -> str:
     return f"{hours}:{minutes:02d} h" if hours else f"{minutes} min"
 
 
-def estimated_hours(hours: float | None) -> str:
-    """Without unit, and as precise as an estimate is: 0.42, 17, 1,200; "?" if there is none."""
+def span(seconds: float) -> str:
+    """What is over and done, to the second or the minute: 48 s, 8 min 35 s, 2 h 5 min, 3 d 4 h."""
+    units = (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1))
+    whole = round(seconds)
+    for (unit, size), (part, below) in pairwise(units):
+        if whole >= size:
+            rest = whole % size // below
+            return f"{whole // size} {unit}" + (f" {rest} {part}" if rest else "")
+    return f"{whole} s"
+
+
+def estimated(hours: float | None) -> str:
+    """As precise as an estimate is: < 1 s, 25 s, 4.1 min, 17 h, 12 days; "?" if there is none."""
     if hours is None:
         return "?"
-    return f"{hours:,.0f}" if hours >= 10 else f"{hours:.2g}"
+    for unit, size in (("days", 24.0), ("h", 1.0), ("min", 1 / 60)):
+        if hours >= (2 * size if unit == "days" else size):
+            return f"{two_digits(hours / size)} {unit}"
+    return "< 1 s" if hours * 3600 < 1 else f"{two_digits(hours * 3600)} s"
+
+
+def two_digits(value: float) -> str:
+    return f"{value:,.0f}" if value >= 9.95 else f"{value:.1f}"

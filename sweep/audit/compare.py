@@ -7,10 +7,11 @@ times again, and two times more.
 """
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from itertools import chain
+from dataclasses import asdict, dataclass, replace
+from itertools import chain, pairwise
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from scipy.stats import binomtest
 from torch import Tensor
 
 from sweep.audit.image_sets import ImageSet, frame_of
+from sweep.audit.mirrored import MOST as MOST_MIRRORED, Mirrored, looked_at as looked_at_mirrored
 from trainables.config.measurement import Measurement
 from trainables.errors import UserError
 from trainables.measure.distances import N_OTHERS, N_SPACING, nearest_other
@@ -35,6 +37,7 @@ from trainables.measure.kept import Distances
 from trainables.measure.measures import MEASURES, measures
 from trainables.measure.neighbours import Comparison, around_of, chunk_size, nearest_two_of
 from trainables.measure.r_mem import Ints, Neighbours
+from trainables.progress import work
 
 MEMORY = 2**28  # bytes for a block of generated images, and for a chunk of comparisons
 MOST_HELD_OUT = 10_000  # held-out images at most: enough for any null rate that matters
@@ -61,6 +64,7 @@ class Audit:
     nearest_other: Ints  # of these, the nearest different image
     notes: list[str]
     null_in_training: int
+    mirrored: Mirrored | None = None  # None where mirrored copies count
     features: str | None = None
     features_rule: str = "ratio"
 
@@ -121,8 +125,26 @@ class Audit:
             "duplicates": [self._names(members) for members in self.duplicates],
             "near_duplicates": [self._names(members) for members in self.near_duplicates],
             "looked_at": len(self.looked_at),
+            "mirrored": None if self.mirrored is None else asdict(self.mirrored),
+            "hints": self.hints,
             "notes": self.notes,
         }
+
+    @property
+    def hints(self) -> list[str]:
+        """What to do about what is perhaps a mistake."""
+        hints = []
+        made, trained = self.generated.path.resolve(), self.training.path.resolve()
+        if made == trained:
+            hints.append("--generated and --train are the same files: nothing is told of a model")
+        elif not self.distances.found.d1.any():
+            hints.append(
+                "every generated image equals a training image, pixel by pixel: is --generated "
+                "what a model made?"
+            )
+        elif self.mirrored is not None and self.mirrored.hint is not None:
+            hints.append(self.mirrored.hint)
+        return hints
 
     def _names(self, members: list[int]) -> list[str]:
         return [self.training.name(index) for index in members]
@@ -150,7 +172,8 @@ def audit(
         how, (frame.channels, *frame.size), device or torch.device("cpu"), "--features"
     )
     size = chunk_size(frame.pixels, memory)
-    groups = equal_groups(training.chunks(size))
+    with work("looking for equal training images", len(training)) as advance:
+        groups = equal_groups(training.chunks(size, advance=advance))
     if groups.max() == 0:
         raise UserError(
             f"{training.option} {training.path}: all images are the same; a second nearest one is "
@@ -164,25 +187,36 @@ def audit(
         control = held_out.take(spread(len(held_out), min(most, MOST_HELD_OUT)))
 
     # beside the first block, so that they cost no reading
-    asked = torch.cat([control, training.take(looked_at)])
+    beside = [control, training.take(looked_at)]
+    turned = spread(len(generated), 0 if flips else min(most, MOST_MIRRORED))
+    if len(turned):
+        beside.append(generated.take(turned).flip(-1))
+    asked = torch.cat(beside)
     comparison = Comparison(device, flips)
     among = spread(len(generated), N_OTHERS)
     others, start = generated.take(among), 0
     parts, repeats = [], []
-    for block in generated.chunks(max(2, memory // frame.pixels)):
-        parts.append(
-            nearest_two_of(
-                torch.cat([block, asked]), training.chunks(size), device, groups, flips, memory
-            )
+    rows = max(2, memory // frame.pixels)
+    passes = math.ceil(len(generated) / rows)
+    with work("comparing with the training images", passes * len(training)) as advance:
+        for block in generated.chunks(rows):
+            passing = training.chunks(size, advance=advance)
+            looked = torch.cat([block, asked])
+            parts.append(nearest_two_of(looked, passing, device, groups, flips, memory))
+            if len(generated) >= N_OTHERS:
+                is_among = np.isin(np.arange(start, start + len(block)), among)
+                repeats.append(nearest_other(block, others, is_among, comparison))
+            asked, start = asked[:0], start + len(block)
+    counts = [len(images) for images in beside]
+    ends = np.cumsum([len(parts[0].d1) - sum(counts), *counts]).tolist()
+    first = parts[0].at(slice(ends[0]))
+    null, own = (parts[0].at(slice(start, end)) for start, end in pairwise(ends[:3]))
+    found = Neighbours.joined([first, *parts[1:]])
+    mirrored = None
+    if len(turned):
+        mirrored = looked_at_mirrored(
+            found.at(turned), parts[0].at(slice(ends[2], None)), groups, k
         )
-        if len(generated) >= N_OTHERS:
-            is_among = np.isin(np.arange(start, start + len(block)), among)
-            repeats.append(nearest_other(block, others, is_among, comparison))
-        asked, start = asked[:0], start + len(block)
-    end = len(parts[0].d1) - len(control) - len(looked_at)  # of the generated images
-    first = parts[0].at(slice(end))
-    null = parts[0].at(slice(end, end + len(control)))
-    own = parts[0].at(slice(end + len(control), None))
     untrained = null.d1 > 0  # what equals a training image is no control
     null, control = null.at(untrained), control[torch.from_numpy(untrained)]
     among = spread(len(control), N_OTHERS)
@@ -194,7 +228,7 @@ def audit(
     if features is not None and len(control):
         in_features = _in_features(features, training, generated, control, groups, flips, memory)
     distances = Distances(
-        found=Neighbours.joined([first, *parts[1:]]),
+        found=found,
         null=null if len(control) else None,
         repeats=np.concatenate(repeats) if repeats else None,
         null_repeats=null_repeats,
@@ -216,6 +250,7 @@ def audit(
         own.i2,
         notes,
         int((~untrained).sum()),
+        mirrored,
         how.features,
         how.features_rule,
     )
@@ -237,25 +272,35 @@ def _against(
     device, flips, groups = comparison.device, comparison.flips, taken.groups
     size, rows = chunk_size(control[0].numel(), memory), max(2, memory // control[0].numel())
 
-    null_around, *around = (
-        around_of(block, training.chunks(size), device, groups, flips, memory)
-        for block in chain([control], generated.chunks(rows))
-    )
+    blocks = math.ceil(len(generated) / rows)
+    with work("looking how dense the training images are", (1 + blocks) * len(training)) as advance:
+        null_around, *around = (
+            around_of(block, training.chunks(size, advance=advance), device, groups, flips, memory)
+            for block in chain([control], generated.chunks(rows))
+        )
     nearest = np.unique(np.concatenate([taken.found.i1, taken.null.i1]))
     spacing = np.full(len(training), np.nan)
-    for start in range(0, len(nearest), rows):
-        some = nearest[start : start + rows]
-        images, chunks = training.take(some), training.chunks(size)
-        spacing[some] = nearest_two_of(images, chunks, device, groups, flips, memory).d2
+    starts = range(0, len(nearest), rows)
+    among_them = "comparing training images with each other"
+    with work(among_them, len(starts) * len(training)) as advance:
+        for start in starts:
+            some = nearest[start : start + rows]
+            images, chunks = training.take(some), training.chunks(size, advance=advance)
+            spacing[some] = nearest_two_of(images, chunks, device, groups, flips, memory).d2
     pool, to_held_out = _pool(held_out, training, size, flips), None
     if len(pool) > groups.max():  # as many as there are different training images
         pool = pool[spread(len(pool), groups.max() + 1)]
-        to_held_out = np.concatenate(
-            [
-                nearest_two_of(block, held_out.chunks(size, pool), device, None, flips, memory).d1
-                for block in generated.chunks(rows)
-            ]
-        )
+        with work("comparing with the held-out images", blocks * len(pool)) as advance:
+            to_held_out = np.concatenate(
+                [
+                    nearest_two_of(
+                        block,
+                        held_out.chunks(size, pool, advance),
+                        *(device, None, flips, memory),
+                    ).d1
+                    for block in generated.chunks(rows)
+                ]
+            )
     return replace(
         taken,
         around=np.concatenate(around),
@@ -290,14 +335,15 @@ def _in_features(
     for each block. The control, one image or more, goes with the first."""
     asked, null = features.of(control), None
     rows = max(2, memory // max(control[0].numel(), 16 * asked.shape[1]))
-    parts = []
-    for block in generated.chunks(rows):
-        looked = torch.cat([features.of(block), asked])
-        passing = features.passing(training.chunks(AT_ONCE), flips)
-        near = nearest_in_features(looked, passing, groups)
-        parts.append(near.at(slice(len(block))))
-        if null is None:
-            null, asked = near.at(slice(len(block), None)), asked[:0]
+    parts, passes = [], math.ceil(len(generated) / rows)
+    with work("comparing in features", passes * len(training)) as advance:
+        for block in generated.chunks(rows):
+            looked = torch.cat([features.of(block), asked])
+            passing = features.passing(training.chunks(AT_ONCE, advance=advance), flips)
+            near = nearest_in_features(looked, passing, groups)
+            parts.append(near.at(slice(len(block))))
+            if null is None:
+                null, asked = near.at(slice(len(block), None)), asked[:0]
     assert null is not None, "there are generated images"
     return InFeatures(Neighbours.joined(parts), null, features.by_ratio)
 

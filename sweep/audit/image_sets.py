@@ -25,7 +25,10 @@ from trainables.data.pictures import (
 )
 from trainables.data.pools import Ints, UInt8
 from trainables.errors import UserError
+from trainables.progress import Advance
 from trainables.text import printable
+
+MOST_SIDE = 1024  # pixels, that images may be resized to
 
 
 @dataclass
@@ -76,27 +79,26 @@ class ImageSet:
         return in_words(done, self.name)
 
     def fit(self, frame: "Frame") -> None:
-        """From now on all images are brought to this frame. Raises UserError if one has another
-        size and may not be resized."""
-        others = np.flatnonzero((self.shapes[:, 1:] != frame.size).any(axis=1))
-        if len(others) and not frame.resizes:
-            _, height, width = self.shapes[others[0]]
-            raise UserError(
-                f"--resolution R: {self.option} {self.name(int(others[0]))} is "
-                f"{width}x{height} pixels and others are {frame.size[1]}x{frame.size[0]}; "
-                "say to which one resolution all are resized"
-            )
+        """From now on all images are brought to this frame."""
         self.frame = frame
 
     def take(self, indices: Iterable[int]) -> Tensor:
         """[any, C, H, W] uint8."""
         return torch.from_numpy(np.stack([self._framed(index) for index in indices]))
 
-    def chunks(self, size: int, of: NDArray[np.int64] | None = None) -> Iterator[Tensor]:
-        """`size` images at a time, of those at the positions `of`, by default of all."""
+    def chunks(
+        self,
+        size: int,
+        of: NDArray[np.int64] | None = None,
+        advance: Advance = lambda amount: None,
+    ) -> Iterator[Tensor]:
+        """`size` images at a time, of those at the positions `of`, by default of all. `advance`: is
+        told of those that are done, when the next are asked for."""
         chosen = np.arange(len(self)) if of is None else of
         for start in range(0, len(chosen), size):
-            yield self.take(chosen[start : start + size].tolist())
+            some = chosen[start : start + size].tolist()
+            yield self.take(some)
+            advance(len(some))
 
     def _framed(self, index: int) -> UInt8:
         assert self.frame is not None
@@ -126,11 +128,27 @@ class Frame:
 
 def frame_of(sets: Sequence[ImageSet], resolution: int | None) -> Frame:
     """The size of the first image (or the resolution asked for); grey only if all images of all
-    sets are."""
+    sets are. Raises UserError if one has another size and may not be resized."""
     _, height, width = sets[0].shapes[0].tolist()
     size = (height, width) if resolution is None else (resolution, resolution)
+    for images in sets if resolution is None else ():
+        others = np.flatnonzero((images.shapes[:, 1:] != size).any(axis=1))
+        if len(others):
+            _, other_height, other_width = images.shapes[others[0]]
+            raise UserError(
+                f"--resolution: {images.option} {images.name(int(others[0]))} is "
+                f"{other_width}x{other_height} pixels and {sets[0].option} {sets[0].name(0)} is "
+                f"{width}x{height}; add --resolution {_common_side(sets[1])}, by which all are cut "
+                "to the square in their middle and resized to that"
+            )
     channels = max(int(images.shapes[:, 0].max()) for images in sets)
     return Frame(channels, size, resolution is not None)
+
+
+def _common_side(images: ImageSet) -> int:
+    """Of generated images the most frequent shorter side: what their model was trained at."""
+    sides, counts = np.unique(images.shapes[:, 1:].min(axis=1), return_counts=True)
+    return int(np.clip(sides[counts.argmax()], 2, MOST_SIDE))
 
 
 def open_set(option: str, path: Path, least: int = 1, skip_bad: bool = False) -> ImageSet:

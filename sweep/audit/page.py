@@ -11,9 +11,11 @@ from PIL import Image
 from torch import Tensor
 
 from sweep.audit.compare import Audit
+from sweep.audit.figure import histogram, ratios
 from sweep.audit.image_sets import ImageSet
 from sweep.audit.words import lines
 from sweep.report import html
+from sweep.report.style import as_png
 from trainables.errors import UserError
 from trainables.measure.r_mem import Neighbours
 from trainables.storage import Storage
@@ -24,8 +26,7 @@ COPIES, OTHERS = 60, 12  # generated images shown: the nearest copies, and the n
 def write_page(found: Audit, out: Path) -> None:
     """Raises UserError if it can't be written."""
     nearest, memorized = found.distances.found, found.distances.found.memorized(found.k)
-    ratio = np.divide(nearest.d1, nearest.d2, out=np.ones_like(nearest.d1), where=nearest.d2 > 0)
-    order = np.lexsort((nearest.d1, ratio))
+    order = np.lexsort((nearest.d1, ratios(nearest)))
     copies, others = order[memorized[order]][:COPIES], order[~memorized[order]][:OTHERS]
     content = found.as_json()
     sets = (found.training, found.generated, found.held_out)
@@ -34,6 +35,7 @@ def write_page(found: Audit, out: Path) -> None:
         sets=[images for images in sets if images is not None],
         k=found.k,
         found=lines(content),
+        histogram=html.data_uri(as_png(histogram(found))),
         galleries=[
             ("Nearest copies", "", [_card(found, nearest, row) for row in copies.tolist()]),
             (

@@ -35,6 +35,7 @@ def lines(found: dict[str, Any]) -> list[str]:
             f"new: {found['generalized']:.2%}"
         )
     notes = [f"note: {note}" for note in found["notes"]]
+    notes += [f"hint: {hint}" for hint in found["hints"]]
     return texts + _control(found) + _in_features(found) + _duplicates(found) + notes
 
 

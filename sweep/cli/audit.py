@@ -10,6 +10,7 @@ import typer
 from sweep.cli.options import FeaturesOptions, FeaturesRule, Rule, measurement_in, parse_k
 from sweep.cli.printing import say
 from trainables.errors import UserError
+from trainables.progress import work
 
 SHOWN = 10  # copied images that are printed
 
@@ -29,7 +30,11 @@ def audit(
     resolution: Annotated[
         int | None,
         typer.Option(
-            min=2, max=1024, help="Resize all images to R x R (bicubic, after a centre crop)."
+            min=2,
+            max=1024,
+            metavar="R",
+            help="Resize all images to R x R (bicubic, after a centre crop); needed where sizes "
+            "differ.",
         ),
     ] = None,
     flips: Annotated[
@@ -49,6 +54,14 @@ def audit(
     out: Annotated[
         Path | None, typer.Option(metavar="FILE.html", help="Write a page with the copies shown.")
     ] = None,
+    csv: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.csv",
+            help="Write a row for every generated image: the nearest and second nearest training "
+            "image, the distances, the verdict.",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Measures how many of a model's images are copies of its training images, and of which; trains
@@ -58,8 +71,9 @@ def audit(
     from sweep.audit.words import lines
     from trainables.trial.trial import choose_device
 
-    if out is not None and (out.suffix != ".html" or out.is_dir()):
-        raise UserError(f"--out {out}: a file name that ends in .html is needed")
+    for option, file, suffix in (("--out", out, ".html"), ("--csv", csv, ".csv")):
+        if file is not None and (file.suffix != suffix or file.is_dir()):
+            raise UserError(f"{option} {file}: a file name that ends in {suffix} is needed")
     if features is None and (features_options or features_rule is not Rule.ratio):
         raise UserError("--features: name the function of which more is said")
     if features is not None and holdout is None:
@@ -81,7 +95,13 @@ def audit(
     if out is not None:
         from sweep.audit.page import write_page
 
-        write_page(found, out)
+        with work("writing the page"):
+            write_page(found, out)
+    if csv is not None:
+        from sweep.audit.table import write_table
+
+        with work("writing the table"):
+            write_table(found, csv)
     content = found.as_json()
     if as_json:
         say(json.dumps(content, indent=1))
@@ -91,3 +111,4 @@ def audit(
     for source in content["copied"][:SHOWN]:
         say(f"  {source['image']}: {source['copies']} copies")
     say(f"page: {out}" if out else "--out FILE.html shows the copies; --json lists them all")
+    say(f"table: {csv}" if csv else "--csv FILE.csv tells of every generated image")

@@ -22,7 +22,7 @@ from sweep.cli import (
     submit,
     trial,
 )
-from sweep.cli.printing import say
+from sweep.cli.printing import long_work_shown, say
 from trainables.errors import TrialFailed, UserError
 from trainables.import_path import ours_first
 from trainables.text import RedactedFormatter, redacted
@@ -109,7 +109,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if logging.lastResort is not None:
         logging.lastResort.setFormatter(RedactedFormatter())
     try:
-        sys.exit(app(args=arguments, prog_name="emm", standalone_mode=False) or 0)
+        with long_work_shown():
+            sys.exit(app(args=arguments, prog_name="emm", standalone_mode=False) or 0)
     except (UserError, UsageError) as error:
         text = str(error) if isinstance(error, UserError) else error.format_message()
         say(f"emm: error: {redacted(' '.join(text.splitlines()))}", file=sys.stderr)

@@ -1,13 +1,18 @@
 """How the command line prints; nothing else in the house does."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import cache
 from typing import IO, TYPE_CHECKING
 
+from trainables.progress import Advance, shown_by
 from trainables.text import visible
 
 if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
+    from rich.console import Console, RenderableType
+
+    from sweep.report.progress import Bars
 
 LINE, LONG_LINE = 120, 100_000  # characters of a line where the output is not a terminal
 
@@ -22,6 +27,25 @@ def warn(text: str) -> None:
     say(text, file=sys.stderr, flush=True)
 
 
+@contextmanager
+def long_work_shown() -> Iterator[None]:
+    """Meanwhile long work of this thread is shown, beside the output."""
+    with ExitStack() as stack:
+
+        @cache  # most commands have no long work
+        def bars() -> "Bars":
+            from sweep.report.console import VisibleConsole
+            from sweep.report.progress import Bars
+
+            return stack.enter_context(Bars(VisibleConsole(stderr=True, force_jupyter=False)))
+
+        def show(what: str, total: float | None) -> AbstractContextManager[Advance]:
+            return bars().show(what, total)
+
+        with shown_by(show):
+            yield
+
+
 def console(quiet: bool = False, line: int = LINE) -> "Console":
     """`line`: characters of a line where the output is not a terminal."""
     from sweep.report.console import VisibleConsole
@@ -31,7 +55,7 @@ def console(quiet: bool = False, line: int = LINE) -> "Console":
     return VisibleConsole(quiet=quiet, width=width, force_jupyter=False)
 
 
-def show(table: "Table") -> None:
+def show(table: "RenderableType") -> None:
     """As wide as the terminal; elsewhere each row is one line, however long."""
     if sys.stdout.isatty():
         console().print(table)

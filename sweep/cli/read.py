@@ -10,14 +10,13 @@ import typer
 from sweep.cli.options import AsJson, Sweep_
 from sweep.cli.printing import console, say, show
 from trainables.errors import UserError
-from trainables.text import redacted, visible
+from trainables.text import redacted, span, visible
 
 
 def status(directory: Sweep_, as_json: AsJson = False) -> None:
     """Shows what is known of every study now, and what is training."""
     from sweep.analysis.summary import summarize
-    from sweep.report.console import Setting, grid
-    from sweep.search.words import belief_text
+    from sweep.report.live import still
     from sweep.store.budget import hours_spent
     from sweep.store.lock import holder_of
     from sweep.store.places import place
@@ -26,33 +25,27 @@ def status(directory: Sweep_, as_json: AsJson = False) -> None:
     summary, hours = summarize(storage), hours_spent(storage)
     holder = holder_of(storage)
     if as_json:
-        driver = (
-            None if holder is None else {key: holder[key] for key in ("host", "pid", "renewed")}
-        )
-        say(json.dumps({**summary.as_json(), "driver": driver, "device_hours": hours}, indent=1))
+        told = None if holder is None else {key: holder[key] for key in ("host", "pid", "renewed")}
+        say(json.dumps({**summary.as_json(), "driver": told, "device_hours": hours}, indent=1))
         return
-    running = f"driver {holder['pid']} on {holder['host']}" if holder else "no driver is running"
-    say(f"{summary.name}: {running}, {hours:.3g} device hours")
+    driver = f"driver {holder['pid']} on {holder['host']}" if holder else "no driver is running"
+    say(f"{summary.name}: {driver}; {span(hours * 3600)} of device time so far")
     for line in summary.damaged:
         say(f"passed over: {line}")
-    rows = [
-        (
-            study.name,
-            study.verdict.state,
-            belief_text(study.verdict, study.options),
-            f"{len(study.complete)} trials, {len(study.running)} started",
-            ", ".join(record.spec.title for record in study.running),
+    searching = [study for study in summary.studies if study.verdict.state == "searching"]
+    begun = [record for study in searching for record in study.running]
+    show(
+        still(
+            [study.name for study in summary.studies],
+            {study.name: study.verdict for study in summary.studies},
+            {study.name: study.options for study in summary.studies},
+            begun if holder else [],
+            console(),
         )
-        for study in summary.studies
-    ]
-    columns: dict[str, Setting] = {
-        "configuration": "fold",
-        "state": "left",
-        "EMM": "left",
-        "trials": "left",
-        "running": "fold",
-    }
-    show(grid(columns, rows, has_head=False))
+    )
+    if begun and not holder:
+        trials = f"{len(begun)} unfinished {'trial' if len(begun) == 1 else 'trials'}"
+        say(f"the same emm run goes on with {trials}")
 
 
 def report(

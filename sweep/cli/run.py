@@ -366,9 +366,13 @@ def _train(
     studies, tracker = run.studies, None
     try:
         with session(run, must_tell, warn):
+            summary = run.summary()
             if where is not None:
-                tracker = Tracker(run.summary(), studies.verdict, run.storage, where, tell)
-            terminal = Terminal(run.wanted, studies.verdict, studies.options, console)
+                tracker = Tracker(summary, studies.verdict, run.storage, where, tell)
+            finished = [result for study in summary.studies for result in study.results]
+            terminal = Terminal(
+                run.wanted, studies.verdict, studies.options, console, finished=finished
+            )
             try:
                 with terminal:
                     run.fit([terminal, tracker] if tracker else [terminal])

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 
 from sweep.report.style import as_pdf, as_png
 from trainables.config.identity import key_of
+from trainables.progress import each
 from trainables.storage import Storage
 
 log = logging.getLogger(__name__)
@@ -89,7 +90,8 @@ def write_figures(files: Storage, drawings: Mapping[str, Drawing]) -> dict[str, 
         images[name] = files.read(f"{name}.png") if is_there else None
     missing = {name: drawings[name] for name, image in images.items() if image is None}
     with ahead(missing.values()):
-        for name, drawing in reversed(missing.items()):  # the processes begin at the other end
+        # the processes begin at the other end
+        for name, drawing in each(list(reversed(missing.items())), "drawing figures"):
             png, pdf = rendered(drawing)
             files.write(f"{name}.png", png)
             files.write(f"{name}.pdf", pdf)

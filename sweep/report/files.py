@@ -44,6 +44,7 @@ from sweep.report.rows import (
 )
 from trainables.errors import DamagedFile
 from trainables.measure.measures import MEASURES
+from trainables.progress import work
 from trainables.storage import Storage
 from trainables.trial.result import Result
 
@@ -83,7 +84,8 @@ def write_report(
     for name, (columns, rows) in _tables(summary).items():
         files.write(f"{name}.tex", latex(*by_factors(summary, columns, rows)).encode())
     allowed = "none" if pictures is None else pictures.images
-    files.write("index.html", report_page(summary, images, allowed).encode())
+    with work("writing the page"):
+        files.write("index.html", report_page(summary, images, allowed).encode())
     return directory / "index.html"
 
 

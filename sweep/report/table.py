@@ -4,13 +4,12 @@ from collections.abc import Sequence
 
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
 from sweep.analysis.cautions import cautions
 from sweep.analysis.seeds import seed_lines
 from sweep.analysis.summary import SweepSummary
-from sweep.report.console import Setting, grid
+from sweep.report.console import Grid, Setting, grid
 from sweep.report.rows import (
     CONFIGURATIONS,
     EYES,
@@ -62,7 +61,7 @@ def table(summary: SweepSummary) -> RenderableType:
     )
 
 
-def result_table(summary: SweepSummary) -> Table:
+def result_table(summary: SweepSummary) -> Grid:
     """The verdicts alone."""
     return _grid(CONFIGURATIONS, configuration_rows(summary))
 
@@ -71,7 +70,7 @@ def print_table(summary: SweepSummary, console: Console) -> None:
     console.print(table(summary))
 
 
-def _grid(columns: Sequence[str], rows: Rows) -> Table:
+def _grid(columns: Sequence[str], rows: Rows) -> Grid:
     settings: dict[str, Setting] = {}
     for column in columns:
         head = column.replace(" ", "\n", 1) if column in TWO_LINES else column

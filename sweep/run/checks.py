@@ -160,6 +160,19 @@ def features_of(
     return features
 
 
+def look_at_data(space: SearchSpace) -> tuple[Sweep | None, list[str]]:
+    """The sweep of a space whose data are here, and what is to be said of them; None, and why, if
+    they are not. Raises UserError where a run with these data would."""
+    sweep = Sweep(space)
+    try:
+        for named in space.configurations:
+            sweep.data_of(named.name)
+    except UserError as missing:
+        return None, [f"{missing}; N was not checked against the data"]
+    sweep.load_data(may_fetch=False)
+    return sweep, sweep.notes
+
+
 def checked_sweep(space: SearchSpace, here: Place, may_fetch: bool = True) -> Sweep:
     """A sweep with its data. Raises UserError if it can't be run there; creates nothing, but for
     data that may be fetched."""

@@ -20,6 +20,7 @@ import ray
 from sweep.run.cluster import TOKEN, check_address, check_per_trial, this_code
 from trainables.errors import UserError
 from trainables.import_path import OURS, THEIRS, ours_first
+from trainables.progress import work
 from trainables.text import first_line
 
 log = logging.getLogger(__name__)
@@ -102,11 +103,12 @@ def start_ray(resources: Resources, tell: Callable[[str], None] = log.warning) -
     # Tune is not to print beside the lines of the sweep
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     common: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
-    if resources.address:
-        _join(resources.address, common)
-    else:
-        _start_local(common, tell)
-    check_workers()
+    with work("joining the cluster" if resources.address else "starting Ray"):
+        if resources.address:
+            _join(resources.address, common)
+        else:
+            _start_local(common, tell)
+        check_workers()
 
 
 def _join(address: str, common: dict[str, Any]) -> None:

@@ -3,8 +3,10 @@ user's."""
 
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from sweep.run.rates import Rates
@@ -14,6 +16,7 @@ from trainables.config.trial import Configuration
 from trainables.data.labels import planned_label_dim
 from trainables.diffusion.denoiser import build_denoiser
 from trainables.networks.sizes import Size
+from trainables.training.build import build_trainer
 from trainables.training.custom import check_custom
 from trainables.training.trainer import Trainer
 
@@ -22,22 +25,71 @@ SECONDS = 2.0  # that a measurement of a rate takes at least
 
 
 def measured_rates(
-    configuration: Configuration, how: Measurement, n: int, flops: int, device: torch.device
+    configuration: Configuration,
+    how: Measurement,
+    n: int,
+    flops: int,
+    device: torch.device,
+    threads: int = 1,
 ) -> Rates | None:
-    """Trains a few steps and samples a few images of noise on `device`; None for a trainer of the
-    user's, or the optimum."""
-    if configuration.trainer.kind == "custom" or configuration.network.kind == "optimum":
-        return None
-    recipe, data = configuration.trainer, configuration.data
+    """Trains a few steps and samples a few images of noise on `device`, with as many threads as a
+    trial will get; None for the optimum. Raises TrialFailed for what a trainer of the user's does
+    wrong."""
+    former = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        if configuration.trainer.kind == "custom":
+            return _rates_of_yours(configuration, how, n, device)
+        if configuration.network.kind == "optimum":
+            return None
+        return _rates_of_ours(configuration, how, n, flops, device)
+    finally:
+        torch.set_num_threads(former)
+
+
+def _noise(configuration: Configuration, n: int) -> Tensor:
+    """[n, C, R, R] uint8, as training images."""
+    data = configuration.data
+    shape = n, data.channels, data.resolution, data.resolution
+    return torch.randint(0, 256, shape, dtype=torch.uint8)
+
+
+def _rates_of_yours(
+    configuration: Configuration, how: Measurement, n: int, device: torch.device
+) -> Rates:
+    """A trainer of the user's is asked for ever more images, and built again at its end."""
+    dim = planned_label_dim(configuration, n)
+    images, labels = _noise(configuration, n), torch.arange(n) % dim if dim else None
+    build = partial(build_trainer, configuration, images, labels, 0, device)
+    trainer, more = build(), configuration.trainer.batch
+    few = min(how.at_once, configuration.trainer.batch)
+
+    def train() -> int:
+        nonlocal trainer, more
+        if trainer.progress >= 1:
+            trainer = build()
+        before, more = trainer.position, 2 * more
+        trainer.train_until(min(1.0, (before + more) / trainer.total))
+        return trainer.position - before
+
+    def draw() -> int:
+        trainer.sample(list(range(few)), how, torch.arange(few) % dim if dim else None)
+        return few * how.network_calls
+
+    return Rates(_rate(train, device), _rate(draw, device))
+
+
+def _rates_of_ours(
+    configuration: Configuration, how: Measurement, n: int, flops: int, device: torch.device
+) -> Rates:
+    recipe = configuration.trainer
     batch = (
         recipe.batch
         if device.type == "cuda"
         else max(1, min(recipe.batch, round(CPU_FLOPS / 3 / max(flops, 1))))
     )
     dim = planned_label_dim(configuration, n)
-    images = torch.randint(
-        0, 256, (max(dim, 2), data.channels, data.resolution, data.resolution), dtype=torch.uint8
-    )
+    images = _noise(configuration, max(dim, 2))
     # as many steps as the training of N = n has: by them it decides what pays
     steps = recipe.train_steps(n)
     short = with_fields(

@@ -2,23 +2,25 @@
 measured. Torch is imported only where it must be asked."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from search_spaces.space import NamedConfiguration, SearchSpace
 from sweep.run.rates import Rates
+from sweep.search.cost import SEARCH_COST, Cost, unit, units_left
 from trainables.config.measurement import Measurement
 from trainables.config.trial import Configuration
 from trainables.data.labels import planned_label_dim
 from trainables.networks.sizes import Size, size_of_network
+from trainables.progress import each
 
 if TYPE_CHECKING:
     import torch
 
-# What a search costs until it has found an EMM, by simulation (docs/search.md): in trainings at N =
-# EMM where a trial costs N images, in trials where all cost the same.
-SEARCH_COST = {"epochs": 4.3, "steps": 5.6}
+    from sweep.analysis.study import StudySummary
+
+COSTS: dict[str, Cost] = {"epochs": "images", "steps": "constant"}  # of a trial, by trainer.clock
 
 
 @dataclass(frozen=True)
@@ -27,8 +29,11 @@ class PlannedConfiguration:
     FLOPs.
 
     `hours_*` of a trial, sampling included; `hours_search`: of the whole search, if the EMM is the
-    (geometric) middle of the range. None where neither FLOPs nor rates are known: a trainer of the
-    user's.
+    (geometric) middle of the range, and `hours_left`: of what it lacks, its `trials` finished and
+    its EMM taken from their belief, at their pace (or that of the others, before it has any): they
+    should have taken `hours_expected`, and took `hours_taken`. `state`: its verdict, None before
+    there is a trial. Hours are None where neither FLOPs nor rates are known: a trainer of the user's
+    that was not measured.
     """
 
     name: str
@@ -45,19 +50,45 @@ class PlannedConfiguration:
     hours_low: float | None
     hours_high: float | None
     hours_search: float | None
+    hours_left: float | None
+    trials: int = 0
+    hours_expected: float = 0.0
+    hours_taken: float = 0.0
+    state: str | None = None
 
 
 def plan(
-    space: SearchSpace, tflops: float | None, device: "torch.device | None" = None
+    space: SearchSpace,
+    tflops: float | None,
+    device: "torch.device | None" = None,
+    threads: int = 1,
+    known: "Mapping[str, StudySummary]" = {},  # noqa: B006  it is read
 ) -> list[PlannedConfiguration]:
     """Every configuration; hours on a device that sustains `tflops` TFLOP/s (a backward pass taken
-    as two forward ones), or at the rates measured on `device`. Of features, only whether they can
-    be had is looked at."""
+    as two forward ones), or at the rates measured on `device` with so many `threads`. `known`: what
+    there is of a sweep already, by name. Of features, only whether they can be had is looked at."""
     if space.measurement.features is not None:
         from sweep.run.checks import check_features  # imports what no other plan needs
 
         check_features(space)
-    return [_planned(named, space, tflops, device) for named in space.configurations]
+    what = "measuring how fast this machine is" if device else "counting"
+    rows = [
+        _planned(named, space, tflops, device, threads, known.get(named.name))
+        for named in each(space.configurations, what)
+    ]
+    of_all = _pace(rows) or 1.0
+    return [
+        row
+        if row.hours_left is None
+        else replace(row, hours_left=(_pace([row]) or of_all) * row.hours_left)
+        for row in rows
+    ]
+
+
+def _pace(rows: Sequence[PlannedConfiguration]) -> float | None:
+    """How much longer than planned their trials have taken; None before there are any."""
+    expected = sum(row.hours_expected for row in rows)
+    return sum(row.hours_taken for row in rows) / expected if expected else None
 
 
 def _planned(
@@ -65,6 +96,8 @@ def _planned(
     space: SearchSpace,
     tflops: float | None,
     device: "torch.device | None",
+    threads: int,
+    study: "StudySummary | None",
 ) -> PlannedConfiguration:
     configuration, trainer = named.configuration, named.configuration.trainer
     n_low, n_high = space.search.n_low, space.search.n_high
@@ -74,11 +107,21 @@ def _planned(
     else:
         from sweep.run.measured import measured_rates
 
-        rates = measured_rates(configuration, space.measurement, n_low, flops, device)
-    hours_low, hours_high, hours_middle = (
-        _hours(rates, trainer.train_images(n) if parameters else 0, space.measurement)
-        for n in (n_low, n_high, round(math.sqrt(n_low * n_high)))
-    )
+        rates = measured_rates(configuration, space.measurement, n_low, flops, device, threads)
+
+    def hours(n: int) -> float | None:
+        return _hours(rates, _trained_images(configuration, n), space.measurement)
+
+    middle, cost = round(math.sqrt(n_low * n_high)), COSTS[trainer.clock]
+    hours_low, hours_high, hours_middle = map(hours, (n_low, n_high, middle))
+    hours_search = None
+    if hours_middle is not None:
+        hours_search = SEARCH_COST[cost] * hours_middle
+    left, sizes = hours_search, [result.spec.n for result in study.complete] if study else []
+    if study is not None and left is not None:
+        emm = max(1, round(study.verdict.emm or middle))
+        units = units_left(cost, emm, sizes) if study.verdict.state == "searching" else 0.0
+        left = units / unit(cost, emm) * (hours(emm) or 0.0)
     return PlannedConfiguration(
         name=named.name,
         factors=named.factors,
@@ -93,7 +136,12 @@ def _planned(
         images_per_second=rates.trained if rates and device else None,
         hours_low=hours_low,
         hours_high=hours_high,
-        hours_search=None if hours_middle is None else SEARCH_COST[trainer.clock] * hours_middle,
+        hours_search=hours_search,
+        hours_left=left,
+        trials=len(sizes),
+        hours_expected=sum(hours(n) or 0.0 for n in sizes),
+        hours_taken=sum(result.seconds for result in study.complete) / 3600 if study else 0.0,
+        state=study.verdict.state if study and study.results else None,
     )
 
 
@@ -102,10 +150,16 @@ def hours_of_sizes(
 ) -> float:
     """Hours of one training at each N in `sizes`, on a device that sustains `tflops` TFLOP/s; 0 for
     what is not trained."""
-    parameters, flops = size_of(configuration, sizes[0])
-    rates, trainer = _told_rates(flops, tflops), configuration.trainer
-    images = [trainer.train_images(n) if parameters else 0 for n in sizes]
+    rates = _told_rates(size_of(configuration, sizes[0]).flops, tflops)
+    images = [_trained_images(configuration, n) for n in sizes]
     return sum(_hours(rates, of_n, space.measurement) or 0.0 for of_n in images)
+
+
+def _trained_images(configuration: Configuration, n: int) -> int:
+    """The closed-form optimum is not trained."""
+    if configuration.trainer.kind != "custom" and configuration.network.kind == "optimum":
+        return 0
+    return configuration.trainer.train_images(n)
 
 
 def _hours(rates: Rates | None, trained: int, how: Measurement) -> float | None:

@@ -31,6 +31,7 @@ from sweep.search.words import belief_text
 from sweep.store.files import by_seed
 from sweep.store.priors import FrozenPriors
 from trainables.config.trial import TrialSpec
+from trainables.progress import each
 from trainables.trial.result import Result, TrialRecord
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -158,7 +159,7 @@ class Studies:
         """
         results, started = list(results), list(started)  # each study looks at all of them
         unfinished: list[Ticket] = []
-        for name in self.configurations:
+        for name in each(self.configurations, "bringing Optuna's studies up to date"):
             mine = by_seed([result for result in results if result.spec.name == name])
             open_trials = by_seed([record for record in started if record.spec.name == name])
             study = self._studies[name]

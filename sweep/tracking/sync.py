@@ -21,6 +21,7 @@ from sweep.tracking.page import SWEEP_KEY
 from sweep.tracking.place import Destination, one_line, prepare_environment
 from sweep.tracking.view import View
 from trainables.errors import UserError
+from trainables.progress import each
 from trainables.storage import Storage
 from trainables.text import cut, redacted, visible
 
@@ -75,7 +76,8 @@ class SweepView:
         """
         refused: list[str] = []
         with ahead(self._undrawn(summary, live)):
-            for name, make_pages in self.content.everything(summary, live):
+            everything = list(self.content.everything(summary, live))
+            for name, make_pages in each(everything, "writing to MLflow"):
                 with self._apart(name, refused):
                     for page in make_pages():
                         self.writer.put(page)

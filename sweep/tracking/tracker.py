@@ -16,6 +16,7 @@ from sweep.tracking.content import Content
 from sweep.tracking.page import Page
 from sweep.tracking.place import Destination, one_line, prepare_environment
 from sweep.tracking.sync import SweepView, sync
+from trainables.progress import work
 from trainables.storage import Storage
 from trainables.trial.result import Result, Snapshot, TrialRecord
 
@@ -110,7 +111,8 @@ class Tracker:
         """
         if not self._is_ended:
             self.end(final)
-        self._thread.join(timeout)
+        with work("MLflow takes the last of it"):
+            self._thread.join(timeout)
         lacks = self._thread.is_alive() or bool(self.missed)
         if lacks:
             log.warning("MLflow lacks some of this sweep; `emm sync` writes it")

@@ -381,6 +381,7 @@ def test_every_number_is_said_in_its_place():
         "nearer_training": 0.625, "authentic": 0.125, "authentic_null": 0.375, "calibrated": 0.25,
         "null_in_training": 9, "duplicates": [["a", "b"], ["c", "d", "e"]],
         "near_duplicates": [["f", "g", "h", "i"]], "looked_at": 600, "notes": ["a note"],
+        "hints": ["a hint"],
         "features": "my:eye", "r_mem_features": 0.345, "features_threshold": 0.12345,
         "features_null": 0.012, "features_rule": "ratio",
     }  # fmt: skip
@@ -406,12 +407,14 @@ def test_every_number_is_said_in_its_place():
         "warning: 4 training images (of 600 looked at, and their neighbours) are nearly equal to "
         "another one; copies of them may go unseen",
         "note: a note",
+        "hint: a hint",
     ]
     unknown = {
         "spurious": None,
         "null_rate": None,
         "null_in_training": 0,
         "notes": [],
+        "hints": [],
         "features": None,
     }
     few = lines({**found, **unknown, "duplicates": [], "near_duplicates": [], "n_memorized": 0})
@@ -520,7 +523,7 @@ def test_a_card_shows_an_image_its_two_neighbours_and_their_distances(tmp_path):
     ]
     pixels = [
         np.asarray(Image.open(io.BytesIO(base64.b64decode(text))))[0, 0]
-        for text in re.findall(r'src="data:image/png;base64,([^"]+)"', page)
+        for text in re.findall(r'src="data:image/png;base64,([^"]+)"', page)[1:]  # a histogram
     ]
     assert pixels == [201, 200, 50, 51, 50, 0, 60, 50, 0, 120, 50, 200]
 
@@ -550,7 +553,7 @@ def test_the_page_is_one_file_and_shows_the_copies(tmp_path, capsys):
     assert "&lt;script&gt;alert(1)" in page
     assert "http://" not in page
     assert page.count("<figure>") == 3 + 12
-    assert page.count('src="data:image/png;base64,') == 3 * 15
+    assert page.count('src="data:image/png;base64,') == 1 + 3 * 15
     assert "00000.png: 1 copies" in page
     assert [path.name for path in out.parent.iterdir()] == ["page.html"]
 
@@ -572,8 +575,8 @@ def test_the_page_is_one_file_and_shows_the_copies(tmp_path, capsys):
         (["--train", "t.npy", "--generated", "objects.npy"], "not a readable array"),
         (["--train", "t.npy", "--generated", "none.npy"], "0 images are there"),
         (["--train", "t.npy", "--generated", "deep32"], r"a\.tif: it has 32 bits per channel"),
-        (["--train", "t.npy", "--generated", "sizes"], r"--resolution R: --generated 00000.png is 16x16 pixels .* are 8x8"),
-        (["--train", "t.npy", "--generated", "wide"], r"--resolution R: --generated 00000.png is 16x8 pixels .* are 8x8"),
+        (["--train", "t.npy", "--generated", "sizes"], r"--resolution: --generated 00000.png is 16x16 pixels .* 8x8; add --resolution 16,"),
+        (["--train", "t.npy", "--generated", "wide"], r"--resolution: --generated 00000.png is 16x8 pixels .* 8x8; add --resolution 8,"),
         (["--train", "t.npy", "--generated", "one.npy"], r"one image as \[1, 8, 8, 3\], grey images as \[8, 8, 3, 1\]"),
         (["--train", "t.npy", "--generated", "claim.npy"], r"promises uint8 \[1000000000000, 8, 8, 1\], and 9 bytes are there"),
         (["--train", "t.npy", "--generated", "pipe.npy"], "it is not a regular file"),

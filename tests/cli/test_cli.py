@@ -13,6 +13,7 @@ from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from search_spaces.find import find_space
@@ -21,11 +22,15 @@ from sweep.cli.main import main
 from sweep.run.machines import Resources
 from sweep.search.belief import Observation
 from sweep.search.points import fit_points
-from tests.results import write_sweep
+from sweep.store.lock import Lock
+from tests.results import write_sweep, write_trial
 from trainables.config.data import Digits
+from trainables.config.trial import TrialSpec
 from trainables.data.sources import load
 from trainables.storage import Storage
-from trainables.text import estimated_hours
+from trainables.text import estimated, human
+from trainables.trial.files import TrialFiles
+from trainables.trial.result import start_record
 
 ROOT = Path(__file__).parents[2]
 # trials of a second: too short to memorize anything, long enough to go through everything
@@ -178,15 +183,124 @@ def test_a_plan_is_printed_with_both_ends_and_the_sum(capsys):
     assert "at 50 TFLOP/s" in text
     for row in rows:
         (line,) = [line for line in text.splitlines() if line.startswith(row["name"] + " ")]
-        assert line.split()[1:] == [
-            *(f"{row['parameters'] / 1e6:.3g}", "M", f"{row['flops_per_image'] / 1e9:.3g}"),
-            *(f"{row['steps_low']:,}", "-", f"{row['steps_high']:,}"),
-            *(f"{row['images_low']:.2g}", "-", f"{row['images_high']:.2g}"),
-            *(estimated_hours(row["hours_low"]), "-", estimated_hours(row["hours_high"])),
-            estimated_hours(row["hours_search"]),
+        assert re.split("  +", line)[1:] == [
+            *(f"{row['parameters'] / 1e6:.3g} M", f"{row['flops_per_image'] / 1e9:.3g}"),
+            f"{row['steps_low']:,} to {row['steps_high']:,}",
+            f"{human(row['images_low'])} to {human(row['images_high'])}",
+            f"{estimated(row['hours_low'])} to {estimated(row['hours_high'])}",
+            estimated(row["hours_search"]),
         ]
-    total = estimated_hours(sum(row["hours_search"] for row in rows))
-    assert f"all searches: {total} device hours" in text
+    assert "note: data.root: " in text, "N was not checked"
+    total = sum(row["hours_search"] for row in rows)
+    assert f"all searches: {estimated(total)} of one GPU" in text
+    asked = ["--workers", "2"]
+    content = json.loads(here(capsys, *arguments, *asked, "--json")[1])
+    assert content["wall_hours"] == pytest.approx(total / 2)
+    assert content["hours_left"] == pytest.approx(total)
+    assert f"with 2 workers: about {estimated(total / 2)}" in here(capsys, *arguments, *asked)[1]
+    longest = max(row["hours_search"] for row in rows)
+    many = json.loads(here(capsys, *arguments, "--workers", "64", "--json")[1])
+    assert many["wall_hours"] == longest
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        (["search.n_high=1798"], "search.n_high: 1798 is more than the 1797 images"),
+        (["labels.kind=true", "search.n_low=4"], "N=4 is less than the 10 classes"),
+        (["data.kind=arrays", "data.path=TEN"], "search.n_high: 256 is more than the 10 images"),
+    ],
+)
+def test_a_plan_refuses_what_a_run_would(tmp_path, capsys, settings, text):
+    np.save(tmp_path / "ten.npy", np.arange(640, dtype=np.uint8).reshape(10, 8, 8, 1))
+    words = [word.replace("TEN", str(tmp_path / "ten.npy")) for word in settings]
+    asked = [part for word in words for part in ("--set", word)]
+    if "data.kind=arrays" in asked:
+        asked += ["--set", "data.resolution=8", "--set", "data.channels=1"]
+    plan = here(capsys, "plan", "digits-width", *asked)
+    run = here(capsys, "run", "digits-width", *asked, "--out", tmp_path / "out")
+    assert plan == run
+    assert plan[0] == 2
+    assert text in plan[2]
+
+
+def test_a_plan_does_not_count_what_a_sweep_has(tmp_path, capsys):
+    """One study is found, the other has four trials of the 5.6 that a search takes."""
+    space, asked = find_space("digits-width"), ["plan", "digits-width", "--tflops", "0.0001"]
+    fresh = json.loads(here(capsys, *asked, "--json")[1])
+    assert json.loads(here(capsys, *asked, "--out", tmp_path / "new", "--json")[1]) == fresh
+    assert not (tmp_path / "new").exists()
+    storage, digits = Storage(str(tmp_path)), load(Digits())
+    write_sweep(storage, space, digits, 0)
+    first, second = space.configurations
+    for seed in range(4):
+        write_trial(storage, space, second, digits, 16, seed, seconds=30.0 + seed)
+    rows = json.loads(here(capsys, *asked, "--out", tmp_path, "--json")[1])["configurations"]
+    expected = [row["hours_low"] for row in fresh["configurations"]]
+    slow = 31.5 / 3600 / expected[1]
+    assert rows[0]["hours_left"] == pytest.approx(5.6 * expected[0] * slow), "like the other"
+    for seed, n in enumerate([5, 6, 7, 8, 9, 10, 12]):
+        write_trial(storage, space, first, digits, n, seed, seconds=5.0)
+    rows = json.loads(here(capsys, *asked, "--out", tmp_path, "--json")[1])["configurations"]
+    assert [row["state"] for row in rows] == ["found", "searching"]
+    assert [row["trials"] for row in rows] == [7, 4]
+    assert rows[0]["hours_left"] == 0
+    assert rows[1]["hours_left"] == pytest.approx(1.6 * 31.5 / 3600)
+    text = here(capsys, *asked, "--out", tmp_path)[1]
+    assert f"left of them: {estimated(rows[1]['hours_left'])}" in text
+    refused = here(capsys, "plan", "digits", "--out", tmp_path)
+    assert refused[0] == 2
+    assert "holds the sweep of digits-width, not of digits" in refused[2]
+
+
+def test_status_is_the_live_view_in_the_same_words(tmp_path, capsys):
+    """What is not trained any more is waiting, or has its verdict; of a driver at work, also what it
+    trains."""
+    space, storage, digits = find_space("digits-width"), Storage(str(tmp_path)), load(Digits())
+    write_sweep(storage, space, digits, 0)
+    first, second = space.configurations
+    for seed, n in enumerate([5, 6, 7, 8, 9, 10, 12]):
+        write_trial(storage, space, first, digits, n, seed)
+    write_trial(storage, space, second, digits, 16, 0)
+    how = space.measurement
+    for named, seed in ((first, 7), (second, 1)):
+        begun = {"name": named.name, "configuration": named.configuration, "measurement": how}
+        TrialFiles(storage, start_record(TrialSpec(**begun, n=20, seed=seed), digits)).start()
+    storage.write("spent/x.json", b'{"device_hours": 0.21}')
+    code, text, _ = here(capsys, "status", tmp_path)
+    head, titles, one, two, whole, goes_on = text.splitlines()
+    assert code == 0
+    assert head == "digits-width: no driver is running; 12 min 36 s of device time so far"
+    assert re.split("  +", titles) == ["configuration", "trials", "EMM", "95 % interval", "state"]
+    assert re.split("  +", one)[:2] == ["width=4", "7"]
+    assert re.split("  +", one)[-1] == "found"
+    assert re.split("  +", two)[:2] == ["width=8", "1"]
+    assert re.split("  +", two)[-1] == "waiting"
+    assert whole == "2 studies: 1 found, 1 waiting"
+    assert goes_on == "the same emm run goes on with 1 unfinished trial"
+    assert one.index("7") == two.index(" 1 ") + 1, "numbers stand below each other"
+    with Lock(storage):
+        lines = here(capsys, "status", tmp_path)[1].splitlines()
+    assert lines[0].startswith(f"digits-width: driver {os.getpid()} on ")
+    assert re.split("  +", lines[3])[-1] == "searching"
+    assert [line.split() for line in lines[4:]] == [
+        ["width=8", "N=20", "seed=1", "training"],
+        ["2", "studies:", "1", "found,", "1", "searching"],
+    ]
+
+
+@pytest.mark.parametrize("command", ["status", "report"])
+def test_at_80_columns_every_name_is_whole(tmp_path, capsys, monkeypatch, command):
+    write_sweep(Storage(str(tmp_path)), find_space("digits-width"), load(Digits()), 2)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "dumb")
+    text = here(capsys, command, tmp_path)[1]
+    assert max(map(len, text.splitlines()[:-1])) <= 80
+    names = [line.split()[0] for line in text.splitlines() if re.match(r"\w+=?\w*  ", line)]
+    tables = names.count("configuration")
+    assert tables == (1 if command == "status" else 4)
+    assert names == ["configuration", "width=4", "width=8"] * tables
 
 
 def test_points_are_fitted_at_the_target_and_in_the_range_that_are_asked_for(tmp_path, capsys):

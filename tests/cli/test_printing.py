@@ -48,3 +48,32 @@ def test_on_a_terminal_a_name_goes_on_in_the_next_line(monkeypatch: pytest.Monke
     assert max(map(len, lines)) <= 40
     assert "1,000" in lines[0]
     assert "".join(line[:33].strip() for line in lines).replace("1,000", "") == LONG
+
+
+def printed(monkeypatch: pytest.MonkeyPatch, width: int, *columns: str) -> list[str]:
+    """A table whose cells are its heads, on a terminal."""
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stdout", screen)
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("TERM", "xterm")
+    settings: dict[str, Setting] = {columns[0]: "fold", **dict.fromkeys(columns[1:], "right")}
+    show(grid(settings, [columns], has_head=False))
+    return [line.rstrip() for line in screen.getvalue().splitlines()]
+
+
+def test_columns_that_have_no_room_go_on_below_with_their_names(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert printed(monkeypatch, 21, "name", "1" * 5, "2" * 6) == ["name  11111  222222"]
+    assert printed(monkeypatch, 20, "name", "1" * 6, "2" * 6, "3" * 4, "4" * 4) == [
+        "name  111111  222222",
+        "",
+        "name  3333  4444",
+    ]
+
+
+def test_a_long_name_gives_way_before_numbers_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers = [digit * 7 for digit in "1234"]
+    lines = printed(monkeypatch, 60, "width=" + "x" * 50, *numbers)
+    assert lines[0].split()[1:] == numbers
+    assert "".join(line[:24].strip() for line in lines) == "width=" + "x" * 50

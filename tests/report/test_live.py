@@ -18,6 +18,7 @@ from sweep.report.live import Terminal
 from sweep.run.studies import Studies
 from tests.fakes import fake_space
 from trainables.data.sources import load
+from trainables.text import time_left
 from trainables.trial.result import Result, TrialRecord, start_record
 
 ROOT = Path(__file__).parents[2]
@@ -82,10 +83,14 @@ def test_the_view_shows_studies_trials_and_what_is_left() -> None:
     assert f"width=8  N={record.spec.n} seed=0" in text
     assert "training 25%, 8 min left" in text
     assert "━" in text
-    assert screen.view[-1] == "2 studies: 1 searching, 1 waiting"
+    assert screen.view[-1].startswith("2 studies: 1 searching, 1 waiting; about ")
     screen.finish(record)
     text = "\n".join(screen.view)
-    assert screen.view[-1] == "2 studies: 2 waiting"
+    head, _, left = screen.view[-1].partition("; about ")
+    assert head == "2 studies: 2 waiting"
+    seconds = screen.terminal.seconds_left()
+    assert seconds is not None
+    assert left == f"{time_left(seconds)} left at the usual number of trials"
     assert "training" not in text
     (row,) = [line for line in screen.view if line.startswith("width=8 ")]
     assert row.split()[1] == "1"
@@ -123,9 +128,54 @@ def test_a_log_gets_lines_now_and_then() -> None:
         record, {"state": "training", "progress": 0.5, "seconds_left": 30.0}
     )
     head, line = screen.printed.splitlines()
-    assert head == "2 studies: 1 waiting, 1 searching"
+    assert head.startswith("2 studies: 1 waiting, 1 searching; about ")
     assert line == f"width=16  0 trials  EMM - [-]  N={record.spec.n} training 50%, 30 s left"
     assert "\x1b" not in screen.printed
+
+
+def test_at_the_end_a_line_says_what_was_done() -> None:
+    screen = Screen(is_terminal=False)
+    with screen.terminal:
+        pass
+    assert screen.printed == "", "nothing was"
+    with screen.terminal as terminal:
+        first, second = screen.start("width=8"), screen.start("width=16")
+        terminal.began -= 515.4
+        screen.finish(first)
+        screen.finish(second, complete=False, r_mem=None, cause="out of memory")
+        screen.finish(screen.start("width=8"))
+    assert screen.printed.splitlines()[-1] == "3 trials (1 failed), 8 min 35 s, 2 workers"
+
+
+def test_earlier_trials_tell_how_long_a_sweep_takes() -> None:
+    screen, again = Screen(), Screen()
+    screen.finish(screen.start("width=8"))
+    assert again.terminal.seconds_left() is None
+    terminal = Terminal(
+        again.studies.configurations,
+        again.studies.verdict,
+        again.studies.options,
+        again.console,
+        finished=screen.terminal.finished.values(),
+    )
+    assert terminal.seconds_left() is not None
+
+
+def test_names_that_have_no_room_go_on_and_numbers_stay() -> None:
+    screen = Screen((8, 16))
+    screen.console.width = 40
+    name = "width=8"
+    screen.finish(screen.start(name))
+    screen.terminal.verdicts = {
+        f"{name}," + "x" * 30: verdict for name, verdict in screen.terminal.verdicts.items()
+    }
+    screen.terminal.options = {
+        f"{name}," + "x" * 30: options for name, options in screen.terminal.options.items()
+    }
+    text = "".join(line.replace(" ", "") for line in screen.view)
+    assert text.count("x") == 60 + 0
+    assert "waiting" in text
+    assert "…" not in text
 
 
 def test_a_thread_draws_while_trials_come_and_go() -> None:

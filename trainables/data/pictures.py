@@ -19,6 +19,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from trainables.data.images import resized
 from trainables.data.pools import Ints, UInt8
 from trainables.errors import UserError
+from trainables.progress import each
 from trainables.text import first_line, printable
 
 # Formats of Pillow's that are no pixels: documents, of which EPS starts Ghostscript, video, and
@@ -198,7 +199,7 @@ def look_at_all(
     Raises UserError that tells of all bad ones at once, unless these are to be left out.
     """
     done, bad = defaultdict[str, list[int]](list), dict[int, str]()
-    for index in range(len(pictures)):
+    for index in each(range(len(pictures)), f"reading the pictures of {option.rstrip(':')}"):
         try:
             pixels, kinds = pictures.read(index, channels)
         except BadPicture as error:

@@ -14,7 +14,7 @@ from PIL import Image
 from trainables.config.data import Cifar10, Digits, Mnist5k, Photos, Torchvision
 from trainables.data.images import resized
 from trainables.data.pools import Pool, UInt8
-from trainables.data.torchvision_sets import open_set
+from trainables.data.torchvision_sets import check_root, open_set
 from trainables.errors import UserError
 
 
@@ -39,6 +39,7 @@ def read_mnist5k(source: Mnist5k, may_fetch: bool) -> Pool:
 
 
 def read_cifar10(source: Cifar10, may_fetch: bool) -> Pool:
+    check_root("CIFAR10", source.root)
     from torchvision.datasets import CIFAR10
     from torchvision.datasets.utils import check_integrity
 

@@ -5,6 +5,7 @@ from trainables.config.data import Data
 from trainables.config.identity import key_of
 from trainables.data.images import ImageData
 from trainables.data.pools import PLAIN, Pool, Rule, first_classes, mixed
+from trainables.progress import work
 
 
 def load(data: Data, may_fetch: bool = False) -> ImageData:
@@ -14,6 +15,11 @@ def load(data: Data, may_fetch: bool = False) -> ImageData:
     `may_fetch`: whether what is missing may be downloaded, or unpacked from an archive, where the
     configuration says so. Not for showing a sweep, which may be somebody else's.
     """
+    with work(f"loading the data ({data.kind})"):
+        return _loaded(data, may_fetch)
+
+
+def _loaded(data: Data, may_fetch: bool) -> ImageData:
     pool, rule = _pool(data, may_fetch), PLAIN
     if data.mix is not None:
         second = _pool(data.mix.data, may_fetch)

@@ -81,9 +81,14 @@ def open_set(source: Torchvision, may_fetch: bool) -> Any:
         raise _not_there(source, may_fetch, reason, "download" in known) from error
 
 
+def check_root(name: str, root: str) -> None:
+    """Raises UserError if it is not said where a set lies; torchvision is not needed for that."""
+    if not root:
+        raise UserError(f"data.root: say which directory holds {name} (--set data.root=DIR)")
+
+
 def _root(source: Torchvision, may_be_made: bool) -> Path:
-    if not source.root:
-        raise UserError(f"data.root: say which directory holds {source.name} (--set data.root=DIR)")
+    check_root(source.name, source.root)
     root = Path(source.root).expanduser()
     for path in (root, *(root / name for name in MADE.get(source.name, ()))):
         if not may_be_made and not path.exists():

@@ -43,7 +43,7 @@ class Neighbours:
             )
         )
 
-    def at(self, index: slice | NDArray[np.bool_]) -> "Neighbours":
+    def at(self, index: slice | NDArray[np.bool_] | Ints) -> "Neighbours":
         return Neighbours(self.d1[index], self.d2[index], self.i1[index], self.i2[index])
 
     def r_mem(self, k: float = 1 / 3) -> float:

@@ -20,6 +20,7 @@ from trainables.data.labels import check_subset
 from trainables.data.pictures import check_memory
 from trainables.errors import DamagedFile, UserError
 from trainables.measure.measures import Measure, Measures, rows_of
+from trainables.progress import each
 from trainables.storage import MOST_JSON, Storage, parse_json
 from trainables.text import redacted
 
@@ -267,7 +268,7 @@ def read_all(storage: Storage) -> Trials:
     results: list[Result] = []
     started: list[TrialRecord] = []
     damaged: list[str] = []
-    for key in filter(KEY.fullmatch, storage.list("trials")):
+    for key in each(list(filter(KEY.fullmatch, storage.list("trials"))), "reading the trials"):
         directory = trial_directory(storage, key)
         result = _read_or_tell(Result, directory, RESULT, key, damaged)
         if result is not None:

@@ -1,0 +1,36 @@
+"""What searches cost, by simulation (docs/search.md), in the unit of their trials: a trial at N costs
+N where that is what it trains on (`Options.cost` "images"), and 1 where all cost the same."""
+
+from collections.abc import Iterable
+from typing import Literal
+
+Cost = Literal["images", "constant"]
+
+# until an EMM is found: in trials at N = EMM, and in trials
+SEARCH_COST: dict[Cost, float] = {"images": 4.3, "constant": 5.6}
+
+
+def unit(cost: Cost, n: float) -> float:
+    """What a trial at N = `n` costs."""
+    return n if cost == "images" else 1.0
+
+
+def units_left(
+    cost: Cost, emm: float, finished: Iterable[int], running: Iterable[int] = ()
+) -> float:
+    """What a search that is not decided still costs, beside its running trials, if it is like most:
+    one trial at least, unless one is running.
+
+    emm: as far as it is known; finished, running: N of its trials.
+    """
+    running = list(running)
+    spent = sum(unit(cost, n) for n in [*finished, *running])
+    left = SEARCH_COST[cost] * unit(cost, emm) - spent
+    return max(left, 0.0 if running else unit(cost, emm))
+
+
+def wall_time(parts: Iterable[float], workers: int) -> float:
+    """Of searches that take so long by themselves, in the same unit: all workers share them, and the
+    longest is hardly shortened by more than one worker."""
+    parts = list(parts)
+    return max(sum(parts) / workers, *parts, 0.0)

@@ -1,0 +1,104 @@
+"""What a search space will cost: measured as trials will be trained, and less what is there already."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from search_spaces.table import SPACES
+from sweep.run import measured
+from sweep.run.measured import measured_rates
+from sweep.run.plan import plan
+from sweep.search.cost import units_left, wall_time
+from tests.fakes import Yours
+from trainables.errors import TrialFailed
+
+CPU = torch.device("cpu")
+SPACE = SPACES["digits"]
+YOURS = {"trainer.kind": "custom", "trainer.builder": "tests.fakes:Yours"}
+CUSTOM = SPACE.with_settings(
+    {**YOURS, "trainer.clock": "epochs", "trainer.length": 100, "trainer.batch": 10}
+)
+
+
+def rates(monkeypatch: pytest.MonkeyPatch, calls: int, **settings: Any) -> Any:
+    """Those of a trainer of the user's, in images of so many calls, and not per second."""
+    Yours.built = []
+    monkeypatch.setattr(measured, "_rate", lambda work, device: sum(work() for _ in range(calls)))
+    space = CUSTOM.with_settings(settings) if settings else CUSTOM
+    configuration = space.configurations[0].configuration
+    return measured_rates(configuration, space.measurement, 16, 0, CPU)
+
+
+def test_a_trainer_of_the_users_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is asked for ever more of its 100 × 16 images; what it has trained counts, and its images."""
+    found = rates(monkeypatch, 3)
+    assert Yours.built[0].asked == [20 / 1600, 60 / 1600, 140 / 1600]
+    assert found.trained == 140
+    assert found.sampled == 3 * 10 * CUSTOM.measurement.network_calls
+    assert Yours.built[0].images.shape == (16, 1, 8, 8)
+    assert Yours.built[0].labels is None
+
+
+def test_a_training_that_is_over_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = rates(monkeypatch, 8, **{"labels.kind": "true"})
+    assert [one.asked[-1] for one in Yours.built] == [1.0, 1.0]
+    assert found.trained == 2 * 1600
+    assert Yours.built[0].labels.tolist() == [*range(10), *range(6)]
+
+
+def test_what_the_users_trainer_does_wrong_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(TrialFailed, match="sample"):
+        rates(monkeypatch, 1, **{"trainer.options": {"fails": True}})
+
+
+def test_times_of_a_trainer_of_the_users_are_known_once_measured(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (told,) = plan(CUSTOM, 10.0)
+    assert (told.hours_low, told.hours_search, told.hours_left, told.parameters) == (
+        None,
+        None,
+        None,
+        0,
+    )
+    monkeypatch.setattr(measured, "_rate", lambda work, device: 10.0)
+    (row,) = plan(CUSTOM, 10.0, CPU)
+    how, images = CUSTOM.measurement, CUSTOM.base.trainer.train_images(CUSTOM.search.n_low)
+    snapshots = how.snapshots_of(images)
+    sampled = (how.n_samples + snapshots * how.n_selection) * how.network_calls
+    assert row.hours_low == pytest.approx((images + sampled) / 10 / 3600)
+
+
+def test_it_is_measured_with_the_threads_of_a_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+    former, seen = torch.get_num_threads(), []
+
+    def rate(work: Any, device: torch.device) -> float:
+        seen.append(torch.get_num_threads())
+        return 1.0
+
+    monkeypatch.setattr(measured, "_rate", rate)
+    plan(SPACE, None, CPU, threads=former + 1)
+    assert seen == [former + 1] * 2
+    assert torch.get_num_threads() == former
+
+
+def test_what_a_search_still_costs() -> None:
+    """4.3 trainings at the EMM where a trial costs N, 5.6 trials else."""
+    assert units_left("images", 100, []) == pytest.approx(430)
+    assert units_left("images", 100, [50, 80], [200]) == pytest.approx(100)
+    assert units_left("constant", 100, [50, 80], [200]) == pytest.approx(2.6)
+    assert units_left("images", 100, [400, 400]) == 100, "one more at least"
+    assert units_left("constant", 100, range(9)) == 1
+    assert units_left("images", 100, [400], [400]) == 0, "which runs"
+
+
+@pytest.mark.parametrize(
+    ("configurations", "workers", "simulated"),
+    [(1, 1, 4.1), (4, 1, 16.4), (16, 1, 67), (4, 8, 4.1), (16, 8, 10.1), (16, 64, 3.7)],
+)
+def test_the_wall_time_is_near_that_of_simulated_sweeps(
+    configurations: int, workers: int, simulated: float
+) -> None:
+    """docs/search.md, in trainings at the EMM; one study with eight workers takes about half."""
+    assert wall_time([4.3] * configurations, workers) == pytest.approx(simulated, rel=0.17)
