@@ -63,7 +63,8 @@ def tell_what_would_run(
 
 def _trials(study: "StudySummary") -> str:
     failed = len(study.results) - len(study.complete)
-    counts = {"complete": len(study.complete), "started": len(study.running), "failed": failed}
+    goes_on = len(study.running) if study.verdict.state == "searching" else 0
+    counts = {"complete": len(study.complete), "unfinished": goes_on, "failed": failed}
     return ", ".join(f"{count} {state}" for state, count in counts.items() if count)
 
 

@@ -159,6 +159,18 @@ def test_the_nearest_of_both_ways_are_those_of_flips() -> None:
     np.testing.assert_array_equal(either.d2, both.d2)
 
 
+def test_an_equal_image_is_no_second_neighbour_either_way() -> None:
+    """Images 0 and 1 are equal: one is nearest to the image, the other to its mirror image."""
+    a, b = (
+        Neighbours(*(np.array([one]) for one in near))
+        for near in ((2.0, 9.0, 0, 2), (1.0, 8.0, 1, 3))
+    )
+    either = nearer_of(a, b, np.array([0, 0, 1, 2]))
+    assert [x.tolist() for x in (either.d1, either.d2, either.i1, either.i2)] == [
+        *([1.0], [8.0], [1], [3])
+    ]
+
+
 @pytest.mark.parametrize(
     ("n", "more", "is_told"), [(85, 1, False), (85, 2, True), (2000, 19, False), (2000, 20, True)]
 )

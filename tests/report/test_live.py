@@ -3,6 +3,7 @@
 import io
 import os
 import pty
+import re
 import select
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from rich.console import Console
 
 from sweep.report.live import Terminal
 from sweep.run.studies import Studies
+from sweep.search.words import emm_text, interval_text
 from tests.fakes import fake_space
 from trainables.data.sources import load
 from trainables.text import time_left
@@ -162,20 +164,19 @@ def test_earlier_trials_tell_how_long_a_sweep_takes() -> None:
 
 
 def test_names_that_have_no_room_go_on_and_numbers_stay() -> None:
-    screen = Screen((8, 16))
-    screen.console.width = 40
-    name = "width=8"
-    screen.finish(screen.start(name))
-    screen.terminal.verdicts = {
-        f"{name}," + "x" * 30: verdict for name, verdict in screen.terminal.verdicts.items()
-    }
-    screen.terminal.options = {
-        f"{name}," + "x" * 30: options for name, options in screen.terminal.options.items()
-    }
-    text = "".join(line.replace(" ", "") for line in screen.view)
-    assert text.count("x") == 60 + 0
-    assert "waiting" in text
-    assert "…" not in text
+    screen = Screen()
+    screen.finish(screen.start("width=8"))
+    screen.console.width = 60
+    terminal = screen.terminal
+    verdicts, options = terminal.verdicts, terminal.options
+    terminal.verdicts = {name + "," + "x" * 30: verdicts[name] for name in verdicts}
+    terminal.options = {name + "," + "x" * 30: options[name] for name in options}
+    verdict = verdicts["width=8"]
+    row = next(line for line in screen.view if line.startswith("width=8,"))
+    numbers = re.split("  +", row)[-3:]
+    assert numbers == [emm_text(verdict, options["width=8"]), interval_text(verdict), "waiting"]
+    assert "".join(screen.view).count("x") == 60
+    assert "…" not in "".join(screen.view)
 
 
 def test_a_thread_draws_while_trials_come_and_go() -> None:

@@ -109,11 +109,16 @@ def test_short_work_shows_nothing() -> None:
 
 def test_what_an_error_ended_is_not_shown_any_more() -> None:
     """The traceback keeps the loop, and so the work, alive."""
+
+    def read() -> None:
+        pictures = each(range(4), "reading")
+        for _ in pictures:
+            raise ValueError("damaged")
+
     kept = None
     try:
         with Bars(console(False)) as bars, shown_by(bars.show):
-            for _ in each(range(4), "reading"):
-                raise ValueError("damaged")
+            read()
     except ValueError as error:
         kept = error
         assert bars.thread is None
