@@ -110,6 +110,8 @@ def test_levels_of_any_kind_are_told_apart():
     assert differing(a, Known("x", {"m": [1, 2], "n": 1}, 0, 1)) is None
     assert differing(Known("x", {"m": 1}, 0, 1), c) == "m"
     assert differing(a, a) is None
+    told = {"m": 1, "n": 2, "o": 3}, {"o": 3, "n": 2, "m": 4}
+    assert against_first([Known("x", one, 0, 1) for one in told]) == [(0, 1)], "in whatever order"
     assert compared([a]).pairs == compared([]).pairs == []
 
 
