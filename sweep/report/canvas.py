@@ -17,6 +17,8 @@ from trainables.text import tick
 
 LOG_FROM = 4.0  # an axis is logarithmic where its values span this factor
 
+SIZES = "number of training images N"  # of an axis
+
 ROW = 0.13  # inches: a line of a legend
 
 # points, about: a letter of a legend, the sign beside a text, the room between two columns
@@ -55,13 +57,19 @@ class Canvas:
         """Several factors with their values: "labels none, depth 2"."""
         return ", ".join(f"{self.called(name)} {self.value(v)}" for name, v in factors.items())
 
+    def with_range(self, text: str, search: Search) -> str:
+        """What an axis of N is called; of ours with the range, whose ends may not be seen on it."""
+        if self.axes is not None:
+            return text
+        return f"{text} (searched: N {tick(search.n_low)} to {tick(search.n_high)})"
+
     def legend(self, axes: Axes, legend: Legend, columns: int | None = None) -> None:
         """Each text once: below a figure of our own, which grows by it; in the user's axes."""
         if not legend:
             return
         texts = [text.replace("$", r"\$") for text in legend]
         if self.axes is not None:
-            axes.legend(legend.values(), texts)
+            axes.legend(legend.values(), texts, fontsize="small", frameon=False)
             return
         count = columns or columns_for(texts)
         figure = cast(Figure, axes.figure)
@@ -118,8 +126,3 @@ def mark_range(axis: Axis, search: Search) -> None:
     for end in (search.n_low, search.n_high):
         if low <= end <= high:
             draw(end, color=GREY, lw=0.7, ls=(0, (1, 1.5)), zorder=0)
-
-
-def range_text(search: Search) -> str:
-    """For the axis on which the range may not be seen."""
-    return f"searched: N {tick(search.n_low)} to {tick(search.n_high)}"

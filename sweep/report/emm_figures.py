@@ -13,7 +13,7 @@ from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 from search_spaces.space import Search
 from sweep.analysis.study import StudySummary
 from sweep.analysis.summary import SweepSummary
-from sweep.report.canvas import Canvas, labelled, mark_range, range_text, set_log, spans
+from sweep.report.canvas import Canvas, labelled, mark_range, set_log, spans
 from sweep.report.style import BLUE, COLOURS, MARKERS, Figure, Legend
 from trainables.text import tick
 
@@ -34,7 +34,7 @@ def sweep_figure(summary: SweepSummary, canvas: Canvas | None = None) -> Figure:
     studies = summary.studies
     with canvas.styled():
         figure, axes = canvas.begin(0.95 + 0.17 * len(studies))
-        _scale_emm(axes.xaxis, studies, summary)
+        _scale_emm(axes.xaxis, studies, summary, canvas)
         for position, study in enumerate(studies):
             _draw_emm(axes, study, position, summary.space.search, upright=False)
         axes.set_ylim(len(studies) - 0.5, -0.5)
@@ -60,7 +60,7 @@ def factor_figure(summary: SweepSummary, factor: str, canvas: Canvas | None = No
     with canvas.styled():
         figure, axes = canvas.begin(2.4)
         places = _scale_factor(axes, studies, factor, canvas)
-        _scale_emm(axes.yaxis, studies, summary)
+        _scale_emm(axes.yaxis, studies, summary, canvas)
         legend: Legend = {}
         for number, (name, of_line) in enumerate(lines.items()):
             aside = APART * (number - (len(lines) - 1) / 2) / max(1, len(lines) / 4)
@@ -85,7 +85,9 @@ def numeric_factor(studies: Sequence[StudySummary]) -> list[float] | None:
 # ---------------------------------------------------------------- axes
 
 
-def _scale_emm(axis: Axis, studies: Sequence[StudySummary], summary: SweepSummary) -> None:
+def _scale_emm(
+    axis: Axis, studies: Sequence[StudySummary], summary: SweepSummary, canvas: Canvas
+) -> None:
     """From the smallest to the largest N that is known of any EMM, and to the end of the range where
     one lies beyond it."""
     search, states = summary.space.search, {study.verdict.state for study in studies}
@@ -95,7 +97,7 @@ def _scale_emm(axis: Axis, studies: Sequence[StudySummary], summary: SweepSummar
     set_log(axis, min(known) / 1.3, max(known) * 1.3)
     mark_range(axis, search)
     emm = "EMM" if summary.eye == "pixels" else "EMM in features"
-    axis.set_label_text(f"{emm} ({range_text(search)})")
+    axis.set_label_text(canvas.with_range(emm, search))
 
 
 def _ends(study: StudySummary) -> list[float]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from search_spaces.space import Search
 from sweep.analysis.study import StudySummary
-from sweep.report.canvas import Canvas, mark_range, range_text, set_log
+from sweep.report.canvas import SIZES, Canvas, mark_range, set_log
 from sweep.report.style import BLUE, GREY, RED, STYLE, WIDTH, Figure, Legend, numbers
 from trainables.measure.r_mem import r_mem_interval
 from trainables.trial.result import Result
@@ -27,18 +27,18 @@ def study_figure(study: StudySummary, search: Search, canvas: Canvas | None = No
     canvas = canvas or Canvas()
     with canvas.styled():
         if canvas.axes is not None:
-            canvas.legend(canvas.axes, _draw_study(canvas.axes, study, search))
+            canvas.legend(canvas.axes, _draw_study(canvas.axes, study, search, canvas))
             return cast(Figure, canvas.axes.figure)
         figure = Figure((WIDTH, 2.3))
         # the same in all studies, so that they can be compared
         axes = figure.add_axes((0.14, 0.375, 0.835, 0.595))
-        legend = _draw_study(axes, study, search)
+        legend = _draw_study(axes, study, search, canvas)
         place: Any = {"loc": "upper center", "bbox_to_anchor": (0.5, 0.225), "ncols": 2}
         figure.legend(legend.values(), legend.keys(), handlelength=1.6, columnspacing=1.2, **place)
     return figure
 
 
-def _draw_study(axes: Axes, study: StudySummary, search: Search) -> Legend:
+def _draw_study(axes: Axes, study: StudySummary, search: Search, canvas: Canvas) -> Legend:
     verdict, belief, n_low, n_high = study.verdict, study.belief, search.n_low, search.n_high
     shown = [n_low, n_high, *(result.spec.n for result in study.complete), *verdict.known]
     left, right = min(shown) / 1.2, max(shown) * 1.2
@@ -61,7 +61,7 @@ def _draw_study(axes: Axes, study: StudySummary, search: Search) -> Legend:
     set_log(axes.xaxis, left, right)
     mark_range(axes.xaxis, search)
     axes.set_ylabel(r"$\mathrm{R_{mem}}$" + ("" if study.eye == "pixels" else " in features"))
-    axes.set_xlabel(f"number of training images N ({range_text(search)})")
+    axes.set_xlabel(canvas.with_range(SIZES, search))
     return legend
 
 

@@ -13,9 +13,8 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 from sweep.analysis.contrasts import Contrast
 from sweep.analysis.study import StudySummary
 from sweep.analysis.summary import SweepSummary
-from sweep.report.canvas import Canvas, labelled, mark_range, range_text, set_log, spans
+from sweep.report.canvas import SIZES, Canvas, labelled, mark_range, set_log, spans
 from sweep.report.emm_figures import numeric_factor
-from sweep.report.ratios import step_text
 from sweep.report.style import BLUE, COLOURS, MARKERS, ORANGE, Figure, Legend, numbers, short
 from trainables.text import duration, tick
 
@@ -46,7 +45,7 @@ def profile_figure(summary: SweepSummary, canvas: Canvas | None = None) -> Figur
             legend[f"target {own:g}" if is_own else "other targets"] = line
         mark_range(axes.xaxis, summary.space.search)
         axes.set(ylim=(-0.04, 1.07), ylabel=_r_mem(summary))
-        axes.set_xlabel(f"number of training images N ({range_text(summary.space.search)})")
+        axes.set_xlabel(canvas.with_range(SIZES, summary.space.search))
         if values is not None:  # the targets alone
             legend = dict(list(legend.items())[len(studies) :])
             _colour_bar(axes, values, canvas.called(next(iter(studies[0].factors))))
@@ -127,7 +126,7 @@ def pair_figure(summary: SweepSummary, canvas: Canvas | None = None) -> Figure:
                 said = "R_mem" if what == "r_mem" else "same image"
                 legend[f"{canvas.called(name, 30)}: {said}"] = points
         axes.set(ylim=(-0.04, 1.07), ylabel="share of the samples")
-        axes.set_xlabel(f"number of training images N ({range_text(summary.space.search)})")
+        axes.set_xlabel(canvas.with_range(SIZES, summary.space.search))
         canvas.legend(axes, legend, columns=2)
     return figure
 
@@ -172,13 +171,19 @@ def _pair_text(summary: SweepSummary, one: Contrast, canvas: Canvas) -> str:
     """As the user calls them; else what differs first, since long names are cut."""
     if one.a in canvas.labels or one.b in canvas.labels:
         return f"{canvas.called(one.b, 24)} / {canvas.called(one.a, 24)}"
-    factors = {
-        study.name: {
-            canvas.called(name): canvas.value(value) for name, value in study.factors.items()
-        }
-        for study in summary.studies
-    }
-    return step_text(factors[one.a], factors[one.b])
+    a, b = (
+        next(study.factors for study in summary.studies if study.name == name)
+        for name in (one.a, one.b)
+    )
+    changed = [name for name, value in a.items() if repr(b[name]) != repr(value)]
+    texts = [
+        f"{canvas.called(name)} {canvas.value(b[name])} / {canvas.value(a[name])}"
+        for name in changed
+    ]
+    kept = {name: value for name, value in a.items() if name not in changed}
+    if len(kept) > 1:  # then there is no room for their names
+        return f"{', '.join(texts)} ({', '.join(map(canvas.value, kept.values()))})"
+    return ", ".join([*texts, *([canvas.levels(kept)] if kept else [])])
 
 
 def cost_figure(summary: SweepSummary, canvas: Canvas | None = None) -> Figure:

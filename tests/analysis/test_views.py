@@ -151,6 +151,7 @@ def test_tables_of_two_sweeps_in_a_notebook(two):
     assert across["ratio"].tolist() == pytest.approx([1.5, 1.5], rel=0.05)
     assert api.interactions(both)["factor"].tolist() == ["sweep"]
     assert "short: width=8" in repr(both)
+    assert repr(both).endswith("trainer.length differs: short 400, long 800")
     assert list(api.figures(both))[:3] == ["emm", "factor-01-sweep", "factor-02-width"]
     names = [study.name for study in api.compare(list(two.values())).studies]
     assert names[::2] == ["digits-width (1): width=8", "digits-width (2): width=8"]

@@ -2,6 +2,7 @@
 them."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import matplotlib
@@ -192,6 +193,21 @@ def test_contrasts_of_several_factors_have_a_figure_each() -> None:
     assert texts == ["labels true / none, width 8", "labels true / none, width 16"]
 
 
+def test_what_else_two_configurations_have_is_short_in_a_contrast() -> None:
+    """So that rows are not cut where they would begin to differ."""
+    (one, _) = summary_of(SPACE, curve("width=8", 24, SIZES), []).studies
+    names = "no augmentation", "mirrored"
+    studies = [
+        replace(one, name=f"{width}{name}", factors={"width": width, "augment": name, "depth": 2})
+        for name in names
+        for width in (8, 16)
+    ]
+    axes = contrast_figure(sweep_of(*studies), factor="width").axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == [
+        *("width 16 / 8 (no augmentation, 2)", "width 16 / 8 (mirrored, 2)"),
+    ]
+
+
 def summaries() -> SweepSummary:
     """Two factors, judged by trials."""
     made = []
@@ -276,6 +292,7 @@ def test_figures_are_drawn_into_axes_of_the_users(two: SweepSummary, name: str) 
     assert figure.get_size_inches().tolist() == [8, 3]
     assert figure.legends == []
     assert (right.get_legend() is None) is (name == "cost")
+    assert "searched" not in right.get_xlabel() + right.get_ylabel(), "there is no room to rely on"
     assert dict(matplotlib.rcParams) == before
 
 
