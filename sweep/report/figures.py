@@ -14,6 +14,7 @@ from sweep.report.emm_figures import factor_figure, sweep_figure
 from sweep.report.study_figures import study_figure, training_figure
 from sweep.report.style import Figure
 from sweep.report.sweep_figures import contrast_figure, cost_figure, pair_figure, profile_figure
+from trainables.config.identity import key_of
 
 
 class Figures(dict[str, Callable[[], Figure]]):
@@ -106,7 +107,8 @@ def overview_drawings(summary: SweepSummary) -> dict[str, Drawing]:
     """`overview_figures`, with all that they depend on."""
     seconds = [[result.seconds for result in study.results] for study in summary.studies]
     space = summary.space.model_dump(mode="json")
-    shows = {"space": space, "summary": summary.as_json(), "seconds": seconds}
+    # as a key, which is made once for all of them: of many configurations that is long
+    shows = key_of({"space": space, "summary": summary.as_json(), "seconds": seconds})
     figures = overview_figures(summary)
     return {kind: Drawing(kind, draw, shows) for kind, draw in figures.items()}
 

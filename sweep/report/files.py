@@ -84,7 +84,8 @@ def write_report(
     drawings, damaged = _drawings(summary, pictures)
     for line in damaged:
         tell(f"passed over: {line}")
-    summary = replace(summary, damaged=[*summary.damaged, *damaged])
+    if damaged:  # else what it has worked out is kept
+        summary = replace(summary, damaged=[*summary.damaged, *damaged])
     images = write_figures(files, drawings)
     files.write_json("report.json", summary.as_json())
     files.write("trials.csv", _csv(summary).encode())
