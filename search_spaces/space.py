@@ -289,7 +289,7 @@ class SearchSpace(Frozen):
     def _check_fields(self) -> None:
         """Raises UserError if two factors set one field, or one sets a field of a group that the
         other sets as a whole, or a field that is one for all configurations."""
-        paths = {key: self._paths(key) for key in self.vary}
+        paths = {key: self.paths_of(key) for key in self.vary}
         for path in sorted(self._varied):
             section = path.partition(".")[0]
             if section in OF_ALL:
@@ -305,7 +305,7 @@ class SearchSpace(Frozen):
                         f"{self.name}: vary: {a} and {b} both set {inner}; leave it to one of them"
                     )
 
-    def _paths(self, key: str) -> set[str]:
+    def paths_of(self, key: str) -> set[str]:
         """Of the fields that a factor sets."""
         values = self.vary[key]
         if isinstance(values, dict):
@@ -315,7 +315,7 @@ class SearchSpace(Frozen):
     @property
     def _varied(self) -> set[str]:
         """Paths of all fields that differ between the configurations."""
-        return set().union(*map(self._paths, self.vary))
+        return set().union(*map(self.paths_of, self.vary))
 
     @property
     def images(self) -> Literal["none", "generated", "pairs"]:

@@ -21,12 +21,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
+from matplotlib.axes import Axes
 
 from sweep.analysis.summary import SweepSummary, summarize
+from sweep.analysis.views import at_target, called_apart, check_known, joined, selected
+from sweep.report.canvas import Canvas, names_of
 from sweep.report.factors import Records, factor_heads, with_factors
-from sweep.report.figures import figures_of as figures
+from sweep.report.figures import Figures, figures_of
 from sweep.report.files import CSV
 from sweep.report.notebook import Sweep, shown
+from sweep.report.ratios import (
+    CONTRAST_CSV,
+    INTERACTION_CSV,
+    contrast_records,
+    interaction_records,
+)
 from sweep.store.one_trial import load_model
 from sweep.store.places import place
 from trainables.errors import UserError
@@ -37,10 +46,12 @@ if TYPE_CHECKING:  # torch is imported when a model is loaded
     from trainables.trial.model import Model
 
 __all__ = [
+    "compare",
     "configurations",
     "contrasts",
     "curves",
     "figures",
+    "interactions",
     "load",
     "profile",
     "read",
@@ -102,19 +113,20 @@ def profile(sweep: SweepSummary) -> pd.DataFrame:
 
 def contrasts(sweep: SweepSummary) -> pd.DataFrame:
     """A row for every pair of configurations that were found: `ratio_of` says which over which, "b /
-    a", and `ratio`, `low`, `high` are the EMM of b / the EMM of a with its 95 % interval;
-    `told_apart`: whether that excludes 1."""
-    rows = [
-        {
-            "ratio_of": f"{one.b} / {one.a}",
-            **{"a": one.a, "b": one.b, "ratio": one.ratio, "low": one.low, "high": one.high},
-            "told_apart": one.is_clear,
-            "same_data": one.same_data,
-        }
-        for one in sweep.contrasts
-    ]
-    columns = ("ratio_of", "a", "b", "ratio", "low", "high", "told_apart", "same_data")
-    return pd.DataFrame(rows, columns=list(columns))
+    a", and `ratio`, `low`, `high` are the EMM of b / the EMM of a with its 95 % interval; `factor`:
+    the only one in which they differ.
+
+    `together_low`, `together_high`: the interval that holds at once with those of all ratios against
+    a first level and all `interactions`; `pairs_low`, `pairs_high`: at once with those of all pairs.
+    `told_apart`: "yes", "alone" (by its own interval only), "no". The columns of contrasts.csv.
+    """
+    return pd.DataFrame(contrast_records(sweep), columns=list(CONTRAST_CSV))
+
+
+def interactions(sweep: SweepSummary) -> pd.DataFrame:
+    """A row for every ratio of ratios of two factors: how much the ratio that `factor` makes, b / a,
+    changes with `by` to d / c; columns as of `contrasts`. The columns of interactions.csv."""
+    return pd.DataFrame(interaction_records(sweep), columns=list(INTERACTION_CSV))
 
 
 def _table(sweep: SweepSummary, records: Records, columns: Sequence[str] = ()) -> pd.DataFrame:
@@ -138,6 +150,46 @@ def _flat(content: dict[str, Any]) -> dict[str, Any]:
     scale = {f"scale_{name}": value for name, value in content["scale"].items()}
     isolation = {f"isolation_{name}": value for name, value in (content["isolation"] or {}).items()}
     return {**rest, "n_trials": len(content["trials"]), **scale, **isolation}
+
+
+# ---------------------------------------------------------------- figures, and several sweeps
+
+
+def figures(
+    sweep: SweepSummary,
+    select: Sequence[str] | None = None,
+    labels: Mapping[str, str] | None = None,
+    ax: Axes | None = None,
+    target: float | None = None,
+) -> Figures:
+    """Name → what draws it, when it is called: "emm", "profile", "contrasts", "cost",
+    "study-01-width-4", …
+
+    select: names of the configurations that are shown, as `configurations(sweep).query(…).index`.
+    labels: what configurations, factors and their values are called in place of their names. ax:
+    axes of yours that are drawn into, in your own style; figures of several axes are left out then.
+    target: another one at which the EMM is shown, where trials tell it. Raises UserError for a
+    name that there is not, and for a target that is none.
+    """
+    if target is not None:
+        sweep = at_target(sweep, target)
+    if select is not None:
+        sweep = selected(sweep, list(select))
+    check_known("labels", list(labels or ()), names_of(sweep))
+    return figures_of(sweep, Canvas(ax, dict(labels or {})))
+
+
+def compare(sweeps: Sequence[SweepSummary], names: Sequence[str] | None = None) -> Sweep:
+    """Several sweeps as one, for all that is here: its first factor is `sweep`, and contrasts by it
+    are across sweeps (`contrasts(…).query("factor == 'sweep'")`).
+
+    names: what they are called; their own names by default. Raises UserError if there are not as
+    many, and where the sweeps do not count copies alike.
+    """
+    called = called_apart([sweep.name for sweep in sweeps]) if names is None else list(names)
+    if len(set(called)) < len(sweeps) or len(called) != len(sweeps):
+        raise UserError(f"names: {len(sweeps)} different names are needed, not {', '.join(called)}")
+    return shown(joined(dict(zip(called, sweeps, strict=True))))
 
 
 # ---------------------------------------------------------------- models

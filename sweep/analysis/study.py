@@ -61,6 +61,8 @@ class StudySummary:
     # last measurements, by training key
     finals: Mapping[str, FinalMeasurement] = field(default_factory=dict)
     eye: Eye = "pixels"
+    # with what its own search ended, if it is judged anew for the report
+    searched: Verdict | None = None
 
     @property
     def complete(self) -> list[Result]:
@@ -144,6 +146,7 @@ class StudySummary:
                 self.verdict, emm=belief.median, emm_low=low, emm_high=high, sd=belief.sd
             ),
             options=options,
+            searched=self.verdict,
             pooled=prior is not None,
             contradicts=is_shared and prior is None,
         )
@@ -162,7 +165,7 @@ class StudySummary:
 
 
 def _configuration(study: StudySummary) -> dict[str, Any]:
-    verdict = study.verdict
+    verdict, searched = study.verdict, study.searched or study.verdict
     complete = [_trial(result, study.finals.get(result.training_key)) for result in study.results]
     trials = [*complete, *map(_running_trial, study.running)]
     return {
@@ -173,6 +176,9 @@ def _configuration(study: StudySummary) -> dict[str, Any]:
         "emm": verdict.emm,
         "emm_low": verdict.emm_low,
         "emm_high": verdict.emm_high,
+        "search_emm": searched.emm,
+        "search_low": searched.emm_low,
+        "search_high": searched.emm_high,
         "alone_low": study.alone[0],
         "alone_high": study.alone[1],
         "median_seed": None if study.median_seed is None else study.median_seed[1],

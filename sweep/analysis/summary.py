@@ -1,7 +1,6 @@
 """What a sweep knows, from its storage alone: the one source of status, report and MLflow's study
 runs."""
 
-import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -9,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from search_spaces.space import SearchSpace
-from sweep.analysis.contrasts import Contrast, contrast, contrasts_at, neighbours
+from sweep.analysis.contrasts import Contrast, Contrasts, Known, compared
 from sweep.analysis.features import Eye, result_in
 from sweep.analysis.other_k import result_at, space_at
 from sweep.analysis.study import StudySummary, ended, options_of
@@ -26,7 +25,7 @@ from trainables.trial.result import FinalMeasurement, Result, TrialRecord
 class SweepSummary:
     """`damaged`: a line for every file of the sweep that says nothing, and is passed over. `other`:
     the same trials by the eye that they are not judged by here, if it is known already. `runs`: of
-    drivers."""
+    drivers. `notes`: of several sweeps as one, what is compared across them."""
 
     name: str
     space: SearchSpace
@@ -34,6 +33,7 @@ class SweepSummary:
     damaged: Sequence[str] = ()
     other: "SweepSummary | None" = None
     runs: Sequence[Invocation] = ()
+    notes: Sequence[str] = ()
 
     @property
     def eye(self) -> Eye:
@@ -75,38 +75,50 @@ class SweepSummary:
             "k": self.space.measurement.k,
             "configurations": [study.as_json() for study in self.studies],
             "contrasts": [asdict(contrast) for contrast in self.contrasts],
+            "interactions": [asdict(one) for one in self.compared.interactions],
             "contrasts_by_target": [
                 {"target": target, "contrasts": [asdict(one) for one in found]}
                 for target, found in self.contrasts_by_target.items()
             ],
+            **({"across_sweeps": list(self.notes)} if self.notes else {}),
             "passed_over": list(self.damaged),
             "runs": [{**run.model_dump(), "command": run.shown} for run in self.runs],
         }
 
     @cached_property
-    def contrasts_by_target(self) -> dict[float, list[Contrast]]:
-        """The contrasts of configurations that differ by one step of one factor, at every target
-        where it is told of both."""
-        pairs = [(a.name, b.name) for a, b in neighbours(self.studies)]
-        return contrasts_at(pairs, {study.name: study.profile for study in self.studies})
-
-    @cached_property
-    def contrasts(self) -> list[Contrast]:
-        """The ratio of the EMMs of every pair of configurations that were found."""
-        found = [(study, study.belief) for study in self.studies if study.verdict.state == "found"]
-        pairs = itertools.combinations(
-            [(study, belief) for study, belief in found if belief is not None], 2
-        )
-        return [
-            replace(contrast(a.name, belief_a, b.name, belief_b), same_data=a.digest == b.digest)
-            for (a, belief_a), (b, belief_b) in pairs
-        ]
+    def compared(self) -> Contrasts:
+        """The contrasts of the configurations that were found."""
+        return compared(self._known(self.space.search.target))
 
     @property
-    def steps(self) -> list[Contrast]:
-        """The contrasts of configurations that differ by one step of one factor."""
-        adjacent = {(a.name, b.name) for a, b in neighbours(self.studies)}
-        return [one for one in self.contrasts if (one.a, one.b) in adjacent]
+    def contrasts(self) -> list[Contrast]:
+        """The ratio of the EMMs of every pair of configurations that were found."""
+        return self.compared.pairs
+
+    @cached_property
+    def contrasts_by_target(self) -> dict[float, list[Contrast]]:
+        """Those of configurations that differ in one factor alone, at every target where it is told
+        of both; the intervals of each target hold together."""
+        own = self.space.search.target
+        targets = {target for study in self.studies for target in study.profile}
+        found = {
+            target: self.compared if target == own else compared(self._known(target))
+            for target in sorted(targets, reverse=True)
+        }
+        by_target = {
+            target: [one for one in contrasts.pairs if one.factor is not None]
+            for target, contrasts in found.items()
+        }
+        return {target: pairs for target, pairs in by_target.items() if pairs}
+
+    def _known(self, target: float) -> list[Known]:
+        """The configurations whose EMM is known at a target."""
+        beliefs = [(study, study.profile.get(target)) for study in self.studies]
+        return [
+            Known.by(belief, study.name, study.factors, study.digest)
+            for study, belief in beliefs
+            if belief is not None
+        ]
 
 
 def summarize(storage: Storage, k: float | None = None) -> SweepSummary:

@@ -1,6 +1,7 @@
 """The commands that read a sweep: `status`, `report`, `ui`, `sync`, `purge`."""
 
 import json
+import re
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -49,7 +50,13 @@ def status(directory: Sweep_, as_json: AsJson = False) -> None:
 
 
 def report(
-    directory: Sweep_,
+    directories: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="DIR",
+            help="The --out directory or --storage URL of a sweep; of several, compared.",
+        ),
+    ],
     out: Annotated[
         Path | None, typer.Option(help="Where the report goes; DIR/report by default.")
     ] = None,
@@ -61,13 +68,19 @@ def report(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Prints the table of a sweep and writes its report."""
+    """Prints the table of a sweep and writes its report; of several sweeps, side by side, with the
+    contrasts across them."""
     from sweep.analysis.summary import summarize
+    from sweep.analysis.views import called_apart, joined
     from sweep.cli.options import parse_k
     from sweep.store.places import check_no_file, check_writable, place
 
-    here, chosen = place(directory), None if k is None else parse_k(k)
-    summary = summarize(here.storage, chosen)
+    chosen = None if k is None else parse_k(k)
+    places = [place(directory) for directory in directories]
+    names, here = called_apart(directories), places[0]
+    sweeps = [summarize(one.storage, chosen) for one in places]
+    is_alone = len(sweeps) == 1
+    summary = sweeps[0] if is_alone else joined(dict(zip(names, sweeps, strict=True)))
     if as_json:
         say(json.dumps(summary.as_json(), indent=1))
         return
@@ -75,9 +88,10 @@ def report(
     from sweep.report.gallery import pictures_of
     from sweep.report.table import print_table
 
-    # beside the report at the sweep's own k
-    name = "report" if chosen is None else f"report-k{chosen:.3g}"
-    target = out or (here.views / name if here.views else Path(f"{summary.name}-{name}"))
+    # beside the report of the sweep itself, at its own k
+    name = "-".join(["report", *([] if is_alone else ["with", *names[1:]])])
+    name = re.sub(r"[^\w.-]+", "-", name) + ("" if chosen is None else f"-k{chosen:.3g}")
+    target = out or (here.views / name if here.views else Path(f"{sweeps[0].name}-{name}"))
     if target.exists() and not target.is_dir():
         raise UserError(f"--out {target}: this is a file; choose a directory")
     check_no_file(f"--out {target}", target)
@@ -85,7 +99,8 @@ def report(
         check_writable(target)
     terminal = console()
     print_table(summary, terminal)
-    page = write_report(summary, target, pictures_of(summary.space, here.storage), say)
+    pictures = pictures_of(summary.space, here.storage) if is_alone else None
+    page = write_report(summary, target, pictures, say)
     terminal.print(f"report: {page}", soft_wrap=True, highlight=False)
 
 

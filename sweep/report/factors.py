@@ -1,6 +1,6 @@
 """Factors as columns of a table, beside columns that have names of their own."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from search_spaces.settings import text_of
@@ -37,6 +37,11 @@ def with_factors(summary: SweepSummary, records: Records) -> list[dict[str, Any]
     ]
 
 
+def level_text(factors: Mapping[str, Any], factor: str) -> str:
+    """Of a configuration; of several sweeps together, one may lack a factor."""
+    return text_of(factors[factor]) if factor in factors else "-"
+
+
 def by_factors(
     summary: SweepSummary, columns: Sequence[str], rows: Rows
 ) -> tuple[tuple[str, ...], Rows, set[str]]:
@@ -52,5 +57,5 @@ def by_factors(
         for factor, value in factors.items()
         if not isinstance(value, int | float) or isinstance(value, bool)
     }
-    split = [(*(text_of(values[row[0]][factor]) for factor in heads), *row[1:]) for row in rows]
+    split = [(*(level_text(values[row[0]], factor) for factor in heads), *row[1:]) for row in rows]
     return (*heads.values(), *columns[1:]), split, (set(LEFT) - set(heads.values())) | of_text

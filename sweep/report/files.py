@@ -4,7 +4,7 @@ import csv
 import io
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,9 +20,18 @@ from sweep.report.figures import name_of, overview_drawings, study_drawings
 from sweep.report.gallery import Pictures, gallery_figure
 from sweep.report.latex import latex
 from sweep.report.page import report_page
+from sweep.report.ratios import (
+    CONTRAST_CSV,
+    CONTRASTS,
+    INTERACTION_CSV,
+    INTERACTIONS,
+    contrast_records,
+    contrast_rows,
+    interaction_records,
+    interaction_rows,
+)
 from sweep.report.rows import (
     CONFIGURATIONS,
-    CONTRASTS,
     EYES,
     GROWTH,
     LENGTHS,
@@ -31,7 +40,6 @@ from sweep.report.rows import (
     TRIALS,
     Rows,
     configuration_rows,
-    contrast_rows,
     eye_rows,
     growth_rows,
     length_rows,
@@ -77,10 +85,13 @@ def write_report(
     drawings, damaged = _drawings(summary, pictures)
     for line in damaged:
         tell(f"passed over: {line}")
-    summary = replace(summary, damaged=[*summary.damaged, *damaged])
+    if damaged:  # else what it has worked out is kept
+        summary = replace(summary, damaged=[*summary.damaged, *damaged])
     images = write_figures(files, drawings)
     files.write_json("report.json", summary.as_json())
     files.write("trials.csv", _csv(summary).encode())
+    files.write("contrasts.csv", _dicts(CONTRAST_CSV, contrast_records(summary)).encode())
+    files.write("interactions.csv", _dicts(INTERACTION_CSV, interaction_records(summary)).encode())
     for name, (columns, rows) in _tables(summary).items():
         files.write(f"{name}.tex", latex(*by_factors(summary, columns, rows)).encode())
     allowed = "none" if pictures is None else pictures.images
@@ -96,9 +107,11 @@ def _drawings(
     drawings = overview_drawings(summary)
     galleries: dict[str, Drawing] = {}
     damaged = []
+    if summary.notes:  # of several sweeps, whose own reports show each study
+        return drawings, []
     for number, study in enumerate(summary.studies, 1):
         for kind, drawing in study_drawings(study, summary.space.search).items():
-            drawings[name_of(kind, number, study)] = drawing
+            drawings[name_of(kind, number, study.name)] = drawing
         trial = _shown_trial(study)
         if pictures is None or trial is None:
             continue
@@ -111,7 +124,7 @@ def _drawings(
             is_paired = gallery.training is not None
             content = {"trial": trial.model_dump(mode="json"), "is_paired": is_paired}
             drawing = Drawing("gallery", partial(gallery_figure, gallery), content, travels=False)
-            galleries[name_of("gallery", number, study)] = drawing
+            galleries[name_of("gallery", number, study.name)] = drawing
     return drawings | galleries, damaged
 
 
@@ -132,7 +145,7 @@ def _csv(summary: SweepSummary) -> str:
     writer.writerow(heads)
     values = {study.name: study.factors for study in summary.studies}
     for name, trial in trials_in_order(summary):
-        levels = [values[name][factor] for factor in factors]
+        levels = [values[name].get(factor, "") for factor in factors]
         row = [name, *map(_plain, levels), *(trial.get(column, "") for column in CSV)]
         writer.writerow([cell(value) if isinstance(value, str) else value for value in row])
     return text.getvalue()
@@ -144,6 +157,17 @@ def _plain(value: Any) -> str | int | float:
     return value if is_number else text_of(value)
 
 
+def _dicts(columns: Sequence[str], records: Sequence[Mapping[str, Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    for record in records:
+        writer.writerow(
+            {name: cell(one) if isinstance(one, str) else one for name, one in record.items()}
+        )
+    return text.getvalue()
+
+
 def _tables(summary: SweepSummary) -> dict[str, tuple[Sequence[str], Rows]]:
     """Those of a paper, by name of their file."""
     both = {"eyes": (EYES, eye_rows(summary)), "looks": (LOOKS, look_rows(summary))}
@@ -153,6 +177,7 @@ def _tables(summary: SweepSummary) -> dict[str, tuple[Sequence[str], Rows]]:
         "lengths": (LENGTHS, length_rows(summary)),
         "profile": (profile_columns(summary), profile_rows(summary)),
         "contrasts": (CONTRASTS, contrast_rows(summary)),
+        "interactions": (INTERACTIONS, interaction_rows(summary)),
         "onset": (GROWTH, growth_rows(summary)),
         "trials": (TRIALS, trial_rows(summary)),
         **({} if summary.eyes is None else both),

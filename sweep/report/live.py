@@ -22,7 +22,8 @@ from trainables.trial.result import Result, TrialRecord
 
 PLAIN_SECONDS = 20.0  # between lines on what is running, where the output is not a terminal
 AROUND = 6  # lines of a live view beside those of studies and trials
-COLUMNS = ("configuration", "trials", "EMM", "95 % interval", "state")
+# so far: the report judges each study once more, with what the others tell
+COLUMNS = ("configuration", "trials", "EMM so far", "95 % interval", "state")
 
 
 class Terminal:
@@ -143,7 +144,7 @@ class Terminal:
                 title,
                 no_wrap=place > 0,
                 overflow="fold",
-                justify="right" if title in ("trials", "EMM", "95 % interval") else "left",
+                justify="right" if title in COLUMNS[1:4] else "left",
             )
         return grid
 
@@ -203,7 +204,7 @@ class Terminal:
         ]
         doing = ", ".join(running) or self._state(name)
         belief = belief_text(verdict, self.options[name])
-        return f"{name}  {verdict.n_trials} trials  {belief}  {doing}"
+        return f"{name}  {verdict.n_trials} trials  so far {belief}  {doing}"
 
     def _print(self, *lines: str) -> None:
         for line in lines:
@@ -242,5 +243,5 @@ def finished_line(result: Result, verdict: Verdict, options: Options) -> str:
         return f"{where}  failed: {result.cause}"
     low, high = r_mem_interval(result.n_memorized, result.n_samples)
     r_mem = f"R_mem {result.r_mem:.3f} [{low:.3f}, {high:.3f}]"
-    belief = f"{belief_text(verdict, options)} ({verdict.state})"
+    belief = f"so far {belief_text(verdict, options)} ({verdict.state})"
     return f"{where}  {r_mem}  {result.seconds:.0f} s  -> {belief}"

@@ -48,7 +48,7 @@ class Sweep(SweepSummary):
 
     @property
     def _notes(self) -> list[str]:
-        return [f"passed over: {line}" for line in self.damaged]
+        return [*self.notes, *(f"passed over: {line}" for line in self.damaged)]
 
 
 def shown(summary: SweepSummary) -> Sweep:

@@ -6,23 +6,30 @@ from sweep.analysis.cautions import cautions, data_sets
 from sweep.analysis.seeds import seed_lines
 from sweep.analysis.summary import SweepSummary
 from sweep.report import html
-from sweep.report.figures import name_of
+from sweep.report.figures import name_of, varied
+from sweep.report.ratios import (
+    CONTRASTS,
+    INTERACTIONS,
+    PAIRS,
+    contrast_rows,
+    family_lines,
+    interaction_rows,
+    pair_rows,
+)
 from sweep.report.rows import (
     CONFIGURATIONS,
-    CONTRASTS,
     EYES,
     GROWTH,
     LEFT,
     LENGTHS,
     LOOKS,
     ONSETS,
-    PAIRS,
     PROVENANCE,
     RUNS,
     SCALE,
     TRIALS,
+    caption,
     configuration_rows,
-    contrast_rows,
     eye_rows,
     final_lines,
     growth_rows,
@@ -31,10 +38,10 @@ from sweep.report.rows import (
     length_rows,
     look_rows,
     onset_rows,
-    pair_rows,
     profile_columns,
     profile_rows,
     provenance_rows,
+    result_lines,
     run_rows,
     scale_rows,
     trial_rows,
@@ -44,7 +51,8 @@ from trainables.measure.measures import BESIDE_EMM
 OVERVIEWS = {
     "emm": "EMM of every configuration, with its 95 % interval",
     "profile": "R_mem against N of all configurations",
-    "contrasts": "Ratios of EMMs, with their 95 % intervals",
+    "contrasts": "Ratios of EMMs against the first level, with their 95 % intervals: thick alone, "
+    "thin together",
     "pairs": "R_mem, and how often two models of disjoint images draw the same image from one latent, "
     "against N",
     "cost": "What every configuration cost",
@@ -91,14 +99,22 @@ def report_page(summary: SweepSummary, images: Mapping[str, bytes], pictures: st
         onset_columns=("configuration", "N", "seed", *ONSETS),
         trials=trial_rows(summary),
         trial_columns=TRIALS,
+        results=result_lines(summary),
+        notes=summary.notes,
+        families=family_lines(summary),
         contrasts=contrast_rows(summary),
         contrast_columns=CONTRASTS,
+        interactions=interaction_rows(summary),
+        interaction_columns=INTERACTIONS,
         seeds=seed_lines(summary),
         finals=final_lines(summary),
         cautions=cautions(summary),
-        overviews=[(shown[name], words) for name, words in OVERVIEWS.items() if name in shown],
+        overviews=[(shown[name], words) for name, words in _overviews(summary) if name in shown],
         figures=[
-            (study.name, *(shown.get(name_of(kind, number, study)) for kind in PER_STUDY))
+            (
+                *(study.name, caption(study)),
+                *(shown.get(name_of(kind, number, study.name)) for kind in PER_STUDY),
+            )
             for number, study in enumerate(summary.studies, 1)
         ],
         omitted=len(images) - len(shown),
@@ -110,6 +126,18 @@ def report_page(summary: SweepSummary, images: Mapping[str, bytes], pictures: st
         runs=run_rows(summary),
         run_columns=RUNS,
     )
+
+
+def _overviews(summary: SweepSummary) -> list[tuple[str, str]]:
+    """Names of the figures of the whole sweep, and what they show."""
+    factors = list(enumerate(varied(summary), 1))
+    emm = [(name_of("factor", number, name), f"EMM against {name}") for number, name in factors]
+    ratios = [
+        (name_of("contrasts", number, name), f"{OVERVIEWS['contrasts']}: {name}")
+        for number, name in factors
+    ]
+    first, *others = OVERVIEWS.items()
+    return [first, *emm, *ratios, *others]
 
 
 def _fitting(images: Mapping[str, bytes]) -> dict[str, bytes]:

@@ -3,10 +3,10 @@
 Every number of them is one of `SweepSummary.as_json`.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
-from sweep.analysis.contrasts import Contrast
 from sweep.analysis.onset import NUMBERS, Growth, Law
 from sweep.analysis.scale import Ends, Scale
 from sweep.analysis.study import StudySummary
@@ -38,10 +38,6 @@ SCALE = (
 
 # heads of columns that are broken at their first space
 TWO_LINES = {"images trained", "R_mem in pixels", "R_mem in features", *SCALE[1:-1]}
-
-CONTRASTS = ("EMM ratio of", "to", "ratio", "95 % interval", "told apart", "data")
-
-PAIRS = ("R_mem", "EMM ratio of", "to", "ratio", "95 % interval", "told apart")
 
 LENGTHS = ("configuration", "share of the training", "EMM", "95 % interval")
 
@@ -79,7 +75,9 @@ PROVENANCE = (
 RUNS = "began (UTC)", "command", "code", "your repository", "packages"  # fmt: skip
 
 # columns of text, and how the page sets them
-LEFT = dict.fromkeys(("verdict", "state", "finished", "EMM ratio of", "to"), "")
+LEFT = dict.fromkeys(
+    ("verdict", "state", "finished", "EMM ratio of", "to", "at", "over that at", "told apart"), ""
+)
 
 LEFT |= dict.fromkeys(("digest", "training key"), "key")
 
@@ -103,6 +101,15 @@ def configuration_rows(summary: SweepSummary) -> Rows:
         )
         for study in summary.studies
     ]
+
+
+def caption(study: StudySummary) -> str:
+    """What was found of a study, below its name."""
+    verdict = study.verdict
+    if not verdict.known:
+        return f"{verdict.state}: {verdict.reason}"
+    emm = f"{verdict.state}: EMM {emm_text(verdict, study.options)}"
+    return emm if verdict.emm is None else f"{emm}, 95 % interval {interval_text(verdict)}"
 
 
 def trial_rows(summary: SweepSummary) -> Rows:
@@ -219,17 +226,6 @@ def _belief_text(belief: Belief | None) -> str:
     return f"{amount(belief.median)} [{ends_text(*belief.interval())}]"
 
 
-def pair_rows(summary: SweepSummary) -> Rows:
-    """The contrasts at the targets other than the search's own."""
-    own = summary.space.search.target
-    return [
-        (f"{target:g}", one.b, one.a, *_ratio_texts(one), "yes" if one.is_clear else "no")
-        for target, found in summary.contrasts_by_target.items()
-        if target != own
-        for one in found
-    ]
-
-
 def growth_rows(summary: SweepSummary) -> Rows:
     """How the onset of copying grows with N, of studies that tell it."""
     return [
@@ -330,35 +326,27 @@ def isolation_lines(summary: SweepSummary) -> list[str]:
     return lines
 
 
-def contrast_rows(summary: SweepSummary) -> Rows:
-    return [
-        (
-            step.b,
-            step.a,
-            *_ratio_texts(step),
-            "yes" if step.is_clear else "no",
-            "same" if step.same_data else "other",
-        )
-        for step in summary.steps
+def result_lines(summary: SweepSummary) -> list[str]:
+    """Why the EMM is not the number with which the search ended, and the live view."""
+    changed = [
+        (study.name, study.searched, study.verdict)
+        for study in summary.studies
+        if study.searched is not None and study.searched.emm is not None
     ]
-
-
-def contrast_lines(summary: SweepSummary) -> list[str]:
-    """The ratio of two EMMs, and whether it excludes 1."""
-    lines = []
-    for step in summary.steps:
-        ratio, interval = _ratio_texts(step)
-        told = "told apart" if step.is_clear else "not told apart"
-        judged = told if step.same_data else f"{told}; on other data"
-        lines.append(
-            f"EMM of {step.b} / EMM of {step.a}: {ratio}, 95 % interval {interval} ({judged})"
-        )
-    return lines
-
-
-def _ratio_texts(contrast: Contrast) -> tuple[str, str]:
-    """A ratio and its interval."""
-    return f"{contrast.ratio:.2f}", f"{contrast.low:.2f} to {contrast.high:.2f}"
+    texts = [
+        (f"{name} {amount(before.emm)}", abs(math.log(after.emm / before.emm)))
+        for name, before, after in changed
+        if before.emm and after.emm and amount(before.emm) != amount(after.emm)
+    ]
+    if not texts:
+        return []
+    texts.sort(key=lambda one: -one[1])
+    most = ", ".join(text for text, _ in texts[:MOST_CHANGED])
+    more = f" and {len(texts) - MOST_CHANGED} more" if len(texts) > MOST_CHANGED else ""
+    return [
+        "EMM is the result: every study that was found is judged once more, with what the others of "
+        f"its recipe tell of noise and slope. The searches, and the live view, ended at {most}{more}"
+    ]
 
 
 def eye_rows(summary: SweepSummary) -> Rows:
@@ -397,6 +385,8 @@ def look_rows(summary: SweepSummary) -> Rows:
     ]
 
 
+MOST_CHANGED = 6  # that are named
+
 HARDWARE = ("device", "name", "threads", "torch")  # not the host: a report is given away
 
 
@@ -404,7 +394,7 @@ def provenance_rows(summary: SweepSummary) -> Rows:
     """What each finished trial is, for finding it again, and what it ran on."""
     return [
         (
-            result.spec.name,
+            study.name,
             str(result.spec.n),
             str(result.spec.seed),
             f"{result.spec.n / result.data.size:.3f}",

@@ -1,6 +1,6 @@
 """Figures of one study, as matplotlib objects."""
 
-from typing import Any
+from typing import Any, cast
 
 import matplotlib
 import numpy as np
@@ -11,23 +11,35 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import LogNorm
 from numpy.typing import NDArray
 
+from search_spaces.space import Search
 from sweep.analysis.study import StudySummary
-from sweep.report.style import BLUE, GREY, RED, STYLE, WIDTH, Figure, Legend, numbers, short
-from sweep.search.words import emm_text, interval_text
+from sweep.report.canvas import SIZES, Canvas, mark_range, set_log
+from sweep.report.style import BLUE, GREY, RED, STYLE, WIDTH, Figure, Legend, numbers
 from trainables.measure.r_mem import r_mem_interval
 from trainables.trial.result import Result
 
 Floats = NDArray[np.float64]
 
 
-@matplotlib.rc_context(STYLE)
-def study_figure(study: StudySummary, target: float, n_low: int, n_high: int) -> Figure:
+def study_figure(study: StudySummary, search: Search, canvas: Canvas | None = None) -> Figure:
     """R_mem against N: every complete trial with its 95 % interval, the belief, the target, the EMM
-    with its 95 % interval."""
-    figure = Figure((WIDTH, 2.6))
-    # the same in all studies, so that they can be compared
-    axes = figure.add_axes((0.14, 0.335, 0.835, 0.525))
-    verdict, belief = study.verdict, study.belief
+    with its 95 % interval, the ends of the range."""
+    canvas = canvas or Canvas()
+    with canvas.styled():
+        if canvas.axes is not None:
+            canvas.legend(canvas.axes, _draw_study(canvas.axes, study, search, canvas))
+            return cast(Figure, canvas.axes.figure)
+        figure = Figure((WIDTH, 2.3))
+        # the same in all studies, so that they can be compared
+        axes = figure.add_axes((0.14, 0.375, 0.835, 0.595))
+        legend = _draw_study(axes, study, search, canvas)
+        place: Any = {"loc": "upper center", "bbox_to_anchor": (0.5, 0.225), "ncols": 2}
+        figure.legend(legend.values(), legend.keys(), handlelength=1.6, columnspacing=1.2, **place)
+    return figure
+
+
+def _draw_study(axes: Axes, study: StudySummary, search: Search, canvas: Canvas) -> Legend:
+    verdict, belief, n_low, n_high = study.verdict, study.belief, search.n_low, search.n_high
     shown = [n_low, n_high, *(result.spec.n for result in study.complete), *verdict.known]
     left, right = min(shown) / 1.2, max(shown) * 1.2
     legend = _draw_trials(axes, study)
@@ -37,29 +49,20 @@ def study_figure(study: StudySummary, target: float, n_low: int, n_high: int) ->
         band = axes.fill_between(n, lower, upper, color=GREY, alpha=0.3, lw=0)
         (line,) = axes.plot(n, mean, color="0.35")
         legend["belief: mean, 95 % of trials"] = (band, line)
-    legend[f"target {target:g}"] = axes.axhline(target, color="black", ls="--", lw=0.8)
+    own = study.options.target
+    legend[f"target {own:g}"] = axes.axhline(own, color="black", ls="--", lw=0.8)
     if verdict.known:
         low, high = verdict.emm_low or left, verdict.emm_high or right
         drawn: list[Artist] = [axes.axvspan(low, high, color=RED, alpha=0.2, lw=0)]
         if verdict.emm is not None:
             drawn.append(axes.axvline(verdict.emm, color=RED, label="EMM"))
         legend["EMM, 95 % interval"] = tuple(drawn)
-    axes.set(xscale="log", xlim=(left, right), ylim=(-0.04, 1.07))
+    axes.set(ylim=(-0.04, 1.07))
+    set_log(axes.xaxis, left, right)
+    mark_range(axes.xaxis, search)
     axes.set_ylabel(r"$\mathrm{R_{mem}}$" + ("" if study.eye == "pixels" else " in features"))
-    axes.set_xlabel("number of training images N")
-    numbers(axes.xaxis, left, right)
-    axes.set_title(f"{short(study.name)}\n{short(_caption(study))}", parse_math=False)
-    place: Any = {"loc": "upper center", "bbox_to_anchor": (0.5, 0.2), "ncols": 2}
-    figure.legend(legend.values(), legend.keys(), handlelength=1.6, columnspacing=1.2, **place)
-    return figure
-
-
-def _caption(study: StudySummary) -> str:
-    verdict = study.verdict
-    if not verdict.known:
-        return f"{verdict.state}: {verdict.reason}"
-    emm = f"{verdict.state}: EMM {emm_text(verdict, study.options)}"
-    return emm if verdict.emm is None else f"{emm}, 95 % interval {interval_text(verdict)}"
+    axes.set_xlabel(canvas.with_range(SIZES, search))
+    return legend
 
 
 def _draw_trials(axes: Axes, study: StudySummary) -> Legend:
@@ -97,9 +100,9 @@ def training_figure(study: StudySummary) -> Figure:
     """R_mem at the snapshots against the share of the training, and against epochs, where trials of
     all N coincide if the onset of copying is proportional to N; a line for every trial, its colour
     N."""
-    figure = Figure((WIDTH, 4.2))
-    axes = figure.add_axes((0.14, 0.585, 0.66, 0.355))
-    below = figure.add_axes((0.14, 0.095, 0.66, 0.355))
+    figure = Figure((WIDTH, 4.0))
+    axes = figure.add_axes((0.14, 0.615, 0.66, 0.37))
+    below = figure.add_axes((0.14, 0.1, 0.66, 0.37))
     trials = sorted(
         (result for result in study.results if result.curve), key=lambda result: result.spec.n
     )
@@ -126,8 +129,7 @@ def training_figure(study: StudySummary) -> Figure:
     ends = min(epochs) / 1.1, max(epochs) * 1.1
     below.set(xlabel="epochs (images trained / N)", xscale="log", xlim=ends)
     numbers(below.xaxis, *ends)
-    axes.set_title(short(study.name), parse_math=False)
-    beside = figure.add_axes((0.84, 0.095, 0.03, 0.845))
+    beside = figure.add_axes((0.84, 0.1, 0.03, 0.885))
     figure.colorbar(ScalarMappable(norm, colours), cax=beside, label="N")
     numbers(beside.yaxis, low, high)
     return figure

@@ -1,248 +1,220 @@
-"""Figures of a whole sweep, as matplotlib objects."""
+"""Figures of a whole sweep: its curves, contrasts and costs, as matplotlib objects."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FixedLocator, MaxNLocator
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Colormap, LogNorm, Normalize
+from matplotlib.ticker import MaxNLocator, NullLocator
 
+from sweep.analysis.contrasts import Contrast
 from sweep.analysis.study import StudySummary
 from sweep.analysis.summary import SweepSummary
-from sweep.report.style import (
-    BLUE,
-    COLOURS,
-    MARKERS,
-    ORANGE,
-    RED,
-    STYLE,
-    WIDTH,
-    Figure,
-    numbers,
-    short,
-)
+from sweep.report.canvas import SIZES, Canvas, labelled, mark_range, set_log, spans
+from sweep.report.emm_figures import numeric_factor
+from sweep.report.style import BLUE, COLOURS, MARKERS, ORANGE, Figure, Legend, numbers, short
 from trainables.text import duration, tick
 
 
-@matplotlib.rc_context(STYLE)
-def sweep_figure(summary: SweepSummary) -> Figure:
-    """EMM of every configuration with its 95 % interval: against the factor if there is one and it
-    is a number, else by name.
-
-    Filled: found. Open: not decided. An arrow at the end of the range: the EMM lies beyond it.
-    """
-    studies, values = summary.studies, _numeric_factor(summary)
-    figure = Figure((WIDTH, 2.3 if values else 0.9 + 0.17 * len(studies)), layout="constrained")
-    axes = figure.add_subplot()
-    for position, study in zip(values or range(len(studies)), studies, strict=True):
-        _draw_emm(axes, study, position, upright=values is not None)
-    known = [n for study in studies for n in study.verdict.known]
-    search, emm = summary.space.search, "EMM" if summary.eye == "pixels" else "EMM in features"
-    low, high = (min(known) / 1.3, max(known) * 1.3) if known else (search.n_low, search.n_high)
-    if values:
-        axes.set(yscale="log", ylim=(low, high), ylabel=emm)
-        axes.set_xlabel(short(next(iter(studies[0].factors))), parse_math=False)
-        margin = (max(values) - min(values)) * 0.1
-        axes.set_xlim(min(values) - margin, max(values) + margin)
-        if len(values) <= 8:
-            axes.xaxis.set_major_locator(FixedLocator(values))
-        numbers(axes.yaxis, low, high)
-    else:
-        axes.set(xscale="log", xlim=(low, high), xlabel=emm, ylim=(len(studies) - 0.5, -0.5))
-        axes.set_yticks(
-            range(len(studies)), [short(study.name, 30) for study in studies], parse_math=False
-        )
-        numbers(axes.xaxis, low, high)
-    if not _legend_below(figure, axes):
-        axes.text(0.5, 0.5, "no EMM is known yet", ha="center", transform=axes.transAxes)
-    return figure
-
-
-def _draw_emm(axes: Axes, study: StudySummary, position: float, upright: bool) -> None:
-    """One study's EMM; `upright` has EMM on the vertical axis."""
-    verdict = study.verdict
-    if verdict.emm is None:
-        end = verdict.emm_low if verdict.emm_high is None else verdict.emm_high
-        if end is not None:  # as an arrow that points away from the range
-            x, y = (position, end) if upright else (end, position)
-            below, above = "v^" if upright else "<>"
-            marker = below if verdict.emm_low is None else above
-            axes.plot(x, y, marker, color=RED, mfc="white", ms=5, label="outside the range of N")
-        return
-    low, high = verdict.emm_low or verdict.emm, verdict.emm_high or verdict.emm
-    bars = [[verdict.emm - low], [high - verdict.emm]]
-    found = verdict.state == "found"
-    label = "found, 95 % interval" if found else "not decided, 95 % interval"
-    style: Any = {"fmt": "o", "color": BLUE, "mfc": BLUE if found else "white", "label": label}
-    if upright:
-        axes.errorbar(position, verdict.emm, yerr=bars, **style)
-    else:
-        axes.errorbar(verdict.emm, position, xerr=bars, **style)
-
-
-def _numeric_factor(summary: SweepSummary) -> list[float] | None:
-    """The values of the only factor, if they are different numbers."""
-    values = []
-    for study in summary.studies:
-        if len(study.factors) != 1:
-            return None
-        (value,) = study.factors.values()
-        if type(value) not in (int, float):  # a bool is no number here
-            return None
-        values.append(value)
-    return values if len(set(values)) == len(values) > 1 else None
-
-
-@matplotlib.rc_context(STYLE)
-def profile_figure(summary: SweepSummary) -> Figure:
+def profile_figure(summary: SweepSummary, canvas: Canvas | None = None) -> Figure:
     """R_mem against N of all configurations: every complete trial, the mean that is believed, and the
-    targets.
+    targets. Open: a trial that was accepted early, whose R_mem is at least that.
 
-    Colours run through the table; of more configurations than have a colour and a marker of their
-    own, from dark to light.
+    Of more configurations than have a colour and a marker of their own, colours go from dark to
+    light: by the factor if there is one and it is a number, else through the table.
     """
+    canvas = canvas or Canvas()
     studies = [study for study in summary.studies if study.belief is not None]
-    figure = Figure((WIDTH, 3.0), layout="constrained")
-    axes = figure.add_subplot()
     sizes = [trial.n for study in studies for trial in study.observations]
     left, right = min(sizes) / 1.15, max(sizes) * 1.15
-    few = len(studies) <= len(MARKERS)
-    shades = matplotlib.colormaps["viridis"].resampled(len(studies))
-    for number, study in enumerate(studies):
-        colour = COLOURS[number % len(COLOURS)] if few else shades(number)
-        marker, n = MARKERS[number % len(MARKERS)], np.geomspace(left, right, 60)
-        assert study.belief is not None
-        axes.plot(n, study.belief.predict(n)[0], color=colour, lw=0.8)
-        points = [(trial.n, trial.r_mem) for trial in study.observations]
-        name = short(study.name, 24).replace("$", r"\$")
-        axes.plot(*zip(*points, strict=True), marker, color=colour, ms=3, label=name)
-    for target in studies[0].profile:
-        style: Any = {
-            "color": "black",
-            "lw": 0.5,
-            "ls": "--" if target == studies[0].options.target else ":",
-        }
-        axes.axhline(target, **style)
-    in_eye = "" if summary.eye == "pixels" else " in features"
-    axes.set(xscale="log", xlim=(left, right), ylim=(-0.04, 1.07))
-    axes.set(xlabel="number of training images N", ylabel=r"$\mathrm{R_{mem}}$" + in_eye)
-    numbers(axes.xaxis, left, right)
-    if few:
-        _legend_below(figure, axes)
+    values = numeric_factor(studies) if len(studies) > len(MARKERS) else None
+    with canvas.styled():
+        figure, axes = canvas.begin(2.8)
+        set_log(axes.xaxis, left, right)
+        legend: Legend = {}
+        for study, (colour, marker) in zip(studies, _looks(len(studies), values), strict=True):
+            size = 3.0 if len(studies) <= len(MARKERS) else 1.8
+            legend[canvas.called(study.name, 40)] = _draw_curve(axes, study, colour, marker, size)
+        own = studies[0].options.target
+        for target in sorted(studies[0].profile, key=lambda one: one != own):
+            is_own = target == own
+            line = axes.axhline(target, color="black", lw=0.5, ls="--" if is_own else ":")
+            legend[f"target {own:g}" if is_own else "other targets"] = line
+        mark_range(axes.xaxis, summary.space.search)
+        axes.set(ylim=(-0.04, 1.07), ylabel=_r_mem(summary))
+        axes.set_xlabel(canvas.with_range(SIZES, summary.space.search))
+        if values is not None:  # the targets alone
+            legend = dict(list(legend.items())[len(studies) :])
+            _colour_bar(axes, values, canvas.called(next(iter(studies[0].factors))))
+        canvas.legend(axes, legend)
     return figure
 
 
-@matplotlib.rc_context(STYLE)
-def pair_figure(summary: SweepSummary) -> Figure:
+def _r_mem(summary: SweepSummary) -> str:
+    return r"$\mathrm{R_{mem}}$" + ("" if summary.eye == "pixels" else " in features")
+
+
+def _looks(count: int, values: Sequence[float] | None) -> list[tuple[Any, str]]:
+    """Colour and marker of each configuration."""
+    if values is not None:
+        norm, colours = _shades(values)
+        return [(colours(norm(value)), "o") for value in values]
+    shades = matplotlib.colormaps["viridis"].resampled(max(count, 2))
+    few = count <= len(MARKERS)
+    return [
+        (COLOURS[i % len(COLOURS)] if few else shades(i), MARKERS[i % len(MARKERS)])
+        for i in range(count)
+    ]
+
+
+def _shades(values: Sequence[float]) -> tuple[Normalize, Colormap]:
+    low, high = min(values), max(values)
+    norm = LogNorm(low, high) if spans(values) else Normalize(low, high)
+    return norm, matplotlib.colormaps["viridis"]
+
+
+def _draw_curve(axes: Axes, study: StudySummary, colour: Any, marker: str, size: float) -> Any:
+    """What stands for it in a legend."""
+    assert study.belief is not None
+    n = np.geomspace(*axes.get_xlim(), 60)
+    (line,) = axes.plot(n, study.belief.predict(n)[0], color=colour, lw=0.8)
+    for is_open in (True, False):
+        seen = [one for one in study.observations if one.right_censored is is_open]
+        style: Any = {"color": colour, "ms": size, "mfc": "white" if is_open else colour}
+        x, y = [one.n for one in seen], [one.r_mem for one in seen]
+        (points,) = axes.plot(x, y, ls="", marker=marker, **style)
+    return line, points
+
+
+def _colour_bar(axes: Axes, values: Sequence[float], name: str) -> None:
+    norm, colours = _shades(values)
+    bar = axes.figure.colorbar(ScalarMappable(norm, colours), ax=axes, pad=0.02, aspect=30)
+    bar.ax.set_ylabel(name, parse_math=False)
+    if spans(values):
+        numbers(bar.ax.yaxis, min(values), max(values))
+    bar.ax.yaxis.set_minor_locator(NullLocator())
+
+
+def pair_figure(summary: SweepSummary, canvas: Canvas | None = None) -> Figure:
     """Of trials with a second model: R_mem (filled) and the share of latents from which both models
     draw the same image (open) against N, their means at each N joined by a line."""
-    figure = Figure((WIDTH, 2.8), layout="constrained")
-    axes = figure.add_subplot()
-    sizes = []
-    for number, study in enumerate(summary.studies):
-        trials = [one for one in study.complete if one.pair_agreement is not None]
-        if not trials:
-            continue
-        n = np.array([one.spec.n for one in trials])
-        sizes += n.tolist()
-        colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
-        name = short(study.name, 20).replace("$", r"\$")
-        for what, line, fill in (("r_mem", "-", colour), ("pair_agreement", ":", "white")):
-            shares = np.array([getattr(one, what) for one in trials], dtype=float)
-            style: Any = {"color": colour, "mfc": fill, "ms": 3}
-            label = f"{name}: {'R_mem' if what == 'r_mem' else 'same image'}"
-            axes.plot(n, shares, marker, label=label, **style)
-            known = np.unique(n)
-            means = [shares[n == one].mean() for one in known]
-            axes.plot(known, means, line, color=colour, lw=0.7)
-    left, right = min(sizes) / 1.15, max(sizes) * 1.15
-    axes.set(xscale="log", xlim=(left, right), ylim=(-0.04, 1.07), ylabel="share of the samples")
-    axes.set_xlabel("number of training images N")
-    numbers(axes.xaxis, left, right)
-    if len(summary.studies) <= len(MARKERS):
-        _legend_below(figure, axes, columns=2)
+    canvas = canvas or Canvas()
+    seen = {
+        study.name: [one for one in study.complete if one.pair_agreement is not None]
+        for study in summary.studies
+    }
+    studies = {name: trials for name, trials in seen.items() if trials}
+    sizes = [one.spec.n for trials in studies.values() for one in trials]
+    with canvas.styled():
+        figure, axes = canvas.begin(2.6)
+        set_log(axes.xaxis, min(sizes) / 1.15, max(sizes) * 1.15)
+        mark_range(axes.xaxis, summary.space.search)
+        legend: Legend = {}
+        looks = _looks(len(studies), None)
+        for (name, trials), (colour, marker) in zip(studies.items(), looks, strict=True):
+            n = np.array([one.spec.n for one in trials])
+            for what, line, fill in (("r_mem", "-", colour), ("pair_agreement", ":", "white")):
+                shares = np.array([getattr(one, what) for one in trials], dtype=float)
+                style: Any = {"color": colour, "mfc": fill, "ms": 3}
+                (points,) = axes.plot(n, shares, ls="", marker=marker, **style)
+                known = np.unique(n)
+                means = [shares[n == one].mean() for one in known]
+                axes.plot(known, means, line, color=colour, lw=0.7)
+                said = "R_mem" if what == "r_mem" else "same image"
+                legend[f"{canvas.called(name, 30)}: {said}"] = points
+        axes.set(ylim=(-0.04, 1.07), ylabel="share of the samples")
+        axes.set_xlabel(canvas.with_range(SIZES, summary.space.search))
+        canvas.legend(axes, legend, columns=2)
     return figure
 
 
 # inches: a line of a figure with names, and what is above and below all of them
-ROW, AROUND = 0.17, 0.75
+ROW, AROUND = 0.17, 0.8
+
+TOLD = {"yes": "told apart", "alone": "told apart alone", "no": "not told apart"}
 
 
-@matplotlib.rc_context(STYLE)
-def contrast_figure(summary: SweepSummary) -> Figure:
-    """EMM ratios of configurations that differ by one step of one factor, with their 95 %
-    intervals.
+def contrast_figure(
+    summary: SweepSummary, canvas: Canvas | None = None, factor: str | None = None
+) -> Figure:
+    """EMM ratios against the first level of each factor, or of one: thick their own 95 % interval,
+    thin that which holds together with all others.
 
-    Filled: the interval excludes 1, so they are told apart. A diamond: they were trained on
-    different data.
+    Filled: the interval excludes 1, so they are told apart; grey: only the own one does. A diamond:
+    they were trained on different data.
     """
-    factors = {study.name: study.factors for study in summary.studies}
-    steps = summary.steps
-    figure, axes = _with_names([_step(factors[step.a], factors[step.b]) for step in steps])
-    low = min(1.0, *(step.low for step in steps)) / 1.2
-    high = max(1.0, *(step.high for step in steps)) * 1.2
-    for row, step in enumerate(steps):
-        label = "told apart" if step.is_clear else "not told apart"
-        style: Any = {
-            "fmt": "o" if step.same_data else "D",
-            "color": BLUE,
-            "mfc": BLUE if step.is_clear else "white",
-            "label": label if step.same_data else f"{label}, other data",
-        }
-        bars = [[step.ratio - step.low], [step.high - step.ratio]]
-        axes.errorbar(step.ratio, row, xerr=bars, **style)
-    axes.axvline(1, color="black", ls="--", lw=0.8)
-    axes.set(xscale="log", xlim=(low, high), xlabel="ratio of the EMMs, 95 % interval")
-    numbers(axes.xaxis, low, high)
-    _legend_below(figure, axes)
+    canvas = canvas or Canvas()
+    shown = [one for one in summary.compared.shown if factor in (None, one.factor)]
+    together = f"together, 95 % (of {summary.compared.n_together})"
+    with canvas.styled():
+        figure, axes = _with_names([_pair_text(summary, one, canvas) for one in shown], canvas)
+        ends = [(one.together_low or one.low, one.together_high or one.high) for one in shown]
+        low, high = min(1.0, *(low for low, _ in ends)), max(1.0, *(high for _, high in ends))
+        set_log(axes.xaxis, low / 1.15, high * 1.15)
+        for row, one in enumerate(shown):
+            told = TOLD[one.told] if one.same_data else f"{TOLD[one.told]}, other data"
+            fill = {"yes": BLUE, "alone": "#a6c9e2", "no": "white"}[one.told]
+            axes.hlines(row, *ends[row], color=BLUE, lw=0.6, label=together)
+            axes.hlines(row, one.low, one.high, color=BLUE, lw=1.8, label="alone, 95 %")
+            style: Any = {"marker": "o" if one.same_data else "D", "color": BLUE, "mfc": fill}
+            axes.plot(one.ratio, row, ls="", ms=4, label=told, **style)
+        axes.axvline(1, color="black", ls="--", lw=0.8)
+        axes.set_xlabel("ratio of the EMMs")
+        canvas.legend(axes, labelled(axes))
     return figure
 
 
-@matplotlib.rc_context(STYLE)
-def cost_figure(summary: SweepSummary) -> Figure:
+def _pair_text(summary: SweepSummary, one: Contrast, canvas: Canvas) -> str:
+    """As the user calls them; else what differs first, since long names are cut."""
+    if one.a in canvas.labels or one.b in canvas.labels:
+        return f"{canvas.called(one.b, 24)} / {canvas.called(one.a, 24)}"
+    a, b = (
+        next(study.factors for study in summary.studies if study.name == name)
+        for name in (one.a, one.b)
+    )
+    changed = [name for name, value in a.items() if repr(b[name]) != repr(value)]
+    texts = [
+        f"{canvas.called(name)} {canvas.value(b[name])} / {canvas.value(a[name])}"
+        for name in changed
+    ]
+    kept = {name: value for name, value in a.items() if name not in changed}
+    if len(kept) > 1:  # then there is no room for their names
+        return f"{', '.join(texts)} ({', '.join(map(canvas.value, kept.values()))})"
+    return ", ".join([*texts, *([canvas.levels(kept)] if kept else [])])
+
+
+def cost_figure(summary: SweepSummary, canvas: Canvas | None = None) -> Figure:
     """Images trained by configuration, and at the end of each bar the time; hatched: trials that
     failed."""
-    figure, axes = _with_names([study.name for study in summary.studies])
-    for row, study in enumerate(summary.studies):
-        failed = sum(result.images_trained for result in study.results if not result.complete)
-        complete = study.images_trained - failed
-        axes.barh(row, complete, color=BLUE, height=0.6, label="complete")
-        if failed:
-            style: Any = {"color": ORANGE, "hatch": "////", "height": 0.6, "label": "failed"}
-            axes.barh(row, failed, left=complete, **style)
-        seconds = sum(result.seconds for result in study.results)
-        axes.annotate(f" {duration(seconds)}", (study.images_trained, row), va="center", fontsize=6)
-    most = max(1, *(study.images_trained for study in summary.studies))
-    axes.set(xlabel="images trained (at the bar: time)", xlim=(0, 1.25 * most))
-    axes.xaxis.set_major_locator(MaxNLocator(4))
-    axes.xaxis.set_major_formatter(tick)
-    if len(set(axes.get_legend_handles_labels()[1])) > 1:
-        _legend_below(figure, axes)
+    canvas = canvas or Canvas()
+    with canvas.styled():
+        names = [canvas.called(study.name) for study in summary.studies]
+        figure, axes = _with_names(names, canvas)
+        for row, study in enumerate(summary.studies):
+            failed = sum(result.images_trained for result in study.results if not result.complete)
+            complete = study.images_trained - failed
+            axes.barh(row, complete, color=BLUE, height=0.6, label="complete")
+            if failed:
+                style: Any = {"color": ORANGE, "hatch": "////", "height": 0.6, "label": "failed"}
+                axes.barh(row, failed, left=complete, **style)
+            seconds = sum(result.seconds for result in study.results)
+            end = (study.images_trained, row)
+            axes.annotate(f" {duration(seconds)}", end, va="center", fontsize=6)
+        most = max(1, *(study.images_trained for study in summary.studies))
+        axes.set(xlabel="images trained (at the bar: time)", xlim=(0, 1.25 * most))
+        axes.xaxis.set_major_locator(MaxNLocator(4))
+        axes.xaxis.set_major_formatter(tick)
+        legend = labelled(axes)
+        canvas.legend(axes, legend if len(legend) > 1 else {})
     return figure
 
 
-def _step(a: Mapping[str, Any], b: Mapping[str, Any]) -> str:
-    """What differs first, since long names are cut: "width 16 / 8, dropout 0.1"."""
-    changed = [factor for factor, value in a.items() if b[factor] != value]
-    kept = [factor for factor in a if factor not in changed]
-    texts = [f"{factor} {b[factor]} / {a[factor]}" for factor in changed]
-    return ", ".join(texts + [f"{factor} {a[factor]}" for factor in kept])
-
-
-def _with_names(names: list[str]) -> tuple[Figure, Axes]:
+def _with_names(names: Sequence[str], canvas: Canvas) -> tuple[Figure, Axes]:
     """A figure with a line for every name, from the top."""
-    figure = Figure((WIDTH, AROUND + ROW * len(names)), layout="constrained")
-    axes = figure.add_subplot()
+    figure, axes = canvas.begin(AROUND + ROW * len(names))
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.set_yticks(range(len(names)), [short(name, 34) for name in names], parse_math=False)
     return figure, axes
-
-
-def _legend_below(figure: Figure, axes: Axes, columns: int = 3) -> bool:
-    """Each label once; whether there is any."""
-    handles, labels = axes.get_legend_handles_labels()
-    drawn = dict(zip(labels, handles, strict=True))
-    if drawn:
-        figure.legend(drawn.values(), drawn.keys(), loc="outside lower center", ncols=columns)
-    return bool(drawn)

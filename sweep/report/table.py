@@ -10,6 +10,7 @@ from sweep.analysis.cautions import cautions
 from sweep.analysis.seeds import seed_lines
 from sweep.analysis.summary import SweepSummary
 from sweep.report.console import Grid, Setting, grid
+from sweep.report.ratios import contrast_lines
 from sweep.report.rows import (
     CONFIGURATIONS,
     EYES,
@@ -20,7 +21,6 @@ from sweep.report.rows import (
     TWO_LINES,
     Rows,
     configuration_rows,
-    contrast_lines,
     eye_rows,
     final_lines,
     half_lines,
@@ -28,6 +28,7 @@ from sweep.report.rows import (
     look_rows,
     profile_columns,
     profile_rows,
+    result_lines,
     scale_rows,
     trial_rows,
     undecided,
@@ -47,6 +48,7 @@ def table(summary: SweepSummary) -> RenderableType:
         _grid(TRIALS, once) if once else Text("  no trial has started"),
         _heading(f"EMM at target R_mem {summary.space.search.target:g}{eye}"),
         result_table(summary),
+        *_indented(result_lines(summary)),
         *_table("In pixels and in features", EYES, eye_rows(summary)),
         *_table("Each trial in pixels and in features", LOOKS, look_rows(summary)),
         *_table("Beside each EMM", SCALE, scale_rows(summary)),
@@ -54,6 +56,7 @@ def table(summary: SweepSummary) -> RenderableType:
         *_table("EMM at other targets", profile_columns(summary), profile_rows(summary)),
         *_lines("Who is copied", isolation_lines(summary)),
         *_lines("Not decided", undecided(summary)),
+        *_lines("Across the sweeps", list(summary.notes)),
         *_lines("Contrasts", contrast_lines(summary)),
         *_lines("Seeds", seed_lines(summary)),
         *_lines("Measured again", final_lines(summary)),

@@ -207,7 +207,7 @@ def purge(here: Place) -> list[str]:
         if here.views is not None:
             others = [
                 path.name
-                for kind in ("k", "features-")
+                for kind in ("k", "features-", "with-")
                 for path in here.views.glob(f"report-{kind}*")
             ]
             _remove(Storage(str(here.views)), [*VIEWS, *others])

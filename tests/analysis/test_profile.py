@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 from scipy.special import expit, logit
 
-from sweep.analysis.contrasts import Contrast, contrasts_at, order_lines
+from sweep.analysis.contrasts import Contrast, Known, compared, order_lines
 from sweep.analysis.profile import belief_at
+from sweep.analysis.summary import summary_of
+from sweep.report.ratios import pair_rows
 from sweep.search.belief import Observation
 from sweep.search.rules import Options
+from tests.report.test_report import SPACE, curve
 
 OPTIONS = Options(100, 40_000)
 
@@ -47,24 +50,25 @@ def test_a_wide_belief_is_not_told():
     assert belief_at(trials(*sizes, slope=0.6, noise=1.5), OPTIONS, 0.5) is None
 
 
-def test_contrasts_are_taken_where_both_are_told():
+def test_an_order_may_depend_on_the_target():
     """Of curves that cross between their .9 and their .5: their ratios are known."""
     steep = trials(900, 1300, 1700, 2000, 2300, 2900, 3600, slope=4)
     flat = trials(400, 700, 1000, 1400, 2400, 4000, 7000, 9000, emm=1200, slope=1.2)
-    told = {
-        name: {target: belief_at(seen, OPTIONS, target) for target in (0.9, 0.5)}
-        for name, seen in (("steep", steep), ("flat", flat))
+    found = {
+        target: compared(
+            [
+                Known.by(belief_at(seen, OPTIONS, target), name, {"curve": name})
+                for name, seen in (("steep", steep), ("flat", flat))
+            ]
+        ).shown
+        for target in (0.9, 0.5)
     }
-    found = contrasts_at([("steep", "flat")], told)
-    assert list(found) == [0.9, 0.5]
     for target, (one,) in found.items():
         ratio = crossing(target, 1200, 1.2) / crossing(target, 2000, 4)
         assert (one.a, one.b, one.is_clear) == ("steep", "flat", True)
         assert one.low < ratio < one.high
     (line,) = order_lines(found)
     assert line.startswith("steep and flat: which has the larger EMM depends on the target")
-    told["flat"][0.5] = None
-    assert list(contrasts_at([("steep", "flat")], told)) == [0.9]
 
 
 def test_an_order_changes_only_where_it_is_clear_at_both():
@@ -77,3 +81,21 @@ def test_an_order_changes_only_where_it_is_clear_at_both():
     assert order_lines({0.9: [one(0.5, 0.8)], 0.5: [one(0.9, 2.0)]}) == []
     assert order_lines({0.9: [one(0.5, 0.8)], 0.5: [one(0.3, 0.7)]}) == []
     assert order_lines({0.9: [one(0.5, 0.8)], 0.5: [one(1.2, 2.0, b="c")]}) == []
+
+
+def test_every_pair_of_one_factor_is_told_at_every_target_and_looked_at_against_the_first():
+    sizes = (10, 16, 22, 28, 36, 46, 60, 80)
+    space = SPACE.model_copy(update={"vary": {"network.width": (4, 8, 16)}})
+    results = [
+        one.model_copy(update={"spec": one.spec.model_copy(update={"name": f"width={width}"})})
+        for width, emm in ((4, 20), (8, 24), (16, 28))
+        for one in curve("width=8", emm, sizes)
+    ]
+    summary = summary_of(space, results, [])
+    told = summary.as_json()["contrasts_by_target"]
+    assert [one["target"] for one in told][:2] == [0.9, 0.5]
+    for at in told[:2]:
+        pairs = [(one["b"], one["a"]) for one in at["contrasts"]]
+        assert pairs == [("width=8", "width=4"), ("width=16", "width=4"), ("width=16", "width=8")]
+    rows = [row[:3] for row in pair_rows(summary) if row[0] == "0.5"]
+    assert rows == [("0.5", "width=8", "width=4"), ("0.5", "width=16", "width=4")]

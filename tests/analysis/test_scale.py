@@ -418,12 +418,14 @@ def test_the_cost_figure_shows_images_and_time() -> None:
 def test_the_contrast_figure_shows_the_ratios() -> None:
     sizes = (8, 16, 24, 28, 32, 36, 40, 60, 80)
     summary = summary_of(SPACE, [*curve("width=8", 24, sizes), *curve("width=16", 48, sizes)], [])
-    (one,) = summary.steps
+    (one,) = summary.compared.shown
     axes = contrast_figure(summary).axes[0]
-    (bar,) = axes.containers
-    assert bar.lines[0].get_xydata().tolist() == [[one.ratio, 0]]
-    ((left, _), (right, _)) = bar.lines[2][0].get_segments()[0]
-    assert (left, right) == pytest.approx((one.low, one.high))
+    assert [[one.ratio, 0]] in [line.get_xydata().tolist() for line in axes.lines]
+    ends = [part.get_segments()[0][:, 0].tolist() for part in axes.collections]
+    assert ends == [
+        pytest.approx([one.together_low, one.together_high]),
+        pytest.approx([one.low, one.high]),
+    ]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["width 16 / 8"]
 
 

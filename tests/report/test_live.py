@@ -131,7 +131,9 @@ def test_a_log_gets_lines_now_and_then() -> None:
     )
     head, line = screen.printed.splitlines()
     assert head.startswith("2 studies: 1 waiting, 1 searching; about ")
-    assert line == f"width=16  0 trials  EMM - [-]  N={record.spec.n} training 50%, 30 s left"
+    assert (
+        line == f"width=16  0 trials  so far EMM - [-]  N={record.spec.n} training 50%, 30 s left"
+    )
     assert "\x1b" not in screen.printed
 
 

@@ -20,8 +20,8 @@ def test_agreement_stands_beside_r_mem() -> None:
     assert same == [[16, 0.01], [64, 0.2], [64, 0.4]]
     assert means == [[16, 0.9], [64, pytest.approx(0.15)]]
     assert means_same == [[16, 0.01], [64, pytest.approx(0.3)]]
-    labels = axes.get_legend_handles_labels()[1]
-    assert labels == ["a: R_mem", "a: same image"]
+    (legend,) = axes.figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["a: R_mem", "a: same image"]
 
 
 def test_without_a_second_model_there_is_none() -> None:

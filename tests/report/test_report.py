@@ -18,19 +18,20 @@ from rich.console import Console
 from search_spaces.space import Search, SearchSpace
 from search_spaces.table import SPACES
 from sweep.analysis.cautions import cautions
-from sweep.analysis.contrasts import Contrast, neighbours
+from sweep.analysis.contrasts import Contrast
 from sweep.analysis.study import StudySummary
 from sweep.analysis.summary import SweepSummary, summary_of
 from sweep.report import figures, page as page_module
 from sweep.report.drawn import Drawing, ahead, rendered
+from sweep.report.emm_figures import sweep_figure
 from sweep.report.figures import name_of
 from sweep.report.files import cell, write_report
 from sweep.report.latex import latex
 from sweep.report.page import report_page
-from sweep.report.rows import contrast_lines
+from sweep.report.ratios import contrast_lines
+from sweep.report.rows import caption
 from sweep.report.study_figures import study_figure
 from sweep.report.style import BLUE, as_pdf, as_png
-from sweep.report.sweep_figures import sweep_figure
 from sweep.report.table import print_table, table
 from sweep.search.rules import Options, Verdict
 from sweep.search.words import ends_text
@@ -286,9 +287,9 @@ def test_files_beside_the_page(real: SweepSummary, index: Path, tmp_path: Path) 
         for name in ("emm", "profile", "cost", "study-01-width-8", "study-02-width-16")
         for kind in ("pdf", "png")
     }
-    kinds = ("configurations", "scale", "profile", "lengths", "contrasts", "onset", "trials")
-    tables = {f"{name}.tex" for name in kinds}
-    beside = {"report.json", "trials.csv", "figures.json"}
+    kinds = ("configurations", "scale", "profile", "lengths", "onset", "trials")
+    tables = {f"{name}.tex" for name in (*kinds, "contrasts", "interactions")}
+    beside = {"report.json", "trials.csv", "contrasts.csv", "interactions.csv", "figures.json"}
     assert names == {"index.html", *beside, *figures, *tables}
     before = {name: (index.parent / name).read_bytes() for name in names}
     write_report(real, tmp_path)
@@ -408,9 +409,9 @@ def test_how_a_verdict_is_said(state: str, emm: str, interval: str, tmp_path: Pa
     assert (f"a: {state}, {VERDICTS[state].reason}" in text) is (
         state in ("unresolved", "searching")
     )
-    title = study_figure(summary.studies[0], 0.9, 8, 256).axes[0].get_title()
-    assert title.startswith(f"a\n{state}: ")
-    assert (f"EMM {emm}" in title) is (emm != "-")
+    said = caption(summary.studies[0])
+    assert said.startswith(f"{state}: ")
+    assert (f"EMM {emm}" in said) is (emm != "-")
 
 
 def test_contrasts_are_ratios_of_emms() -> None:
@@ -419,7 +420,9 @@ def test_contrasts_are_ratios_of_emms() -> None:
 
     summary = summary_of(SPACE, [*logistic("a", 8, 24), *logistic("b", 16, 48)], [])
     (one,) = summary.contrasts
-    (line,) = contrast_lines(summary)
+    (count, pairs, line) = contrast_lines(summary)
+    assert count.startswith("1 contrast is looked at, against a first level")
+    assert pairs.startswith("1 pair: contrasts.csv has all")
     medians = [study.verdict.emm or 0.0 for study in summary.studies]
     assert one.ratio == pytest.approx(medians[1] / medians[0], rel=0.03)
     assert one.low < 2 < one.high
@@ -438,17 +441,6 @@ def test_emms_are_told_apart_where_the_interval_excludes_one(
     low: float, high: float, is_clear: bool
 ) -> None:
     assert Contrast("a", "b", math.sqrt(low * high), low, high).is_clear is is_clear
-
-
-def test_neighbours_differ_by_one_step_of_one_factor() -> None:
-    grid = [{"width": w, "multipliers": m} for w in (8, 16, 32) for m in ([1, 2], [2, 2])]
-    summary = sweep_of(
-        *(study(str(i), VERDICTS["found"], factors=factors) for i, factors in enumerate(grid))
-    )
-    pairs = [(a.name, b.name) for a, b in neighbours(summary.studies)]
-    assert pairs == [
-        (str(a), str(b)) for a, b in ((0, 1), (0, 2), (1, 3), (2, 3), (2, 4), (3, 5), (4, 5))
-    ]
 
 
 def test_warnings_where_a_trap_applies() -> None:
@@ -563,11 +555,11 @@ def test_what_stands_beside_the_emms_of_two_data_sets(rich: SweepSummary, tmp_pa
     assert (one.verdict.state, two.verdict.state) == ("found", "found")
     interval = f"{ratio.low:.2f} to {ratio.high:.2f}"
     assert page.tables["contrasts"][1:] == [
-        ["width=16", "width=8", f"{ratio.ratio:.2f}", interval, "yes", "other"]
+        ["width=16", "width=8", f"{ratio.ratio:.2f}", interval, interval, "yes", "other"]
     ]
     assert ratio.ratio == pytest.approx(2, rel=0.15)
     assert f"EMM of width=16 / EMM of width=8: {ratio.ratio:.2f}, 95 % interval {interval}" in text
-    assert "(told apart; on other data)" in text
+    assert f"together {interval} (told apart; on other data)" in text
     assert page.tables["data"][1:] == [
         ["digits", "1,797", "0", "d" * 64],
         ["faces", "5,000", "7", "e" * 64],
@@ -604,7 +596,7 @@ def test_tables_for_papers_are_those_of_the_page(rich: SweepSummary, tmp_path: P
     page = page_of(rich, tmp_path)
     for name, alignment in (
         ("configurations", "rlrrrrr"),
-        ("contrasts", "llrrrl"),
+        ("contrasts", "llrrrll"),
         ("trials", "rrrrrrl"),
     ):
         lines = (tmp_path / f"{name}.tex").read_text().splitlines()
@@ -626,12 +618,12 @@ def test_a_page_holds_so_many_figures_and_galleries_come_last(
 ) -> None:
     """In base64 a figure of 3 bytes takes 4."""
     monkeypatch.setattr(page_module, "PAGE_BYTES", 4001)
-    one = name_of("gallery", 1, rich.studies[0])
+    one = name_of("gallery", 1, rich.studies[0].name)
     images = {one: b"g" * 300, "emm": b"e" * 1200, "cost": b"c" * 900, "contrasts": b"d" * 900}
     page = Page(report_page(rich, images, "none"))
     assert [attributes["alt"] for tag, attributes in page.tags if tag == "img"] == [
         "EMM of every configuration, with its 95 % interval",
-        "Ratios of EMMs, with their 95 % intervals",
+        "Ratios of EMMs against the first level, with their 95 % intervals: thick alone, thin together",
         "What every configuration cost",
     ]
     assert "1 figures are only there" in page.text
@@ -664,7 +656,7 @@ def test_forty_configurations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_study_figure_shows_what_was_measured(real: SweepSummary) -> None:
     one = real.studies[0]
-    axes = study_figure(one, 0.9, 8, 256).axes[0]
+    axes = study_figure(one, SPACE.search).axes[0]
     line = next(line for line in axes.lines if line.get_label() == "EMM")
     assert set(line.get_xdata()) == {one.verdict.emm}
     band = axes.patches[0].get_extents().transformed(axes.transData.inverted())
@@ -694,7 +686,7 @@ def test_a_study_figure_shows_what_was_measured(real: SweepSummary) -> None:
 def test_a_study_figure_shows_the_belief(real: SweepSummary) -> None:
     one = real.studies[0]
     assert one.belief is not None
-    axes = study_figure(one, 0.9, 8, 256).axes[0]
+    axes = study_figure(one, SPACE.search).axes[0]
     curve = max(axes.lines, key=lambda line: len(line.get_xdata()))
     n, mean = np.asarray(curve.get_xdata()), np.asarray(curve.get_ydata())
     assert n[0] < 8
@@ -741,10 +733,10 @@ def test_a_sweep_figure_shows_intervals_and_what_is_not_found() -> None:
         arrows = {
             line.get_marker(): line.get_xydata()[0][int(is_upright)]
             for line in axes.lines
-            if line.get_label() == "outside the range of N"
+            if line.get_label() in ("below the range", "above the range")
         }
         below, above = "v^" if is_upright else "<>"
-        assert arrows == {below: 5.46, above: 307.2}
+        assert arrows == {below: 8, above: 256}, "at the edge"
 
 
 @pytest.mark.parametrize("count", [1, 5, 40])
@@ -762,7 +754,7 @@ def test_figures_leave_no_setting_behind(real: SweepSummary) -> None:
     import matplotlib
 
     before = dict(matplotlib.rcParams)
-    figure = study_figure(real.studies[0], 0.9, 8, 256)
+    figure = study_figure(real.studies[0], SPACE.search)
     assert as_png(figure) == as_png(figure)
     assert as_pdf(figure) == as_pdf(figure)
     assert dict(matplotlib.rcParams) == before

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.special import expit, logit
 
-from sweep.analysis.contrasts import contrast
+from sweep.analysis.contrasts import Known, compared
 from sweep.analysis.summary import summary_of
 from sweep.run.studies import Studies
 from sweep.search.belief import (
@@ -237,10 +237,8 @@ def test_the_interval_of_a_ratio_is_that_of_independent_beliefs():
     rng = np.random.default_rng(0)
     a, b = (belief([Observation(n, r, 2000) for n, r in trials], 4, 400) for trials in (A, B))
     of_a, of_b = (rng.choice(one.ln_emm, 200_000, p=one.probabilities) for one in (a, b))
-    said, (low, middle, high) = (
-        contrast("a", a, "b", b),
-        np.exp(np.quantile(of_b - of_a, [0.025, 0.5, 0.975])),
-    )
+    (said,) = compared([Known.by(a, "a", {}), Known.by(b, "b", {})]).pairs
+    low, middle, high = np.exp(np.quantile(of_b - of_a, [0.025, 0.5, 0.975]))
     assert said.ratio == pytest.approx(middle, rel=0.03)
     # the sd of so few trials' beliefs, whose tails are heavy, makes it rather wide
     assert 1 <= math.log(said.high / said.low) / math.log(high / low) < 1.1

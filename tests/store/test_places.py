@@ -116,6 +116,7 @@ def test_purge_removes_a_sweep_and_nothing_else(tmp_path, url, monkeypatch):
     if url is None:
         storage.write("report-k0.25/index.html", b"")
         storage.write("report-features-my_eye.features/index.html", b"")
+        storage.write("report-with-other/index.html", b"")
         storage.write("report-draft.tex", b"")
     storage.write(
         f"{LOCK}dead.json",
