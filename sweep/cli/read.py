@@ -91,7 +91,7 @@ def report(
     if out is None:
         check_writable(target)
     terminal = console()
-    print_table(summary, terminal)
+    print_table(summary, terminal, target)
     page = write_report(summary, target, pictures_of(summary.space, here.storage), say)
     terminal.print(f"report: {page}", soft_wrap=True, highlight=False)
 
