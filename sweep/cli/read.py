@@ -68,12 +68,23 @@ def report(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Prints the table of a sweep and writes its report."""
+    """Prints the table of a sweep, or of single trials, and writes its report."""
     from sweep.analysis.summary import summarize
+    from sweep.cli.lone_report import report_lone_trials
     from sweep.cli.options import parse_k
-    from sweep.store.places import check_no_file, check_writable, place
+    from sweep.store.lone_trials import holds_lone_trials
+    from sweep.store.places import place
 
     here, chosen = place(directory), None if k is None else parse_k(k)
+    if holds_lone_trials(here.storage):
+        if chosen is not None:
+            raise UserError(
+                f"--k: {here.storage.shown} holds trials of emm trial, which are judged by their own k"
+            )
+        lone_target = out or (here.views / "report" if here.views else Path("trials-report"))
+        _check_target(lone_target, out)
+        report_lone_trials(here.storage, lone_target, as_json)
+        return
     summary = summarize(here.storage, chosen)
     if as_json:
         say(json.dumps(summary.as_json(), indent=1))
@@ -85,15 +96,22 @@ def report(
     # beside the report at the sweep's own k
     name = "report" if chosen is None else f"report-k{chosen:.3g}"
     target = out or (here.views / name if here.views else Path(f"{summary.name}-{name}"))
+    _check_target(target, out)
+    terminal = console()
+    print_table(summary, terminal, target)
+    page = write_report(summary, target, pictures_of(summary.space, here.storage), say)
+    terminal.print(f"report: {page}", soft_wrap=True, highlight=False)
+
+
+def _check_target(target: Path, out: Path | None) -> None:
+    """Raises UserError if no report can be written there; `out`: as it was asked for."""
+    from sweep.store.places import check_no_file, check_writable
+
     if target.exists() and not target.is_dir():
         raise UserError(f"--out {target}: this is a file; choose a directory")
     check_no_file(f"--out {target}", target)
     if out is None:
         check_writable(target)
-    terminal = console()
-    print_table(summary, terminal, target)
-    page = write_report(summary, target, pictures_of(summary.space, here.storage), say)
-    terminal.print(f"report: {page}", soft_wrap=True, highlight=False)
 
 
 def ui(

@@ -118,7 +118,7 @@ class Terminal:
         for record, report in running:
             bar = ProgressBar(completed=report.get("progress", 0.0), total=1.0, width=20)
             where = f"{record.spec.name}  {record.spec.title}"
-            trials.add_row(Text(where, overflow="ellipsis"), bar, Text(_progress(report)))
+            trials.add_row(Text(where, overflow="ellipsis"), bar, Text(progress_text(report)))
         hidden = [Text(f"… and {len(order) - room} more studies")] if len(order) > room else []
         return Group(studies, *hidden, trials, Text(self.headline(), style="bold"))
 
@@ -162,7 +162,7 @@ class Terminal:
         how far."""
         verdict = self.verdicts[name]
         running = [
-            f"N={record.spec.n} {_progress(report)}"
+            f"N={record.spec.n} {progress_text(report)}"
             for record, report in self.running.values()
             if record.spec.name == name
         ]
@@ -175,7 +175,8 @@ class Terminal:
             self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def _progress(report: dict[str, Any]) -> str:
+def progress_text(report: dict[str, Any]) -> str:
+    """How far a trial is, by what its step reports: "training 25%, 9 s left"."""
     done = f"{report.get('state', 'starting')} {report.get('progress', 0.0):.0%}"
     seconds = report.get("seconds_left")
     return f"{done}, {time_left(seconds)} left" if seconds else done

@@ -65,6 +65,8 @@ PAGE_BYTES = 8_000_000  # for figures, as they stand in the page
 
 FEW, MANY = 4, 40  # configurations, and trials, that are shown at once; more are folded
 
+TRAINED_COLUMNS = {"varied": VARIED, "differing": DIFFERING, "others": OTHERS}
+
 FIELDS_LEFT = dict.fromkeys((*VARIED, *DIFFERING), "text")
 
 
@@ -93,7 +95,7 @@ def report_page(summary: SweepSummary, images: Mapping[str, bytes], pictures: st
         glossary=words,
         heads=heads(words, columns),
         trained=trained(summary),
-        trained_columns={"varied": VARIED, "differing": DIFFERING, "others": OTHERS},
+        trained_columns=TRAINED_COLUMNS,
         fields_left=FIELDS_LEFT,
         omitted=len(images) - len(shown),
         images=pictures,

@@ -450,7 +450,7 @@ def provenance_rows(summary: SweepSummary) -> Rows:
             f"{result.spec.n / result.data.size:.3f}",
             f"{result.seconds:.0f}",
             result.finished_at,
-            _ran_on(result),
+            ran_on(result),
             code_text(result.made_by),
             result.training_key,
         )
@@ -482,7 +482,7 @@ def code_text(code: Mapping[str, str | bool | None]) -> str:
     return ", ".join([*(str(part) for part in parts if part), *changed])
 
 
-def _ran_on(result: Result) -> str:
+def ran_on(result: Result) -> str:
     known = [name for name in HARDWARE if name in result.hardware]
     return ", ".join(f"{name} {result.hardware[name]}" for name in known)
 

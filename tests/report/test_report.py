@@ -168,7 +168,7 @@ class Page(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attrs)))
         if tag == "table":
-            self._rows = self.tables[dict(attrs)["id"] or ""] = []
+            self._rows = self.tables[dict(attrs).get("id") or ""] = []
         elif tag == "tr":
             self._rows.append([])
         elif tag in ("td", "th"):
