@@ -103,14 +103,25 @@ def _ratio_text(one: Contrast) -> str:
 
 
 def _steps(summary: SweepSummary) -> str:
-    """How many neighbours are told apart, and whether all in one direction; where there are more
-    than the two ends."""
+    """How many neighbours are told apart, by the factor in which they differ, and whether all in one
+    direction; where there are more than the two ends."""
     if len(summary.steps) < 2:
         return ""
-    clear = [step for step in summary.steps if step.is_clear]
+    factors = {study.name: study.factors for study in summary.studies}
+    by_factor: dict[str, list[Contrast]] = {}
+    for step in summary.steps:
+        a, b = factors[step.a], factors[step.b]
+        differing = next(name for name in a if a[name] != b[name])
+        by_factor.setdefault(differing.replace("_", " "), []).append(step)
+    counts = [f"{_told_apart(steps)} by the {name}" for name, steps in by_factor.items()]
+    return f" Neighbouring pairs that are told apart: {', '.join(counts)}."
+
+
+def _told_apart(steps: Sequence[Contrast]) -> str:
+    clear = [step for step in steps if step.is_clear]
     up = sum(step.ratio > 1 for step in clear)
-    ways = f", of them {up} upwards and {len(clear) - up} downwards" if 0 < up < len(clear) else ""
-    return f" Of {len(summary.steps)} neighbouring pairs {len(clear)} are told apart{ways}."
+    ways = f" ({up} upwards, {len(clear) - up} downwards)" if 0 < up < len(clear) else ""
+    return f"{len(clear)} of {len(steps)}{ways}"
 
 
 def _not_found(summary: SweepSummary, has_found: bool) -> str:

@@ -84,10 +84,24 @@ def test_the_answer_on_groups_names_the_ends_alone() -> None:
         *(study(name, found(emm, emm - 1, emm + 1), results[name]) for name, emm in emms.items())
     )
     assert answer(summary).startswith(
-        "The EMM is between 20.0 [19.0 to 21.0] at y and 60.0 [59.0 to 61.0] at z. Of "
+        "The EMM is between 20.0 [19.0 to 21.0] at y and 60.0 [59.0 to 61.0] at z. Neighbouring "
     )
     assert "ratio" not in answer(summary)
-    assert answer(summary).endswith("of them 1 upwards and 1 downwards.")
+    assert answer(summary).endswith(
+        "pairs that are told apart: 2 of 2 (1 upwards, 1 downwards) by the name."
+    )
+
+
+def test_the_answer_says_by_which_factor() -> None:
+    """Of a grid the width matters, and the batch does not."""
+    grid = [(width, batch) for width in (8, 16) for batch in (32, 64)]
+    studies = [
+        study(f"{width},{batch}", found(4.0 * width, 30, 70), curve("c", 4.0 * width, SIZES),
+              {"width": width, "batch_size": batch})
+        for width, batch in grid
+    ]  # fmt: skip
+    said = answer(sweep_of(*studies))
+    assert said.endswith("told apart: 0 of 2 by the batch size, 2 of 2 by the width.")
 
 
 @pytest.mark.parametrize(
