@@ -1,9 +1,11 @@
-"""What may make an EMM mean something else than it seems, in one line each; and every cause of
-failure."""
+"""What may make an EMM mean something else than it seems, each said once with the configurations
+that it applies to; and every cause of failure."""
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from sweep.analysis.contrasts import order_lines
 from sweep.analysis.scale import near
@@ -19,9 +21,39 @@ CHANCE = 0.01  # null rate that is worth a warning
 COLLAPSED = 0.5
 
 
-def cautions(summary: SweepSummary) -> list[str]:
-    """A line for every file that could not be read and every trap that applies, those of the data
-    first."""
+class Trap(NamedTuple):
+    """That applies to a configuration. `line`: in full, with its numbers; `what`: the same for all
+    that it applies to; `here`: the numbers alone."""
+
+    line: str
+    what: str
+    here: str = ""
+
+
+@dataclass(frozen=True)
+class Caution:
+    """`what`: in one sentence; `of`: name of a configuration → its numbers in words, which may be
+    none; empty, where it is of the whole sweep or of one configuration, which `what` then names."""
+
+    what: str
+    of: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def names(self) -> list[str]:
+        """Each with its numbers."""
+        return [f"{name} ({here})" if here else name for name, here in self.of.items()]
+
+
+def caution_lines(summary: SweepSummary) -> list[str]:
+    """`cautions`, whole, a line for each."""
+    return [
+        f"{one.what}: {'; '.join(one.names)}" if one.of else one.what for one in cautions(summary)
+    ]
+
+
+def cautions(summary: SweepSummary) -> list[Caution]:
+    """Every file that could not be read and every trap that applies, those of the data first; a
+    trap once, with all configurations that it applies to."""
     lines = [f"passed over: {line}" for line in summary.damaged]
     lines += [
         f"{data.source}: {data.duplicates:,} of {data.size:,} images equal another one; copies of "
@@ -29,19 +61,28 @@ def cautions(summary: SweepSummary) -> list[str]:
         for data in data_sets(summary)
         if data.duplicates
     ]
-    of_pixels: tuple[Callable[[StudySummary], str | None], ...] = ()
+    of_pixels: tuple[Callable[[StudySummary], Trap | None], ...] = ()
     if summary.eye == "pixels":  # of the rule in pixels, which else decides nothing
         lines += [*_across_data(summary), *_two_rules(summary)]
         of_pixels = _low_ceiling, _noisy, _chance, _uneven
     lines += order_lines(summary.contrasts_by_target)
+    traps: dict[str, dict[str, Trap]] = {}  # what → name → in full
     for study in summary.studies:
         checks = (
             *(_alone, _rising, *of_pixels),
             *(_unknown_in_features, _unseen, _large_share, _accepted),
         )
-        found = *(check(study) for check in checks), *_failures(study)
-        lines += [f"{study.name}: {line}" for line in found if line]
-    return lines
+        for trap in (*(check(study) for check in checks), *_failures(study)):
+            if trap is not None:
+                traps.setdefault(trap.what, {})[study.name] = trap
+    return [*map(Caution, lines), *(_said_once(what, of) for what, of in traps.items())]
+
+
+def _said_once(what: str, of: Mapping[str, Trap]) -> Caution:
+    if len(of) > 1:
+        return Caution(what, {name: trap.here for name, trap in of.items()})
+    ((name, trap),) = of.items()
+    return Caution(f"{name}: {trap.line}")
 
 
 def data_sets(summary: SweepSummary) -> list[DataSummary]:
@@ -109,16 +150,17 @@ def _two_rules(summary: SweepSummary) -> list[str]:
     ]
 
 
-def _alone(study: StudySummary) -> str | None:
+def _alone(study: StudySummary) -> Trap | None:
     if not study.contradicts:
         return None
-    return (
+    line = (
         "its trials contradict what the other configurations have in common; its interval is from "
         "its own trials only"
     )
+    return Trap(line, line)
 
 
-def _rising(study: StudySummary) -> str | None:
+def _rising(study: StudySummary) -> Trap | None:
     trials = near(study.complete, study.verdict.emm)
     trials = [
         r for r in trials if r.measurement.half(r.configuration.trainer.train_images(r.spec.n))
@@ -134,39 +176,41 @@ def _rising(study: StudySummary) -> str | None:
     centre, n_samples = (half + last) / 2, len(pairs) * study.results[0].measurement.n_selection
     if last - half <= max(RISING, 2 * math.sqrt(2 * centre * (1 - centre) / n_samples)):
         return None
-    numbers = (
-        f"{half:.2f} at half of the training, {last:.2f} at its end (mean of {len(pairs)} trials)"
-    )
+    ends, count = f"{half:.2f} at half of the training, {last:.2f} at its end", len(pairs)
     why = trials[0].spec.why_no_half
     if why:
-        unknown = f"whether longer training gives a larger EMM can't be told, since {why}"
-        return f"near the EMM, R_mem rises late: {numbers}; {unknown}"
-    return f"near the EMM, R_mem still rises: {numbers}; longer training may give a larger EMM"
+        what = "near the EMM, R_mem rises late"
+        so = f"whether longer training gives a larger EMM can't be told, since {why}"
+    else:
+        what, so = "near the EMM, R_mem still rises", "longer training may give a larger EMM"
+    line = f"{what}: {ends} (mean of {count} trials); {so}"
+    return Trap(line, f"{what}; {so}", f"{ends}, mean of {count} trials")
 
 
-def _low_ceiling(study: StudySummary) -> str | None:
+def _low_ceiling(study: StudySummary) -> Trap | None:
     ceilings = [(r.ceiling, r.spec.n) for r in study.complete if r.ceiling is not None]
     low, n = min(ceilings, default=(1.0, 0))
     if low >= study.options.target:
         return None
-    return (
-        f"even the closed-form optimum reaches only R_mem {low:.2f} at N = {n}, below the target "
-        f"{study.options.target:g}"
+    here, target = f"R_mem {low:.2f} at N = {n}", f"below the target {study.options.target:g}"
+    return Trap(
+        f"even the closed-form optimum reaches only {here}, {target}",
+        f"even the closed-form optimum stays {target}",
+        here,
     )
 
 
-def _noisy(study: StudySummary) -> str | None:
+def _noisy(study: StudySummary) -> Trap | None:
     copier, target = study.scale.means["noisy_copier"], study.options.target
     if copier is None or copier >= target or not near(study.complete, study.verdict.emm):
         return None
-    return (
-        "near the EMM, copies of training images with noise at median d1 would reach only R_mem "
-        f"{copier:.2f}, below the "
-        f"target {target:g} (noisy copier): the EMM may say how dense the data are"
-    )
+    copies = "near the EMM, copies of training images with noise at median d1 would"
+    below = f"below the target {target:g} (noisy copier): the EMM may say how dense the data are"
+    here = f"R_mem {copier:.2f}"
+    return Trap(f"{copies} reach only {here}, {below}", f"{copies} stay {below}", here)
 
 
-def _chance(study: StudySummary) -> str | None:
+def _chance(study: StudySummary) -> Trap | None:
     """The null rate falls with N, so it is looked at for every N."""
     rates = defaultdict(list)
     for result in study.complete:
@@ -176,71 +220,72 @@ def _chance(study: StudySummary) -> str | None:
     if rate <= CHANCE:
         return None
     k = study.results[0].measurement.k
-    return (
-        f"chance alone counts at k = {k:.3g}: {rate:.1%} of held-out images would be copies at N "
-        f"= {n}"
-    )
+    what = f"chance alone counts at k = {k:.3g}"
+    here = f"{rate:.1%} of held-out images would be copies at N = {n}"
+    return Trap(f"{what}: {here}", what, here)
 
 
-def _unknown_in_features(study: StudySummary) -> str | None:
+def _unknown_in_features(study: StudySummary) -> Trap | None:
     asked = [r for r in study.complete if r.measurement.features is not None]
     unknown = [r for r in asked if r.r_mem_features is None]
     if not unknown:
         return None
-    return (
-        f"R_mem in features is not known of {len(unknown)} of {len(asked)} trials: the threshold "
-        f"needs {LEAST_HELD_OUT} held-out images or more"
+    here, why = (
+        f"{len(unknown)} of {len(asked)} trials",
+        f"the threshold needs {LEAST_HELD_OUT} held-out images or more",
     )
+    what = "R_mem in features is not known of"
+    return Trap(f"{what} {here}: {why}", f"{what} some trials, since {why}", here)
 
 
-def _unseen(study: StudySummary) -> str | None:
+def _unseen(study: StudySummary) -> Trap | None:
     shares = [(r.unseen_labels, r.spec.n) for r in study.complete if r.unseen_labels]
     if not shares:
         return None
     share, n = max(shares)
-    return (
-        f"{share:.0%} of the samples at N = {n} are of labels that no training image has, as "
-        "protocol=paper draws them"
-    )
+    here = f"{share:.0%} of the samples at N = {n}"
+    unseen = "of labels that no training image has, as protocol=paper draws them"
+    return Trap(f"{here} are {unseen}", f"samples are {unseen}", here)
 
 
-def _large_share(study: StudySummary) -> str | None:
+def _large_share(study: StudySummary) -> Trap | None:
     size = min((r.data.size for r in study.results), default=0)
     n = study.options.high if study.verdict.state == "above_range" else study.verdict.emm
     if not n or n <= size / 2:
         return None
-    share = f"N = {n:.0f} is {n / size:.0%} of the {size:,} images that there are"
-    return f"{share}; above half, the verdict is for this data set only"
+    here = f"N = {n:.0f} is {n / size:.0%} of the {size:,} images that there are"
+    so = "above half, the verdict is for this data set only"
+    return Trap(f"{here}; {so}", f"the EMM is a large share of the data; {so}", here)
 
 
-def _uneven(study: StudySummary) -> str | None:
+def _uneven(study: StudySummary) -> Trap | None:
     """Mode collapse looks like memorization: a few training images, copied over and over."""
     trials = [r for r in near(study.complete, study.verdict.emm) if r.distinct_expected]
     bad = [r for r in trials if r.distinct_copied < COLLAPSED * (r.distinct_expected or 0)]
     if not bad:
         return None
     worst = min(bad, key=lambda r: r.distinct_copied / (r.distinct_expected or 1))
-    return (
-        f"few training images are copied again and again: {worst.distinct_copied} distinct ones "
-        f"at N = {worst.spec.n}, where "
-        f"even copying would give {worst.distinct_expected:.0f} ({len(bad)} of {len(trials)} "
-        "trials near the EMM)"
-    )
+    what = "few training images are copied again and again"
+    even = f"where even copying would give {worst.distinct_expected:.0f}"
+    here = f"{worst.distinct_copied} distinct ones at N = {worst.spec.n}, {even}"
+    near_it = f"{len(bad)} of {len(trials)} trials near the EMM"
+    return Trap(f"{what}: {here} ({near_it})", what, f"{here}, {near_it}")
 
 
-def _accepted(study: StudySummary) -> str | None:
+def _accepted(study: StudySummary) -> Trap | None:
     count = sum(r.right_censored for r in study.complete)
     if not count:
         return None
-    return (
-        f"{count} of {len(study.complete)} trials ended early since R_mem was high enough; theirs "
-        "is a lower bound"
-    )
+    here = f"{count} of {len(study.complete)} trials"
+    early = "ended early since R_mem was high enough; theirs is a lower bound"
+    return Trap(f"{here} {early}", f"trials that {early}", here)
 
 
-def _failures(study: StudySummary) -> list[str]:
+def _failures(study: StudySummary) -> list[Trap]:
     causes = Counter(r.cause or "unknown cause" for r in study.results if not r.complete)
-    return [
-        f"{count} {'trial' if count == 1 else 'trials'} failed: {cause}"
-        for cause, count in causes.items()
-    ]
+    return [_failure(cause, count) for cause, count in causes.items()]
+
+
+def _failure(cause: str, count: int) -> Trap:
+    here = f"{count} {'trial' if count == 1 else 'trials'}"
+    return Trap(f"{here} failed: {cause}", f"trials failed: {cause}", here)

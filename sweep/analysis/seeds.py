@@ -8,22 +8,29 @@ from sweep.analysis.summary import SweepSummary
 from sweep.search.words import ends_text
 from trainables.text import amount
 
+SEEDS = (
+    *("configuration", "sd between seeds", "its 95 % interval"),
+    *("half of the seeds up to N", "95 % interval", "R_mem of the seeds at one N"),
+)
 
-def seed_lines(summary: SweepSummary) -> list[str]:
-    """For people: every study's spread over seeds and the EMM of its median seed, with 95 %
-    intervals, and trials at the same N."""
-    lines = []
-    for study in summary.studies:
-        if study.belief is not None and study.median_seed is not None:
-            low, middle, high = map(study.belief.noise_quantile, (0.025, 0.5, 0.975))
-            noise = f"{middle:.2f} [{low:.2f}, {high:.2f}]"
-            low, middle, high = study.median_seed
-            half = f"{amount(middle)} [{ends_text(low, high)}]"
-            lines.append(
-                f"{study.name}: sd of logit R_mem between seeds {noise}; half of the seeds pass the "
-                f"target up to N = {half}{_same_n(study)}"
-            )
-    return lines
+
+def seed_rows(summary: SweepSummary) -> list[tuple[str, ...]]:
+    """For people: every found study's spread over seeds (of logit R_mem) and the EMM of its median
+    seed, with 95 % intervals, and trials at the same N."""
+    return [
+        (study.name, *_spread(study), _same_n(study))
+        for study in summary.studies
+        if study.median_seed is not None
+    ]
+
+
+def _spread(study: StudySummary) -> tuple[str, str, str, str]:
+    assert study.belief is not None, "a study whose median seed is known has a belief"
+    assert study.median_seed is not None
+    low, middle, high = map(study.belief.noise_quantile, (0.025, 0.5, 0.975))
+    half_low, half, half_high = study.median_seed
+    noise = f"{middle:.2f}", f"{low:.2f} to {high:.2f}"
+    return *noise, amount(half), ends_text(half_low, half_high)
 
 
 def _same_n(study: StudySummary) -> str:
@@ -31,8 +38,5 @@ def _same_n(study: StudySummary) -> str:
     for result in study.complete:
         if result.r_mem is not None:
             repeated[result.spec.n].append(f"{result.r_mem:.3f}")
-    return "".join(
-        f"; N = {n}: R_mem " + " ".join(values)
-        for n, values in sorted(repeated.items())
-        if len(values) > 1
-    )
+    several = {n: values for n, values in sorted(repeated.items()) if len(values) > 1}
+    return "; ".join(f"N = {n}: {' '.join(values)}" for n, values in several.items()) or "-"

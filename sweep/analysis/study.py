@@ -166,7 +166,9 @@ class StudySummary:
 
 def _configuration(study: StudySummary) -> dict[str, Any]:
     verdict, searched = study.verdict, study.searched or study.verdict
-    complete = [_trial(result, study.finals.get(result.training_key)) for result in study.results]
+    complete = [
+        trial_content(result, study.finals.get(result.training_key)) for result in study.results
+    ]
     trials = [*complete, *map(_running_trial, study.running)]
     return {
         "name": study.name,
@@ -206,7 +208,8 @@ def _numbers_of(belief: Belief | None) -> dict[str, float | None]:
     return {"emm": None if belief is None else belief.median, "emm_low": low, "emm_high": high}
 
 
-def _trial(result: Result, final: FinalMeasurement | None) -> dict[str, Any]:
+def trial_content(result: Result, final: FinalMeasurement | None = None) -> dict[str, Any]:
+    """A finished trial's part of `emm report --json`."""
     low, high = (
         r_mem_interval(result.n_memorized, result.n_samples) if result.complete else (None, None)
     )

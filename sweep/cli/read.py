@@ -68,18 +68,32 @@ def report(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Prints the table of a sweep and writes its report; of several sweeps, side by side, with the
-    contrasts across them."""
+    """Prints the table of a sweep, or of single trials, and writes its report; of several sweeps, side
+    by side, with the contrasts across them."""
     from sweep.analysis.summary import summarize
     from sweep.analysis.views import called_apart, joined
+    from sweep.cli.lone_report import report_lone_trials
     from sweep.cli.options import parse_k
-    from sweep.store.places import check_no_file, check_writable, place
+    from sweep.store.lone_trials import holds_lone_trials
+    from sweep.store.places import place
 
     chosen = None if k is None else parse_k(k)
     places = [place(directory) for directory in directories]
     names, here = called_apart(directories), places[0]
+    is_alone = len(places) == 1
+    lone = [one for one in places if holds_lone_trials(one.storage)]
+    if lone and not is_alone:
+        raise UserError(f"{lone[0].storage.shown}: trials of emm trial are reported alone")
+    if lone:
+        if chosen is not None:
+            raise UserError(
+                f"--k: {here.storage.shown} holds trials of emm trial, which are judged by their own k"
+            )
+        lone_target = out or (here.views / "report" if here.views else Path("trials-report"))
+        _check_target(lone_target, out)
+        report_lone_trials(here.storage, lone_target, as_json)
+        return
     sweeps = [summarize(one.storage, chosen) for one in places]
-    is_alone = len(sweeps) == 1
     summary = sweeps[0] if is_alone else joined(dict(zip(names, sweeps, strict=True)))
     if as_json:
         say(json.dumps(summary.as_json(), indent=1))
@@ -92,16 +106,23 @@ def report(
     name = "-".join(["report", *([] if is_alone else ["with", *names[1:]])])
     name = re.sub(r"[^\w.-]+", "-", name) + ("" if chosen is None else f"-k{chosen:.3g}")
     target = out or (here.views / name if here.views else Path(f"{sweeps[0].name}-{name}"))
+    _check_target(target, out)
+    terminal = console()
+    print_table(summary, terminal, target)
+    pictures = pictures_of(summary.space, here.storage) if is_alone else None
+    page = write_report(summary, target, pictures, say)
+    terminal.print(f"report: {page}", soft_wrap=True, highlight=False)
+
+
+def _check_target(target: Path, out: Path | None) -> None:
+    """Raises UserError if no report can be written there; `out`: as it was asked for."""
+    from sweep.store.places import check_no_file, check_writable
+
     if target.exists() and not target.is_dir():
         raise UserError(f"--out {target}: this is a file; choose a directory")
     check_no_file(f"--out {target}", target)
     if out is None:
         check_writable(target)
-    terminal = console()
-    print_table(summary, terminal)
-    pictures = pictures_of(summary.space, here.storage) if is_alone else None
-    page = write_report(summary, target, pictures, say)
-    terminal.print(f"report: {page}", soft_wrap=True, highlight=False)
 
 
 def ui(

@@ -66,7 +66,7 @@ def remeasure(
         say(json.dumps(judged.as_json(), indent=1))
         return
     terminal = console()
-    print_table(judged, terminal)
+    print_table(judged, terminal, target)
     terminal.print(f"report: {page}", soft_wrap=True, highlight=False)
 
 

@@ -399,7 +399,7 @@ def _show(run: "Run", report: Path | None, quiet: bool, shows_table: bool) -> No
     if shows_table and quiet:
         show(result_table(summary))
     elif shows_table:
-        print_table(summary, terminal)
+        print_table(summary, terminal, report)
     if report is None:
         page = f"emm report {shlex.quote(run.storage.shown)} writes it"
     else:

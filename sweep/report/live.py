@@ -131,7 +131,7 @@ class Terminal:
             bar: RenderableType = Text("")
             if "progress" in report:
                 bar = ProgressBar(completed=report["progress"], total=1.0, width=12)
-            trials.add_row(f"{record.spec.name}  {record.spec.title}", bar, _progress(report))
+            trials.add_row(f"{record.spec.name}  {record.spec.title}", bar, progress_text(report))
         hidden = [Text(f"… and {len(order) - room} more studies")] if len(order) > room else []
         return Group(studies, *hidden, trials, Text(self.headline(), style="bold"))
 
@@ -198,7 +198,7 @@ class Terminal:
         how far."""
         verdict = self.verdicts[name]
         running = [
-            f"N={record.spec.n} {_progress(report)}"
+            f"N={record.spec.n} {progress_text(report)}"
             for record, report in self.running.values()
             if record.spec.name == name
         ]
@@ -230,7 +230,8 @@ def _counted(count: int, what: str) -> str:
     return f"{count} {what}{'' if count == 1 else 's'}"
 
 
-def _progress(report: dict[str, Any]) -> str:
+def progress_text(report: dict[str, Any]) -> str:
+    """How far a trial is, by what its step reports: "training 25%, 9 s left"."""
     state = str(report.get("state", "starting"))
     done = f"{state} {report['progress']:.0%}" if "progress" in report else state
     seconds = report.get("seconds_left")

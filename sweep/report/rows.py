@@ -4,9 +4,10 @@ Every number of them is one of `SweepSummary.as_json`.
 """
 
 import math
-from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
+from sweep.analysis.isolation import Isolation
 from sweep.analysis.onset import NUMBERS, Growth, Law
 from sweep.analysis.scale import Ends, Scale
 from sweep.analysis.study import StudySummary
@@ -37,13 +38,22 @@ SCALE = (
 )
 
 # heads of columns that are broken at their first space
-TWO_LINES = {"images trained", "R_mem in pixels", "R_mem in features", *SCALE[1:-1]}
+TWO_LINES = {
+    *("images trained", "R_mem in pixels", "R_mem in features", *SCALE[1:-1]),
+    *("sd between seeds", "half of the seeds up to N"),
+    *("rho if alike", "R_mem of the seeds at one N"),
+}
 
 LENGTHS = ("configuration", "share of the training", "EMM", "95 % interval")
 
 GROWTH = (
     *("configuration", "R_mem", "onsets", "law", "onset, images"),
     *("exponent of N", "95 % interval", "sd of ln onset"),
+)
+
+ISOLATION = (
+    *("configuration", "rho", "95 % interval", "trials", "p"),
+    *("rho if alike", "its 95 % interval"),
 )
 
 # of every trial; beside its configuration, N and seed
@@ -82,10 +92,40 @@ LEFT = dict.fromkeys(
 LEFT |= dict.fromkeys(("digest", "training key"), "key")
 
 LEFT |= dict.fromkeys(
-    ("configuration", "reason", "data", "ran on", "law", "command", "packages"), "text"
+    (
+        *("configuration", "reason", "data", "ran on", "law", "command", "packages"),
+        "R_mem of the seeds at one N",
+    ),
+    "text",
 )
 
 Rows = list[tuple[str, ...]]
+
+EMPTY = "", "-"
+
+
+class Filled(NamedTuple):
+    """A table of which no column is empty."""
+
+    columns: tuple[str, ...]
+    rows: Rows
+
+
+def filled(columns: Sequence[str], rows: Rows) -> Filled | None:
+    """None if there are no rows."""
+    if not rows:
+        return None
+    kept = [i for i in range(len(columns)) if any(row[i] not in EMPTY for row in rows)]
+    return Filled(tuple(columns[i] for i in kept), [tuple(row[i] for i in kept) for row in rows])
+
+
+MOST_NAMED = 6  # names of configurations in a line
+
+
+def some(names: Sequence[str], most: int = MOST_NAMED) -> str:
+    """Not all of very many."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def configuration_rows(summary: SweepSummary) -> Rows:
@@ -302,28 +342,28 @@ def half_lines(summary: SweepSummary) -> list[str]:
     lines = []
     for why, without in names.items():
         if why:
-            whose = "" if len(without) == len(complete) else f" of {', '.join(without)}"
+            whose = "" if len(without) == len(complete) else f" of {some(without)}"
             lines.append(f"EMM at T/2{whose}: not shown, since {why}")
     return lines
 
 
-def isolation_lines(summary: SweepSummary) -> list[str]:
-    """Whether isolated training images are copied more, a line for each study that can tell."""
-    lines = []
-    for study in summary.studies:
-        found = study.isolation
-        if found is None:
-            continue
-        trials = f"{found.n_trials} {'trial' if found.n_trials == 1 else 'trials'} that copy"
-        even = ""
-        if found.even is not None:
-            ends = f"{found.even_low:+.2f} to {found.even_high:+.2f}"
-            even = f"; if all were copied alike {found.even:+.2f} ({ends})"
-        lines.append(
-            f"{study.name}: rho of copies with isolation {found.rho:+.2f} ({found.low:+.2f} to "
-            f"{found.high:+.2f}), from {trials}, p {found.p_permuted:.2g} if dealt at random{even}"
-        )
-    return lines
+def isolation_rows(summary: SweepSummary) -> Rows:
+    """Whether isolated training images are copied more, of each study that can tell."""
+    found = {study.name: study.isolation for study in summary.studies}
+    return [
+        (name, *_isolation_texts(isolation))
+        for name, isolation in found.items()
+        if isolation is not None
+    ]
+
+
+def _isolation_texts(found: Isolation) -> tuple[str, ...]:
+    even = "-", "-"
+    if found.even is not None:
+        even = f"{found.even:+.2f}", f"{found.even_low:+.2f} to {found.even_high:+.2f}"
+    interval = f"{found.low:+.2f} to {found.high:+.2f}"
+    p = f"{found.p_permuted:.2g}"
+    return f"{found.rho:+.2f}", interval, str(found.n_trials), p, *even
 
 
 def result_lines(summary: SweepSummary) -> list[str]:
@@ -400,7 +440,7 @@ def provenance_rows(summary: SweepSummary) -> Rows:
             f"{result.spec.n / result.data.size:.3f}",
             f"{result.seconds:.0f}",
             result.finished_at,
-            _ran_on(result),
+            ran_on(result),
             code_text(result.made_by),
             result.training_key,
         )
@@ -432,7 +472,7 @@ def code_text(code: Mapping[str, str | bool | None]) -> str:
     return ", ".join([*(str(part) for part in parts if part), *changed])
 
 
-def _ran_on(result: Result) -> str:
+def ran_on(result: Result) -> str:
     known = [name for name in HARDWARE if name in result.hardware]
     return ", ".join(f"{name} {result.hardware[name]}" for name in known)
 

@@ -106,6 +106,10 @@ def read_space(storage: Storage) -> SearchSpace:
 
 def read_made_sweep(storage: Storage) -> SweepFile:
     found = read_sweep(storage)
+    if found is None and storage.list("trials"):
+        raise UserError(
+            f"{storage.shown} holds no sweep but trials of emm trial; emm report shows them"
+        )
     if found is None:
         raise UserError(
             f"{storage.shown} holds no sweep; give the DIR or URL of one that `emm run` made"

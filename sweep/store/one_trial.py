@@ -3,11 +3,12 @@
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from sweep.store.files import read_made_sweep, read_sweep, read_trials
+from sweep.store.files import read_made_sweep, read_trials
+from sweep.store.lone_trials import holds_lone_trials, read_lone_trials
 from sweep.store.places import place
 from trainables.errors import UserError
 from trainables.storage import Storage
-from trainables.trial.result import Result, read_all
+from trainables.trial.result import Result
 
 if TYPE_CHECKING:
     from trainables.trial.model import Model
@@ -74,8 +75,8 @@ def _title(result: Result) -> str:
 
 def _results(storage: Storage) -> list[Result]:
     """In the order of their names, N and seeds."""
-    if read_sweep(storage) is None and storage.list("trials"):  # of emm trial
-        results = read_all(storage).results
+    if holds_lone_trials(storage):
+        results = read_lone_trials(storage).results
     else:
         sweep = read_made_sweep(storage)
         results = read_trials(storage, sweep.space, sweep.configurations).results

@@ -39,8 +39,8 @@ from sweep.tracking.page import (
     Status,
 )
 from sweep.tracking.place import study_key, sweep_key, trial_key
-from trainables.config.data import Data
-from trainables.config.identity import IGNORED, key_of
+from trainables.config.data import without_places
+from trainables.config.identity import key_of
 from trainables.measure.measures import NUMBERS
 from trainables.measure.r_mem import Neighbours, r_mem_interval
 from trainables.storage import Storage
@@ -132,20 +132,6 @@ def parameters(record: TrialRecord) -> dict[str, str]:
         for name, value in group.items()
     }
     return texts({"configuration": spec.name, "n": spec.n, "seed": spec.seed, **fields})
-
-
-def without_places(data: Data) -> dict[str, Any]:
-    """The fields of a source that say what is learned; directories of the user's are not among
-    them."""
-    places = {
-        name
-        for name, field in type(data).model_fields.items()
-        if field.json_schema_extra == IGNORED
-    }
-    fields = data.model_dump(mode="json", exclude=places)
-    if data.mix is not None:
-        fields["mix"] = {"share": data.mix.share, "data": without_places(data.mix.data)}
-    return fields
 
 
 def texts(values: Mapping[str, Any]) -> dict[str, str]:

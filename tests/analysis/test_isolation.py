@@ -9,7 +9,7 @@ from scipy.stats import spearmanr
 
 from sweep.analysis.isolation import isolation_of, p_permuted
 from sweep.report.page import report_page
-from sweep.report.rows import isolation_lines
+from sweep.report.rows import isolation_rows
 from tests.report.test_report import VERDICTS, found, study, sweep_of, trial
 
 
@@ -108,12 +108,10 @@ def test_it_is_of_the_trials_near_the_emm_that_mostly_copy() -> None:
     assert told["rho"] == pytest.approx(0.4)
     assert told["even"] == pytest.approx(0.05)
     summary = sweep_of(one)
-    (line,) = isolation_lines(summary)
-    assert line == (
-        "a: rho of copies with isolation +0.40 (+0.19 to +0.58), from 2 trials that copy, p 0.00041 "
-        "if dealt at random; if all were copied alike +0.05 (-0.18 to +0.28)"
-    )
-    assert line in report_page(summary, {}, "none")
+    (row,) = isolation_rows(summary)
+    assert row == ("a", "+0.40", "+0.19 to +0.58", "2", "0.00041", "+0.05", "-0.18 to +0.28")
+    page = report_page(summary, {}, "none")
+    assert all(f">{cell}</td>" in page for cell in row)
     searching = study("a", VERDICTS["searching"], trials)
     assert searching.isolation is not None
     assert searching.isolation.n_trials == 3, "before there is an EMM, all that mostly copy"

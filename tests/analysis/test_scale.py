@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from sweep.analysis.cautions import cautions
+from sweep.analysis.cautions import caution_lines
 from sweep.analysis.summary import summary_of
 from sweep.report.figures import figures_of
 from sweep.report.latex import latex
@@ -204,33 +204,33 @@ def test_half_of_a_training_whose_rate_decays_is_no_training() -> None:
 
 def test_a_rise_of_r_mem_says_no_more_than_is_known() -> None:
     rising = [trial("a", n, i, r_mem_half=0.6, r_mem_last=0.9) for i, n in enumerate((30, 40))]
-    (line,) = cautions(sweep_of(study("a", VERDICTS["found"], rising)))
+    (line,) = caution_lines(sweep_of(study("a", VERDICTS["found"], rising)))
     assert line.startswith(
         "a: near the EMM, R_mem rises late: 0.60 at half of the training, 0.90 at its end (mean of 2 trials)"
     )
     assert line.endswith(
         "can't be told, since the learning rate decays over the last 60% of the training"
     )
-    (line,) = cautions(sweep_of(study("a", VERDICTS["found"], [constant(r) for r in rising])))
+    (line,) = caution_lines(sweep_of(study("a", VERDICTS["found"], [constant(r) for r in rising])))
     assert line.endswith("R_mem still rises: 0.60 at half of the training, 0.90 at its end (mean of 2 trials); longer training "
                          "may give a larger EMM")  # fmt: skip
     slowly = [
         trial("a", n, i, r_mem_half=0.86, r_mem_last=0.92) for i, n in enumerate((30, 34, 38, 42))
     ]  # .06 may be noise in one trial of 200 images, and is none in four
-    assert cautions(sweep_of(study("a", VERDICTS["found"], slowly[:1]))) == []
-    (line,) = cautions(sweep_of(study("a", VERDICTS["found"], slowly)))
+    assert caution_lines(sweep_of(study("a", VERDICTS["found"], slowly[:1]))) == []
+    (line,) = caution_lines(sweep_of(study("a", VERDICTS["found"], slowly)))
     assert "0.86 at half of the training, 0.92 at its end (mean of 4 trials)" in line
     by_images = Measurement(protocol="paper")  # 25,600 images: its only snapshot is at the end
     paper = [
         r.model_copy(update={"spec": r.spec.model_copy(update={"measurement": by_images})})
         for r in rising
     ]
-    assert cautions(sweep_of(study("a", VERDICTS["found"], paper))) == []
+    assert caution_lines(sweep_of(study("a", VERDICTS["found"], paper))) == []
 
 
 def test_warnings_of_what_chance_noise_and_labels_do() -> None:
     def said(*results: Result) -> str:
-        return "\n".join(cautions(sweep_of(study("a", VERDICTS["found"], list(results)))))
+        return "\n".join(caution_lines(sweep_of(study("a", VERDICTS["found"], list(results)))))
 
     assert said(trial("a", 35, 0, noisy_copier=0.9, null_rate=0.01, unseen_labels=0.0)) == ""
     assert said(trial("a", 35, 0, noisy_copier=0.7), trial("a", 30, 1, noisy_copier=0.8)) == (
@@ -265,7 +265,7 @@ def test_warnings_are_of_the_target_that_is_sought() -> None:
     for target in (0.8, 0.6):
         one = study("a", VERDICTS["found"], results)
         options = replace(one.options, target=target)
-        said[target] = "\n".join(cautions(sweep_of(replace(one, options=options))))
+        said[target] = "\n".join(caution_lines(sweep_of(replace(one, options=options))))
     assert said[0.6] == ""
     assert "reaches only R_mem 0.70 at N = 35, below the target 0.8\n" in said[0.8]
     assert "would reach only R_mem 0.70, below the target 0.8 (noisy copier)" in said[0.8]
@@ -275,7 +275,7 @@ def test_warnings_begin_where_they_say() -> None:
     """At more than half of the images; at fewer than half of the copied images to be expected."""
 
     def said(*results: Result) -> str:
-        return "\n".join(cautions(sweep_of(study("a", VERDICTS["found"], list(results)))))
+        return "\n".join(caution_lines(sweep_of(study("a", VERDICTS["found"], list(results)))))
 
     for size, share in ((71, None), (69, "51%")):
         few = DataSummary(source="faces", digest="e", size=size, duplicates=0)
@@ -304,11 +304,11 @@ def test_two_rules_are_told_where_augmentation_varies() -> None:
         )
         for a, x, y in (("none", 0.9, 0.92), ("flip", 0.938, 0.974))
     ]
-    assert cautions(sweep_of(*both, space=space)) == [
+    assert caution_lines(sweep_of(*both, space=space)) == [
         "trainer.augment differs: only where training mirrors images do mirrored copies count; R_mem near the EMM without and "
         "with them, on the same images: augment=none: 0.900 / 0.920; augment=flip: 0.938 / 0.974"
     ]
-    assert cautions(sweep_of(*both)) == []
+    assert caution_lines(sweep_of(*both)) == []
 
 
 def test_more_warnings() -> None:
@@ -316,13 +316,13 @@ def test_more_warnings() -> None:
         trial("a", n, seed, distinct_copied=k, distinct_expected=20.0)
         for seed, (n, k) in enumerate(((35, 3), (36, 20)))
     ]
-    text = "\n".join(cautions(sweep_of(study("a", VERDICTS["found"], uneven))))
+    text = "\n".join(caution_lines(sweep_of(study("a", VERDICTS["found"], uneven))))
     assert (
         "3 distinct ones at N = 35, where even copying would give 20 (1 of 2 trials near the EMM)"
         in text
     )
     early = [trial("a", 20, 0, right_censored=True), trial("a", 35, 1)]
-    assert cautions(sweep_of(study("a", VERDICTS["found"], early)))[0].startswith(
+    assert caution_lines(sweep_of(study("a", VERDICTS["found"], early)))[0].startswith(
         "a: 1 of 2 trials ended early"
     )
     other = DataSummary(source="faces", digest="e", size=5000, duplicates=0)
@@ -331,8 +331,8 @@ def test_more_warnings() -> None:
         for n, d, x, y in (("a", DATA, 500.0, 0.99), ("b", other, 50.0, 0.93))
     ]
     searching = study("c", VERDICTS["searching"], [trial("c", 35, 0, data=other)])
-    assert cautions(sweep_of(both[0], searching)) == [], "nothing is compared"
-    assert cautions(sweep_of(*both)) == [
+    assert caution_lines(sweep_of(both[0], searching)) == [], "nothing is compared"
+    assert caution_lines(sweep_of(*both)) == [
         "contrasts across 2 data sets: the rule d1 < k d2 is tighter on denser data (median distance of a training image "
         "to its nearest other one: a: 500; b: 50.0. noisy copier: a: 0.990; b: 0.930)"
     ]

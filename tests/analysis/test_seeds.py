@@ -2,12 +2,11 @@
 cannot."""
 
 import math
-import re
 
 import numpy as np
 from scipy.special import expit, logit
 
-from sweep.analysis.seeds import seed_lines
+from sweep.analysis.seeds import seed_rows
 from sweep.analysis.summary import summary_of
 from tests.fakes import fake_space
 from tests.run.test_studies import record_of
@@ -47,34 +46,33 @@ def summary(noise, n_trials, replicates=1):
     return summary_of(space, results, [])
 
 
-def lines(*arguments, **more):
-    return seed_lines(summary(*arguments, **more))
+def rows(*arguments, **more):
+    return seed_rows(summary(*arguments, **more))
 
 
 def test_the_spread_is_told_with_its_interval():
     held = []
-    for line, width in zip(lines(0.35, 12), (8, 12, 16, 20), strict=True):
-        said = re.fullmatch(
-            r"width=(\d+): sd of logit R_mem between seeds (\S+) \[(\S+), (\S+)\]; half of the seeds "
-            r"pass the target up to N = (\S+) \[(\S+) to (\S+)\](; N = .*)?",
-            line,
-        )
-        assert int(said[1]) == width
-        middle, low, high = map(float, said.groups()[1:4])
-        assert low < middle < high
-        half, half_low, half_high = map(float, said.groups()[4:7])
-        assert half_low < half < half_high
+    for row, width in zip(rows(0.35, 12), (8, 12, 16, 20), strict=True):
+        name, sd, interval, half, half_interval, _ = row
+        assert name == f"width={width}"
+        low, high = map(float, interval.split(" to "))
+        assert low < float(sd) < high
+        half_low, half_high = map(float, half_interval.split(" to "))
+        assert half_low < float(half) < half_high
         held.append(low < 0.35 < high)
     assert sum(held) >= 3
 
 
 def test_the_interval_that_is_told_holds_with_95_percent():
     judged = summary(0.35, 5)
-    for line, study in zip(seed_lines(judged), judged.studies, strict=True):
+    for row, study in zip(seed_rows(judged), judged.studies, strict=True):
         middle, low, high = (study.belief.noise_quantile(q) for q in (0.5, 0.025, 0.975))
-        assert f" between seeds {middle:.2f} [{low:.2f}, {high:.2f}]" in line
+        assert row[1:3] == (f"{middle:.2f}", f"{low:.2f} to {high:.2f}")
 
 
 def test_trials_at_one_n_stand_beside():
-    assert "; N = 16: R_mem " in lines(0.2, 6, replicates=2)[0]
-    assert "; N = 16: R_mem " not in lines(0.2, 6)[0]
+    judged = summary(0.2, 6, replicates=2)
+    several = [f"{r.r_mem:.3f}" for r in judged.studies[0].complete if r.spec.n == 16]
+    assert f"N = 16: {' '.join(several)}" in seed_rows(judged)[0][-1].split("; ")
+    assert len(several) == 2
+    assert "N = 16: " not in rows(0.2, 6)[0][-1]

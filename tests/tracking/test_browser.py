@@ -85,6 +85,11 @@ class Window:
     def __init__(self, browser: Any) -> None:
         self.browser = browser
 
+    def resize(self, width: int) -> None:
+        """Of the page, in pixels; below 600 it is that of a phone."""
+        size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
+        self.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+
     def open(self, url: str) -> None:
         self.browser.get("about:blank")  # a new address behind the # alone loads nothing
         if url.startswith(
@@ -135,8 +140,9 @@ class Window:
 
 
 @pytest.fixture
-def window(browser: Any) -> Window:
-    return Window(browser)
+def window(browser: Any) -> Iterator[Window]:
+    yield Window(browser)
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
 def test_the_studies_are_a_table(
@@ -231,25 +237,71 @@ def test_runs_explain_themselves(window: Window, shown: dict[str, str], storage:
         window.screenshot(f"run-{name}")
 
 
+@pytest.fixture(scope="module")
+def page(summary: SweepSummary, storage: Storage, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The address of the sweep's report."""
+    directory = tmp_path_factory.mktemp("report") / "a name with ünïcode"
+    return write_report(summary, directory, pictures_of(summary.space, storage)).as_uri()
+
+
+# of the window, and of what is wider than it beside what may be moved by itself
+IS_WITHIN = """return document.documentElement.scrollWidth <= window.innerWidth
+  && [...document.querySelectorAll('h1, h2, p, dl, li, summary, figure > img')]
+    .every(e => e.getBoundingClientRect().right <= window.innerWidth + 1)"""
+
+
+@pytest.mark.parametrize("width", [1700, 390])
 def test_the_report_opens_from_disk(
-    window: Window, summary: SweepSummary, storage: Storage, tmp_path: Path
+    window: Window, summary: SweepSummary, page: str, width: int
 ) -> None:
-    page = write_report(
-        summary, tmp_path / "a name with ünïcode", pictures_of(summary.space, storage)
-    )
-    window.open(page.as_uri())
+    window.resize(width)
+    window.open(page)
     window.reads(
-        "EMM of digits-width",
-        "Beside each EMM",
+        "Does a wider network memorize more training images?",
+        "The EMM grows with the width, from ",
+        "What was trained",
         *[amount(study.verdict.emm or 0) for study in summary.studies],
     )
+    script = window.browser.execute_script
+    script("document.querySelectorAll('details').forEach(e => e.open = true)")
     broken = "return [...document.images].filter(i => !i.complete || i.naturalWidth == 0).length"
-    assert window.browser.execute_script(broken) == 0
+    assert script(broken) == 0
     loaded = "return performance.getEntriesByType('resource').filter(r => !r.name.startsWith('data:')).length"
-    assert window.browser.execute_script(loaded) == 0
-    assert window.browser.execute_script(
-        "return document.documentElement.scrollWidth <= window.innerWidth"
-    )
-    window.screenshot("report")
-    assert window.browser.find_element("id", "provenance").location_once_scrolled_into_view
-    window.screenshot("report-end")
+    assert script(loaded) == 0
+    assert script(IS_WITHIN)
+    smallest = """return Math.min(...[...document.querySelectorAll('p, td, dd, li')]
+      .map(e => parseFloat(getComputedStyle(e).fontSize)))"""
+    assert script(smallest) >= 13
+    window.open(page)
+    window.screenshot(f"report-{width}")
+    window.click("Provenance")
+    top = "return document.getElementById('provenance-of-all').getBoundingClientRect().top"
+    window.until(lambda: 0 <= script(top) < script("return window.innerHeight"), "the last section")
+    window.screenshot(f"report-end-{width}")
+
+
+def test_the_report_on_a_phone_keeps_names_beside_the_numbers(window: Window, page: str) -> None:
+    window.resize(390)
+    window.open(page)
+    script = window.browser.execute_script
+    script("document.querySelector('#configurations').parentElement.scrollLeft = 200")
+    left = "return document.querySelector('#configurations td').getBoundingClientRect().left"
+    assert 0 <= script(left) < 40
+
+
+def test_the_report_is_whole_on_paper(window: Window, page: str) -> None:
+    """No table is wider than the paper, no contents are printed, and what is folded stays so."""
+    window.resize(700)
+    window.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    try:
+        window.open(page)
+        script = window.browser.execute_script
+        script("document.querySelectorAll('details').forEach(e => e.open = true)")
+        wide = """return [...document.querySelectorAll('table, img')]
+          .filter(e => e.getBoundingClientRect().right > window.innerWidth)
+          .map(e => e.id || e.alt)"""
+        assert script(wide) == []
+        assert "How to read this\nProvenance" not in window.text
+        window.screenshot("report-print")
+    finally:
+        window.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})

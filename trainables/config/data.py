@@ -233,3 +233,17 @@ Data = Annotated[
 Mix.model_rebuild()
 for _source in get_args(get_args(Data)[0]):  # each may hold another one, in `mix`
     _source.model_rebuild()
+
+
+def without_places(data: Data) -> dict[str, Any]:
+    """The fields of a source that say what is learned; directories of the user's are not among
+    them."""
+    places = {
+        name
+        for name, field in type(data).model_fields.items()
+        if field.json_schema_extra == IGNORED
+    }
+    fields = data.model_dump(mode="json", exclude=places)
+    if data.mix is not None:
+        fields["mix"] = {"share": data.mix.share, "data": without_places(data.mix.data)}
+    return fields

@@ -45,14 +45,14 @@ class EmmTrainable(tune.Trainable):
         import torch
 
         from trainables.training.team import Team
-        from trainables.trial.trial import choose_devices
+        from trainables.trial.trial import choose_devices, n_threads
 
         self.data, self.storage = data, storage
         self.preempted = self.at_work = False
         self.trial: Trial | None = None
         assigned = ray.get_runtime_context().get_assigned_resources()
         devices = choose_devices(int(assigned.get("GPU", 0)))
-        torch.set_num_threads(max(1, int(assigned.get("CPU", 1)) // len(devices)))
+        torch.set_num_threads(n_threads(assigned.get("CPU", 1), len(devices)))
         # one for all trials of this process
         self.team = Team(devices) if len(devices) > 1 else None
         self.device = devices[0]

@@ -309,6 +309,23 @@ def choose_devices(gpus: int) -> list[torch.device]:
     return [torch.device(device.type, n) if device.type == "cuda" else device for n in range(gpus)]
 
 
+def n_threads(cpus: float, processes: int = 1) -> int:
+    """Of each process of a trial that is given so many CPUs. More than there are free ones slow it
+    down by far."""
+    return max(1, int(cpus) // processes)
+
+
+@contextmanager
+def threads(cpus: float) -> Iterator[None]:
+    """As many as a trial of a sweep has, whose numbers are then the same bit for bit."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(n_threads(cpus))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def hardware(device: torch.device, processes: int = 1) -> dict[str, str]:
     """What the trial ran on, and in how many processes, of a device each; recorded, and in no
     key."""

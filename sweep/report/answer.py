@@ -1,0 +1,134 @@
+"""A sweep's question and its answer, in a sentence each."""
+
+from collections.abc import Sequence
+
+from sweep.analysis.contrasts import Contrast
+from sweep.analysis.study import StudySummary
+from sweep.analysis.summary import SweepSummary
+from sweep.report.rows import some
+from sweep.search.words import ends_text, interval_text
+from trainables.text import amount
+
+WORDS = {
+    "searching": "not finished",
+    "below_range": "below the range of N",
+    "above_range": "above the range of N",
+    "unresolved": "not resolved",
+}
+
+
+def question(summary: SweepSummary) -> str:
+    """The user's own; where they gave none, what varies."""
+    if summary.space.question:
+        return summary.space.question
+    factors = [name.replace("_", " ") for name in summary.space.factor_names.values()]
+    if not factors:
+        return f"What is the EMM of {summary.name}?"
+    *others, last = factors
+    names = f"{', '.join(others)} and {last}" if others else last
+    return f"How does the EMM depend on {names}?"
+
+
+def answer(summary: SweepSummary) -> str:
+    """The EMM, or how it differs between the configurations; then of which it is not known. Where
+    two are not told apart it says so."""
+    if not any(study.complete for study in summary.studies):
+        return "Nothing is known yet: no trial has finished."
+    found = [study for study in summary.studies if study.verdict.state == "found"]
+    known = [study for study in found if study.belief is not None]
+    parts = [_known(summary, known)] if known else []
+    if len(found) < len(summary.studies):
+        parts.append(_not_found(summary, has_found=bool(found)))
+    text = " ".join(parts)
+    is_over = all(study.verdict.state != "searching" for study in summary.studies)
+    return text[0].upper() + text[1:] if is_over else f"So far, {text}"
+
+
+def _known(summary: SweepSummary, known: Sequence[StudySummary]) -> str:
+    """In one sentence, and another on the steps between the ends where there are any."""
+    if len(known) == 1:
+        return _single(summary, known[0])
+    factor = _number(summary)
+    if factor is None:
+        ordered = sorted(known, key=lambda study: study.verdict.emm or 0.0)
+        ends = f"the EMM is between {_emm(ordered[0])} and {_emm(ordered[-1])}"
+        # of many the extremes lie apart by chance alone
+        ratio = f", {_ratio_text(_ratio(summary, *ordered))}" if len(known) == 2 else ""
+        return f"{ends}{ratio}.{_steps(summary)}"
+    ordered = sorted(known, key=lambda study: float(study.factors[factor]))
+    first, last = ordered[0], ordered[-1]
+    one = _ratio(summary, first, last)
+    ends = f"from {_emm(first)} to {_emm(last)}, {_ratio_text(one)}"
+    return f"the EMM {_moves(one)} with the {factor.replace('_', ' ')}, {ends}.{_steps(summary)}"
+
+
+def _moves(one: Contrast) -> str:
+    if not one.is_clear:
+        return "is not seen to change"
+    return "grows" if one.ratio > 1 else "falls"
+
+
+def _single(summary: SweepSummary, study: StudySummary) -> str:
+    of = "" if len(summary.studies) == 1 else f" of {study.name}"
+    emm = f"{amount(study.verdict.emm or 0.0)} (95 % interval {interval_text(study.verdict)})"
+    copied = f"less than {100 * summary.space.search.target:.4g} % of what is generated are copies"
+    return f"the EMM{of} is {emm}: with more training images, {copied}."
+
+
+def _number(summary: SweepSummary) -> str | None:
+    """The factor, if there is one alone, and it is a number."""
+    names = {name for study in summary.studies for name in study.factors}
+    values = [value for study in summary.studies for value in study.factors.values()]
+    are_numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
+    return names.pop() if len(names) == 1 and are_numbers else None
+
+
+def _emm(study: StudySummary) -> str:
+    return f"{amount(study.verdict.emm or 0.0)} [{interval_text(study.verdict)}] at {study.name}"
+
+
+def _ratio(summary: SweepSummary, first: StudySummary, last: StudySummary) -> Contrast:
+    """EMM of `last` / EMM of `first`."""
+    names = {first.name, last.name}
+    one = next(one for one in summary.contrasts if {one.a, one.b} == names)
+    if one.b == last.name:
+        return one
+    return Contrast(
+        first.name, last.name, 1 / one.ratio, 1 / one.high, 1 / one.low, same_data=one.same_data
+    )
+
+
+def _ratio_text(one: Contrast) -> str:
+    told = "" if one.is_clear else ", not told apart"
+    data = "" if one.same_data else ", on other data"
+    return f"a ratio of {one.ratio:.3g} [{ends_text(one.low, one.high)}]{told}{data}"
+
+
+def _steps(summary: SweepSummary) -> str:
+    """How many are told apart from the first level of their factor, and whether all in one direction;
+    where there are more than the two ends."""
+    shown = summary.compared.shown
+    if len(shown) < 2:
+        return ""
+    by_factor: dict[str, list[Contrast]] = {}
+    for one in shown:
+        by_factor.setdefault(str(one.factor).replace("_", " "), []).append(one)
+    counts = [f"{_told_apart(ones)} by the {name}" for name, ones in by_factor.items()]
+    return f" Told apart from the first level: {', '.join(counts)}."
+
+
+def _told_apart(steps: Sequence[Contrast]) -> str:
+    clear = [step for step in steps if step.is_clear]
+    up = sum(step.ratio > 1 for step in clear)
+    ways = f" ({up} upwards, {len(clear) - up} downwards)" if 0 < up < len(clear) else ""
+    return f"{len(clear)} of {len(steps)}{ways}"
+
+
+def _not_found(summary: SweepSummary, has_found: bool) -> str:
+    """The names of each other verdict, as many as there is room for."""
+    parts = []
+    for state, words in WORDS.items():
+        names = [study.name for study in summary.studies if study.verdict.state == state]
+        if names:
+            parts.append(f"{words}: {some(names)}")
+    return f"{'Not known' if has_found else 'no EMM is known'} ({'; '.join(parts)})."
