@@ -26,7 +26,7 @@ from sweep.cli.options import (
     shown,
     space_of,
 )
-from sweep.cli.printing import console, say, show, warn
+from sweep.cli.printing import console, long_work_shown, say, show, warn
 from trainables.text import RedactedFormatter, redacted
 
 if TYPE_CHECKING:
@@ -173,6 +173,7 @@ def run(
         raise typer.Exit(130)
 
 
+@long_work_shown()
 def start(
     space: "str | Mapping[str, Any] | SearchSpace",
     out: Path | None,
