@@ -28,7 +28,7 @@ from scipy.special import expit, logit
 
 from sweep.search.belief import Belief, Observation, base_prior, shape_likelihood
 from sweep.search.pooling import pool, pool_each
-from sweep.search.rules import Options, accept_bound, judge, propose
+from sweep.search.rules import EFFORTS, Options, accept_bound, judge, propose
 
 LOW, HIGH = 100, 40_000
 # cost of generating one image at each of 10 snapshots, in training images (35 network evaluations)
@@ -39,8 +39,9 @@ GROUP = 6  # configurations searched at the same time
 
 @dataclass(frozen=True)
 class Truth:
-    """A configuration: logit R_mem = curve(N) + noise · Normal(0, 1), its mean over seeds crossing
-    `target` at `emm`.
+    """A configuration: logit R_mem = curve(N) + noise · deviate, its mean over seeds crossing
+    `target` at `emm`. Deviates have mean 0 and variance 1: normal, or with an exponential tail to low
+    R_mem (`skewed`).
 
     `slope` of logit R_mem per e-fold of N at EMM (of the factor that falls, for a plateau);
     `plateau` the R_mem that small N tend to; `dead` the share of runs with R_mem = 0; `dip` the
@@ -57,12 +58,13 @@ class Truth:
     dead: float = 0.0
     dip: float = 0.0
     early: bool = False
+    skewed: bool = False
     n_samples: int = 2000
 
     def logit_r(self, n: float) -> float:
-        """Of the median seed."""
+        """Of a seed whose deviate is 0."""
         d = math.log(n / self.emm)
-        at_emm = crossing(self.target, self.noise)
+        at_emm = crossing(self.target, self.noise, self.skewed)
         r = float(expit(at_emm))
         if self.curve == "cloglog":  # R = 1 − exp(−e^y)
             y = math.log(-math.log(1 - r)) + self.slope * r * d / math.log(1 - r)
@@ -79,7 +81,8 @@ class Truth:
 
     def trial(self, n: int, rng: np.random.Generator) -> tuple[Observation, float]:
         """One trial and its cost in images."""
-        z = self.logit_r(n) + self.noise * rng.normal()
+        deviate = 1 - rng.exponential() if self.skewed else rng.normal()
+        z = self.logit_r(n) + self.noise * deviate
         dead, growth = rng.random() < self.dead, rng.uniform(1, 4)
         if self.early and not dead:
             for t in np.arange(0.1, 1, 0.1):  # logit R_mem grows by `growth` per e-fold of training
@@ -96,9 +99,14 @@ class Truth:
 
 
 @cache
-def crossing(target: float, noise: float) -> float:
-    """The h at which the mean over z ~ Normal(0, 1) of sigmoid(h + noise·z) is `target`."""
-    z, w = np.polynomial.hermite_e.hermegauss(40)
+def crossing(target: float, noise: float, skewed: bool = False) -> float:
+    """The h at which the mean over deviates z of sigmoid(h + noise·z) is `target`: z ~ Normal(0, 1),
+    or 1 − z ~ Exponential(1)."""
+    if skewed:
+        e, w = np.polynomial.laguerre.laggauss(40)
+        z = 1 - e
+    else:
+        z, w = np.polynomial.hermite_e.hermegauss(40)
     h = float(logit(target))
     for _ in range(50):  # Newton
         r = expit(h + noise * z)
@@ -122,6 +130,7 @@ class Row:
     fixed: dict[str, Any] = field(default_factory=dict)
     lone: bool = False  # one of these in a sweep of logistic ones; only that one is counted
     options: dict[str, Any] = field(default_factory=dict)
+    shift: tuple[float, float] | None = None  # sd of ln N by which seeds are shifted: noise / slope
     sizes: tuple[int, ...] = (8, 24)
     verdict: str = "found"
 
@@ -129,9 +138,13 @@ class Row:
         emm, slope, noise = (
             math.exp(rng.uniform(*np.log(ends))) for ends in (self.emm, self.slope, self.noise)
         )
+        if self.shift:
+            noise = slope * math.exp(rng.uniform(*np.log(self.shift)))
         top = rng.uniform(*self.plateau) if self.plateau else 1.0
         return Truth(emm, slope, noise, self.options.get("target", 0.9), plateau=top, **self.fixed)
 
+
+WITH = {name: {"precision": Options.precision * factor} for name, factor in EFFORTS.items()}
 
 ROWS: dict[str, Row] = {
     "logistic": Row(sizes=(1, 8, 24)),
@@ -144,6 +157,10 @@ ROWS: dict[str, Row] = {
     "steep": Row(slope=(15, 30)),
     "noisy": Row(noise=(0.5, 1)),
     "very noisy": Row(noise=(1, 2), sizes=(8,)),
+    "skewed": Row(fixed={"skewed": True}, sizes=(8,)),
+    "skewed, noisy": Row(noise=(0.5, 1), fixed={"skewed": True}, sizes=(8,)),
+    "shifted seeds": Row(shift=(0.05, 0.2), sizes=(8,)),
+    "slopes .3 to .8": Row(slope=(0.3, 0.8), sizes=(8,)),
     "root-N": Row(fixed={"curve": "root"}, sizes=(1, 8, 24)),
     "dead": Row(fixed={"dead": 0.05}),
     "lone noisy": Row(noise=(0.5, 1), lone=True, sizes=(8,)),
@@ -154,6 +171,11 @@ ROWS: dict[str, Row] = {
     "dip": Row(fixed={"dip": 0.35}, emm=(1000, 20_000), sizes=(8,)),
     "dip, guard": Row(fixed={"dip": 0.35}, emm=(1000, 20_000), sizes=(8,), options={"guard": True}),
     "logistic, guard": Row(sizes=(8,), options={"guard": True}),
+    "quick": Row(options=WITH["quick"], sizes=(8,)),
+    "quick, early accept": Row(fixed={"early": True}, options=WITH["quick"], sizes=(8,)),
+    "quick, noisy": Row(noise=(0.5, 1), options=WITH["quick"], sizes=(8,)),
+    "thorough": Row(options=WITH["thorough"], sizes=(8,)),
+    "thorough, noisy": Row(noise=(0.5, 1), options=WITH["thorough"], sizes=(8,)),
     "target .5": Row(options={"target": 0.5}, sizes=(8,)),
     "target .1": Row(options={"target": 0.1}, sizes=(8,)),
     "target .01": Row(options={"target": 0.01}, sizes=(8,)),
@@ -462,6 +484,29 @@ def workers_table(pool_of_processes: Any, n_configurations: int, seed: int) -> N
                 print(f"| {size} | {n_workers} | {most} | {cost:.2f} | {wall:.2f} |", flush=True)
 
 
+def oracle_table(configurations: int, seed: int) -> None:
+    """What an observer pays who knows curve and noise and sees every trial at the EMM itself: as many
+    as make the sd of ln EMM what a search is asked for, one at least."""
+    print("\n| truth | oracle: trials | cost, EMM |\n|---|---|---|")
+    for name, row in ROWS.items():
+        if row.verdict != "found" or row.lone:
+            continue
+        rng = np.random.default_rng((seed, zlib.crc32(name.encode())))
+        truths = [row.draw(rng) for _ in range(configurations)]
+        precision = row.options.get("precision", Options.precision)
+        trials, costs = zip(*(_oracle(truth, precision) for truth in truths), strict=True)
+        print(f"| {name} | {np.mean(trials):.1f} | {np.mean(costs):.2f} |", flush=True)
+
+
+def _oracle(truth: Truth, precision: float) -> tuple[int, float]:
+    """Its trials, and their cost in EMM. A trial's logit has the variance between seeds, and that of
+    counting, 1 / (n r (1 − r))."""
+    r = truth.target
+    variance = truth.noise**2 + 1 / (truth.n_samples * r * (1 - r))
+    n = max(1, math.ceil(variance / (truth.slope * precision) ** 2))
+    return n, n * (1 + SAMPLING * truth.n_samples / truth.emm)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -469,11 +514,17 @@ def main() -> None:
     parser.add_argument("--configurations", type=int, default=504, help="per row and size of sweep")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument(
-        "--rows", default="all", help='";"-separated names; "seeds", "workers" for their tables'
+        "--rows",
+        default="all",
+        help='";"-separated names; "seeds", "workers", "oracle" for their tables',
     )
     parser.add_argument("--processes", type=int, default=2)
     args = parser.parse_args()
-    rows = [*ROWS, *BASELINES, "seeds", "workers"] if args.rows == "all" else args.rows.split(";")
+    rows = (
+        [*ROWS, *BASELINES, "seeds", "workers", "oracle"]
+        if args.rows == "all"
+        else args.rows.split(";")
+    )
     first, start = args.seed * 100_000, time.perf_counter()
     print(HEADER, flush=True)
     with multiprocessing.get_context("spawn").Pool(args.processes) as processes:
@@ -491,6 +542,8 @@ def main() -> None:
             spread_table(processes, args.configurations, args.seed)
         if "workers" in rows:
             workers_table(processes, args.configurations, args.seed)
+    if "oracle" in rows:
+        oracle_table(args.configurations, args.seed)
     print(f"\n{time.perf_counter() - start:.0f} s on {args.processes} processes, seed {args.seed}")
 
 

@@ -41,7 +41,7 @@ def tell_what_would_run(
     for line in damaged:
         say(f"passed over: {line}")
     say(
-        f"N from {search.n_low} to {search.n_high}, until sd(ln EMM) <= {search.precision} at "
+        f"N from {search.n_low} to {search.n_high}, until sd(ln EMM) <= {search.precision:.3g} at "
         f"R_mem = {search.target}; at most {search.cap} trials of a configuration\n"
     )
     columns: dict[str, Setting] = {"configuration": "fold"}

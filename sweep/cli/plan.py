@@ -90,8 +90,8 @@ def plan(
         speed = f"as measured on this {device.type.upper()}{threads_text if on_cpu else ''}"
     say(": ".join(filter(None, (chosen.name, chosen.question))))
     say(
-        f"N from {search.n_low:,} to {search.n_high:,}, until sd(ln EMM) <= {search.precision} at "
-        f"R_mem = {search.target}"
+        f"N from {search.n_low:,} to {search.n_high:,}, until sd(ln EMM) <= {search.precision:.3g} "
+        f"at R_mem = {search.target}"
     )
     say(f"times {speed}")
     for note in notes:

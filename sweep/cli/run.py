@@ -27,6 +27,7 @@ from sweep.cli.options import (
     space_of,
 )
 from sweep.cli.printing import console, long_work_shown, say, show, warn
+from trainables.errors import UserError
 from trainables.text import RedactedFormatter, redacted
 
 if TYPE_CHECKING:
@@ -36,7 +37,12 @@ if TYPE_CHECKING:
     from sweep.run.driver import Run
     from sweep.store.places import Place
     from sweep.tracking.place import Destination
-    from sweep.tracking.tracker import Tracker
+
+
+class Effort(StrEnum):
+    quick = "quick"
+    normal = "normal"
+    thorough = "thorough"
 
 
 class Objective(StrEnum):
@@ -67,6 +73,12 @@ def run(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be run; train and create nothing.")
     ] = False,
+    effort: Annotated[
+        Effort,
+        typer.Option(
+            help="Half or twice the trials near each EMM; a sweep goes on with a greater effort."
+        ),
+    ] = Effort.normal,
     precision: Precision = None,
     target: Target = None,
     workers: Annotated[
@@ -149,6 +161,7 @@ def run(
         storage,
         command=["emm", *sys.argv[1:]],
         settings=settings,
+        effort=effort.value,
         precision=precision,
         target=target,
         workers=workers,
@@ -181,6 +194,7 @@ def start(
     *,
     command: Sequence[str],
     settings: Sequence[str] | Mapping[str, Any],
+    effort: Literal["quick", "normal", "thorough"],
     precision: float | None,
     target: float | None,
     workers: int | None,
@@ -210,7 +224,7 @@ def start(
     from sweep.run.driver import Run
     from sweep.run.machines import Resources, claim
     from sweep.run.retry import reopen_failed
-    from sweep.search.rules import accept_bound
+    from sweep.search.rules import EFFORTS, accept_bound
     from sweep.store.budget import Limits
     from sweep.store.files import Invocation
     from sweep.store.places import new_place, remember
@@ -222,6 +236,13 @@ def start(
     given = {"search.precision": precision, "search.target": target, "search.guard": guard or None}
     given |= {"search.replicates": replicates, "search.final_samples": final_samples}
     chosen = space_of(space, settings, **given, **{"search.targets": targets})
+    if effort != "normal":
+        if precision is not None:
+            raise UserError(
+                f"--effort {effort}: it sets the precision, as --precision does; say one"
+            )
+        precise = chosen.search.precision * EFFORTS[effort]
+        chosen = chosen.with_settings({"search.precision": precise})
     if early_accept:
         highest = max((chosen.search.target, *chosen.search.targets))
         chosen = chosen.with_settings({"measurement.accept": accept_bound(highest)})
@@ -343,32 +364,29 @@ def _train(
     from sweep.tracking.tracker import Tracker
 
     tell = partial(console.print, markup=False, highlight=False, soft_wrap=True)
-    with session(run, must_tell, warn):
-        studies, tracker, summary = run.studies, None, run.summary()
-        if where is not None:
-            tracker = Tracker(summary, studies.verdict, run.storage, where, tell)
-        finished = [result for study in summary.studies for result in study.results]
-        terminal = Terminal(
-            run.wanted, studies.verdict, studies.options, console, finished=finished
-        )
-        written = False
-        try:
-            with terminal:
-                run.fit([terminal, tracker] if tracker else [terminal])
-            if run.is_decided:
-                for result, final in measure_finals(run):
-                    console.print(final_line(result, final), highlight=False)
-        finally:
-            if tracker is not None:
-                written = _closed(tracker, run)
+    studies, tracker, summary = run.studies, None, run.summary()
+    finished = [result for study in summary.studies for result in study.results]
+    try:
+        with session(run, must_tell, warn):
+            if where is not None:
+                tracker = Tracker(summary, studies.verdict, run.storage, where, tell)
+            terminal = Terminal(
+                run.wanted, studies.verdict, studies.options, console, finished=finished
+            )
+            try:
+                with terminal:
+                    run.fit([terminal, tracker] if tracker else [terminal])
+                if run.is_decided:
+                    for result, final in measure_finals(run):
+                        console.print(final_line(result, final), highlight=False)
+            finally:
+                if tracker is not None:  # it writes while Ray ends
+                    tracker.end(None if run.is_terminated else run.summary())
+    finally:
+        # after a SIGTERM there are seconds
+        seconds = 1.0 if run.is_terminated else 60.0
+        written = tracker is not None and tracker.close(seconds)
     return written
-
-
-def _closed(tracker: "Tracker", run: "Run") -> bool:
-    """Whether MLflow holds all of it. After a SIGTERM there are seconds."""
-    if run.is_terminated:
-        return tracker.close(timeout=1.0)
-    return tracker.close(final=run.summary())
 
 
 def _show(run: "Run", report: Path | None, quiet: bool, shows_table: bool) -> None:

@@ -161,7 +161,7 @@ def pair_figure(summary: SweepSummary) -> Figure:
     axes.set_xlabel("number of training images N")
     numbers(axes.xaxis, left, right)
     if len(summary.studies) <= len(MARKERS):
-        _legend_below(figure, axes)
+        _legend_below(figure, axes, columns=2)
     return figure
 
 
@@ -239,10 +239,10 @@ def _with_names(names: list[str]) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _legend_below(figure: Figure, axes: Axes) -> bool:
+def _legend_below(figure: Figure, axes: Axes, columns: int = 3) -> bool:
     """Each label once; whether there is any."""
     handles, labels = axes.get_legend_handles_labels()
     drawn = dict(zip(labels, handles, strict=True))
     if drawn:
-        figure.legend(drawn.values(), drawn.keys(), loc="outside lower center", ncols=3)
+        figure.legend(drawn.values(), drawn.keys(), loc="outside lower center", ncols=columns)
     return bool(drawn)

@@ -42,6 +42,10 @@ SENTINEL = 4.0  # a guarded study looks this far above the estimate for a curve 
 MAX_FAILED = 3
 
 
+# factors of the precision: half, and twice, as many trials near the EMM
+EFFORTS = {"quick": math.sqrt(2), "normal": 1.0, "thorough": 1 / math.sqrt(2)}
+
+
 @dataclass(frozen=True)
 class Failed:
     """A trial at `n` that failed, and its cause. It is never an observation."""

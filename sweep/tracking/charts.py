@@ -10,7 +10,7 @@ from sweep.tracking.escapes import mlflow_key
 # and a key: the tag of an experiment in which MLflow keeps a view of its page of runs
 VIEW = "mlflow.sharedViewState."
 
-STUDY_COLUMNS = ("emm", "emm_low", "emm_high", "slope", "images_trained", "seconds")
+STUDY_COLUMNS = ("emm", "emm_low", "emm_high")  # as many as leave the verdict in sight
 
 TRIAL_COLUMNS = ("r_mem", "r_mem_low", "r_mem_high", "median_d1", "images_trained", "seconds")
 

@@ -206,6 +206,20 @@ def sweep_note(space: SearchSpace) -> str:
     )
 
 
+MOST_NAMED = 6  # configurations in a line
+
+
+def answer_note(summary: SweepSummary) -> str:
+    """Markdown for the top of a page: the EMMs in a line, which is all that is shown of it before it
+    is opened."""
+    told = [
+        f"**{_said(study.name)}**: {markdown(belief_text(study.verdict, study.options))}"
+        for study in summary.studies[:MOST_NAMED]
+    ]
+    more = len(summary.studies) - len(told)
+    return " · ".join([*told, *([f"and {more} more"] if more else [])])
+
+
 def study_note(study: StudySummary) -> str:
     """Markdown for the page of a study run."""
     options, verdict = study.options, study.verdict

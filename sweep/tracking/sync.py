@@ -14,7 +14,7 @@ from sweep.report.drawn import Drawing, ahead
 from sweep.report.gallery import Pictures
 from sweep.store.files import read_sweep
 from sweep.tracking.charts import views
-from sweep.tracking.content import Content
+from sweep.tracking.content import Content, answer_note
 from sweep.tracking.database import REMEDY, file_of
 from sweep.tracking.moved import settle
 from sweep.tracking.page import SWEEP_KEY
@@ -65,6 +65,7 @@ class SweepView:
         # the UI opens with runs, not with chats
         tags = {"mlflow.experimentKind": "custom_model_development", **views(space, key)}
         self.writer = View(destination, (SWEEP_KEY, key), tags)
+        self.is_local = destination.artifacts is not None  # and then of this sweep alone
 
     def sync(self, summary: SweepSummary, live: bool) -> None:
         """Everything that the storage holds. `live`: a driver is at work; without one, what is not
@@ -80,6 +81,9 @@ class SweepView:
                 with self._apart(name, refused):
                     for page in make_pages():
                         self.writer.put(page)
+        if self.is_local and not live:
+            with self._apart("the description", refused):
+                self.writer.describe(answer_note(summary), self.content.key)
         if refused:
             more = f" and {len(refused) - MAX_NAMED} more" if len(refused) > MAX_NAMED else ""
             raise UserError(

@@ -69,7 +69,7 @@ class Tracker:
         self._tasks.put(lambda view: view.sync(summary, live=True))
         self._tasks.put(self._watch)
         self._monitor: Any = None
-        self._begun = threading.Event()
+        self._begun, self._is_ended = threading.Event(), False
         prepare_environment()
         self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
         self._thread.start()
@@ -97,15 +97,20 @@ class Tracker:
     def trial_stopped(self, record: TrialRecord) -> None:
         self._put(lambda content: [content.trial_status(record, "KILLED")])
 
+    def end(self, final: SweepSummary | None = None) -> None:
+        """Nothing more is told; what is left and what was missed is written meanwhile, see `close`.
+        `final`: what the sweep came to."""
+        self._final, self._is_ended = final, True
+        self._begun.set()
+        self._tasks.put(None)
+
     def close(self, timeout: float = 60.0, final: SweepSummary | None = None) -> bool:
-        """Writes what is left and what was missed, for at most `timeout` seconds; `final`: what the
-        sweep came to.
+        """Ends it, if it was not, and waits for at most `timeout` seconds until all is written.
 
         Returns whether MLflow holds everything now.
         """
-        self._final = final
-        self._begun.set()
-        self._tasks.put(None)
+        if not self._is_ended:
+            self.end(final)
         with work("MLflow takes the last of it"):
             self._thread.join(timeout)
         lacks = self._thread.is_alive() or bool(self.missed)

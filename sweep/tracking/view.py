@@ -40,6 +40,8 @@ if TYPE_CHECKING:  # importing mlflow takes seconds: only the thread that writes
 # characters of values of parameters and tags; parameters, and metrics, of a batch
 MAX_PARAM, MAX_TAG, MAX_BATCH, MAX_METRICS = 6000, 8000, 100, 1000
 
+OWN_NOTE = "emm.note"  # tag of an experiment: the description that we wrote
+
 NOTHING: Mapping[str, Any] = {}
 
 
@@ -86,6 +88,17 @@ class View:
             if found.tags.get(name) != value:
                 self.client.set_experiment_tag(found.experiment_id, name, value)
         return str(found.experiment_id)
+
+    def describe(self, note: str, key: str) -> None:
+        """Writes Markdown at the top of the experiment's pages, with the figure `figures/emm.png` of
+        the run `key`; what somebody else has written there stays."""
+        found = self.client.get_experiment(self.experiment).tags
+        if found.get(NOTE, "") != found.get(OWN_NOTE, ""):
+            return
+        text = f"{note}\n\n{_picture(self.runs[key].id, 'figures/emm.png')}"
+        for tag in (OWN_NOTE, NOTE):
+            if found.get(tag) != text:
+                self.client.set_experiment_tag(self.experiment, tag, text)
 
     def check_alive(self) -> None:
         """Raises what MLflow's client raises if the server does not answer."""

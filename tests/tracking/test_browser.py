@@ -143,7 +143,7 @@ def test_the_studies_are_a_table(
     window: Window, shown: dict[str, str], summary: SweepSummary
 ) -> None:
     window.open(shown["studies"])
-    window.reads("width=8", "width=24", "emm_low", "emm_high", "found", "slope", "emm.verdict")
+    window.reads("width=8", "width=24", "emm_low", "emm_high", "found", "emm.verdict")
     emms = [f"{study.verdict.emm:.5g}" for study in summary.studies]
     window.reads(*emms)
     assert "seed=0" not in window.text  # studies only

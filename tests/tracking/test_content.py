@@ -314,7 +314,7 @@ def test_views_show_studies_and_trials_of_one_sweep_with_their_intervals() -> No
     ends = ["metrics.`images_trained`", "metrics.`seconds`"]
     assert studies["selectedColumns"] == [
         *("params.`width`", "tags.`emm.verdict`"),
-        *("metrics.`emm`", "metrics.`emm_low`", "metrics.`emm_high`", "metrics.`slope`", *ends),
+        *("metrics.`emm`", "metrics.`emm_low`", "metrics.`emm_high`"),
     ]
     assert trials["selectedColumns"] == [
         *("params.`width`", "params.`n`", "params.`seed`"),

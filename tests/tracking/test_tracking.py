@@ -380,6 +380,26 @@ def test_figures_and_descriptions_of_studies_and_sweep(
     assert asked == [4, 0, 4], "those that MLflow lacks"
 
 
+def test_the_answer_stands_above_the_runs_and_what_somebody_wrote_stays(empty: Sweep) -> None:
+    from mlflow import MlflowClient
+
+    empty.finished("width=4", 8, 0)
+    where = destination(empty)
+    client, seen = MlflowClient(where.uri), []
+    for mine in ("", "mine"):
+        if mine:
+            client.set_experiment_tag("1", "mlflow.note.content", mine)
+            empty.finished("width=4", 16, 1)
+        sync(empty.summary, empty.storage, where)
+        seen.append(client.get_experiment("1").tags["mlflow.note.content"])
+    run = runs(where)["tiny"].info.run_id
+    line, figure = seen[0].split("\n\n")
+    assert line.startswith("**width=4**: EMM ")
+    assert " · **width=8**: " in line
+    assert figure == f"![figures/emm.png](get-artifact?path=figures%2Femm.png&run_uuid={run})"
+    assert seen[1] == "mine"
+
+
 def test_the_drivers_node_is_watched_while_a_sweep_runs(
     empty: Sweep, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,52 @@
+"""The page of findings says what its summaries say."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks import findings
+from benchmarks.findings import QUESTIONS, Claim, contrast_of, verdict
+
+KEPT = {
+    "target": 0.9,
+    "contrasts": [{"a": "x", "b": "y", "ratio": 2.0, "low": 1.6, "high": 2.5}],
+    "contrasts_by_target": [
+        {"target": 0.5, "contrasts": [{"a": "y", "b": "x", "ratio": 0.8, "low": 0.5, "high": 1.25}]}
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("more", "less", "target", "source", "ratio", "word"),
+    [
+        ("y", "x", 0.9, "they", (2.0, 1.6, 2.5), "found again"),
+        ("x", "y", 0.9, "they", (0.5, 0.4, 0.625), "opposite"),
+        ("x", "y", 0.9, None, (0.5, 0.4, 0.625), "a difference"),
+        ("x", "y", 0.5, "they", (0.8, 0.5, 1.25), "not at this scale"),
+        ("y", "x", 0.5, None, (1.25, 0.8, 2.0), "not told apart"),
+        ("x", "z", 0.9, "they", None, "not known"),
+        ("x", "y", 0.1, "they", None, "not known"),
+    ],
+)
+def test_a_verdict_follows_from_the_interval(more, less, target, source, ratio, word) -> None:
+    claim = Claim("says", more, less, source, target)
+    found = contrast_of(KEPT, claim)
+    assert found == (None if ratio is None else pytest.approx(ratio))
+    assert verdict(claim, found) == word
+
+
+def test_the_page_is_what_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(findings, "FIGURES", tmp_path)
+    assert findings.PAGE.read_text() == findings.page()
+    drawn = {path.name for path in tmp_path.iterdir()}
+    assert drawn == {path.name for path in (findings.ROOT / "docs/figures").iterdir()}
+
+
+def test_claims_name_configurations_that_there_are() -> None:
+    for question in QUESTIONS:
+        file = findings.KEPT / f"{question.name}.json"
+        if file.exists():
+            names = {one["name"] for one in json.loads(file.read_text())["configurations"]}
+            named = {name for claim in question.claims for name in (claim.more, claim.less)}
+            assert named <= names, question.name
