@@ -107,6 +107,9 @@ def plan(
         f"\nall searches: {estimated(whole)} of one {unit}, if they cost as much as most and each "
         "EMM is the geometric middle of the range of N"
     )
+    if known and not any(left):
+        say("left of them: nothing")
+        return
     if known:
         say(f"left of them: {estimated(sum(left))}, at the pace of its trials so far")
     if wall is not None and workers is not None:

@@ -130,7 +130,7 @@ class Terminal:
             bar: RenderableType = Text("")
             if "progress" in report:
                 bar = ProgressBar(completed=report["progress"], total=1.0, width=12)
-            trials.add_row(f"{record.spec.name}  {record.spec.title}", bar, _progress(report))
+            trials.add_row(f"{record.spec.name}  {record.spec.title}", bar, progress_text(report))
         hidden = [Text(f"… and {len(order) - room} more studies")] if len(order) > room else []
         return Group(studies, *hidden, trials, Text(self.headline(), style="bold"))
 
@@ -143,7 +143,7 @@ class Terminal:
                 title,
                 no_wrap=place > 0,
                 overflow="fold",
-                justify="right" if title in ("trials", "EMM", "95 % interval") else "left",
+                justify="right" if title in COLUMNS[1:4] else "left",
             )
         return grid
 
@@ -197,7 +197,7 @@ class Terminal:
         how far."""
         verdict = self.verdicts[name]
         running = [
-            f"N={record.spec.n} {_progress(report)}"
+            f"N={record.spec.n} {progress_text(report)}"
             for record, report in self.running.values()
             if record.spec.name == name
         ]
@@ -229,7 +229,8 @@ def _counted(count: int, what: str) -> str:
     return f"{count} {what}{'' if count == 1 else 's'}"
 
 
-def _progress(report: dict[str, Any]) -> str:
+def progress_text(report: dict[str, Any]) -> str:
+    """How far a trial is, by what its step reports: "training 25%, 9 s left"."""
     state = str(report.get("state", "starting"))
     done = f"{state} {report['progress']:.0%}" if "progress" in report else state
     seconds = report.get("seconds_left")
