@@ -251,11 +251,10 @@ def run(
     over, or it is interrupted, after which the same call goes on. Raises UserError where it can't
     be run: in another thread than the main one, or beside a Ray that is not its own.
     """
-    from sweep.cli.printing import long_work_shown
     from sweep.cli.run import start
 
     _check_process()
-    with _process_as_it_was(), long_work_shown():
+    with _process_as_it_was():
         this_run = start(
             str(space) if isinstance(space, Path) else space,
             None if out is None else Path(out),

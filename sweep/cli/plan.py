@@ -90,8 +90,8 @@ def plan(
         speed = f"as measured on this {device.type.upper()}{threads_text if on_cpu else ''}"
     say(": ".join(filter(None, (chosen.name, chosen.question))))
     say(
-        f"N from {search.n_low:,} to {search.n_high:,}, until sd(ln EMM) <= {search.precision:.3g} at "
-        f"R_mem = {search.target}"
+        f"N from {search.n_low:,} to {search.n_high:,}, until sd(ln EMM) <= {search.precision:.3g} "
+        f"at R_mem = {search.target}"
     )
     say(f"times {speed}")
     for note in notes:
@@ -107,6 +107,9 @@ def plan(
         f"\nall searches: {estimated(whole)} of one {unit}, if they cost as much as most and each "
         "EMM is the geometric middle of the range of N"
     )
+    if known and not any(left):
+        say("left of them: nothing")
+        return
     if known:
         say(f"left of them: {estimated(sum(left))}, at the pace of its trials so far")
     if wall is not None and workers is not None:

@@ -26,7 +26,7 @@ from sweep.cli.options import (
     shown,
     space_of,
 )
-from sweep.cli.printing import console, say, show, warn
+from sweep.cli.printing import console, long_work_shown, say, show, warn
 from trainables.errors import UserError
 from trainables.text import RedactedFormatter, redacted
 
@@ -186,6 +186,7 @@ def run(
         raise typer.Exit(130)
 
 
+@long_work_shown()
 def start(
     space: "str | Mapping[str, Any] | SearchSpace",
     out: Path | None,
@@ -363,13 +364,12 @@ def _train(
     from sweep.tracking.tracker import Tracker
 
     tell = partial(console.print, markup=False, highlight=False, soft_wrap=True)
-    studies, tracker = run.studies, None
+    studies, tracker, summary = run.studies, None, run.summary()
+    finished = [result for study in summary.studies for result in study.results]
     try:
         with session(run, must_tell, warn):
-            summary = run.summary()
             if where is not None:
                 tracker = Tracker(summary, studies.verdict, run.storage, where, tell)
-            finished = [result for study in summary.studies for result in study.results]
             terminal = Terminal(
                 run.wanted, studies.verdict, studies.options, console, finished=finished
             )

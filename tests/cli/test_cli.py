@@ -19,6 +19,7 @@ import pytest
 from search_spaces.find import find_space
 from search_spaces.settings import parse_settings
 from sweep.cli.main import main
+from sweep.report.live import COLUMNS
 from sweep.run.machines import Resources
 from sweep.search.belief import Observation
 from sweep.search.points import fit_points
@@ -271,7 +272,7 @@ def test_status_is_the_live_view_in_the_same_words(tmp_path, capsys):
     head, titles, one, two, whole, goes_on = text.splitlines()
     assert code == 0
     assert head == "digits-width: no driver is running; 12 min 36 s of device time so far"
-    assert re.split("  +", titles) == ["configuration", "trials", "EMM", "95 % interval", "state"]
+    assert re.split("  +", titles) == list(COLUMNS)
     assert re.split("  +", one)[:2] == ["width=4", "7"]
     assert re.split("  +", one)[-1] == "found"
     assert re.split("  +", two)[:2] == ["width=8", "1"]

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from sweep.report.live import Terminal
+from sweep.report.live import COLUMNS, Terminal
 from sweep.run.studies import Studies
 from sweep.search.words import emm_text, interval_text
 from tests.fakes import fake_space
@@ -168,7 +168,7 @@ def test_earlier_trials_tell_how_long_a_sweep_takes() -> None:
 def test_names_that_have_no_room_go_on_and_numbers_stay() -> None:
     screen = Screen()
     screen.finish(screen.start("width=8"))
-    screen.console.width = 60
+    screen.console.width = 48
     terminal = screen.terminal
     verdicts, options = terminal.verdicts, terminal.options
     terminal.verdicts = {name + "," + "x" * 30: verdicts[name] for name in verdicts}
@@ -177,6 +177,7 @@ def test_names_that_have_no_room_go_on_and_numbers_stay() -> None:
     row = next(line for line in screen.view if line.startswith("width=8,"))
     numbers = re.split("  +", row)[-3:]
     assert numbers == [emm_text(verdict, options["width=8"]), interval_text(verdict), "waiting"]
+    assert any(re.search(" +".join(COLUMNS[1:]), line) for line in screen.view)
     assert "".join(screen.view).count("x") == 60
     assert "…" not in "".join(screen.view)
 
