@@ -29,7 +29,6 @@ from sweep.report.rows import (
     LOOKS,
     SCALE,
     TRIALS,
-    Rows,
     configuration_rows,
     contrast_rows,
     eye_rows,
@@ -42,6 +41,7 @@ from sweep.report.rows import (
     trial_rows,
     trials_in_order,
 )
+from sweep.report.tables import Rows
 from trainables.errors import DamagedFile
 from trainables.measure.measures import MEASURES
 from trainables.storage import Storage
