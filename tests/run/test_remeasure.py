@@ -118,7 +118,9 @@ def test_the_page_the_table_and_the_files_have_both(sweep, capsys, tmp_path):
     }  # fmt: skip
     assert "in features" not in emm(capsys, "report", sweep.url)[1]
     plain = (tmp_path / "sweep" / "report" / "index.html").read_text()
-    assert "in features" not in plain
+    assert "EMM in features" not in plain
+    assert "R_mem in features" not in plain
+    assert "are in features" not in plain
 
 
 def test_what_was_looked_at_is_not_looked_at_again(sweep, capsys, tmp_path, monkeypatch):
