@@ -5,7 +5,8 @@ from typing import Any
 
 from search_spaces.settings import text_of
 from sweep.analysis.summary import SweepSummary
-from sweep.report.rows import LEFT, Rows
+from sweep.report.rows import LEFT
+from sweep.report.tables import Rows
 
 Records = Sequence[tuple[str, dict[str, Any]]]  # name of a configuration, and what is said of it
 

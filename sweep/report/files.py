@@ -38,7 +38,6 @@ from sweep.report.rows import (
     LOOKS,
     SCALE,
     TRIALS,
-    Rows,
     configuration_rows,
     eye_rows,
     growth_rows,
@@ -50,6 +49,7 @@ from sweep.report.rows import (
     trial_rows,
     trials_in_order,
 )
+from sweep.report.tables import Rows
 from trainables.errors import DamagedFile
 from trainables.measure.measures import MEASURES
 from trainables.progress import work

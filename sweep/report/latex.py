@@ -6,7 +6,8 @@ from collections.abc import Collection, Sequence
 
 import pandas as pd
 
-from sweep.report.rows import LEFT, Rows
+from sweep.report.rows import LEFT
+from sweep.report.tables import Rows
 
 INTERVAL = re.compile(r"(-?[\d.,]+(?:e[-+]?\d+)?) to (-?[\d.,]+(?:e[-+]?\d+)?)")
 

@@ -32,11 +32,9 @@ from sweep.report.rows import (
     RUNS,
     SCALE,
     TRIALS,
-    Filled,
     caption,
     configuration_rows,
     eye_rows,
-    filled,
     final_lines,
     growth_rows,
     half_lines,
@@ -52,6 +50,7 @@ from sweep.report.rows import (
     scale_rows,
     trial_rows,
 )
+from sweep.report.tables import Filled, filled
 from sweep.report.trained import DIFFERING, OTHERS, VARIED, trained
 
 OVERVIEWS = {

@@ -7,7 +7,7 @@ from typing import Any
 from search_spaces.settings import text_of
 from sweep.analysis.contrasts import Contrast, Interaction
 from sweep.analysis.summary import SweepSummary
-from sweep.report.rows import Rows
+from sweep.report.tables import Rows
 
 JUDGED = ("ratio", "95 % interval", "together", "told apart")
 

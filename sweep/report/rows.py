@@ -4,14 +4,15 @@ Every number of them is one of `SweepSummary.as_json`.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
 
 from sweep.analysis.isolation import Isolation
 from sweep.analysis.onset import NUMBERS, Growth, Law
 from sweep.analysis.scale import Ends, Scale
 from sweep.analysis.study import StudySummary
 from sweep.analysis.summary import SweepSummary
+from sweep.report.tables import Rows, some
 from sweep.search.belief import Belief
 from sweep.search.words import emm_text, ends_text, interval_text
 from trainables.measure.measures import BESIDE_EMM, Written
@@ -98,34 +99,6 @@ LEFT |= dict.fromkeys(
     ),
     "text",
 )
-
-Rows = list[tuple[str, ...]]
-
-EMPTY = "", "-"
-
-
-class Filled(NamedTuple):
-    """A table of which no column is empty."""
-
-    columns: tuple[str, ...]
-    rows: Rows
-
-
-def filled(columns: Sequence[str], rows: Rows) -> Filled | None:
-    """None if there are no rows."""
-    if not rows:
-        return None
-    kept = [i for i in range(len(columns)) if any(row[i] not in EMPTY for row in rows)]
-    return Filled(tuple(columns[i] for i in kept), [tuple(row[i] for i in kept) for row in rows])
-
-
-MOST_NAMED = 6  # names of configurations in a line
-
-
-def some(names: Sequence[str], most: int = MOST_NAMED) -> str:
-    """Not all of very many."""
-    more = len(names) - most
-    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def configuration_rows(summary: SweepSummary) -> Rows:

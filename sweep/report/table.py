@@ -19,14 +19,11 @@ from sweep.report.rows import (
     ISOLATION,
     LEFT,
     LOOKS,
-    MOST_NAMED,
     SCALE,
     TRIALS,
     TWO_LINES,
-    Rows,
     configuration_rows,
     eye_rows,
-    filled,
     final_lines,
     half_lines,
     isolation_rows,
@@ -35,10 +32,10 @@ from sweep.report.rows import (
     profile_rows,
     result_lines,
     scale_rows,
-    some,
     trial_rows,
     undecided,
 )
+from sweep.report.tables import MOST_NAMED, Rows, filled, some
 
 MOST_TRIALS = 40  # rows; more are for files
 

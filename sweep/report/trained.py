@@ -9,7 +9,7 @@ from search_spaces.find import RECIPES
 from search_spaces.settings import text_of
 from search_spaces.space import NamedConfiguration, settable
 from sweep.analysis.summary import SweepSummary
-from sweep.report.rows import Rows
+from sweep.report.tables import Rows
 from trainables.config.data import without_places
 from trainables.config.measurement import Measurement
 from trainables.config.trial import Configuration

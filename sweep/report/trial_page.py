@@ -11,7 +11,8 @@ from sweep.report import html
 from sweep.report.drawn import Drawing, write_figures
 from sweep.report.gallery import Pictures, gallery_figure
 from sweep.report.page import FIELDS_LEFT, TRAINED_COLUMNS
-from sweep.report.rows import LEFT, Rows, code_text, measure_text, ran_on
+from sweep.report.rows import LEFT, code_text, measure_text, ran_on
+from sweep.report.tables import Rows
 from sweep.report.trained import trained_in
 from sweep.report.trial_figures import curve_figure
 from trainables.errors import DamagedFile

@@ -167,8 +167,13 @@ def test_parameters_are_those_of_a_plan() -> None:
     assert told.gist["network"] == f"ddpmpp, {low} to {high} parameters"
 
 
-def test_no_place_of_the_users_is_on_the_page() -> None:
-    page = report_page(summary_of(find_space(PRIVATE), [], []), {}, "none")
+@pytest.mark.parametrize("path", ["/home/me/faces", "faces"])
+def test_no_place_of_the_users_is_on_the_page(path: str) -> None:
+    settings = PRIVATE["settings"]
+    assert isinstance(settings, dict)
+    data = {**settings["data"], "path": path}
+    space = find_space({**PRIVATE, "settings": {**settings, "data": data}})
+    page = report_page(summary_of(space, [], []), {}, "none")
     assert "/home/me" not in page
     assert "faces" not in page
     assert "trainer.batch" in page

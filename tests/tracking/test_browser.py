@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 
 from sweep.analysis.summary import SweepSummary, summarize
+from sweep.cli.lone_report import write_lone_report
 from sweep.report.files import write_report
 from sweep.report.gallery import pictures_of
 from sweep.tracking.place import Destination, local_tracking, sweep_key
 from sweep.tracking.server import server, urls
 from sweep.tracking.sync import sync
 from tests.fakes import fake_space
-from tests.results import write_sweep
+from tests.results import write_sweep, write_trial
 from trainables.config.data import Digits
 from trainables.config.measurement import Measurement
 from trainables.data.sources import load
@@ -305,3 +306,20 @@ def test_the_report_is_whole_on_paper(window: Window, page: str) -> None:
         window.screenshot("report-print")
     finally:
         window.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+
+
+@pytest.mark.parametrize("width", [1700, 390])
+def test_the_page_of_single_trials(window: Window, tmp_path: Path, width: int) -> None:
+    space, data, storage = fake_space(WIDTHS), load(Digits()), Storage(str(tmp_path))
+    space = space.model_copy(update={"measurement": HOW})
+    for n in (12, 40):
+        write_trial(storage, space, space.configurations[0], data, n, 0)
+    page = write_lone_report(storage, tmp_path / "report")
+    window.resize(width)
+    window.open(page.as_uri())
+    window.reads("2 trials", "width=8: N=12 seed=0", "generated images are copies", "ddpmpp")
+    script = window.browser.execute_script
+    shown = "return [...document.images].filter(i => i.complete && i.naturalWidth > 0).length"
+    assert script(shown) == 4, "curve and pictures of each"
+    assert script(IS_WITHIN)
+    window.screenshot(f"trials-page-{width}")

@@ -208,7 +208,7 @@ REPORT = {"state": "training", "progress": 0.25, "seconds_left": 754.0}
 def test_a_terminal_shows_a_bar_with_the_time_left() -> None:
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=True, width=100, legacy_windows=False)
-    with TrialView("[red]a[/red]  N=8 seed=0", console) as view:
+    with TrialView("[red]a[/red]  N=8 seed=0", console, plain_seconds=0.0) as view:
         view.update(REPORT)
         view.bar.refresh()
         view.tell("a [b]line[/b]")
@@ -216,6 +216,7 @@ def test_a_terminal_shows_a_bar_with_the_time_left() -> None:
     assert "━" in screen.getvalue()
     assert "training 25%, 13 min left" in screen.getvalue()
     assert "a [b]line[/b]" in screen.getvalue()
+    assert not re.search(r"(?m)^(\x1b\S*)*training", screen.getvalue()), "it has no lines as well"
 
 
 @pytest.mark.parametrize(("pause", "expected"), [(0.0, 2), (1000.0, 0)])
