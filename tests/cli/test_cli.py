@@ -300,7 +300,7 @@ def test_at_80_columns_every_name_is_whole(tmp_path, capsys, monkeypatch, comman
     assert max(map(len, text.splitlines()[:-1])) <= 80
     names = [line.split()[0] for line in text.splitlines() if re.match(r"\w+=?\w*  ", line)]
     tables = names.count("configuration")
-    assert tables == (1 if command == "status" else 4)
+    assert tables == (1 if command == "status" else 3)
     assert names == ["configuration", "width=4", "width=8"] * tables
 
 

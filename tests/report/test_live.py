@@ -168,7 +168,7 @@ def test_earlier_trials_tell_how_long_a_sweep_takes() -> None:
 def test_names_that_have_no_room_go_on_and_numbers_stay() -> None:
     screen = Screen()
     screen.finish(screen.start("width=8"))
-    screen.console.width = 48
+    screen.console.width = 56
     terminal = screen.terminal
     verdicts, options = terminal.verdicts, terminal.options
     terminal.verdicts = {name + "," + "x" * 30: verdicts[name] for name in verdicts}
