@@ -7,10 +7,10 @@ training images, k = 1/3 (Gu et al. 2023, arXiv 2310.02664).
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtri
 
 Floats = NDArray[np.float64]
 
@@ -68,7 +68,7 @@ def n_sufficient(memorized: NDArray[np.bool_], n_samples: int, logit_se: float) 
 def r_mem_interval(n_memorized: int, n_samples: int, level: float = 0.95) -> tuple[float, float]:
     """Wilson interval (Wilson 1927) of a memorization ratio: the sampling noise of one trial (not
     of its seed)."""
-    z = NormalDist().inv_cdf(0.5 + 0.5 * level)
+    z = float(ndtri(0.5 + 0.5 * level))
     ratio = n_memorized / n_samples
     scale = 2 * (n_samples + z**2)
     centre = (2 * n_samples * ratio + z**2) / scale
