@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Collection, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -985,16 +985,15 @@ def test_a_server_shows_and_takes_the_same_runs(served: tuple[Sweep, str]) -> No
 def test_a_server_is_there_for_this_machine_alone(served: tuple[Sweep, str]) -> None:
     sweep, address = served
     assert why_unreachable(address) is None
-    listening = [
-        (process.info["cmdline"], one.laddr.ip)
-        for process in psutil.process_iter(["cmdline"])
-        for parent in [process, *process.parents()]
-        if sweep.storage.root in " ".join(parent.cmdline())
-        for one in process.net_connections("inet")
-        if one.status == psutil.CONN_LISTEN
-    ]
+    listening = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):  # others come and go meanwhile
+            family = [process, *process.parents()]
+            if any(sweep.storage.root in " ".join(one.cmdline()) for one in family):
+                connections = process.net_connections("inet")
+                listening += [one for one in connections if one.status == psutil.CONN_LISTEN]
     assert listening
-    assert {ip for _, ip in listening} == {"127.0.0.1"}, listening
+    assert {one.laddr.ip for one in listening} == {"127.0.0.1"}, listening
 
 
 @pytest.mark.timeout(120)
