@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
-from scipy.stats import qmc
 
 from sweep.search.belief import Belief
 
@@ -185,6 +184,8 @@ def reach(weights: Array, sds: Array) -> float:
     of one contrast alone and Šidák's for as many separate ones, which bounds it whatever they share
     (Šidák 1967).
     """
+    from scipy.stats import qmc  # half a second and 80 MB, which a table of verdicts has no use for
+
     count = max(len(weights), 1)
     bound = -float(ndtri((1 - LEVEL ** (1 / count)) / 2))
     if count == 1 or count > MOST_JOINT:
