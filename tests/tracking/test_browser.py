@@ -13,6 +13,7 @@ from sweep.analysis.summary import SweepSummary, summarize
 from sweep.cli.lone_report import write_lone_report
 from sweep.report.files import write_report
 from sweep.report.gallery import pictures_of
+from sweep.tracking.moved import settle
 from sweep.tracking.place import Destination, local_tracking, sweep_key
 from sweep.tracking.server import server, urls
 from sweep.tracking.sync import sync
@@ -323,3 +324,21 @@ def test_the_page_of_single_trials(window: Window, tmp_path: Path, width: int) -
     assert script(shown) == 4, "curve and pictures of each"
     assert script(IS_WITHIN)
     window.screenshot(f"trials-page-{width}")
+
+
+def test_a_copied_sweep_opens_with_its_answer_and_its_figures(
+    window: Window, shown: dict[str, str], storage: Storage, summary: SweepSummary, tmp_path: Path
+) -> None:
+    """`shown`: so that MLflow holds the sweep; of its first place no file is served."""
+    copied = Storage(str(shutil.copytree(storage.root, tmp_path / "copied")))
+    key = sweep_key(summary.space, copied)
+    assert settle(Path(copied.root), copied, key)
+    with server(Path(copied.root)) as address:
+        window.open(urls(address, key)["studies"])
+        emm = amount(summary.studies[0].verdict.emm or 0.0)
+        window.reads("width=8", "width=24", "emm.verdict", f"width=8: EMM {emm}")
+        run = "img[src*='path=figures%2Femm.png']"
+        window.until(lambda: window.count(run) > 0, "the figure of the answer")
+        picture = f'return document.querySelector("{run}").naturalWidth'
+        window.until(lambda: window.browser.execute_script(picture) > 0, "its pixels")
+        window.screenshot("copied")
