@@ -36,8 +36,11 @@ OF_LENGTH = {
     "training of half the length",
 }
 OF_CONTRASTS = {
-    "told apart": "yes, if the 95 % interval of the ratio of two EMMs excludes 1; whether their own "
-    "intervals overlap says little",
+    "together": "the interval of a ratio that is widened so that those of all contrasts which are "
+    "looked at are right at once in 95 of 100 sweeps (max-t)",
+    "told apart": "yes, if the interval together excludes 1; alone, if only the ratio's own 95 % "
+    "interval does, which is enough for one ratio that was chosen beforehand; whether the intervals of "
+    "two EMMs overlap says little",
 }
 OF_SEEDS = {
     "sd between seeds": "standard deviation of logit R_mem between trials at one N with other seeds",
