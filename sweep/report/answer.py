@@ -114,7 +114,7 @@ def _steps(summary: SweepSummary) -> str:
     for one in shown:
         by_factor.setdefault(str(one.factor).replace("_", " "), []).append(one)
     counts = [f"{_told_apart(ones)} by the {name}" for name, ones in by_factor.items()]
-    return f" Told apart from the first level: {', '.join(counts)}."
+    return f" Told apart from the first level of their factor: {', '.join(counts)}."
 
 
 def _told_apart(steps: Sequence[Contrast]) -> str:

@@ -52,6 +52,7 @@ from sweep.report.rows import (
 )
 from sweep.report.tables import Filled, filled
 from sweep.report.trained import DIFFERING, OTHERS, VARIED, trained
+from trainables.text import human
 
 OVERVIEWS = {
     "emm": "EMM of every configuration, with its 95 % interval",
@@ -179,6 +180,7 @@ def _content(summary: SweepSummary, shown: Mapping[str, str]) -> dict[str, Any]:
         "onset_columns": ("configuration", "N", "seed", *ONSETS),
         "trials": trial_rows(summary),
         "trial_columns": TRIALS,
+        "totals": _totals(summary),
         "results": result_lines(summary),
         "notes": summary.notes,
         "families": family_lines(summary),
@@ -198,6 +200,12 @@ def _content(summary: SweepSummary, shown: Mapping[str, str]) -> dict[str, Any]:
         "provenance": filled(PROVENANCE, provenance_rows(summary)),
         "runs": filled(RUNS, run_rows(summary)),
     }
+
+
+def _totals(summary: SweepSummary) -> str:
+    trials = sum(len(study.results) for study in summary.studies)
+    images = human(sum(study.images_trained for study in summary.studies))
+    return f"In all {trials} {'trial' if trials == 1 else 'trials'}, {images} images trained, repeats included"
 
 
 def _fitting(images: Mapping[str, bytes]) -> dict[str, bytes]:

@@ -88,7 +88,7 @@ def test_the_answer_on_groups_names_the_ends_alone() -> None:
     )
     assert "ratio" not in answer(summary)
     assert answer(summary).endswith(
-        "from the first level: 2 of 2 (1 upwards, 1 downwards) by the name."
+        "from the first level of their factor: 2 of 2 (1 upwards, 1 downwards) by the name."
     )
 
 
@@ -101,7 +101,9 @@ def test_the_answer_says_by_which_factor() -> None:
         for width, batch in grid
     ]  # fmt: skip
     said = answer(sweep_of(*studies))
-    assert said.endswith("from the first level: 2 of 2 by the width, 0 of 2 by the batch size.")
+    assert said.endswith(
+        "from the first level of their factor: 2 of 2 by the width, 0 of 2 by the batch size."
+    )
 
 
 @pytest.mark.parametrize(
