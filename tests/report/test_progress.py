@@ -74,7 +74,6 @@ def test_a_log_gets_a_line_with_what_is_done_and_left() -> None:
     with Bars(console(False), plain_seconds=0.02) as bars, shown_by(bars.show):
         with work("outside"), work("reading [b]x[/b]", 50_000) as advance:
             advance(100)
-            time.sleep(0.01)
             advance(1100)
             text = text_of(bars, lambda text: "left" in text)
         assert "outside" not in text, "the innermost says more"

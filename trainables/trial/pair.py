@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from trainables.config.identity import derive_seed
@@ -52,7 +53,7 @@ def second_training(
 
 def agreement(
     first: Tensor, second: Tensor, comparison: Comparison
-) -> tuple[dict[str, np.ndarray[Any, Any]], dict[str, float]]:
+) -> tuple[dict[str, NDArray[Any]], dict[str, float]]:
     """The arrays that are kept of the images of both models, position by position from the same
     latents, and what a result says of them. Both [n, C, R, R] uint8, n ≥ 2.
 
@@ -73,8 +74,8 @@ def agreement(
     return {"pair_nearest": there, "pair_nearest_back": back, "pair_apart": apart}, numbers
 
 
-def _apart(first: Tensor, second: Tensor) -> np.ndarray[Any, np.dtype[np.float64]]:
+def _apart(first: Tensor, second: Tensor) -> NDArray[np.float64]:
     """[n], L2 distance of images at the same position, pixel values 0–255."""
     difference = first.flatten(1).double() - second.flatten(1).double()
-    distances: np.ndarray[Any, np.dtype[np.float64]] = difference.norm(dim=1).numpy()
+    distances: NDArray[np.float64] = difference.norm(dim=1).numpy()
     return distances

@@ -149,8 +149,11 @@ class Training:
 
     def state_dict(self) -> dict[str, Any]:
         """All that another attempt at the same trial needs to go on."""
+        return {"trainer": self.trainer.state_dict(), **self.seen()}
+
+    def seen(self) -> dict[str, Any]:
+        """What a training that is over is measured again by: its state without the trainer's."""
         return {
-            "trainer": self.trainer.state_dict(),
             "curve": [snapshot.model_dump() for snapshot in self.curve],
             "curve_key": key_of_curve(self.measurement),
             "best": self.best,

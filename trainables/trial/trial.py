@@ -75,6 +75,7 @@ class Trial:
         self.training: Training | None = None
         self.samples: FinalSamples | None = None  # None until the training is over
         self.first: Measured | None = None  # of a pair, once its second model is trained
+        self.first_state: dict[str, Any] = {}  # by which the first is then measured again
         self.second_state: dict[str, Any] | None = None  # from which that one goes on
         if self.result is None:
             self.files.start()
@@ -137,7 +138,8 @@ class Trial:
     def _begin_second(self, training: Training, first: "Measured") -> None:
         """Lets the first model of a pair go, and trains the second."""
         watch = training.stopwatch
-        self.first, self.samples, self.training = first, None, None
+        self.first, self.first_state = first, training.seen()
+        self.samples = self.training = None
         if self.team is not None:
             self.team.held.clear()
         second = second_training(
@@ -237,7 +239,7 @@ class Trial:
     def _save_checkpoint(self, training: Training) -> None:
         state = training.state_dict()
         if self.first is not None:
-            state = {**self.first.state, "second": state, "seconds": state["seconds"]}
+            state = {**self.first_state, "second": state, "seconds": state["seconds"]}
         self.checkpoints.save(self._position(training), state)
 
     def report(self) -> dict[str, Any]:
@@ -260,13 +262,12 @@ class Trial:
 
 @dataclass(frozen=True)
 class Measured:
-    """What a training came to: what its result says, the arrays that are kept, what it sampled
-    with; and its state, without the trainer's, from which it can be measured again."""
+    """What a training came to: what its result says, the arrays that are kept, and what it sampled
+    with."""
 
     outcome: dict[str, Any]
     arrays: dict[str, NDArray[Any]]
     weights: Any
-    state: dict[str, Any]
 
 
 def measured(training: Training, samples: FinalSamples, n: int) -> Measured:
@@ -281,8 +282,7 @@ def measured(training: Training, samples: FinalSamples, n: int) -> Measured:
         "r_mem_half": training.r_mem_half,
         **numbers,
     }
-    state = {name: part for name, part in training.state_dict().items() if name != "trainer"}
-    return Measured(outcome, arrays, samples.weights, state)
+    return Measured(outcome, arrays, samples.weights)
 
 
 def known_cause(error: Exception) -> str | None:
