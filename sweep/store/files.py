@@ -39,6 +39,9 @@ class Finals(RootModel[dict[str, FinalMeasurement]]):
     """What is in `final.json`: last measurements by training key."""
 
 
+PLACE_OPTIONS = {"--out", "--storage"}
+
+
 class Invocation(Record):
     """One run of a driver: the command, and the code that carried it out."""
 
@@ -54,7 +57,11 @@ class Invocation(Record):
     def shown(self) -> str:
         """The command as it may leave the storage: without directories and other places, which are
         the user's own."""
-        return " ".join(_without_place(word) for word in shlex.split(self.command))
+        words = shlex.split(self.command)
+        return " ".join(
+            "…" if before in PLACE_OPTIONS else _without_place(word)
+            for before, word in zip(["", *words], words, strict=False)
+        )
 
     @classmethod
     def now(cls, command: Sequence[str]) -> Self:
@@ -73,7 +80,9 @@ def _without_place(word: str) -> str:
     name, equals, value = word.partition("=")
     if _is_place(name):
         return "…"
-    is_place = _is_place(value) or name.rpartition(".")[2] in PLACES
+    is_named = name in PLACE_OPTIONS or name.rpartition(".")[2] in PLACES
+    is_whole_source = name.rpartition(".")[2] == "data" and value.startswith("{")
+    is_place = _is_place(value) or is_named or is_whole_source
     return f"{name}{equals}…" if equals and is_place else word
 
 

@@ -36,6 +36,10 @@ def test_secrets_are_not_even_kept_and_places_are_not_shown() -> None:
     [
         (("run", "a/b.yaml", "--out", "/home/me/x"), "emm run … --out …"),
         (("run", "x", "--out=../x"), "emm run x --out=…"),
+        (("run", "x", "--out=patients"), "emm run x --out=…"),
+        (("run", "x", "--out", "patients", "--quiet"), "emm run x --out … --quiet"),
+        (("run", "x", "--set", 'data={"path": "patients"}'), "emm run x --set data=…"),
+        (("run", "x", "--set", "data.mix.data={'path': 'p'}"), "emm run x --set data.mix.data=…"),
         (("run", "x", "--set", "data.mix.data.path=mine"), "emm run x --set data.mix.data.path=…"),
         (("run", "x", "--set", "data.name=mine"), "emm run x --set data.name=…"),
         (("run", "x", "--set", "data.download=true"), "emm run x --set data.download=true"),
