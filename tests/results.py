@@ -4,6 +4,8 @@ training anything."""
 import numpy as np
 
 from search_spaces.space import NamedConfiguration, SearchSpace
+from sweep.analysis.cautions import cautions
+from sweep.analysis.summary import SweepSummary
 from sweep.store.files import SWEEP
 from tests.fakes import fake_r_mem
 from trainables.config.trial import TrialSpec
@@ -82,3 +84,10 @@ def write_trial(
     result = Result.model_validate(dict(record) | fields | more)
     directory.write(RESULT, result.model_dump_json().encode())
     return result
+
+
+def caution_lines(summary: SweepSummary) -> list[str]:
+    """`cautions`, whole, a line for each."""
+    return [
+        f"{one.what}: {'; '.join(one.names)}" if one.of else one.what for one in cautions(summary)
+    ]

@@ -44,13 +44,6 @@ class Caution:
         return [f"{name} ({here})" if here else name for name, here in self.of.items()]
 
 
-def caution_lines(summary: SweepSummary) -> list[str]:
-    """`cautions`, whole, a line for each."""
-    return [
-        f"{one.what}: {'; '.join(one.names)}" if one.of else one.what for one in cautions(summary)
-    ]
-
-
 def cautions(summary: SweepSummary) -> list[Caution]:
     """Every file that could not be read and every trap that applies, those of the data first; a
     trap once, with all configurations that it applies to."""

@@ -6,7 +6,6 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from sweep.analysis.cautions import caution_lines
 from sweep.analysis.summary import summary_of
 from sweep.report.figures import figures_of
 from sweep.report.latex import latex
@@ -17,6 +16,7 @@ from sweep.report.table import print_table
 from sweep.search.belief import Observation, belief
 from sweep.search.words import ends_text
 from tests.report.test_report import DATA, SPACE, VERDICTS, curve, found, study, sweep_of, trial
+from tests.results import caution_lines
 from trainables.config.fields import with_fields
 from trainables.config.measurement import Measurement
 from trainables.text import amount, duration

@@ -9,7 +9,6 @@ import pytest
 
 from search_spaces.find import find_space
 from search_spaces.space import SearchSpace
-from sweep.analysis.cautions import caution_lines
 from sweep.analysis.summary import SweepSummary, summary_of
 from sweep.report.answer import answer, question
 from sweep.report.page import report_page
@@ -26,6 +25,7 @@ from tests.report.test_report import (
     sweep_of,
     trial,
 )
+from tests.results import caution_lines
 from trainables.text import amount
 from trainables.trial.result import Result
 

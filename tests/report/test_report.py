@@ -17,7 +17,6 @@ from rich.console import Console
 
 from search_spaces.space import Search, SearchSpace
 from search_spaces.table import SPACES
-from sweep.analysis.cautions import caution_lines
 from sweep.analysis.contrasts import Contrast
 from sweep.analysis.study import StudySummary
 from sweep.analysis.summary import SweepSummary, summary_of
@@ -35,6 +34,7 @@ from sweep.report.style import BLUE, as_pdf, as_png
 from sweep.report.table import print_table, table
 from sweep.search.rules import Options, Verdict
 from sweep.search.words import ends_text
+from tests.results import caution_lines
 from trainables.config.measurement import Measurement
 from trainables.config.trial import TrialSpec
 from trainables.measure.r_mem import r_mem_interval
