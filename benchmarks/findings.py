@@ -24,6 +24,7 @@ from sweep.report.style import COLOURS, MARKERS, STYLE, WIDTH, as_png, numbers
 ROOT = Path(__file__).parent.parent
 KEPT, PAGE, FIGURES = ROOT / "benchmarks/findings", ROOT / "docs/findings.md", ROOT / "docs/figures"
 GU = "Gu et al. 2023, arXiv 2310.02664"
+BONNAIRE = "Bonnaire et al. 2025, arXiv 2505.17638"
 CHANCE = 0.05  # of a 95 % interval that excludes 1 though there is no effect
 
 Json = Mapping[str, Any]
@@ -450,6 +451,86 @@ QUESTIONS = (
             Claim("all four more than one", "skips=4", "skips=1", None),
         ),
         "Removed connections are those farthest from the input.",
+    ),
+    Question(
+        "length",
+        "Does longer training memorize more?",
+        "emm run digits-length --targets .5",
+        (
+            Claim("400 steps more than 200", "length=400", "length=200", BONNAIRE),
+            Claim("800 steps more than 400", "length=800", "length=400", BONNAIRE),
+            Claim("400 steps more than 200", "length=400", "length=200", BONNAIRE, 0.5),
+            Claim("800 steps more than 400", "length=800", "length=400", BONNAIRE, 0.5),
+        ),
+        "They find that copies begin after a number of steps proportional to N: where nothing else ends it, "
+        "twice the steps would be twice the EMM. The rate decays over the same share of each length.",
+    ),
+    Question(
+        "laws",
+        "EDM, VP or flow matching, each as its paper has it?",
+        "emm run docs/examples/laws.yaml --targets .5",
+        (
+            Claim("VP more than EDM", "law=vp", "law=edm", None),
+            Claim("flow more than EDM", "law=flow", "law=edm", None),
+            Claim(
+                "logit-normal times more than uniform", "law=flow logit-normal", "law=flow", None
+            ),
+            Claim("VP more than EDM", "law=vp", "law=edm", None, 0.5),
+            Claim("flow more than EDM", "law=flow", "law=edm", None, 0.5),
+            Claim(
+                "logit-normal times more than uniform",
+                "law=flow logit-normal",
+                "law=flow",
+                None,
+                0.5,
+            ),
+        ),
+        "The same rate and steps for all, chosen for EDM.",
+    ),
+    Question(
+        "parameters",
+        "A U-Net, a transformer or a perceptron, of as many parameters?",
+        "emm run docs/examples/parameters.yaml",
+        (
+            Claim("the U-Net more than the transformer", "network=ddpmpp", "network=dit", None),
+            Claim("the U-Net more than the perceptron", "network=ddpmpp", "network=mlp", None),
+        ),
+        "45,700, 53,500 and 54,600 parameters, 2,400 steps, all at a rate of 2e-2: of 2e-3 to 2e-2 that "
+        "at which transformer and perceptron copy most at N = 8.",
+    ),
+    Question(
+        "mnist",
+        "Width again, on MNIST with a perceptron",
+        "emm run docs/examples/mnist.yaml --targets .5",
+        (
+            Claim("width 256 more than 128", "width=256", "width=128", GU),
+            Claim("width 512 more than 256", "width=512", "width=256", GU),
+            Claim("width 256 more than 128", "width=256", "width=128", GU, 0.5),
+            Claim("width 512 more than 256", "width=512", "width=256", GU, 0.5),
+        ),
+        "14×14, 1,500 steps for every N.",
+    ),
+    Question(
+        "photographs",
+        "Width again, on colour photographs",
+        "emm run docs/examples/photographs.yaml --targets .5",
+        (
+            Claim("width 16 more than 8", "width=16", "width=8", GU),
+            Claim("width 16 more than 8", "width=16", "width=8", GU, 0.5),
+        ),
+        "Patches of five photographs at 8×8; three others lie so dense that a faithful copy fails the rule.",
+    ),
+    Question(
+        "warm-start",
+        "Does a model that was trained on other images before memorize more?",
+        "emm run warm_start.py --targets .5",
+        (
+            Claim("pretrained more than from scratch", "start=pretrained", "start=scratch", None),
+            Claim(
+                "pretrained more than from scratch", "start=pretrained", "start=scratch", None, 0.5
+            ),
+        ),
+        "Before: 1,200 steps on 4,000 images of MNIST at 8×8; then the same 400 steps for both.",
     ),
     Question(
         "pair",

@@ -214,6 +214,15 @@ ROWS = [
         Asked({"trainer.ema_decay": (0.98, 0)}, NARROW),
     ),
     Row(
+        "length",
+        "Does longer training memorize more training images?",
+        "epochs at every N; the onset of copies at a number of steps proportional to N is that of "
+        "Bonnaire et al. 2025 (arXiv 2505.17638)",
+        "EMM grows with the length, until the network's capacity ends it",
+        Asked({"trainer.length": (10_000, 20_000, 40_000)}),
+        Asked({"trainer.length": (200, 400, 800)}, NARROW),
+    ),
+    Row(
         "dit",
         "Does a transformer memorize as a convolutional network does?",
         "network of Peebles & Xie 2022 (arXiv 2212.09748), in the training recipe of the paper",

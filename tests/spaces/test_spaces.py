@@ -145,6 +145,7 @@ def test_every_question_is_asked_in_both_sizes():
         "flow",
         "augment",
         "duplicates",
+        "length",
         "loss",
         "noise-draws",
         "noise-level",

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from benchmarks.findings import QUESTIONS
 from search_spaces.find import find_space
 from search_spaces.space import SearchSpace
 from tests.cli.test_cli import ROOT, here
@@ -154,6 +155,17 @@ def test_the_example_of_the_docs_is_a_space(capsys, monkeypatch):
     planned = json.loads(output)
     assert planned["space"] == "my_space"
     assert len(planned["configurations"]) > 2
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "docs" / "examples").glob("*.yaml")), ids=str)
+def test_the_questions_of_the_findings_are_spaces(file, capsys):
+    code, output, errors = here(capsys, "plan", str(file), "--json")
+    assert (code, errors) == (0, "")
+    assert len(json.loads(output)["configurations"]) > 1
+    asked = next(
+        question for question in QUESTIONS if str(file.relative_to(ROOT)) in question.command
+    )
+    assert asked.command in file.read_text().splitlines()[0], "the file says what the page says"
 
 
 def test_a_space_has_no_texts_unless_it_is_given_some():
