@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
     from sweep.analysis.study import StudySummary
 
+# A training step and a call of the network take these seconds at least, however small the network
+# is: the time to launch their kernels, as seen on an H100 (docs/performance.md).
+STEP_SECONDS, CALL_SECONDS = 0.005, 0.003
+
 COSTS: dict[str, Cost] = {"epochs": "images", "steps": "constant"}  # of a trial, by trainer.clock
 
 
@@ -65,7 +69,7 @@ def plan(
     known: "Mapping[str, StudySummary]" = {},  # noqa: B006  it is read
 ) -> list[PlannedConfiguration]:
     """Every configuration; hours on a device that sustains `tflops` TFLOP/s (a backward pass taken
-    as two forward ones), or at the rates measured on `device` with so many `threads`. `known`: what
+    as two forward ones; of small networks, launching kernels), or at the rates measured on `device` with so many `threads`. `known`: what
     there is of a sweep already, by name. Of features, only whether they can be had is looked at."""
     if space.measurement.features is not None:
         from sweep.run.checks import check_features  # imports what no other plan needs
@@ -103,7 +107,7 @@ def _planned(
     n_low, n_high = space.search.n_low, space.search.n_high
     parameters, flops = size_of(configuration, n_low)
     if device is None:
-        rates = _told_rates(flops, tflops)
+        rates = _told_rates(flops, tflops, configuration, space.measurement)
     else:
         from sweep.run.measured import measured_rates
 
@@ -150,7 +154,8 @@ def hours_of_sizes(
 ) -> float:
     """Hours of one training at each N in `sizes`, on a device that sustains `tflops` TFLOP/s; 0 for
     what is not trained."""
-    rates = _told_rates(size_of(configuration, sizes[0]).flops, tflops)
+    flops = size_of(configuration, sizes[0]).flops
+    rates = _told_rates(flops, tflops, configuration, space.measurement)
     images = [_trained_images(configuration, n) for n in sizes]
     return sum(_hours(rates, of_n, space.measurement) or 0.0 for of_n in images)
 
@@ -171,8 +176,16 @@ def _hours(rates: Rates | None, trained: int, how: Measurement) -> float | None:
     return models * (trained / rates.trained + sampled / rates.sampled) / 3600
 
 
-def _told_rates(flops: int, tflops: float | None) -> Rates | None:
-    return Rates(tflops * 1e12 / flops / 3, tflops * 1e12 / flops) if flops and tflops else None
+def _told_rates(
+    flops: int, tflops: float | None, configuration: Configuration, how: Measurement
+) -> Rates | None:
+    if not flops or not tflops:
+        return None
+    sampled_at_once = min(how.at_once, how.n_samples)
+    return Rates(
+        trained=min(tflops * 1e12 / flops / 3, configuration.trainer.batch / STEP_SECONDS),
+        sampled=min(tflops * 1e12 / flops, sampled_at_once / CALL_SECONDS),
+    )
 
 
 def size_of(configuration: Configuration, n: int) -> Size:

@@ -177,6 +177,16 @@ def test_plan_counts_the_papers_networks_without_its_data(capsys):
     assert first["images_low"] == 40_000 * first["n_low"]
 
 
+def test_a_plan_of_a_small_network_counts_the_time_to_launch_its_kernels(capsys):
+    """At any speed of arithmetic: 400 steps of 5 ms, and 3 ms for each of 19 calls of the network
+    for every 250 of 500 + 4 × 300 images."""
+    for tflops in ("10", "1000"):
+        asked = ["plan", "digits-width", "--tflops", tflops, "--json"]
+        (row, _) = json.loads(here(capsys, *asked)[1])["configurations"]
+        seconds = 400 * 0.005 + 1700 / 250 * 19 * 0.003
+        assert row["hours_low"] * 3600 == pytest.approx(seconds)
+
+
 def test_a_plan_is_printed_with_both_ends_and_the_sum(capsys):
     arguments = ["plan", "cifar10-width", "--tflops", "50"]
     rows = json.loads(here(capsys, *arguments, "--json")[1])["configurations"]
