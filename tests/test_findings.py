@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import findings
-from benchmarks.findings import QUESTIONS, Claim, contrast_of, verdict
+from benchmarks import findings, findings_page
+from benchmarks.claims import QUESTIONS, Claim
+from benchmarks.findings import contrast_of, verdict
 
 KEPT = {
     "target": 0.9,
@@ -66,8 +67,8 @@ def test_an_emm_beyond_the_range_bounds_the_ratio(more, less, ends, word) -> Non
 
 
 def test_the_page_is_what_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(findings, "FIGURES", tmp_path)
-    assert findings.PAGE.read_text() == findings.page()
+    monkeypatch.setattr(findings_page, "FIGURES", tmp_path)
+    assert findings_page.PAGE.read_text() == findings_page.page()
     drawn = {path.name for path in tmp_path.iterdir()}
     assert drawn == {path.name for path in (findings.ROOT / "docs/figures").iterdir()}
 

@@ -69,8 +69,9 @@ def plan(
     known: "Mapping[str, StudySummary]" = {},  # noqa: B006  it is read
 ) -> list[PlannedConfiguration]:
     """Every configuration; hours on a device that sustains `tflops` TFLOP/s (a backward pass taken
-    as two forward ones; of small networks, launching kernels), or at the rates measured on `device` with so many `threads`. `known`: what
-    there is of a sweep already, by name. Of features, only whether they can be had is looked at."""
+    as two forward ones; of small networks, launching kernels), or at the rates measured on `device`
+    with so many `threads`. `known`: what there is of a sweep already, by name. Of features, only
+    whether they can be had is looked at."""
     if space.measurement.features is not None:
         from sweep.run.checks import check_features  # imports what no other plan needs
 

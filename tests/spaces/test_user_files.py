@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from benchmarks.findings import QUESTIONS
+from benchmarks.claims import QUESTIONS
 from search_spaces.find import find_space
 from search_spaces.space import SearchSpace
 from tests.cli.test_cli import ROOT, here

@@ -1,0 +1,335 @@
+"""The page of findings and its figures, from what is kept; see benchmarks/findings.py."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+from benchmarks.claims import BONNAIRE, QUESTIONS, Claim, Question
+from benchmarks.findings import KEPT, ROOT, Json, Ratio, contrast_of, rows_of, verdict
+from sweep.report.style import COLOURS, MARKERS, STYLE, WIDTH, as_png, numbers
+
+PAGE, FIGURES = ROOT / "docs/findings.md", ROOT / "docs/figures"
+CHANCE = 0.05  # of a 95 % interval that excludes 1 though there is no effect
+VERDICTS = {
+    "found again": COLOURS[0],
+    "opposite": COLOURS[1],
+    "a difference": COLOURS[2],
+    "not at this scale": "grey",
+    "not told apart": "grey",
+}
+OUTER = 1 / 6, 6  # ends of the ratios that are shown
+
+
+@matplotlib.rc_context(STYLE)
+def figure_of(kept: Json) -> Figure:
+    """R_mem of every trial against N, and at the target the EMM of every configuration with its
+    interval; open: how often two models of disjoint images draw the same."""
+    figure = Figure((1.6 * WIDTH, 2.5), layout="constrained")
+    axes = figure.add_subplot()
+    sizes = [trial["n"] for one in kept["configurations"] for trial in one["trials"]]
+    for number, one in enumerate(kept["configurations"]):
+        colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
+        points = sorted((trial["n"], trial["r_mem"]) for trial in one["trials"])
+        n, r_mem = np.array(points, dtype=float).T
+        axes.plot(n, r_mem, marker, color=colour, ms=3, alpha=0.7)
+        axes.plot([], [], marker, color=colour, ms=3, label=f"{one['name']}")
+        pairs = [trial for trial in one["trials"] if "pair_agreement" in trial]
+        if pairs:
+            same = [trial["pair_agreement"] for trial in pairs]
+            style: Any = {"color": colour, "mfc": "white", "ms": 3, "label": "same image"}
+            axes.plot([trial["n"] for trial in pairs], same, marker, **style)
+        if one["emm"] is not None:
+            low, high = one["emm_low"] or min(sizes), one["emm_high"] or max(sizes)
+            height = 1.04 + 0.03 * number
+            axes.plot([low, high], [height, height], color=colour, lw=1.5)
+            axes.plot(one["emm"], height, "|", color=colour, ms=5)
+    axes.axhline(kept["target"], color="black", ls="--", lw=0.6)
+    left, right = min(sizes) / 1.1, max(sizes) * 1.1
+    top = 1.06 + 0.03 * len(kept["configurations"])
+    axes.set(xscale="log", xlim=(left, right), ylim=(-0.03, top))
+    axes.set(xlabel="number of training images N", ylabel=r"$\mathrm{R_{mem}}$")
+    numbers(axes.xaxis, left, right)
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure
+
+
+@matplotlib.rc_context(STYLE)
+def overview(answers: Sequence[tuple[Claim, Ratio]]) -> Figure:
+    """The ratio of EMMs of every claim with its 95 % interval; an arrow where an end is open."""
+    figure = Figure((2 * WIDTH, 0.4 + 0.17 * len(answers)), layout="constrained")
+    axes = figure.add_subplot()
+    for row, (claim, ratio) in enumerate(answers):
+        colour, (middle, low, high) = VERDICTS[verdict(claim, ratio)], ratio
+        ends = np.clip([low or OUTER[0], high or OUTER[1]], *OUTER)
+        axes.plot(ends, [row, row], color=colour, lw=1.5)
+        if middle is not None:
+            axes.plot(middle, row, "o", color=colour, ms=3.5)
+        if low is None or low < OUTER[0]:
+            axes.plot(OUTER[0], row, "<", color=colour, ms=4)
+        if high is None or high > OUTER[1]:
+            axes.plot(OUTER[1], row, ">", color=colour, ms=4)
+    axes.axvline(1, color="black", lw=0.6)
+    names = [
+        f"{claim.more.replace('_', ' ')} : {claim.less.partition('=')[2]}" for claim, _ in answers
+    ]
+    axes.set_yticks(range(len(answers)), names)
+    axes.set(xscale="log", xlim=(OUTER[0] / 1.1, OUTER[1] * 1.1), ylim=(len(answers) - 0.4, -0.6))
+    axes.set(xlabel="EMM of the first : EMM of the second, with its 95 % interval")
+    numbers(axes.xaxis, *axes.get_xlim())
+    for word, colour in VERDICTS.items():
+        if word != "not told apart":
+            label = "not told apart" if colour == "grey" else word
+            axes.plot([], [], "o-", color=colour, ms=3.5, label=label)
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure
+
+
+# ---------------------------------------------------------------- the page
+
+HEAD = ("claim (source)", "target", "EMM", "EMM of the other", "ratio", "verdict")
+
+
+INTRODUCTION = """# Findings
+
+Claims of the literature about what is memorized, and open questions, each asked of small real trainings by `emm run` alone;
+this page is written by `python -m benchmarks.findings page` from the summaries in `benchmarks/findings/`. A verdict is a rule:
+*found again* where the 95 % interval of the ratio of EMMs lies above 1, *opposite* where it lies below, *not at this scale* where
+it holds 1: then it can't be told here, which is not to say that there is no effect. Where nobody claims anything, it is
+*a difference* or *not told apart*.
+
+{n_contrasts} contrasts were looked at; were there no effect at all, about {by_chance:.0f} of them would exclude 1. Trials ran
+beside other work; their minutes are wall time.
+
+![EMM of the first over EMM of the second](figures/overview.png)
+
+"""
+NEW = """## Published nowhere that we know of
+
+No source is known to us that gives any of these; each has its section below.
+
+"""
+
+
+def page() -> str:
+    """Of the questions whose sweep is kept; draws their figures."""
+    kept = {
+        question.name: json.loads((KEPT / f"{question.name}.json").read_text())
+        for question in QUESTIONS
+        if (KEPT / f"{question.name}.json").exists()
+    }
+    asked = [question for question in QUESTIONS if question.name in kept]
+    answers = [
+        (question, claim, ratio)
+        for question in asked
+        for claim in question.claims
+        if (ratio := contrast_of(kept[question.name], claim)) is not None
+    ]
+    FIGURES.mkdir(exist_ok=True)
+    of_targets = [
+        (c, ratio) for question, c, ratio in answers if c.target == kept[question.name]["target"]
+    ]
+    _draw("overview", overview(of_targets))
+    n = len(answers)
+    parts = [INTRODUCTION.format(n_contrasts=n, by_chance=CHANCE * n), NEW]
+    parts += [
+        f"* {question.title} {_answer(claim, ratio)}\n"
+        for question, claim, ratio in answers
+        if claim.source is None and verdict(claim, ratio) == "a difference"
+    ]
+    parts += [_short(kept), "\n"]
+    parts += [_section(question, kept[question.name]) for question in asked]
+    parts += [_who_is_copied(kept), _onset(kept)]
+    return "".join(parts)
+
+
+def _draw(name: str, figure: Figure) -> None:
+    (FIGURES / f"{name}.png").write_bytes(as_png(figure, 110))
+
+
+def _answer(claim: Claim, ratio: Ratio) -> str:
+    """In words, of two that were told apart."""
+    middle, low, high = ratio
+    both = f"`{claim.more}` : `{claim.less}`"
+    if middle is None:
+        return f"{both} {f'> {low:.2f}' if low is not None else f'< {high:.2f}'}, at R_mem = {claim.target:g}."
+    return f"{both} = {middle:.2f} [{low:.2f}, {high:.2f}], at R_mem = {claim.target:g}."
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n\n"
+
+
+def _section(question: Question, kept: Json) -> str:
+    _draw(question.name, figure_of(kept))
+    n_trials = sum(len(one["trials"]) for one in kept["configurations"])
+    density = _density(kept) if question.with_density else ""
+    return (
+        f"## {question.title}\n\n![R_mem against N](figures/{question.name}.png)\n\n"
+        f"{_table(HEAD, rows_of(question, kept))}{density}{_pairs(kept)}"
+        f"`{question.command}`: {n_trials} trials, {60 * kept['hours']:.0f} minutes of one core. "
+        f"{question.limits}\n\n"
+    )
+
+
+def _density(kept: Json) -> str:
+    """What the rule makes of how close images lie to each other."""
+    head = (
+        "configuration",
+        "distance of training images",
+        "of a copy",
+        "R_mem of a copier as blurred",
+    )
+    rows = [
+        (
+            one["name"],
+            f"{scale['nn_distance']:.0f}",
+            f"{scale['median_d1']:.0f}",
+            f"{scale['noisy_copier']:.3f}",
+        )
+        for one in kept["configurations"]
+        if (scale := one.get("scale")) and scale["median_d1"] is not None
+    ]
+    return _table(head, rows) if rows else ""
+
+
+BANDS = (0.9, 1.01), (0.5, 0.9), (0.1, 0.5), (0, 0.1)  # of R_mem
+
+
+def _pairs(kept: Json) -> str:
+    """How often two models of disjoint images draw the same image, by how much the first copies;
+    empty of a sweep without second models."""
+    trials = [
+        (one["name"], trial)
+        for one in kept["configurations"]
+        for trial in one["trials"]
+        if "pair_agreement" in trial
+    ]
+    if not trials:
+        return ""
+    head = ("R_mem of the trial", "trials", "N", "same image from the same noise, mean and range")
+    rows = []
+    for low, high in BANDS:
+        inside = [trial for _, trial in trials if low <= trial["r_mem"] < high]
+        if inside:
+            shares, sizes = ([trial[name] for trial in inside] for name in ("pair_agreement", "n"))
+            mean = f"{np.mean(shares):.3f} ({min(shares):.3g} to {max(shares):.3g})"
+            band = f"{low:g} to {min(high, 1):g}"
+            rows.append((band, str(len(inside)), f"{min(sizes)} to {max(sizes)}", mean))
+    return _table(head, rows)
+
+
+# ---------------------------------------------------------------- what all sweeps say together
+
+Told = tuple[str, Json]  # the name of a question, and what is kept of a configuration
+
+
+def _distinct(kept: dict[str, Json], field: str) -> Iterator[Told]:
+    """Configurations for which `field` is known; the same trainings, asked by two questions, once."""
+    seen = set()
+    for name, sweep in kept.items():
+        for one in sweep["configurations"]:
+            trained = frozenset((t["n"], t["seed"], t["r_mem"]) for t in one["trials"])
+            if one.get(field) and trained not in seen:
+                seen.add(trained)
+                yield name, one
+
+
+def _isolated(kept: dict[str, Json]) -> list[tuple[str, Json, str]]:
+    """Who is copied, by rule: ρ against that of a copier that copies all images alike."""
+    found = []
+    for name, one in _distinct(kept, "isolation"):
+        told = one["isolation"]
+        if told["low"] is None or told["even_low"] is None:
+            continue
+        answer = "not told apart"
+        if told["low"] > told["even_high"]:
+            answer = "isolated images more"
+        elif told["high"] < told["even_low"]:
+            answer = "isolated images less"
+        found.append((f"{name}, {one['name']}", told, answer))
+    return found
+
+
+def _exponents(kept: dict[str, Json]) -> list[tuple[str, Json]]:
+    """Onsets at R_mem = .5 whose power law was fitted."""
+    found = []
+    for name, one in _distinct(kept, "onset"):
+        for onset in one["onset"]:
+            if onset["level"] == 0.5 and onset["exponent"] is not None:
+                found.append((f"{name}, {one['name']}", onset))
+    return found
+
+
+def _short(kept: dict[str, Json]) -> str:
+    """Of the two sections that follow those of the questions."""
+    copied = [answer for _, _, answer in _isolated(kept)]
+    lines = []
+    if copied:
+        more, less = (copied.count(f"isolated images {word}") for word in ("more", "less"))
+        lines.append(
+            f"* Who is copied? Isolated training images more than others in {more} of {len(copied)} "
+            f"configurations, less in {less}; see [below](#who-is-copied-first)."
+        )
+    exponents = _exponents(kept)
+    if exponents:
+        below = sum(onset["exponent"]["high"] < 1 for _, onset in exponents)
+        lines.append(
+            f"* The first copies come after a number of steps that grows with N, more slowly than in proportion "
+            f"in {below} of {len(exponents)} configurations; see [below](#when-do-copies-begin)."
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _who_is_copied(kept: dict[str, Json]) -> str:
+    found = _isolated(kept)
+    if not found:
+        return ""
+    head = ("sweep, configuration", "images", "ρ", "were all copied alike", "copied more")
+    rows = (
+        (
+            name,
+            str(told["n_images"]),
+            f"{told['rho']:.2f} [{told['low']:.2f}, {told['high']:.2f}]",
+            f"{told['even']:.2f} [{told['even_low']:.2f}, {told['even_high']:.2f}]",
+            answer,
+        )
+        for name, told, answer in found
+    )
+    return (
+        "## Who is copied first?\n\n"
+        "Spearman's ρ of how often a training image is copied with its distance to the nearest other one, in the trials of a "
+        "configuration that mostly copy; beside it, that of a copier that copies all alike, since the rule sees copies of "
+        "isolated images better. *More* or *less* where the two intervals are apart.\n\n"
+        f"{_table(head, rows)}"
+        "Configurations that only repeat the trainings of another sweep are left out; sweeps that were kept before this was "
+        "asked have no row.\n\n"
+    )
+
+
+def _onset(kept: dict[str, Json]) -> str:
+    found = _exponents(kept)
+    if not found:
+        return ""
+    head = ("sweep, configuration", "trials", "exponent b of images trained ~ N^b")
+    rows = (
+        (
+            name,
+            str(onset["n_trials"]),
+            "{value:.2f} [{low:.2f}, {high:.2f}]".format(**onset["exponent"]),
+        )
+        for name, onset in found
+    )
+    return (
+        "## When do copies begin?\n\n"
+        f"Images trained until R_mem first passes .5, against N. In proportion ({BONNAIRE}) is b = 1.\n\n"
+        f"{_table(head, rows)}"
+        "Trials are of one length and have four snapshots: those that never pass .5 are left out, which are more at large N, "
+        "and a decaying rate ends what would have come later. Both make b smaller; so this does not contradict proportion.\n\n"
+    )
