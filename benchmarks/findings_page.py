@@ -99,8 +99,8 @@ INTRODUCTION = """# Findings
 
 Claims of the literature about what is memorized, and open questions, each asked of small real trainings by `emm run` alone;
 this page is written by `python -m benchmarks.findings page` from the summaries in `benchmarks/findings/`. A verdict is a rule:
-*found again* where the 95 % interval of the ratio of EMMs lies above 1, *opposite* where it lies below, *not at this scale* where
-it holds 1: then it can't be told here, which is not to say that there is no effect. Where nobody claims anything, it is
+*found again* where the 95 % interval of the ratio of EMMs lies above 1, *opposite* where it lies below, *not at this scale*
+where it holds 1: then it can't be told here, which is not to say that there is no effect. Where nobody claims anything, it is
 *a difference* or *not told apart*.
 
 {n_contrasts} contrasts were looked at; were there no effect at all, about {by_chance:.0f} of them would exclude 1. Trials ran

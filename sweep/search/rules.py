@@ -155,11 +155,21 @@ class Options:
         """Finished trials at which the study ends."""
         return self.max_trials * self.replicates * (1 + len(self.targets))
 
+    @property
+    def own(self) -> Options:
+        """The search for its own target alone."""
+        return replace(self, targets=())
+
     def at(self, target: float) -> Options:
         """The search for another target alone, whose shape is not what other studies have in common
-        at theirs."""
-        alone = replace(self, target=target, targets=(), prior=base_prior(), guard=False)
-        return replace(alone, max_trials=self.cap // self.replicates)
+        at theirs.
+
+        Trials tell of every target, and are counted together: one target after the other may take
+        `max_trials` more, so that none uses up those of the next.
+        """
+        before = 1 + self.targets.index(target) if target in self.targets else 0
+        alone = replace(self.own, target=target, prior=base_prior(), guard=False)
+        return replace(alone, max_trials=self.max_trials * (1 + before))
 
     def heard(self, finished: Sequence[Observation]) -> Sequence[Observation]:
         """The trials that say where EMM is: with `guard`, those above the last dip."""
@@ -234,8 +244,7 @@ def _still_open(
     finished: Sequence[Observation], options: Options, b: Belief | None
 ) -> tuple[Options, Belief]:
     """The search of the first target that is not decided, the own one first, and its belief."""
-    own = replace(options, targets=(), max_trials=options.cap // options.replicates)
-    at_own = b or options.belief(finished)
+    own, at_own = options.own, b or options.belief(finished)
     if _judged(finished, own, at_own).state != "searching":
         for other in map(options.at, options.targets):
             there = other.belief(finished)
@@ -395,7 +404,7 @@ def judge(
     did and they outnumber the finished ones. A study that seeks other targets too is decided when it
     is at each; the numbers are those of its own.
     """
-    verdict = _at_own_target(trials, options, b)
+    verdict = _at_own_target(trials, options.own, b)
     for target in options.targets if verdict.state != "searching" else ():
         there = _at_own_target(trials, options.at(target), None)
         if there.state == "searching":

@@ -726,10 +726,30 @@ def test_other_targets_are_sought_after_the_own_one():
     assert still.reason.startswith("at target 0.5: ")
 
 
+def test_a_hard_target_leaves_the_others_their_trials():
+    """Not decided at .9, where seeds differ by 2 on the logit; at .5, 10 times farther on, they
+    agree."""
+    rng = np.random.default_rng(2)
+    options = Options(100, 40_000, max_trials=6, targets=(0.5,))
+    finished: list[Observation] = []
+    while judge(finished, options).state == "searching":
+        n = propose(finished, [], options)
+        x = math.log(n / 1000)
+        level = logit(0.9) * (1 - x / math.log(10) if x > 0 else 1) - 1.5 * min(x, 0)
+        r = expit(level + (2 if x < 1 else 0.05) * rng.standard_normal())
+        finished.append(Observation(n, round(1000 * r) / 1000, 1000))
+    assert judge(finished, options.own).state == "unresolved"
+    assert all(trial.n > 2000 for trial in finished[6:])
+    other = judge(finished, options.at(0.5))
+    assert other.state == "found"
+    assert other.emm_low < 10_000 < other.emm_high
+
+
 def test_other_targets_have_as_many_trials_more():
     options = Options(LOW, HIGH, targets=(0.5, 0.1), max_trials=3, replicates=2)
     assert options.cap == 18
-    assert options.at(0.5).cap == 18
+    assert [options.own.cap, options.at(0.5).cap, options.at(0.1).cap] == [6, 12, 18]
+    assert options.at(0.3).cap == 6, "of a search that seeks it alone"
     assert options.at(0.5).targets == ()
     values = json.loads(json.dumps(asdict(options)))
     assert Options.from_json(values) == options
