@@ -45,6 +45,7 @@ class Training:
         self.best: tuple[int, Any] | None = None
         self.stopwatch = Stopwatch()
         self.rate = 0.0  # progress per second, of the last slice
+        self.knows_rate = False  # the first slice is a step, which compiles and allocates
 
     # ------------------------------------------------------------ where it stands
 
@@ -89,7 +90,7 @@ class Training:
             "images_trained": self.trainer.position,
             "seconds": self.stopwatch.seconds,
         }
-        if self.rate:
+        if self.knows_rate:
             report["seconds_left"] = (1 - progress) / self.rate
         if self.curve:
             report["snapshot"] = self.curve[-1].model_dump()
@@ -109,7 +110,7 @@ class Training:
     def _train(self, due: float) -> None:
         """Trains towards `due`, for about `slice_seconds`, a step at least. How it is sliced does
         not change the weights."""
-        before, begin = self.trainer.progress, time.monotonic()
+        before, begin, self.knows_rate = self.trainer.progress, time.monotonic(), self.rate > 0
         least = 1 / max(self.trainer.total, 1)
         slice_end = before + max(self.rate * self.slice_seconds, least)
         with _not_the_storage():
