@@ -1,5 +1,6 @@
 """`emm trial`: one trial in the foreground."""
 
+import signal
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,8 @@ from sweep.cli.printing import console, say
 from trainables.errors import TrialFailed, UserError
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from search_spaces.space import SearchSpace
     from sweep.report.trial_view import TrialView
     from trainables.config.trial import TrialSpec
@@ -76,13 +79,27 @@ def trial(
     start_record(spec, data)  # raises if N is more than there are, before anything is created
     check_custom(configuration, planned_label_dim(configuration, n, data))
     open_features(spec.measurement, data.images.shape[1:], choose_device())
-    with _place(out) as storage, threads(cpus_per_trial):
+    with _terminable(), _place(out) as storage, threads(cpus_per_trial):
         for note in data.notes:
             say(f"note: {note}", flush=True)
         result = _trained(spec, data, storage)
         _tell(result, chosen)
         if out is not None:
             _write_page(out, storage, result, chosen, data)
+
+
+@contextmanager
+def _terminable() -> "Iterator[None]":
+    """A SIGTERM ends it as Ctrl-C does, so that its temporary directory goes."""
+
+    def interrupt(number: int, frame: "FrameType | None") -> None:
+        raise KeyboardInterrupt
+
+    former = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, former)
 
 
 @contextmanager

@@ -3,7 +3,10 @@ commands that read make of its directory."""
 
 import io
 import json
+import os
 import re
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -18,7 +21,7 @@ from sweep.cli.main import main
 from sweep.report.trial_page import verdict
 from sweep.report.trial_view import TrialView
 from sweep.store.lone_trials import allowed_pictures, read_lone_trials
-from tests.cli.test_cli import TINY, here
+from tests.cli.test_cli import ROOT, TINY, here
 from tests.report.test_report import Page
 from tests.results import write_trial
 from trainables.config.data import Arrays, Digits
@@ -130,6 +133,21 @@ def test_without_a_directory_its_files_go_at_the_end_as_was_said(
     named = re.fullmatch(r"files: (\S+), removed at the end; --out DIR keeps them, .*", first)
     assert named
     assert last == f"removed: {named[1]}"
+    assert list(tmp_path.glob("emm-trial-*")) == []
+
+
+def test_a_sigterm_ends_it_without_leaving_them(tmp_path: Path) -> None:
+    endless = ["trial", "digits", "--config", "base", "--n", "8", "--set", "trainer.length=1000000"]
+    command = [sys.executable, "-m", "sweep", *endless]
+    place = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(
+        command, cwd=ROOT, env=place, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith(f"files: {tmp_path}")
+        assert len(list(tmp_path.glob("emm-trial-*"))) == 1
+        process.terminate()
+        assert process.wait(60) == 130
     assert list(tmp_path.glob("emm-trial-*")) == []
 
 
