@@ -241,7 +241,7 @@ def _distinct(kept: dict[str, Json], field: str) -> Iterator[Told]:
                 yield name, one
 
 
-def _isolated(kept: dict[str, Json]) -> list[tuple[str, Json, str]]:
+def isolated(kept: dict[str, Json]) -> list[tuple[str, Json, str]]:
     """Who is copied, by rule: ρ against that of a copier that copies all images alike."""
     found = []
     for name, one in _distinct(kept, "isolation"):
@@ -269,7 +269,7 @@ def _exponents(kept: dict[str, Json]) -> list[tuple[str, Json]]:
 
 def _short(kept: dict[str, Json]) -> str:
     """Of the two sections that follow those of the questions."""
-    copied = [answer for _, _, answer in _isolated(kept)]
+    copied = [answer for _, _, answer in isolated(kept)]
     lines = []
     if copied:
         more, less = (copied.count(f"isolated images {word}") for word in ("more", "less"))
@@ -288,7 +288,7 @@ def _short(kept: dict[str, Json]) -> str:
 
 
 def _who_is_copied(kept: dict[str, Json]) -> str:
-    found = _isolated(kept)
+    found = isolated(kept)
     if not found:
         return ""
     head = ("sweep, configuration", "images", "ρ", "were all copied alike", "copied more")

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmarks import findings, findings_page
@@ -80,3 +81,43 @@ def test_claims_name_configurations_that_there_are() -> None:
             names = {one["name"] for one in json.loads(file.read_text())["configurations"]}
             named = {name for claim in question.claims for name in (claim.more, claim.less)}
             assert named <= names, question.name
+
+
+def isolation(
+    rho: tuple[float, float, float], even: tuple[float, float, float]
+) -> dict[str, float]:
+    names = ("rho", "low", "high", "even", "even_low", "even_high")
+    return dict(zip(names, (*rho, *even), strict=True)) | {"n_images": 100}
+
+
+def test_who_is_copied_is_told_where_both_intervals_are_apart_and_once() -> None:
+    """ρ with its interval, against that of a copier that copies all images alike."""
+    told = {
+        "more": ((0.5, 0.3, 0.7), (0.1, 0.0, 0.2)),
+        "less": ((-0.5, -0.7, -0.3), (0.1, 0.0, 0.2)),
+        "above 0, as the copier": ((0.5, 0.3, 0.7), (0.4, 0.2, 0.6)),
+    }
+    configurations = [
+        {"name": name, "isolation": isolation(*of_one), "trials": [{"n": 8, "seed": i, "r_mem": 1}]}
+        for i, (name, of_one) in enumerate(told.items())
+    ]
+    again = [{**configurations[0], "name": "the same trainings"}]
+    unknown = [{"name": "kept before", "trials": [{"n": 9, "seed": 0, "r_mem": 1}]}]
+    kept = {"a": {"configurations": configurations + unknown}, "b": {"configurations": again}}
+    found = [(name, answer) for name, _, answer in findings_page.isolated(kept)]
+    assert found == [
+        ("a, more", "isolated images more"),
+        ("a, less", "isolated images less"),
+        ("a, above 0, as the copier", "not told apart"),
+    ]
+
+
+def test_all_contrasts_have_a_line_within_the_figure() -> None:
+    claims = [Claim("says", "x=b", "x=a", source) for source in ("they", None, "they", "they")]
+    ratios = [(2.0, 1.5, 2.6), (None, 40.0, None), (None, None, 0.5), (1.0, 0.01, 100.0)]
+    axes = findings_page.overview(list(zip(claims, ratios, strict=True))).axes[0]
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["x=b : a"] * 4
+    low, high = findings_page.OUTER
+    bars = [line.get_xdata() for line in axes.lines if len(line.get_xdata()) == 2]
+    wanted = [(1.5, 2.6), (high, high), (low, 0.5), (low, high)]
+    np.testing.assert_allclose(bars[:4], wanted)
