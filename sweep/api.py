@@ -241,6 +241,7 @@ def run(
     deadline: str | None = None,
     retry_failed: bool = False,
     only: Sequence[str] = (),
+    reuse: Sequence[str | Path] = (),
     quiet: bool = False,
 ) -> Sweep:
     """`emm run`: starts, resumes or extends the sweep in `out`, and returns what `read` returns.
@@ -284,6 +285,7 @@ def run(
             retry_failed=retry_failed,
             quiet=quiet,
             only=only,
+            reuse=[str(where) for where in reuse],
             shows_table=False,  # who wants it has it from what is returned
         )
     assert this_run is not None, "this is no dry run"

@@ -1,6 +1,6 @@
 """`emm run --dry-run`: what a run would train, looked at with all its checks; nothing is created."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from sweep.cli.printing import say, show
@@ -9,19 +9,24 @@ if TYPE_CHECKING:
     from search_spaces.space import SearchSpace
     from sweep.analysis.study import StudySummary
     from sweep.store.places import Place
+    from sweep.store.reuse import Former
 
 
 def tell_what_would_run(
-    space: "SearchSpace", here: "Place", only: Collection[str], retry_failed: bool
+    space: "SearchSpace",
+    here: "Place",
+    only: Collection[str],
+    retry_failed: bool,
+    reuse: "Sequence[Former]" = (),
 ) -> None:
-    """Configurations, range of N and what is known; only: those that would be trained, all if it is
-    empty. Raises UserError where the run would."""
+    """Configurations, range of N and what is known, with what would be taken over of `reuse`;
+    only: those that would be trained, all if it is empty. Raises UserError where the run would."""
     from sweep.analysis.finals import missing_finals
     from sweep.analysis.summary import summary_of
     from sweep.report.console import Setting, grid
     from sweep.run.checks import checked_sweep
     from sweep.search.words import belief_text
-    from sweep.store.files import read_finals, read_sweep, read_trials
+    from sweep.store.files import read_finals, read_sweep, read_trials, under_names
     from sweep.store.lock import holder_of
     from sweep.store.priors import FrozenPriors
 
@@ -29,6 +34,14 @@ def tell_what_would_run(
     former = read_sweep(here.storage)
     keys = {**(former.configurations if former else {}), **sweep.keys()}
     results, started, damaged = read_trials(here.storage, space, keys)
+    known = {result.training_key: result for result in results}
+    for one in reuse:
+        fits = {r.training_key: r for r in one.of(set(keys.values()), space.measurement)}
+        known = {**fits, **known}
+        say(
+            f"would be taken over: {len(fits)} of the {len(one.results)} trials in {one.storage.shown}"
+        )
+    results = under_names(list(known.values()), space, keys)
     priors, finals = FrozenPriors(here.storage, keys), read_finals(here.storage)
     summary = summary_of(space, results, started, priors, finals, damaged)
     search, holder = space.search, holder_of(here.storage)

@@ -145,6 +145,15 @@ def run(
             help="When this run ends: 90m, 6h, 2d, or 2026-01-31T08:00.", show_default="never"
         ),
     ] = None,
+    reuse: Annotated[
+        list[str],
+        typer.Option(
+            metavar="DIR",
+            help="Take over what this sweep (directory or URL) has trained of the same "
+            "configurations, as often as needed.",
+            show_default="none",
+        ),
+    ] = [],  # noqa: B006
     retry_failed: Annotated[
         bool,
         typer.Option(
@@ -180,6 +189,7 @@ def run(
         retry_failed=retry_failed,
         quiet=quiet,
         only=only,
+        reuse=reuse,
         dry_run=dry_run,
     )
     if this_run is not None and not this_run.is_decided and not this_run.ended:
@@ -213,6 +223,7 @@ def start(
     retry_failed: bool,
     quiet: bool,
     only: Sequence[str] = (),
+    reuse: Sequence[str] = (),
     dry_run: bool = False,
     shows_table: bool = True,
 ) -> "Run | None":
@@ -228,6 +239,7 @@ def start(
     from sweep.store.budget import Limits
     from sweep.store.files import Invocation
     from sweep.store.places import new_place, remember
+    from sweep.store.reuse import former_trials
 
     check_per_trial(cpus_per_trial, gpus_per_trial)
     if tracking_uri:
@@ -247,12 +259,13 @@ def start(
         highest = max((chosen.search.target, *chosen.search.targets))
         chosen = chosen.with_settings({"measurement.accept": accept_bound(highest)})
     check_names(chosen, "--only", only)
+    former = [former_trials(where, here.storage) for where in reuse]
     limits = Limits(budget_hours, parse_deadline(deadline) if deadline else None)
     resources = Resources(cpus_per_trial, gpus_per_trial, workers, address, objective)
     if dry_run:
         if address is None:
             claim(resources)
-        tell_what_would_run(chosen, here, only, retry_failed)
+        tell_what_would_run(chosen, here, only, retry_failed, former)
         return None
     if tracking_uri:
         _warn_if_unreachable(tracking_uri)
@@ -273,7 +286,12 @@ def start(
             limits=limits,
             invocation=Invocation.now(command),
             only=only or None,
+            reuse=former,
         )
+        for one, count in zip(former, this_run.taken_over, strict=True):
+            for line in one.damaged:
+                must_tell(f"passed over: {line}")
+            tell(f"taken over: {count} of the {len(one.results)} trials in {one.storage.shown}")
         remember(here, this_run.sweep_id)
         is_tracked = here.views is not None or tracking_uri is not None
         where = _destination(this_run, tracking_uri) if is_tracked else None

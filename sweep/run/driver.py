@@ -31,6 +31,7 @@ from sweep.store.budget import Budget, Limits
 from sweep.store.databases import sqlite_url
 from sweep.store.files import SWEEP, Invocation, read_finals, read_sweep, read_trials
 from sweep.store.priors import FrozenPriors
+from sweep.store.reuse import Former, take_over
 from trainables.storage import Storage
 from trainables.trial.ray_trainable import EmmTrainable
 from trainables.trial.result import Result
@@ -65,6 +66,7 @@ class Run:
         limits: Limits = Limits(),  # noqa: B008  frozen
         invocation: Invocation | None = None,
         only: Collection[str] | None = None,
+        reuse: Sequence[Former] = (),
     ) -> None:
         self.sweep, self.storage, self.views = sweep, storage, views
         self.resources, self.trainable, self.limits = resources, trainable, limits
@@ -85,6 +87,8 @@ class Run:
             "runs": [run.model_dump(mode="json") for run in self.runs],
         }
         storage.write_json(SWEEP, content)
+        keys = set(self.keys.values())
+        self.taken_over = [take_over(one, storage, keys, space.measurement) for one in reuse]
         views.mkdir(parents=True, exist_ok=True)
         self.priors = FrozenPriors(storage, self.keys)
         self.studies = Studies(space, sqlite_url(views / "optuna.db"), self.priors)

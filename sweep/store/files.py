@@ -2,7 +2,7 @@
 
 import logging
 import shlex
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self, TypeVar, get_args
@@ -39,7 +39,7 @@ class Finals(RootModel[dict[str, FinalMeasurement]]):
     """What is in `final.json`: last measurements by training key."""
 
 
-PLACE_OPTIONS = {"--out", "--storage"}
+PLACE_OPTIONS = {"--out", "--storage", "--reuse"}
 
 
 class Invocation(Record):
@@ -142,17 +142,14 @@ def read_trials(storage: Storage, space: SearchSpace, keys: Mapping[str, str]) -
     name has no key, names must do.
     """
     results, started, damaged = read_all(storage)
+    by_time = sorted(results, key=lambda result: (result.finished_at, result.training_key))
+    return Trials(under_names(by_time, space, keys), under_names(started, space, keys), damaged)
+
+
+def under_names(trials: Sequence[Kind], space: SearchSpace, keys: Mapping[str, str]) -> list[Kind]:
+    """Those of the configurations of `space`, as `read_trials` names them, by (name, seed)."""
     names = {keys[named.name]: named.name for named in space.configurations if named.name in keys}
     unknown = {named.name for named in space.configurations} - set(names.values())
-    by_time = sorted(results, key=lambda result: (result.finished_at, result.training_key))
-    return Trials(_renamed(by_time, names, unknown), _renamed(started, names, unknown), damaged)
-
-
-def _renamed(
-    trials: Sequence[Kind], names: Mapping[str, str], unknown: Collection[str]
-) -> list[Kind]:
-    """Those that belong to one of `names` (by configuration key), or are called as one of
-    `unknown`."""
     found = []
     for trial in trials:
         former = trial.spec.name

@@ -1,0 +1,112 @@
+"""What another sweep has trained of the same configurations is not trained again: `--reuse`."""
+
+import pytest
+
+from search_spaces.find import find_space
+from sweep.run.checks import Sweep
+from sweep.run.driver import Run
+from sweep.run.machines import Resources
+from sweep.store.files import read_trials
+from sweep.store.reuse import former_trials, take_over
+from tests.cli.test_cli import here
+from tests.fakes import fake_space
+from tests.results import write_sweep, write_trial
+from tests.run.test_only import DATA, train
+from trainables.errors import UserError
+from trainables.storage import Storage
+
+FIRST = fake_space((8, 16), max_trials=3)
+SECOND = FIRST.model_copy(
+    update={
+        "name": "another",
+        "vary": {"wide": {"no": {"network.width": 8}, "very": {"network.width": 24}}},
+    }
+)
+
+
+def started(space, directory, reuse=()):
+    sweep = Sweep(space)
+    sweep.load_data()
+    return Run(sweep, Storage(str(directory)), directory, Resources(), reuse=reuse)
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory):
+    """A finished sweep, and what it trained."""
+    directory = tmp_path_factory.mktemp("first")
+    return directory, train(started(FIRST, directory))
+
+
+def test_a_shared_configuration_is_trained_once(first, tmp_path):
+    """Under another name, and to the same verdict."""
+    directory, trained = first
+    alone = started(SECOND, tmp_path / "alone")
+    assert {name for name, _, _ in train(alone)} == {"wide=no", "wide=very"}
+    former = former_trials(str(directory), Storage(str(tmp_path / "again")))
+    again = started(SECOND, tmp_path / "again", [former])
+    assert again.taken_over == [sum(name == "width=8" for name, _, _ in trained)]
+    assert {name for name, _, _ in train(again)} == {"wide=very"}
+    assert again.studies.verdict("wide=no") == alone.studies.verdict("wide=no")
+    assert started(SECOND, tmp_path / "again", [former]).taken_over == [0], "they are there"
+
+
+def test_what_was_measured_otherwise_does_not_fit(first, tmp_path):
+    how = SECOND.measurement
+    space = SECOND.model_copy(
+        update={"measurement": how.model_copy(update={"n_samples": how.n_samples + 1})}
+    )
+    former = former_trials(str(first[0]), Storage(str(tmp_path)))
+    assert started(space, tmp_path, [former]).taken_over == [0]
+
+
+def test_what_is_cut_off_is_no_finished_trial(first, tmp_path, monkeypatch):
+    former, target = former_trials(str(first[0]), Storage(str(tmp_path))), Storage(str(tmp_path))
+    keys = {result.configuration_key for result in former.results}
+    whole, written = Storage.write, []
+
+    def fails_at_the_end(storage, name, content, mode=0o666):
+        written.append(name)
+        if name == "result.json":
+            raise OSError("the disk is full")
+        whole(storage, name, content, mode)
+
+    monkeypatch.setattr(Storage, "write", fails_at_the_end)
+    with pytest.raises(OSError, match="disk is full"):
+        take_over(former, target, keys, FIRST.measurement)
+    assert len(written) > 1
+    monkeypatch.undo()
+    of_all = {f"{number}": key for number, key in enumerate(keys)}
+    assert read_trials(target, FIRST, of_all).results == []
+    assert take_over(former, target, keys, FIRST.measurement) == len(former.results)
+
+
+def test_a_dry_run_says_what_would_be_taken_over(tmp_path, capsys):
+    """Width 8 of one question is depth 1 of another."""
+    space, done = find_space("digits-width"), Storage(str(tmp_path / "done"))
+    write_sweep(done, space, DATA, 0)
+    for named in space.configurations:
+        write_trial(done, space, named, DATA, 8, 0)
+    asked = ["run", "digits-depth", "--reuse", tmp_path / "done", "--out", tmp_path / "new"]
+    code, printed, errors = here(capsys, *asked, "--dry-run")
+    assert (code, errors) == (0, "")
+    assert f"would be taken over: 1 of the 2 trials in {tmp_path / 'done'}" in printed
+    (row,) = (line for line in printed.splitlines() if line.startswith("depth=1"))
+    assert row.endswith("1 complete")
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("where", "said"),
+    [
+        ("nothing", "--reuse {}: no finished trial is there; leave it out"),
+        ("out", "--reuse {}: this is the sweep itself; leave it out"),
+    ],
+)
+def test_what_can_not_be_reused(tmp_path, capsys, where, said):
+    asked = ["run", "digits-width", "--reuse", tmp_path / where, "--out", tmp_path / "out"]
+    code, _, errors = here(capsys, *asked)
+    assert code == 2
+    assert said.format(tmp_path / where) in errors
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(UserError, match="no finished trial"):
+        former_trials(str(tmp_path / "nothing"), Storage(str(tmp_path)))
