@@ -104,7 +104,7 @@ where it holds 1: then it can't be told here, which is not to say that there is 
 *a difference* or *not told apart*.
 
 {n_contrasts} contrasts were looked at; were there no effect at all, about {by_chance:.0f} of them would exclude 1. Trials ran
-beside other work; their minutes are wall time.
+beside other work; their minutes are wall time. Configurations that several questions share were trained once (`--reuse DIR`).
 
 ![EMM of the first over EMM of the second](figures/overview.png)
 
@@ -231,14 +231,20 @@ Told = tuple[str, Json]  # the name of a question, and what is kept of a configu
 
 
 def _distinct(kept: dict[str, Json], field: str) -> Iterator[Told]:
-    """Configurations for which `field` is known; the same trainings, asked by two questions, once."""
-    seen = set()
-    for name, sweep in kept.items():
-        for one in sweep["configurations"]:
-            trained = frozenset((t["n"], t["seed"], t["r_mem"]) for t in one["trials"])
-            if one.get(field) and trained not in seen:
-                seen.add(trained)
-                yield name, one
+    """Configurations for which `field` is known, in the order of the page. Of one that several
+    questions ask of, that is half of whose trainings are another's, the one with most trials."""
+    told = [(name, one) for name, sweep in kept.items() for one in sweep["configurations"]]
+    told = [(name, one) for name, one in told if one.get(field)]
+    chosen: list[Json] = []
+    for _, one in sorted(told, key=lambda pair: -len(pair[1]["trials"])):
+        mine = _trained(one)
+        if all(2 * len(mine & _trained(other)) < len(mine) for other in chosen):
+            chosen.append(one)
+    return (pair for pair in told if any(pair[1] is one for one in chosen))
+
+
+def _trained(one: Json) -> set[tuple[int, int, float]]:
+    return {(trial["n"], trial["seed"], trial["r_mem"]) for trial in one["trials"]}
 
 
 def isolated(kept: dict[str, Json]) -> list[tuple[str, Json, str]]:
@@ -275,7 +281,8 @@ def _short(kept: dict[str, Json]) -> str:
         more, less = (copied.count(f"isolated images {word}") for word in ("more", "less"))
         lines.append(
             f"* Who is copied? Isolated training images more than others in {more} of {len(copied)} "
-            f"configurations, less in {less}; see [below](#who-is-copied-first)."
+            f"configurations, less in {less}, the rest not told apart; see "
+            "[below](#who-is-copied-first)."
         )
     exponents = _exponents(kept)
     if exponents:
@@ -291,6 +298,7 @@ def _who_is_copied(kept: dict[str, Json]) -> str:
     found = isolated(kept)
     if not found:
         return ""
+    larger = sum(told["rho"] > told["even"] for _, told, _ in found)
     head = ("sweep, configuration", "images", "ρ", "were all copied alike", "copied more")
     rows = (
         (
@@ -308,8 +316,8 @@ def _who_is_copied(kept: dict[str, Json]) -> str:
         "configuration that mostly copy; beside it, that of a copier that copies all alike, since the rule sees copies of "
         "isolated images better. *More* or *less* where the two intervals are apart.\n\n"
         f"{_table(head, rows)}"
-        "Configurations that only repeat the trainings of another sweep are left out; sweeps that were kept before this was "
-        "asked have no row.\n\n"
+        f"ρ is the larger of the two in {larger} of {len(found)}. A configuration that several questions share has one row; "
+        "sweeps that were kept before this was asked have none.\n\n"
     )
 
 
