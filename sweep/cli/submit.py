@@ -42,7 +42,6 @@ def submit(
     from sweep.run.cluster import check_per_trial
     from sweep.run.jobs import Jobs, check_code, check_data_elsewhere, check_elsewhere, space_in_job
     from sweep.tracking.place import check_tracking
-    from trainables.text import redacted
 
     check_elsewhere("--storage", storage)
     asked = arguments_of_run([*context.args, "--storage", storage, "--address", "auto"])
@@ -51,16 +50,14 @@ def submit(
         raise UserError("--out: a job has no directory of yours; results go to --storage")
     if asked["dry_run"]:
         raise UserError("--dry-run: say it to emm run; no job is needed for that")
+    for where in asked["reuse"]:
+        check_elsewhere("--reuse", where)
     if code is not None:
         check_code(code)
     uri = asked["tracking_uri"]
     if uri:
         check_tracking(uri)
         check_elsewhere("--tracking-uri", uri)
-        if redacted(uri) != uri:
-            raise UserError(
-                f"--tracking-uri {redacted(uri)}: everybody may read a job's command; give the nodes the credentials"
-            )
     space = space_in_job(asked["space"], code)
     arguments = [space if argument == asked["space"] else argument for argument in context.args]
     if asked["deadline"] and (deadline := with_zone(asked["deadline"])) != asked["deadline"]:

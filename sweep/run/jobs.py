@@ -101,7 +101,12 @@ def space_in_job(space: str, code: Path | None) -> str:
 
 def check_elsewhere(option: str, place: str) -> None:
     """Raises UserError for a path that a job would look up in a directory of its own, which ends
-    with it."""
+    with it, and for a URL that holds credentials."""
+    if redacted(place) != place:
+        raise UserError(
+            f"{option} {redacted(place)}: everybody may read a job's command; give its nodes the "
+            "credentials"
+        )
     path = place.removeprefix("sqlite:///").removeprefix("file:")
     if "://" not in path and not path.startswith("/") and not path.startswith("databricks"):
         raise UserError(
@@ -172,11 +177,6 @@ class Jobs:
         from ray.exceptions import AuthenticationError
         from ray.job_submission import JobSubmissionClient
 
-        if redacted(storage) != storage:
-            raise UserError(
-                f"--storage {redacted(storage)}: everybody may read a job's command; give its "
-                "nodes the credentials"
-            )
         if not address.startswith(("http://", "https://")):
             raise UserError(f"--address {address}: give the dashboard's, as http://HOST:8265")
         check_address(address)
