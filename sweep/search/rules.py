@@ -158,18 +158,12 @@ class Options:
     @property
     def own(self) -> Options:
         """The search for its own target alone."""
-        return replace(self, targets=())
+        return replace(self, targets=(), max_trials=self.cap // self.replicates)
 
     def at(self, target: float) -> Options:
         """The search for another target alone, whose shape is not what other studies have in common
-        at theirs.
-
-        Trials tell of every target, and are counted together: one target after the other may take
-        `max_trials` more, so that none uses up those of the next.
-        """
-        before = 1 + self.targets.index(target) if target in self.targets else 0
-        alone = replace(self.own, target=target, prior=base_prior(), guard=False)
-        return replace(alone, max_trials=self.max_trials * (1 + before))
+        at theirs."""
+        return replace(self.own, target=target, prior=base_prior(), guard=False)
 
     def heard(self, finished: Sequence[Observation]) -> Sequence[Observation]:
         """The trials that say where EMM is: with `guard`, those above the last dip."""
@@ -243,14 +237,22 @@ def propose(
 def _still_open(
     finished: Sequence[Observation], options: Options, b: Belief | None
 ) -> tuple[Options, Belief]:
-    """The search of the first target that is not decided, the own one first, and its belief."""
-    own, at_own = options.own, b or options.belief(finished)
-    if _judged(finished, own, at_own).state != "searching":
-        for other in map(options.at, options.targets):
-            there = other.belief(finished)
-            if _judged(finished, other, there).state == "searching":
-                return other, there
-    return own, at_own
+    """The search that asks next, and its belief: of the targets that are not decided the first, the
+    own one before all, that has not had its share of the trials; once all have, the first.
+
+    Trials tell of every target and are counted together: `max_trials` are the share of each.
+    """
+    at_own = b or options.belief(finished)
+    waiting: tuple[Options, Belief] | None = None
+    for number, target in enumerate((options.target, *options.targets)):
+        search = options.at(target) if number else options.own
+        there = search.belief(finished) if number else at_own
+        if _judged(finished, search, there).state != "searching":
+            continue
+        if len(finished) < (number + 1) * options.max_trials * options.replicates:
+            return search, there
+        waiting = waiting or (search, there)
+    return waiting or (options.own, at_own)
 
 
 def _unreplicated(
