@@ -26,22 +26,23 @@ def tell_what_would_run(
     from sweep.report.console import Setting, grid
     from sweep.run.checks import checked_sweep
     from sweep.search.words import belief_text
-    from sweep.store.files import read_finals, read_sweep, read_trials, under_names
+    from sweep.store.files import read_finals, read_sweep, under_names
     from sweep.store.lock import holder_of
     from sweep.store.priors import FrozenPriors
+    from trainables.trial.result import read_all
 
     sweep = checked_sweep(space, here, may_fetch=False)
     former = read_sweep(here.storage)
     keys = {**(former.configurations if former else {}), **sweep.keys()}
-    results, started, damaged = read_trials(here.storage, space, keys)
-    known = {result.training_key: result for result in results}
+    here_now = read_all(here.storage)
     for one in reuse:
-        fits = {r.training_key: r for r in one.of(set(keys.values()), space.measurement)}
-        known = {**fits, **known}
-        say(
-            f"would be taken over: {len(fits)} of the {len(one.results)} trials in {one.storage.shown}"
+        taken = one.missing(here_now, set(keys.values()), space)
+        here_now = here_now._replace(
+            results=[*here_now.results, *taken], damaged=[*here_now.damaged, *one.damaged]
         )
-    results = under_names(list(known.values()), space, keys)
+        which = f"{len(taken)} of the {len(one.results)} trials in {one.storage.shown}"
+        say(f"would be taken over: {which}")
+    results, started, damaged = under_names(here_now, space, keys)
     priors, finals = FrozenPriors(here.storage, keys), read_finals(here.storage)
     summary = summary_of(space, results, started, priors, finals, damaged)
     search, holder = space.search, holder_of(here.storage)

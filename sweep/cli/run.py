@@ -288,10 +288,11 @@ def start(
             only=only or None,
             reuse=former,
         )
-        for one, count in zip(former, this_run.taken_over, strict=True):
+        for one, taken in zip(former, this_run.taken_over, strict=True):
             for line in one.damaged:
                 must_tell(f"passed over: {line}")
-            tell(f"taken over: {count} of the {len(one.results)} trials in {one.storage.shown}")
+            which = f"{len(taken)} of the {len(one.results)} trials in {one.storage.shown}"
+            tell(f"taken over: {which}")
         remember(here, this_run.sweep_id)
         is_tracked = here.views is not None or tracking_uri is not None
         where = _destination(this_run, tracking_uri) if is_tracked else None

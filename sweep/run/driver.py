@@ -88,7 +88,7 @@ class Run:
         }
         storage.write_json(SWEEP, content)
         keys = set(self.keys.values())
-        self.taken_over = [take_over(one, storage, keys, space.measurement) for one in reuse]
+        self.taken_over = [take_over(one, storage, keys, space) for one in reuse]
         views.mkdir(parents=True, exist_ok=True)
         self.priors = FrozenPriors(storage, self.keys)
         self.studies = Studies(space, sqlite_url(views / "optuna.db"), self.priors)

@@ -2,7 +2,7 @@
 
 import logging
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self, TypeVar, get_args
@@ -141,15 +141,23 @@ def read_trials(storage: Storage, space: SearchSpace, keys: Mapping[str, str]) -
     which that has in `space`: it may have been called otherwise when the trial was written. Where a
     name has no key, names must do.
     """
-    results, started, damaged = read_all(storage)
-    by_time = sorted(results, key=lambda result: (result.finished_at, result.training_key))
-    return Trials(under_names(by_time, space, keys), under_names(started, space, keys), damaged)
+    return under_names(read_all(storage), space, keys)
 
 
-def under_names(trials: Sequence[Kind], space: SearchSpace, keys: Mapping[str, str]) -> list[Kind]:
-    """Those of the configurations of `space`, as `read_trials` names them, by (name, seed)."""
+def under_names(trials: Trials, space: SearchSpace, keys: Mapping[str, str]) -> Trials:
+    """What `read_trials` returns of these."""
     names = {keys[named.name]: named.name for named in space.configurations if named.name in keys}
     unknown = {named.name for named in space.configurations} - set(names.values())
+    by_time = sorted(trials.results, key=lambda result: (result.finished_at, result.training_key))
+    results = _renamed(by_time, names, unknown)
+    return Trials(results, _renamed(trials.started, names, unknown), trials.damaged)
+
+
+def _renamed(
+    trials: Sequence[Kind], names: Mapping[str, str], unknown: Collection[str]
+) -> list[Kind]:
+    """Those that belong to one of `names` (by configuration key), or are called as one of
+    `unknown`."""
     found = []
     for trial in trials:
         former = trial.spec.name

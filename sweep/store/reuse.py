@@ -4,12 +4,12 @@ configuration, which is then not trained again."""
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from search_spaces.space import SearchSpace
 from sweep.store.places import place
 from trainables.config.identity import identity
-from trainables.config.measurement import Measurement
 from trainables.errors import UserError
 from trainables.storage import Storage
-from trainables.trial.result import RESULT, Result, read_all, trial_directory
+from trainables.trial.result import RESULT, Result, Trials, read_all, trial_directory
 
 
 @dataclass(frozen=True)
@@ -20,13 +20,24 @@ class Former:
     results: list[Result]
     damaged: list[str]
 
-    def of(self, keys: Collection[str], measurement: Measurement) -> list[Result]:
-        """Those of configurations with one of these keys that were measured like this."""
-        asked = identity(measurement)
+    def missing(self, there: Trials, keys: Collection[str], space: SearchSpace) -> list[Result]:
+        """Those that a sweep of `space` could have trained and that `there` has not: of one of the
+        configurations (by key), measured alike, at an N in the range, and with a seed that its study
+        has not used and may come to."""
+        search, asked = space.search, identity(space.measurement)
+        used = {
+            (trial.configuration_key, trial.spec.seed)
+            for trials in (there.results, there.started)
+            for trial in trials
+        }
         return [
             result
             for result in self.results
-            if result.configuration_key in keys and identity(result.spec.measurement) == asked
+            if result.configuration_key in keys
+            and identity(result.spec.measurement) == asked
+            and search.n_low <= result.spec.n <= search.n_high
+            and (result.configuration_key, result.spec.seed) not in used
+            and result.spec.seed < search.cap
         ]
 
 
@@ -44,22 +55,19 @@ def former_trials(where: str, here: Storage) -> Former:
 
 
 def take_over(
-    former: Former, here: Storage, keys: Collection[str], measurement: Measurement
-) -> int:
-    """Copies the trials of `former` that fit and that are not finished `here`; returns how many.
+    former: Former, here: Storage, keys: Collection[str], space: SearchSpace
+) -> list[Result]:
+    """Copies what is missing here, and returns it.
 
     The result of each comes last: what is cut off is no finished trial. Raises OSError where one
     can't be read or written.
     """
-    count = 0
-    for result in former.of(keys, measurement):
+    taken = former.missing(read_all(here), keys, space)
+    for result in taken:
         source = trial_directory(former.storage, result.training_key)
         target = trial_directory(here, result.training_key)
-        if target.exists(RESULT):
-            continue
         for name in sorted(source.list(), key=lambda name: name == RESULT):
             content = source.read(name)
             if content is not None:
                 target.write(name, content)
-        count += 1
-    return count
+    return taken

@@ -15,7 +15,7 @@ from tests.run.test_only import DATA, train
 from trainables.errors import UserError
 from trainables.storage import Storage
 
-FIRST = fake_space((8, 16), max_trials=3)
+FIRST = fake_space((8, 16), max_trials=6)
 SECOND = FIRST.model_copy(
     update={
         "name": "another",
@@ -44,10 +44,12 @@ def test_a_shared_configuration_is_trained_once(first, tmp_path):
     assert {name for name, _, _ in train(alone)} == {"wide=no", "wide=very"}
     former = former_trials(str(directory), Storage(str(tmp_path / "again")))
     again = started(SECOND, tmp_path / "again", [former])
-    assert again.taken_over == [sum(name == "width=8" for name, _, _ in trained)]
+    assert [len(taken) for taken in again.taken_over] == [
+        sum(name == "width=8" for name, _, _ in trained)
+    ]
     assert {name for name, _, _ in train(again)} == {"wide=very"}
     assert again.studies.verdict("wide=no") == alone.studies.verdict("wide=no")
-    assert started(SECOND, tmp_path / "again", [former]).taken_over == [0], "they are there"
+    assert started(SECOND, tmp_path / "again", [former]).taken_over == [[]], "they are there"
 
 
 def test_what_was_measured_otherwise_does_not_fit(first, tmp_path):
@@ -56,7 +58,27 @@ def test_what_was_measured_otherwise_does_not_fit(first, tmp_path):
         update={"measurement": how.model_copy(update={"n_samples": how.n_samples + 1})}
     )
     former = former_trials(str(first[0]), Storage(str(tmp_path)))
-    assert started(space, tmp_path, [former]).taken_over == [0]
+    assert started(space, tmp_path, [former]).taken_over == [[]]
+
+
+def test_a_seed_is_of_one_trial_and_n_in_the_range(first, tmp_path):
+    """A trial's number in its study is its seed: what is here, finished or not, keeps its own."""
+    (named, _), done = FIRST.configurations, Storage(str(tmp_path / "done"))
+    write_sweep(done, FIRST, DATA, 0)
+    for n, seed in ((20, 0), (30, 1), (3, 2), (401, 3), (25, 4), (25, FIRST.search.cap)):
+        write_trial(done, FIRST, named, DATA, n, seed)
+    other = Storage(str(tmp_path / "other"))
+    write_sweep(other, FIRST, DATA, 0)
+    for n, seed in ((40, 1), (50, 4), (60, 5)):
+        write_trial(other, FIRST, named, DATA, n, seed)
+    storage = Storage(str(tmp_path / "new"))
+    run = started(FIRST, tmp_path / "new")
+    write_trial(storage, FIRST, named, DATA, 45, 0)
+    reuse = [former_trials(str(tmp_path / name), storage) for name in ("done", "other")]
+    run = started(FIRST, tmp_path / "new", reuse)
+    taken = [[(one.spec.n, one.spec.seed) for one in of_one] for of_one in run.taken_over]
+    assert taken == [[(30, 1), (25, 4)], [(60, 5)]]
+    assert [one.n for one in run.studies.observations("width=8")] == [45, 30, 25, 60]
 
 
 def test_what_is_cut_off_is_no_finished_trial(first, tmp_path, monkeypatch):
@@ -72,12 +94,12 @@ def test_what_is_cut_off_is_no_finished_trial(first, tmp_path, monkeypatch):
 
     monkeypatch.setattr(Storage, "write", fails_at_the_end)
     with pytest.raises(OSError, match="disk is full"):
-        take_over(former, target, keys, FIRST.measurement)
+        take_over(former, target, keys, FIRST)
     assert len(written) > 1
     monkeypatch.undo()
     of_all = {f"{number}": key for number, key in enumerate(keys)}
     assert read_trials(target, FIRST, of_all).results == []
-    assert take_over(former, target, keys, FIRST.measurement) == len(former.results)
+    assert take_over(former, target, keys, FIRST) == former.results
 
 
 def test_a_dry_run_says_what_would_be_taken_over(tmp_path, capsys):
