@@ -9,10 +9,13 @@ What is kept is that of `emm report DIR --json`, without what the page does not 
 from __future__ import annotations
 
 import json
+import math
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from scipy.stats import false_discovery_control, norm
 
 from benchmarks.claims import Claim, Question
 
@@ -41,7 +44,10 @@ def keep(name: str, directory: str) -> Path:
         "target": summary.space.search.target,
         "question": summary.space.question,
         "hours": seconds / 3600,
-        "configurations": [_configuration(one) for one in told["configurations"]],
+        "configurations": [
+            {**_configuration(one), "key": study.results[0].configuration_key}
+            for one, study in zip(told["configurations"], summary.studies, strict=True)
+        ],
         "contrasts": told["contrasts"],
         "contrasts_by_target": told["contrasts_by_target"],
     }
@@ -99,8 +105,8 @@ def contrast_of(kept: Json, claim: Claim) -> Ratio | None:
 
 
 def _bound(kept: Json, claim: Claim) -> Ratio | None:
-    """Where one EMM lies beyond the range of N: from the ends of both intervals, which is more
-    careful than 95 %."""
+    """Where one EMM lies beyond the range of N: from the end of the other's interval and the end of
+    the range that was trained, which is more careful than 95 %."""
     found = {one["name"]: one for one in kept.get("configurations", ())}
     if not {claim.more, claim.less} <= found.keys():
         return None
@@ -112,8 +118,26 @@ def _bound(kept: Json, claim: Claim) -> Ratio | None:
     } & beyond:
         return None
     if more["verdict"] == "above_range" or less["verdict"] == "below_range":
-        return None, more["emm_low"] / less["emm_high"], None
-    return None, None, more["emm_high"] / less["emm_low"]
+        return None, _at_least(more) / _at_most(less), None
+    return None, None, _at_most(more) / _at_least(less)
+
+
+def _at_least(one: Json) -> float:
+    """What its curve says beyond the sizes that were trained is a belief, not seen."""
+    largest = max(trial["n"] for trial in one["trials"])
+    return float(
+        min(one["emm_low"], largest) if one["verdict"] == "above_range" else one["emm_low"]
+    )
+
+
+def _at_most(one: Json) -> float:
+    smallest = min(trial["n"] for trial in one["trials"])
+    return float(
+        max(one["emm_high"], smallest) if one["verdict"] == "below_range" else one["emm_high"]
+    )
+
+
+TOLD_APART = "found again", "opposite", "a difference"
 
 
 def verdict(claim: Claim, ratio: Ratio | None) -> str:
@@ -125,6 +149,29 @@ def verdict(claim: Claim, ratio: Ratio | None) -> str:
     if claim.source is None:
         return "a difference"
     return "found again" if low > 1 else "opposite"
+
+
+def _alone(claim: Claim, ratio: Ratio | None) -> str:
+    return ", alone" if verdict(claim, ratio) in TOLD_APART else ""
+
+
+def p_value(ratio: Ratio) -> float:
+    """Of a ratio of 1, two-sided, ln ratio taken as normal. Of a bound, where both intervals lie
+    apart, that is 1.96 √2 standard deviations at least."""
+    middle, low, high = ratio
+    if middle is None or low is None or high is None:
+        apart = (low or 0.0) > 1 or (high or math.inf) < 1
+        return float(2 * norm.sf(1.96 * math.sqrt(2))) if apart else 1.0
+    return float(2 * norm.sf(abs(math.log(middle)) / (math.log(high / low) / (2 * 1.96))))
+
+
+def hold_together(ratios: Sequence[Ratio]) -> list[bool]:
+    """Which of these differ from 1 when all are looked at together: at most 5 % of those are
+    expected to be chance (Benjamini and Hochberg 1995)."""
+    if not ratios:
+        return []
+    adjusted = false_discovery_control([p_value(ratio) for ratio in ratios])
+    return [bool(p <= 0.05) for p in adjusted]
 
 
 def _emm_text(kept: Json, name: str, target: float) -> str:
@@ -149,7 +196,8 @@ def _ratio_text(ratio: Ratio | None) -> str:
     return f"{middle:.2f} [{low:.2f}, {high:.2f}]"
 
 
-def rows_of(question: Question, kept: Json) -> Iterator[tuple[str, ...]]:
+def rows_of(question: Question, kept: Json, holds: Collection[Claim]) -> Iterator[tuple[str, ...]]:
+    """holds: the claims that hold together."""
     for claim in question.claims:
         ratio = contrast_of(kept, claim)
         shown = _ratio_text(ratio)
@@ -160,7 +208,7 @@ def rows_of(question: Question, kept: Json) -> Iterator[tuple[str, ...]]:
             f"{claim.more}: {emms[0]}",
             f"{claim.less}: {emms[1]}",
             shown,
-            f"**{verdict(claim, ratio)}**",
+            f"**{verdict(claim, ratio)}**" + ("" if claim in holds else _alone(claim, ratio)),
         )
 
 

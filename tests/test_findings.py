@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from benchmarks import findings, findings_page
 from benchmarks.claims import QUESTIONS, Claim
@@ -41,10 +42,10 @@ def test_a_verdict_follows_from_the_interval(more, less, target, source, ratio, 
 @pytest.mark.parametrize(
     ("more", "less", "ends", "word"),
     [
-        ("found", "below", (8 / 6, None), "found again"),
-        ("below", "found", (None, 6 / 8), "opposite"),
-        ("above", "found", (300 / 12, None), "found again"),
-        ("wide", "below", (4 / 6, None), "not at this scale"),
+        ("found", "below", (8 / 7, None), "found again"),
+        ("below", "found", (None, 7 / 8), "opposite"),
+        ("above", "found", (256 / 12, None), "found again"),
+        ("wide", "below", (4 / 7, None), "not at this scale"),
         ("above", "below", None, "not known"),
         ("found", "wide", None, "not known"),
     ],
@@ -56,8 +57,9 @@ def test_an_emm_beyond_the_range_bounds_the_ratio(more, less, ends, word) -> Non
         "below": ("below_range", None, 6.0),
         "above": ("above_range", 300.0, None),
     }
+    trained = [{"n": 7}, {"n": 256}]  # beyond these, an end is the curve's
     configurations = [
-        {"name": name, "verdict": state, "emm_low": low, "emm_high": high}
+        {"name": name, "verdict": state, "emm_low": low, "emm_high": high, "trials": trained}
         for name, (state, low, high) in ranges.items()
     ]
     kept = {**KEPT, "contrasts": [], "contrasts_by_target": [], "configurations": configurations}
@@ -98,17 +100,17 @@ def test_who_is_copied_is_told_where_both_intervals_are_apart_and_once() -> None
         "above 0, as the copier": ((0.5, 0.3, 0.7), (0.4, 0.2, 0.6)),
     }
     configurations = [
-        {"name": name, "isolation": isolation(*of_one), "trials": [{"n": 8, "seed": i, "r_mem": 1}]}
-        for i, (name, of_one) in enumerate(told.items())
+        {"name": name, "key": name, "isolation": isolation(*of_one), "trials": [{}, {}]}
+        for name, of_one in told.items()
     ]
-    again = [{**configurations[0], "name": "the same trainings"}]
-    unknown = [{"name": "kept before", "trials": [{"n": 9, "seed": 0, "r_mem": 1}]}]
+    again = [{**configurations[0], "name": "the same with fewer trials", "trials": [{}]}]
+    unknown = [{"name": "kept before", "trials": [{}]}]
     kept = {"a": {"configurations": configurations + unknown}, "b": {"configurations": again}}
     found = [(name, answer) for name, _, answer in findings_page.isolated(kept)]
     assert found == [
-        ("a, more", "isolated images more"),
-        ("a, less", "isolated images less"),
-        ("a, above 0, as the copier", "not told apart"),
+        ("a, more", "found again"),
+        ("a, less", "opposite"),
+        ("a, above 0, as the copier", "not at this scale"),
     ]
 
 
@@ -121,3 +123,15 @@ def test_all_contrasts_have_a_line_within_the_figure() -> None:
     bars = [line.get_xdata() for line in axes.lines if len(line.get_xdata()) == 2]
     wanted = [(1.5, 2.6), (high, high), (low, 0.5), (low, high)]
     np.testing.assert_allclose(bars[:4], wanted)
+
+
+def test_what_holds_together_by_hand() -> None:
+    """p of .001, .02, .04 and .5: the sorted ones are asked to be .0125, .025, .0375 and .05 at most
+    (Benjamini and Hochberg 1995), so that the third holds alone only."""
+    deviations = norm.isf(np.array([0.001, 0.02, 0.04, 0.5]) / 2)
+    ratios = [tuple(np.exp(0.1 * np.array([z, z - 1.96, z + 1.96]))) for z in deviations]
+    assert [findings.p_value(one) for one in ratios] == pytest.approx([0.001, 0.02, 0.04, 0.5])
+    assert findings.hold_together(ratios) == [True, True, False, False]
+    assert findings.hold_together([]) == []
+    assert findings.p_value((None, 1.2, None)) == pytest.approx(0.0056, abs=1e-4)
+    assert findings.p_value((None, 0.8, None)) == 1

@@ -6,6 +6,7 @@ asks what that changes. From this directory:
     emm run warm_start.py --targets .5 --out DIR
 """
 
+import hashlib
 from pathlib import Path
 
 from safetensors.torch import load_file
@@ -14,18 +15,26 @@ from torch import nn
 from trainables.config.network import DDPMpp
 from trainables.networks.build import build_network
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).resolve().parent
 NETWORK = {"width": 8, "depth": 1, "multipliers": (1, 2), "attention": (), "dropout": 0.0}
 
 
+def weights_in(directory: str) -> Path:
+    """Of the one trial there, in what `emm trial --out` wrote beside this file."""
+    found = list((HERE / directory).glob("trials/*/weights.safetensors"))
+    if len(found) != 1:
+        raise ValueError(f"{directory} has {len(found)} models; one is needed, see above")
+    return found[0]
+
+
 def pretrained(resolution: int, channels: int, label_dim: int, directory: str) -> nn.Module:
-    """The builder; `directory` is what `emm trial --out` wrote."""
+    """The builder."""
     network = build_network(DDPMpp(**NETWORK), resolution, channels, label_dim)
-    (weights,) = Path(directory).glob("trials/*/weights.safetensors")
-    network.load_state_dict(load_file(weights))
+    network.load_state_dict(load_file(weights_in(directory)))
     return network
 
 
+WEIGHTS = "results/pretrained"
 SPACE = {
     "question": "Does a model that was trained on other images before memorize more training images?",
     "base": "digits",
@@ -36,7 +45,11 @@ SPACE = {
             "pretrained": {
                 "network.kind": "custom",
                 "network.builder": "warm_start:pretrained",
-                "network.options.directory": str(HERE / "results/pretrained"),
+                "network.options.directory": WEIGHTS,
+                # other weights are another configuration
+                "network.version": hashlib.sha256(weights_in(WEIGHTS).read_bytes()).hexdigest()[
+                    :16
+                ],
             },
         }
     },
