@@ -113,16 +113,16 @@ where it holds 1: then it can't be told here, which is not to say that there is 
 *a difference* or *not told apart*.
 
 {n_contrasts} contrasts were looked at; were there no effect at all, about {by_chance:.0f} of them would exclude 1. *Alone* are
-those of them that do, but no longer when all are judged together (at a false discovery rate of 5 %). Trials ran beside other work;
-their minutes are wall time. Configurations that several questions share were trained once (`--reuse DIR`).
+those of them that do, but no longer when all are judged together (at a false discovery rate of 5 %). Trials ran beside other
+work; their minutes are wall time. Configurations that several questions share were trained once (`--reuse DIR`).
 
 ![EMM of the first over EMM of the second](figures/overview.png)
 
 """
 NEW = """## Published nowhere that we know of
 
-No EMM of these is known to us from elsewhere, and they were told apart here, together with all others. (Other questions of the same
-things were asked: An et al. 2024, arXiv 2410.21273, of how a U-Net and a DiT generalize.)
+No EMM of these is known to us from elsewhere, and they were told apart here, together with all others. (Other questions of the
+same things were asked: An et al. 2024, arXiv 2410.21273, of how a U-Net and a DiT generalize.)
 
 """
 
@@ -299,12 +299,12 @@ def _who_is_copied(kept: dict[str, Json]) -> str:
     return (
         "## Who is copied first?\n\n"
         "Isolated images, it is said (Merger and Goldt 2026, arXiv 2606.14390). Spearman's ρ of how often a training image is "
-        "copied with its distance to the nearest other one, in the trials of a configuration that mostly copy; beside it, that of "
-        "a copier that copies all alike, since the rule sees copies of isolated images better. *Found again* or *opposite* where "
-        "the two intervals are apart, which is more careful than 95 %.\n\n"
+        "copied with its distance to the nearest other one, in the trials of a configuration that mostly copy; beside it, that "
+        "of a copier that copies all alike, since the rule sees copies of isolated images better. *Found again* or *opposite* "
+        "where the two intervals are apart, which is more careful than 95 %.\n\n"
         f"{_table(head, rows)}"
-        f"ρ is the larger of the two in {larger} of {len(found)} configurations, whose training images are partly the same. One "
-        "that several questions share has one row; sweeps that were kept before this was asked have none.\n\n"
+        f"ρ is the larger of the two in {larger} of {len(found)} configurations, whose training images are partly the same. "
+        "One that several questions share has one row; sweeps that were kept before this was asked have none.\n\n"
     )
 
 
@@ -326,6 +326,6 @@ def _onset(kept: dict[str, Json]) -> str:
         "Images trained until then, against N, as a power law; a trial that never passes enters as a bound. In proportion "
         f"({BONNAIRE}) is b = 1.\n\n"
         f"{_table(head, rows)}"
-        "A training has four snapshots only, and its rate decays, which ends what would have come later and makes b smaller: this "
-        "does not contradict proportion.\n\n"
+        "A training has four snapshots only, and its rate decays, which ends what would have come later and makes b smaller: "
+        "this does not contradict proportion.\n\n"
     )
