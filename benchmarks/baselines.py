@@ -189,12 +189,14 @@ def gp(task: Task) -> float:
 def level_set(task: Task) -> float:
     """OptunaHub's samplers/drlse (after Inatsu et al., ICML 2021) without an environment: a Gaussian
     process of logit R_mem − logit target over the ln N of the range, mean 0, sd 3, length 1, noise .5.
-    The answer is where its mean crosses, between two whole numbers."""
+    The answer is where its mean crosses, between two sizes that it may ask for."""
     import optuna
     import optunahub
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     sizes = np.arange(task.low, task.high + 1)
+    if len(sizes) > 64:  # it looks at every pair of them
+        sizes = np.array(log_sizes(task.low, task.high, 64))
     settings = {
         "h": 0.0,
         "alpha": 0.5,
@@ -330,7 +332,7 @@ def overview(results: dict[tuple[str, str], Summary]) -> None:
         means = (np.mean([getattr(s, what) for s in own]) for what in ("trials", "cost", "answers"))
         cells = [method, *(f"{mean:.1f}" for mean in means)]
         cells.append("95 %" if own[0].half_width > 0 else "none")
-        cells += [f"{s.median:.1f} / {s.high:.0f}" for s in own]
+        cells += [f"{s.median:.1f} / {s.high:.1f}" for s in own]
         print("| " + " | ".join(cells) + " |")
 
 
@@ -360,7 +362,7 @@ def main() -> None:
                 results[name, method] = summary(replays, emm)
                 print(row(name, method, results[name, method]), flush=True)
 
-            for size in (1, POOLED):
+            for size in (1, POOLED) if args.wide == 1 else (1,):
                 seeds = range(args.seed * 100_000, args.seed * 100_000 + -(-args.replays // size))
                 searches = [(name, size, seed, args.wide) for seed in seeds]
                 found = processes.map(sweep, searches, chunksize=1)
