@@ -214,3 +214,21 @@ def test_curves_of_the_bank_are_continuous_at_their_ends():
         end = curves.sizes[-1]
         assert curves.mean(end * 1.0001) == pytest.approx(curves.mean(end), abs=1e-2)
         assert curves.mean(16 * end) < curves.mean(end)
+
+
+def test_the_overview_has_a_line_for_each_method(capsys: pytest.CaptureFixture[str]):
+    """Means over configurations, and the errors on each."""
+    ours = [Replay(110, 6, 4, 90, 120)] * 3
+    grid = [Replay(80, 8, 10)] * 2 + [Replay(math.nan, 8, 10)] * 2
+    results = {
+        ("a", "ours"): baselines.summary(ours, 100.0),
+        ("a", "grid"): baselines.summary(grid, 100.0),
+        ("b", "ours"): baselines.summary([Replay(100, 9, 9, 90, 120)], 100.0),
+        ("b", "grid"): baselines.summary([Replay(100, 8, 20)], 100.0),
+    }
+    baselines.overview(results)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-2:] == [
+        "| ours | 7.5 | 6.5 | 100.0 | 95 % | 9.5 / 9.5 | 0.0 / 0.0 |",
+        "| grid | 8.0 | 15.0 | 75.0 | none | 22.3 / 22.3 | 0.0 / 0.0 |",
+    ]
