@@ -57,11 +57,20 @@ class RealCurves:
 
     @cached_property
     def _mean(self) -> Callable[[float], float]:
-        """Of the logits, over seeds, smooth in ln N."""
+        """Of the logits, over seeds, smooth in ln N, between the sizes."""
         weights = 1 / self.logits.var(0, ddof=1)
         weights /= weights.mean()
         means = self.logits.mean(0)
         return make_smoothing_spline(np.log(self.sizes), means, weights, lam=SMOOTHING)
+
+    def mean(self, n: float) -> float:
+        """Of the logits. Above the largest size, where nothing was trained, it falls on as it does
+        between the last two."""
+        x, (a, b) = math.log(n), np.log(self.sizes[-2:])
+        if x <= b:
+            return float(self._mean(x))
+        at_a, at_b = float(self._mean(a)), float(self._mean(b))
+        return at_b + (at_b - at_a) / (b - a) * (x - b)
 
     def at(self, n: float) -> Array:
         """[seeds] R_mem."""
@@ -70,7 +79,11 @@ class RealCurves:
         own = np.array([np.interp(math.log(n), x, residual) for residual in residuals])
         # between two sizes chance would cancel, and seeds agree more than at either
         own *= np.interp(math.log(n), x, sd) / own.std(ddof=1)
-        return np.array(expit(self._mean(math.log(n)) + own))
+        return np.array(expit(self.mean(n) + own))
+
+    def searched(self, wide: int = 1) -> tuple[int, int]:
+        """The range of N that is searched: that of the sizes, its upper end times `wide`."""
+        return int(self.sizes[0]), wide * int(self.sizes[-1])
 
     def trial(self, n: int, rng: np.random.Generator) -> tuple[Observation, float]:
         """One trial, and the images that it trained on."""
@@ -104,6 +117,12 @@ def truth(name: str, middle: str) -> float:
     return curves_of(name).crossing(getattr(np, middle))
 
 
+def cost_in_trainings(name: str, trials: int, images: float) -> float:
+    """At the EMM: a training costs its N where epochs are fixed (`images` in all), and the same
+    whatever N where steps are."""
+    return images / truth(name, "mean") if curves_of(name).cost == "images" else float(trials)
+
+
 @dataclass(frozen=True)
 class Outcome:
     """A study, as it is reported; `trials` finished ones, `images` those they trained on."""
@@ -121,16 +140,15 @@ class Outcome:
     images: float
 
 
-def sweep(job: tuple[str, int, int]) -> list[Outcome]:
-    """(sweep, studies, seed): its studies, searched `GROUP` at a time, as in search_cost."""
-    which, size, seed = job
+def sweep(job: tuple[str, int, int, int]) -> list[Outcome]:
+    """(sweep, studies, seed, wide): its studies, searched `GROUP` at a time, as in search_cost."""
+    which, size, seed, wide = job
     rng = np.random.default_rng((seed, size, zlib.crc32(which.encode())))
     names = [SWEEPS[which][i % len(SWEEPS[which])] for i in range(size)]
     options = []
     for name in names:
         curves = curves_of(name)
-        low, high = int(curves.sizes[0]), int(curves.sizes[-1])
-        options.append(Options(low, high, curves.target, cost=curves.cost))
+        options.append(Options(*curves.searched(wide), curves.target, cost=curves.cost))
     results: dict[int, tuple[list[Observation], float, str]] = {}
     tables: dict[int, Any] = {}
     order = rng.permutation(size)
@@ -187,7 +205,7 @@ def row(which: str, name: str, size: int, outcomes: list[Outcome]) -> str:
         f"{np.std((mean - math.log(emm)) / sd):.2f}",
         f"{np.median(noise):.2f}",
         f"{np.mean([o.trials for o in outcomes]):.1f}",
-        f"{np.mean([o.images for o in outcomes]) / emm:.1f}",
+        f"{np.mean([cost_in_trainings(name, o.trials, o.images) for o in outcomes]):.1f}",
     ]
     return "| " + " | ".join(cells) + " |"
 
@@ -221,7 +239,7 @@ def main() -> None:
         for which in chosen:
             for size in (int(text) for text in args.sizes.split(",")):
                 n_sweeps = math.ceil(args.searches * len(SWEEPS[which]) / size)
-                jobs = [(which, size, args.seed * 100_000 + i) for i in range(n_sweeps)]
+                jobs = [(which, size, args.seed * 100_000 + i, 1) for i in range(n_sweeps)]
                 found = [o for s in processes.map(sweep, jobs, chunksize=1) for o in s]
                 for name in SWEEPS[which]:
                     own = [o for o in found if o.name == name]
