@@ -163,7 +163,7 @@ QUESTIONS = (
         "Do duplicated images raise memorization?",
         "emm run digits-duplicates",
         (Claim("each image twice more", "copies=all x2", "copies=none", None),),
-        "N counts the copies.",
+        "N counts the copies: of different images it is half of it, which is what is memorized of single ones.",
         is_new=True,
     ),
     Question(
