@@ -3,12 +3,14 @@
 import hashlib
 import logging
 import multiprocessing
+import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import matplotlib
@@ -29,12 +31,11 @@ FEW = 12  # figures that are drawn sooner than a process has started
 @dataclass(frozen=True, eq=False)
 class Drawing:
     """`shows`: all that a figure of this kind depends on, as JSON: two that show the same are one.
-    `travels`: whether another process may draw it; what holds many pixels stays here."""
+    `make` may be sent to another process."""
 
     kind: str
     make: Callable[[], Figure]
     shows: Any
-    travels: bool = True
 
     @cached_property
     def key(self) -> str:
@@ -68,7 +69,9 @@ def rendered(drawing: Drawing) -> Rendered:
 
 def _render(make: Callable[[], Figure]) -> Rendered:
     figure = make()
-    return as_png(figure), as_pdf(figure)
+    png = as_png(figure)
+    figure.set_layout_engine("none")  # it stays as it was laid out
+    return png, as_pdf(figure)
 
 
 @cache
@@ -102,21 +105,21 @@ def write_figures(files: Storage, drawings: Mapping[str, Drawing]) -> dict[str, 
 
 @contextmanager
 def ahead(drawings: Collection[Drawing]) -> Iterator[None]:
-    """Meanwhile, if they are many, processes of their own draw those that travel, from the first
-    on; `rendered` takes what they have, waits for what they have begun, and draws the rest.
+    """Meanwhile, if they are many, processes of their own draw them, from the first on; `rendered`
+    takes what they have, waits for what they have begun, and draws the rest.
 
     The processes are fresh ones: of this one Ray and MLflow may have left threads, which a copy of
     it would not survive.
     """
     import joblib
 
-    travelling = [drawing for drawing in drawings if drawing.travels]
-    workers = min(joblib.cpu_count() - 1, len(travelling) // FEW)  # beside this one
+    workers = min(joblib.cpu_count() - 1, len(drawings) // FEW)  # beside this one
     if workers < 1:
         yield
         return
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        there = {drawing: pool.submit(_render, drawing.make) for drawing in travelling}
+        with _nothing_run_first():
+            there = {drawing: pool.submit(_render, drawing.make) for drawing in drawings}
         _away.update(there)
         try:
             yield
@@ -124,3 +127,15 @@ def ahead(drawings: Collection[Drawing]) -> Iterator[None]:
             for drawing, future in there.items():
                 _away.pop(drawing, None)
                 future.cancel()
+
+
+@contextmanager
+def _nothing_run_first() -> Iterator[None]:
+    """A process that is started in the block does not run this one's main module before it begins:
+    of a user's script that would be all of it, again."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main

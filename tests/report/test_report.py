@@ -4,6 +4,9 @@ import csv
 import io
 import json
 import math
+import os
+import subprocess
+import sys
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
 from html.parser import HTMLParser
@@ -881,3 +884,34 @@ def test_other_processes_draw_the_same(
         for name in ("here", "there")
     )
     assert here == there
+
+
+SCRIPT = """
+from functools import partial
+
+import joblib
+from matplotlib.figure import Figure
+
+from sweep.report import drawn
+
+print("begun")
+drawn.FEW, joblib.cpu_count = 1, lambda: 2
+figures = [drawn.Drawing("study", partial(Figure, (1, 1)), number) for number in range(4)]
+with drawn.ahead(figures):
+    there = list(drawn._away.values())
+    print(len([future.result() for future in there]))
+"""
+
+
+def test_a_script_of_the_users_is_not_run_again_by_what_draws(tmp_path: Path) -> None:
+    """One that has no guard against it."""
+    (tmp_path / "script.py").write_text(SCRIPT)
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "script.py")],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["begun", "4"], done.stderr
