@@ -3,7 +3,9 @@
 import hashlib
 import logging
 import multiprocessing
+import os
 import sys
+import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
@@ -31,15 +33,17 @@ FEW = 12  # figures that are drawn sooner than a process has started
 @dataclass(frozen=True, eq=False)
 class Drawing:
     """`shows`: all that a figure of this kind depends on, as JSON: two that show the same are one.
-    `make` may be sent to another process."""
+    `make` may be sent to another process. `dpi`: of a PNG alone; None: a PNG and a PDF."""
 
     kind: str
     make: Callable[[], Figure]
     shows: Any
+    dpi: int | None = None
 
     @cached_property
     def key(self) -> str:
-        return key_of({"kind": self.kind, "shows": self.shows, "drawn_by": _drawn_by()})
+        size = {} if self.dpi is None else {"dpi": self.dpi}
+        return key_of({"kind": self.kind, "shows": self.shows, "drawn_by": _drawn_by(), **size})
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Drawing) and self.key == other.key
@@ -48,7 +52,7 @@ class Drawing:
         return hash(self.key)
 
 
-Rendered = tuple[bytes, bytes]  # PNG, PDF
+Rendered = tuple[bytes, bytes]  # PNG, PDF (empty if it is not wanted)
 
 
 _away: dict[Drawing, Future[Rendered]] = {}  # what other processes have been told to draw
@@ -59,16 +63,18 @@ def rendered(drawing: Drawing) -> Rendered:
     """Once for MLflow and the report; here, unless another process is at it."""
     future = _away.pop(drawing, None)
     if future is None or future.cancel():
-        return _render(drawing.make)
+        return _render(drawing.make, drawing.dpi)
     try:
         return future.result()
     except BrokenExecutor as error:  # killed, perhaps for want of memory
         log.warning("a figure (%s) is drawn here: %s", drawing.kind, error)
-        return _render(drawing.make)
+        return _render(drawing.make, drawing.dpi)
 
 
-def _render(make: Callable[[], Figure]) -> Rendered:
+def _render(make: Callable[[], Figure], dpi: int | None) -> Rendered:
     figure = make()
+    if dpi is not None:
+        return as_png(figure, dpi), b""
     png = as_png(figure)
     figure.set_layout_engine("none")  # it stays as it was laid out
     return png, as_pdf(figure)
@@ -117,9 +123,10 @@ def ahead(drawings: Collection[Drawing]) -> Iterator[None]:
     if workers < 1:
         yield
         return
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, initializer=_end_with_parent) as pool:
         with _nothing_run_first():
-            there = {drawing: pool.submit(_render, drawing.make) for drawing in drawings}
+            there = {one: pool.submit(_render, one.make, one.dpi) for one in drawings}
         _away.update(there)
         try:
             yield
@@ -127,6 +134,18 @@ def ahead(drawings: Collection[Drawing]) -> Iterator[None]:
             for drawing, future in there.items():
                 _away.pop(drawing, None)
                 future.cancel()
+
+
+def _end_with_parent() -> None:
+    """A process that draws would wait for work of one that was killed for ever."""
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from matplotlib.figure import Figure
 from rich.console import Console
@@ -826,7 +827,7 @@ def test_what_no_process_has_begun_is_drawn_here(monkeypatch: pytest.MonkeyPatch
     class Sleepy(ThreadPoolExecutor):
         """Begins nothing."""
 
-        def __init__(self, *_: Any) -> None:
+        def __init__(self, *_: Any, **__: Any) -> None:
             super().__init__()
 
         def submit(self, *_: Any) -> Any:
@@ -899,19 +900,26 @@ drawn.FEW, joblib.cpu_count = 1, lambda: 2
 figures = [drawn.Drawing("study", partial(Figure, (1, 1)), number) for number in range(4)]
 with drawn.ahead(figures):
     there = list(drawn._away.values())
-    print(len([future.result() for future in there]))
+    print(len([future.result() for future in there]), flush=True)
+    input()
 """
 
 
-def test_a_script_of_the_users_is_not_run_again_by_what_draws(tmp_path: Path) -> None:
-    """One that has no guard against it."""
+def test_what_draws_runs_no_script_of_the_users_again_and_ends_with_it(tmp_path: Path) -> None:
+    """A script that has no guard, and that is killed."""
     (tmp_path / "script.py").write_text(SCRIPT)
-    done = subprocess.run(
+    script = subprocess.Popen(
         [sys.executable, str(tmp_path / "script.py")],
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-        capture_output=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
         text=True,
-        timeout=100,
     )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["begun", "4"], done.stderr
+    assert script.stdout is not None
+    assert [script.stdout.readline() for _ in range(2)] == ["begun\n", "4\n"]
+    processes = psutil.Process(script.pid).children(recursive=True)
+    script.kill()
+    _, left = psutil.wait_procs(processes, timeout=60)
+    assert processes
+    assert not left
+    script.communicate()
