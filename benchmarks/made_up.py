@@ -38,12 +38,13 @@ class Sleeper:
         seed: int,
         device: torch.device,
         emm: int,
+        seconds: float = TRIAL_SECONDS,
     ) -> None:
-        self.images, self.progress = images, 0.0
+        self.images, self.progress, self.seconds = images, 0.0, seconds
         self.share = 1 / (1 + math.exp(4 * math.log(len(images) / emm) - math.log(9)))
 
     def train_until(self, progress: float) -> None:
-        time.sleep((progress - self.progress) * TRIAL_SECONDS)
+        time.sleep((progress - self.progress) * self.seconds)
         self.progress = progress
 
     def sample(self, seeds: list[int], labels: Tensor | None) -> Tensor:

@@ -63,12 +63,15 @@ class FakeTrainable(tune.Trainable):
     """Takes STEPS steps and writes what a real trial writes; each step leaves a line in
     `steps.log`.
 
-    A step takes EMM_STEP_SECONDS, of the environment of Ray. The process of a trial is in `pid`.
+    A step takes EMM_STEP_SECONDS, of the environment of Ray; a process is not ready before
+    EMM_TOGETHER trials have begun. The process of a trial is in `pid`.
     """
 
     def setup(self, config: dict[str, Any], data: dict[str, ImageData], storage: Storage) -> None:
         self.data, self.sweep = data, storage
         self.begin(config)
+        while len(storage.list("trials")) < int(os.environ.get("EMM_TOGETHER", 1)):
+            time.sleep(STEP_SECONDS)
 
     def begin(self, config: dict[str, Any]) -> None:
         self.spec = TrialSpec.model_validate_json(config["spec"])

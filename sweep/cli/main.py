@@ -1,6 +1,8 @@
 """The command line, `emm`. Heavy imports stand inside the commands, so that `emm --help` is
 instant."""
 
+import atexit
+import gc
 import io
 import logging
 import sys
@@ -103,6 +105,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Exit code 0: done; 2: the user's mistake, in one line; 1: ours, with a traceback in the
     log."""
     ours_first()  # again, for those who come by another way than `emm`
+    # else Python ends by looking for garbage through all that was imported, for a second
+    atexit.register(gc.freeze)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal that knows no σ shows \\u03c3
             stream.reconfigure(errors="backslashreplace")

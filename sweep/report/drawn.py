@@ -3,12 +3,16 @@
 import hashlib
 import logging
 import multiprocessing
+import os
+import sys
+import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import matplotlib
@@ -29,16 +33,17 @@ FEW = 12  # figures that are drawn sooner than a process has started
 @dataclass(frozen=True, eq=False)
 class Drawing:
     """`shows`: all that a figure of this kind depends on, as JSON: two that show the same are one.
-    `travels`: whether another process may draw it; what holds many pixels stays here."""
+    `make` may be sent to another process. `dpi`: of a PNG alone; None: a PNG and a PDF."""
 
     kind: str
     make: Callable[[], Figure]
     shows: Any
-    travels: bool = True
+    dpi: int | None = None
 
     @cached_property
     def key(self) -> str:
-        return key_of({"kind": self.kind, "shows": self.shows, "drawn_by": _drawn_by()})
+        size = {} if self.dpi is None else {"dpi": self.dpi}
+        return key_of({"kind": self.kind, "shows": self.shows, "drawn_by": _drawn_by(), **size})
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Drawing) and self.key == other.key
@@ -47,7 +52,7 @@ class Drawing:
         return hash(self.key)
 
 
-Rendered = tuple[bytes, bytes]  # PNG, PDF
+Rendered = tuple[bytes, bytes]  # PNG, PDF (empty if it is not wanted)
 
 
 _away: dict[Drawing, Future[Rendered]] = {}  # what other processes have been told to draw
@@ -58,17 +63,21 @@ def rendered(drawing: Drawing) -> Rendered:
     """Once for MLflow and the report; here, unless another process is at it."""
     future = _away.pop(drawing, None)
     if future is None or future.cancel():
-        return _render(drawing.make)
+        return _render(drawing.make, drawing.dpi)
     try:
         return future.result()
     except BrokenExecutor as error:  # killed, perhaps for want of memory
         log.warning("a figure (%s) is drawn here: %s", drawing.kind, error)
-        return _render(drawing.make)
+        return _render(drawing.make, drawing.dpi)
 
 
-def _render(make: Callable[[], Figure]) -> Rendered:
+def _render(make: Callable[[], Figure], dpi: int | None) -> Rendered:
     figure = make()
-    return as_png(figure), as_pdf(figure)
+    if dpi is not None:
+        return as_png(figure, dpi), b""
+    png = as_png(figure)
+    figure.set_layout_engine("none")  # it stays as it was laid out
+    return png, as_pdf(figure)
 
 
 @cache
@@ -102,21 +111,22 @@ def write_figures(files: Storage, drawings: Mapping[str, Drawing]) -> dict[str, 
 
 @contextmanager
 def ahead(drawings: Collection[Drawing]) -> Iterator[None]:
-    """Meanwhile, if they are many, processes of their own draw those that travel, from the first
-    on; `rendered` takes what they have, waits for what they have begun, and draws the rest.
+    """Meanwhile, if they are many, processes of their own draw them, from the first on; `rendered`
+    takes what they have, waits for what they have begun, and draws the rest.
 
     The processes are fresh ones: of this one Ray and MLflow may have left threads, which a copy of
     it would not survive.
     """
     import joblib
 
-    travelling = [drawing for drawing in drawings if drawing.travels]
-    workers = min(joblib.cpu_count() - 1, len(travelling) // FEW)  # beside this one
+    workers = min(joblib.cpu_count() - 1, len(drawings) // FEW)  # beside this one
     if workers < 1:
         yield
         return
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        there = {drawing: pool.submit(_render, drawing.make) for drawing in travelling}
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, initializer=_end_with_parent) as pool:
+        with _nothing_run_first():
+            there = {one: pool.submit(_render, one.make, one.dpi) for one in drawings}
         _away.update(there)
         try:
             yield
@@ -124,3 +134,27 @@ def ahead(drawings: Collection[Drawing]) -> Iterator[None]:
             for drawing, future in there.items():
                 _away.pop(drawing, None)
                 future.cancel()
+
+
+def _end_with_parent() -> None:
+    """A process that draws would wait for work of one that was killed for ever."""
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+@contextmanager
+def _nothing_run_first() -> Iterator[None]:
+    """A process that is started in the block does not run this one's main module before it begins:
+    of a user's script that would be all of it, again."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main

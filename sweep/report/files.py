@@ -6,7 +6,6 @@ import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from sweep.analysis.summary import SweepSummary
 from sweep.report.drawn import Drawing, write_figures
 from sweep.report.factors import by_factors, factor_heads
 from sweep.report.figures import name_of, overview_drawings, study_drawings
-from sweep.report.gallery import Pictures, gallery_figure
+from sweep.report.gallery import Pictures, gallery_drawing
 from sweep.report.latex import latex
 from sweep.report.page import report_page
 from sweep.report.ratios import (
@@ -123,7 +122,7 @@ def _drawings(
         if gallery is not None:
             is_paired = gallery.training is not None
             content = {"trial": trial.model_dump(mode="json"), "is_paired": is_paired}
-            drawing = Drawing("gallery", partial(gallery_figure, gallery), content, travels=False)
+            drawing = Drawing("gallery", gallery_drawing(gallery), content)
             galleries[name_of("gallery", number, study.name)] = drawing
     return drawings | galleries, damaged
 

@@ -7,7 +7,7 @@ The one way of pixels out of a sweep's storage, but for images that a user asks 
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any, Literal
 
 import matplotlib
@@ -113,7 +113,6 @@ def pictures_of(space: SearchSpace, storage: Storage) -> Pictures:
     return Pictures(storage, space.images, lambda name: loaded(sources[name]))
 
 
-@matplotlib.rc_context(STYLE)
 def gallery_figure(gallery: Gallery) -> Figure:
     """The first samples as drawn, in the order of d1 / d2, with nearest and second nearest training
     image below each; memorized ones are framed. At the end the training images that were copied
@@ -121,22 +120,34 @@ def gallery_figure(gallery: Gallery) -> Figure:
 
     Without training images, the generated ones alone.
     """
+    return gallery_drawing(gallery)()
+
+
+def gallery_drawing(gallery: Gallery) -> Callable[[], Figure]:
+    """What draws it. It holds the pixels that are shown and no more, so that it may be sent to
+    another process."""
     found, training = gallery.measured.found, gallery.training
     d1, d2 = found.d1[: COLUMNS * ROWS], found.d2[: COLUMNS * ROWS]
     order = np.argsort(d1 / np.maximum(d2, 1e-9), kind="stable")
     bands: list[Band] = []
     for chosen in np.split(order, range(COLUMNS, len(order), COLUMNS)):
-        rows = {"generated": gallery.measured.samples[chosen]}
+        rows = {"generated": _shown(gallery.measured.samples[chosen])}
         if training is not None:
-            rows["nearest"] = training[found.i1[chosen]]
-            rows["second"] = training[found.i2[chosen]]
+            rows["nearest"] = _shown(training[found.i1[chosen]])
+            rows["second"] = _shown(training[found.i2[chosen]])
         words = [f"{found.d1[i]:.0f} / {found.d2[i]:.0f}" for i in chosen]
         bands.append(Band(rows, gallery.measured.memorized[chosen], words))
     copied, times = _most_copied(gallery.measured)
     if training is not None and len(copied):
         words = [f"{count} ×" for count in times]
-        bands.append(Band({"most copied": training[copied]}, np.zeros(len(copied), bool), words))
-    return _drawn(gallery.title, bands)
+        bands.append(
+            Band({"most copied": _shown(training[copied])}, np.zeros(len(copied), bool), words)
+        )
+    return partial(_drawn, gallery.title, bands)
+
+
+def _shown(images: UInt8) -> UInt8:
+    return resized(images, LARGEST) if images.shape[-1] > LARGEST else images
 
 
 def _most_copied(shown: Measured) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -146,6 +157,7 @@ def _most_copied(shown: Measured) -> tuple[NDArray[np.int64], NDArray[np.int64]]
     return copied[most], times[most]
 
 
+@matplotlib.rc_context(STYLE)
 def _drawn(title: str, bands: list[Band]) -> Figure:
     strips = [_strip(band) for band in bands]
     canvas = np.concatenate(strips)
@@ -179,8 +191,6 @@ def _strip(band: Band) -> UInt8:
 
 
 def _line(images: UInt8, framed: NDArray[np.bool_]) -> UInt8:
-    if images.shape[-1] > LARGEST:
-        images = resized(images, LARGEST)
     scale = max(1, -(-SMALLEST // images.shape[-1]))
     # of grey images one channel, which is broadcast to all three
     pixels = images.repeat(scale, 2).repeat(scale, 3).transpose(0, 2, 3, 1)

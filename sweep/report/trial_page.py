@@ -9,7 +9,7 @@ from typing import Any
 from search_spaces.space import NamedConfiguration
 from sweep.report import html
 from sweep.report.drawn import Drawing, write_figures
-from sweep.report.gallery import Pictures, gallery_figure
+from sweep.report.gallery import Pictures, gallery_drawing
 from sweep.report.page import FIELDS_LEFT, TRAINED_COLUMNS
 from sweep.report.rows import LEFT, code_text, measure_text, ran_on
 from sweep.report.tables import Rows
@@ -86,8 +86,8 @@ def write_trials(
             continue
         if gallery is not None:
             content = {"trial": key, "is_paired": gallery.training is not None}
-            draw = partial(gallery_figure, gallery)
-            drawings[f"gallery-{key}"] = Drawing("gallery", draw, content, travels=False)
+            draw = gallery_drawing(gallery)
+            drawings[f"gallery-{key}"] = Drawing("gallery", draw, content)
     images = write_figures(files, drawings)
     files.write("index.html", _page(trials, images, shown).encode())
     return directory / "index.html"

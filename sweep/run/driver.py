@@ -45,6 +45,8 @@ SIGTERM = "ended by SIGTERM; the same command goes on where it stopped"
 
 LEAVE_SECONDS = 4.0  # for trials to end by themselves after a SIGTERM; Tune then gives them 5 more
 
+MAX_PENDING = "TUNE_MAX_PENDING_TRIALS_PG"  # Tune's: trials whose processes start at a time
+
 END_SECONDS = 60.0  # the same, at the end of a budget: they may be drawing samples
 
 
@@ -142,7 +144,7 @@ class Run:
                 verbose=0,
             ),
         )
-        with _ending_in_time(ended):
+        with _ending_in_time(ended), _starting_at_once(_fitting(per_trial)):
             tuner.fit()
         budget.write()
         if searcher.failure is not None:
@@ -216,6 +218,20 @@ def _ending_in_time(ended: Callable[[], str | None]) -> Iterator[None]:
         thread.join()
 
 
+@contextmanager
+def _starting_at_once(trials: int) -> Iterator[None]:
+    """Has Tune start the processes of so many trials at once; by itself it waits for each before it
+    asks for the next trial. A value of the user's stands."""
+    if MAX_PENDING in os.environ:
+        yield
+        return
+    os.environ[MAX_PENDING] = str(trials)
+    try:
+        yield
+    finally:
+        del os.environ[MAX_PENDING]
+
+
 def _gpus_per_trial(resources: Resources) -> float:
     if resources.gpus_per_trial is not None:
         return resources.gpus_per_trial
@@ -235,12 +251,17 @@ def free_slots(per_trial: dict[str, float], workers: int | None) -> Callable[[],
         if workers is not None:
             return workers
         if time.monotonic() - looked_up[0] > 1:
-            alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-            fit = [
-                min(int(node.get(name, 0) / need) for name, need in per_trial.items() if need)
-                for node in alive
-            ]
-            looked_up = (time.monotonic(), max(1, sum(fit)))
+            looked_up = (time.monotonic(), _fitting(per_trial))
         return looked_up[1]
 
     return slots
+
+
+def _fitting(per_trial: dict[str, float]) -> int:
+    """How many trials fit the nodes that are there now; at least one."""
+    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    fit = [
+        min(int(node.get(name, 0) / need) for name, need in per_trial.items() if need)
+        for node in alive
+    ]
+    return max(1, sum(fit))

@@ -19,8 +19,7 @@ from sweep.analysis.study import StudySummary
 from sweep.analysis.summary import SweepSummary
 from sweep.report.drawn import Drawing, rendered
 from sweep.report.figures import overview_drawings, study_drawings
-from sweep.report.gallery import Pictures, gallery_figure, measured
-from sweep.report.style import as_png
+from sweep.report.gallery import Gallery, Pictures, gallery_drawing, measured
 from sweep.search.words import belief_text
 from sweep.store.files import Invocation
 from sweep.tracking.escapes import markdown
@@ -41,6 +40,7 @@ from sweep.tracking.page import (
 from sweep.tracking.place import study_key, sweep_key, trial_key
 from trainables.config.data import without_places
 from trainables.config.identity import key_of
+from trainables.errors import DamagedFile
 from trainables.measure.measures import NUMBERS
 from trainables.measure.r_mem import Neighbours, r_mem_interval
 from trainables.storage import Storage
@@ -419,8 +419,21 @@ class Content:
         gallery = self.pictures.of(result, kept)
         if gallery is None:
             return Attachment(files)
-        files["samples.png"] = as_png(gallery_figure(gallery), DPI)
+        files["samples.png"], _ = rendered(_gallery_drawing(result, gallery))
         return Attachment(files, gallery_note(gallery.training is not None))
+
+    def gallery(self, result: Result) -> Drawing | None:
+        """What will be drawn for the page of a trial, if it is known before it is written."""
+        try:
+            gallery = self.pictures.of(result)
+        except (DamagedFile, OSError):  # which is told when the page is written
+            return None
+        return None if gallery is None else _gallery_drawing(result, gallery)
+
+
+def _gallery_drawing(result: Result, gallery: Gallery) -> Drawing:
+    shows = {"trial": result.model_dump(mode="json"), "is_paired": gallery.training is not None}
+    return Drawing("gallery", gallery_drawing(gallery), shows, DPI)
 
 
 def _time(result: Result) -> tuple[float, float] | None:

@@ -1,6 +1,7 @@
 """What leaves the storage as pictures, and that a gallery shows what was measured."""
 
 import io
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from sweep.report.gallery import (
     Gallery as Shown,
     Measured,
     Pictures,
+    gallery_drawing,
     gallery_figure,
     measured,
 )
@@ -119,6 +121,15 @@ def test_of_a_damaged_trial_the_report_has_no_gallery_and_says_so(tmp_path: Path
     assert "measurement.npz is damaged" in line
     assert line in Page(page.read_text()).text
     assert not list((tmp_path / "report").glob("gallery-*"))
+
+
+def test_what_draws_a_gallery_holds_what_is_shown_and_no_more() -> None:
+    """Of the first 24 of 40 samples, three rows at 96 pixels, and a row of what was copied."""
+    images = np.zeros((40, 3, 256, 256), np.uint8)
+    found = Neighbours(np.ones(40), np.full(40, 9.0), np.arange(40), np.arange(40))
+    shown = Shown("t", Measured(images, found, found.memorized()), images)
+    pixels = (24 * 3 + 12) * 3 * 96 * 96
+    assert pixels < len(pickle.dumps(gallery_drawing(shown))) < 1.01 * pixels
 
 
 @pytest.mark.parametrize(("channels", "resolution"), [(1, 8), (3, 32), (3, 256)])

@@ -4,6 +4,9 @@ import csv
 import io
 import json
 import math
+import os
+import subprocess
+import sys
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
 from html.parser import HTMLParser
@@ -11,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from matplotlib.figure import Figure
 from rich.console import Console
@@ -823,7 +827,7 @@ def test_what_no_process_has_begun_is_drawn_here(monkeypatch: pytest.MonkeyPatch
     class Sleepy(ThreadPoolExecutor):
         """Begins nothing."""
 
-        def __init__(self, *_: Any) -> None:
+        def __init__(self, *_: Any, **__: Any) -> None:
             super().__init__()
 
         def submit(self, *_: Any) -> Any:
@@ -881,3 +885,41 @@ def test_other_processes_draw_the_same(
         for name in ("here", "there")
     )
     assert here == there
+
+
+SCRIPT = """
+from functools import partial
+
+import joblib
+from matplotlib.figure import Figure
+
+from sweep.report import drawn
+
+print("begun")
+drawn.FEW, joblib.cpu_count = 1, lambda: 2
+figures = [drawn.Drawing("study", partial(Figure, (1, 1)), number) for number in range(4)]
+with drawn.ahead(figures):
+    there = list(drawn._away.values())
+    print(len([future.result() for future in there]), flush=True)
+    input()
+"""
+
+
+def test_what_draws_runs_no_script_of_the_users_again_and_ends_with_it(tmp_path: Path) -> None:
+    """A script that has no guard, and that is killed."""
+    (tmp_path / "script.py").write_text(SCRIPT)
+    script = subprocess.Popen(
+        [sys.executable, str(tmp_path / "script.py")],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert script.stdout is not None
+    assert [script.stdout.readline() for _ in range(2)] == ["begun\n", "4\n"]
+    processes = psutil.Process(script.pid).children(recursive=True)
+    script.kill()
+    _, left = psutil.wait_procs(processes, timeout=60)
+    assert processes
+    assert not left
+    script.communicate()

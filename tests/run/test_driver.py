@@ -88,7 +88,9 @@ def last_steps(directory):
 
 @pytest.mark.slow
 @pytest.mark.timeout(120)
-def test_two_workers_find_what_the_formula_says(tmp_path):
+def test_two_workers_find_what_the_formula_says(tmp_path, monkeypatch):
+    """Whose processes start together: neither is ready before both have begun."""
+    monkeypatch.setenv("EMM_TOGETHER", "2")
     run_to_the_end(tmp_path, 2, 8, 16)
     for name, emm in (("width=8", 16), ("width=16", 32)):
         assert verdicts(tmp_path)[name].state == "found"

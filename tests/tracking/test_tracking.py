@@ -377,7 +377,7 @@ def test_figures_and_descriptions_of_studies_and_sweep(
         file.stat().st_mtime_ns > drawn[path]
         for path, file in artifacts(runs(where)["width=4"]).items()
     )
-    assert asked == [4, 0, 4], "those that MLflow lacks"
+    assert asked == [5, 0, 5], "those that MLflow lacks, and the gallery of the new trial"
 
 
 def test_the_answer_stands_above_the_runs_and_what_somebody_wrote_stays(empty: Sweep) -> None:

@@ -60,6 +60,8 @@ class EmmTrainable(tune.Trainable):
         self.note = {"note": NO_CUDA} if lacks_gpu else {}
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, self._preempt)
+        # what was imported stays: to look through it for garbage after every trial takes half a second
+        gc.freeze()
         self._begin(config)
 
     def _preempt(self, number: int, frame: FrameType | None) -> None:
