@@ -177,19 +177,19 @@ def _said(text: str) -> str:
 def sweep_note(space: SearchSpace) -> str:
     """Markdown for the page of the sweep run."""
     search = space.search
-    return (
-        f"**{_said(space.question)}**\n\n"
-        f"Expected: {_said(space.expectation)}. Source: {_said(space.source)}.\n\n"
+    texts = {"Expected": space.expectation, "Source": space.source}
+    parts = [
+        f"**{_said(space.question or space.name)}**",
+        " ".join(f"{name}: {_said(text)}." for name, text in texts.items() if text),
         f"EMM is the largest N of which a configuration memorizes a share of {search.target:g}, "
-        "sought from "
-        f"{search.n_low:,} to {search.n_high:,}. Below this run are the *studies*, one of each "
-        "configuration, and below these "
-        "their *trials*. `emm.verdict`: found, below_range, above_range, unresolved or searching; "
-        "emm_low and emm_high: 95 % "
-        "interval; slope: fall of logit R_mem per e-fold of N at the EMM.\n\n"
+        f"sought from {search.n_low:,} to {search.n_high:,}. Below this run are the *studies*, one of "
+        "each configuration, and below these their *trials*. `emm.verdict`: found, below_range, "
+        "above_range, unresolved or searching; emm_low and emm_high: 95 % interval; slope: fall of "
+        "logit R_mem per e-fold of N at the EMM.",
         "System metrics are those of the node that the driver runs on; what a trial ran on is in "
-        "its tags."
-    )
+        "its tags.",
+    ]
+    return "\n\n".join(filter(None, parts))
 
 
 MOST_NAMED = 6  # configurations in a line

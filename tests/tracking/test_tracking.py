@@ -769,6 +769,15 @@ def test_descriptions_fetch_nothing(empty: Sweep) -> None:
     assert "&#33;&#91;q&#93;" in note
 
 
+def test_a_space_without_texts_is_called_by_its_name() -> None:
+    note = sweep_note(
+        SPACE.model_copy(update=dict.fromkeys(["question", "source", "expectation"], ""))
+    )
+    head, what, _ = note.split("\n\n")
+    assert head == f"**{SPACE.name}**"
+    assert what.startswith("EMM is the largest N")
+
+
 # ---------------------------------------------------------------- last measurements
 
 
