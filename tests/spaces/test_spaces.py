@@ -496,7 +496,7 @@ def test_measured_hours_are_work_over_rates(monkeypatch):
     assert narrow.hours_low > images / narrow.images_per_second / 3600
     assert narrow.hours_search == pytest.approx(5.6 * narrow.hours_low)
     assert how.network_calls == 19
-    told = plan(space, 1.0)
+    told = plan(space, 1e-3)
     assert told[1].hours_low / told[0].hours_low == pytest.approx(
         wide.flops_per_image / narrow.flops_per_image
     )
