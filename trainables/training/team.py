@@ -152,7 +152,7 @@ class Team(Member):
             process.join(CLOSE_SECONDS)
             process.kill()
         dist.destroy_process_group()
-        shutil.rmtree(self.directory, ignore_errors=True)
+        self._remove()
 
     def _watch(self) -> None:
         connection.wait([process.sentinel for process in self.others])
@@ -166,8 +166,15 @@ class Team(Member):
         try:
             self.lost(reason)
         finally:
-            shutil.rmtree(self.directory, ignore_errors=True)
+            self._remove()
             os._exit(LOST)
+
+    def _remove(self) -> None:
+        """The directory, when nobody can write his reason into it any more."""
+        for process in self.others:
+            process.kill()
+            process.join(CLOSE_SECONDS)
+        shutil.rmtree(self.directory, ignore_errors=True)
 
 
 def _serve(
