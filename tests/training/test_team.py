@@ -304,7 +304,7 @@ def start(tmp_path):
         assert process.poll() is not None
         _, alive = psutil.wait_procs(others, timeout=20)
         assert not [other for other in alive if other.status() != psutil.STATUS_ZOMBIE]
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.glob("emm-*")) == []
 
 
 def test_a_member_that_is_killed_ends_all_without_a_reason(start):
