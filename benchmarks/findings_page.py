@@ -247,9 +247,10 @@ def _distinct(kept: dict[str, Json], field: str) -> Iterator[Told]:
     most trials."""
     most: dict[str, Told] = {}
     for name, sweep in kept.items():
-        for one in sweep["configurations"]:
-            former = most.get(one.get("key", ""))
-            if one.get(field) and (former is None or len(one["trials"]) > len(former[1]["trials"])):
+        known = [one for one in sweep["configurations"] if one.get(field)]
+        for one in known:
+            former = most.get(one["key"])
+            if former is None or len(one["trials"]) > len(former[1]["trials"]):
                 most[one["key"]] = name, one
     yield from most.values()
 

@@ -23,22 +23,22 @@ class Former:
     def missing(self, there: Trials, keys: Collection[str], space: SearchSpace) -> list[Result]:
         """Those that a sweep of `space` could have trained and that `there` has not: of one of the
         configurations (by key), measured alike, at an N in the range, and with a seed that its study
-        has not used and may come to."""
+        has not used and may come to. Of several with one seed (of `emm trial`) the first."""
         search, asked = space.search, identity(space.measurement)
         used = {
-            (trial.configuration_key, trial.spec.seed)
-            for trials in (there.results, there.started)
-            for trial in trials
+            (trial.configuration_key, trial.spec.seed) for trial in (*there.results, *there.started)
         }
-        return [
-            result
-            for result in self.results
-            if result.configuration_key in keys
-            and identity(result.spec.measurement) == asked
-            and search.n_low <= result.spec.n <= search.n_high
-            and (result.configuration_key, result.spec.seed) not in used
-            and result.spec.seed < search.cap
-        ]
+        found = []
+        for result in self.results:
+            n, seed = result.spec.n, result.spec.seed
+            is_alike = (
+                result.configuration_key in keys and identity(result.spec.measurement) == asked
+            )
+            is_free = (result.configuration_key, seed) not in used and seed < search.cap
+            if is_alike and is_free and search.n_low <= n <= search.n_high:
+                used.add((result.configuration_key, seed))
+                found.append(result)
+        return found
 
 
 def former_trials(where: str, here: Storage) -> Former:

@@ -65,7 +65,7 @@ def test_a_seed_is_of_one_trial_and_n_in_the_range(first, tmp_path):
     """A trial's number in its study is its seed: what is here, finished or not, keeps its own."""
     (named, _), done = FIRST.configurations, Storage(str(tmp_path / "done"))
     write_sweep(done, FIRST, DATA, 0)
-    for n, seed in ((20, 0), (30, 1), (3, 2), (401, 3), (25, 4), (25, FIRST.search.cap)):
+    for n, seed in ((20, 0), (30, 1), (35, 1), (3, 2), (401, 3), (25, 4), (25, FIRST.search.cap)):
         write_trial(done, FIRST, named, DATA, n, seed)
     other = Storage(str(tmp_path / "other"))
     write_sweep(other, FIRST, DATA, 0)
@@ -77,8 +77,13 @@ def test_a_seed_is_of_one_trial_and_n_in_the_range(first, tmp_path):
     reuse = [former_trials(str(tmp_path / name), storage) for name in ("done", "other")]
     run = started(FIRST, tmp_path / "new", reuse)
     taken = [[(one.spec.n, one.spec.seed) for one in of_one] for of_one in run.taken_over]
-    assert taken == [[(30, 1), (25, 4)], [(60, 5)]]
-    assert [one.n for one in run.studies.observations("width=8")] == [45, 30, 25, 60]
+    assert [[seed for _, seed in of_one] for of_one in taken] == [[1, 4], [5]]
+    assert taken[0][0][0] in (30, 35), "one of the two with seed 1"
+    assert [one.n for one in run.studies.observations("width=8")] == [
+        45,
+        *(n for of_one in taken for n, _ in of_one),
+    ]
+    assert len(run.summary().studies[0].complete) == 4, "none that its study does not count"
 
 
 def test_what_is_cut_off_is_no_finished_trial(first, tmp_path, monkeypatch):
