@@ -81,7 +81,9 @@ CONSTANT = {"trainer.decay": 0.0, "trainer.ema_decay": 0.99}
 # (seed 5000; the measurement was coarser), and for the U-Nets what other seeds had given.
 TABLE = {
     # 20: .91 to .93; 26: .21 to .68
-    "demo-width4": Row((8, 11, 14, 16, 18, 20, 23, 26, 30, 36), {"network.width": 4}, recipe=DIGITS),
+    "demo-width4": Row(
+        (8, 11, 14, 16, 18, 20, 23, 26, 30, 36), {"network.width": 4}, recipe=DIGITS
+    ),
     # 30: .98; 38: .90
     "demo-width8": Row((12, 18, 24, 28, 32, 36, 40, 46, 54, 66), WIDTH_8, recipe=DIGITS),
     # 12: .97; 40: .05; the mean of other seeds crosses .9 at about 15

@@ -80,6 +80,8 @@ def _from_yaml(path: str) -> SearchSpace:
         mark = error.problem_mark
         line = "" if mark is None else f"line {mark.line + 1}: "
         raise UserError(f"{path}: {line}{_in_a_line(error.problem or error)}") from None
+    except RecursionError:
+        raise UserError(f"{path}: it is nested too deeply") from None
     except (OSError, yaml.YAMLError) as error:
         raise UserError(f"{path}: {_in_a_line(error)}") from None
     if not isinstance(content, dict):

@@ -52,5 +52,7 @@ def _json_or_text(setting: str, text: str) -> Any:
         return json.loads(text, object_pairs_hook=once, parse_float=finite, parse_constant=finite)
     except UserError:
         raise
+    except RecursionError:
+        raise UserError(f"{setting[:40]}…: it is nested too deeply") from None
     except ValueError:  # no JSON
         return text

@@ -383,7 +383,7 @@ def _elsewhere(row: Row) -> str:
     """What is known of other data."""
     if row.expectation == OPEN:
         return "unknown"
-    is_told = row.expectation.startswith("on ")
+    is_told = row.expectation.startswith("on ") or "CIFAR-10" in row.expectation
     return row.expectation if is_told else f"on CIFAR-10: {row.expectation}"
 
 

@@ -120,7 +120,7 @@ def _means(studies: Iterable[StudySummary], measure: str) -> list[tuple[str, flo
 def _two_rules(summary: SweepSummary) -> list[str]:
     """With flips a mirrored copy counts too: another rule than without, so both numbers of each are
     needed."""
-    if len({named.configuration.trainer.augment for named in summary.space.configurations}) < 2:
+    if len({named.configuration.trainer.augment for named in summary.configurations}) < 2:
         return []
     known = []
     for study in summary.studies:

@@ -69,16 +69,24 @@ class Contrast:
     pairs_high: float | None = None
 
     @property
-    def is_clear(self) -> bool:
-        return not self.low <= 1 <= self.high
-
-    @property
     def told(self) -> str:
         """Whether it excludes 1: "yes", also by the interval that holds together with others (those
         of all pairs, if it is not against a first level); "alone", by its own only; "no"."""
         if self.together_low is None:
             return _told(self.low, self.high, self.pairs_low, self.pairs_high)
         return _told(self.low, self.high, self.together_low, self.together_high)
+
+    @property
+    def inverse(self) -> "Contrast":
+        """EMM of `a` / EMM of `b`."""
+        own = 1 / self.ratio, 1 / self.high, 1 / self.low
+        together = _inverted(self.together_low, self.together_high)
+        pairs = _inverted(self.pairs_low, self.pairs_high)
+        return Contrast(self.b, self.a, *own, self.same_data, self.factor, *together, *pairs)
+
+
+def _inverted(low: float | None, high: float | None) -> tuple[float | None, float | None]:
+    return (None, None) if low is None or high is None else (1 / high, 1 / low)
 
 
 @dataclass(frozen=True)
@@ -285,7 +293,7 @@ def order_lines(contrasts: Mapping[float, Sequence[Contrast]]) -> list[str]:
     clear: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for target, found in contrasts.items():
         for one in found:
-            if one.is_clear:
+            if one.told == "yes":
                 clear.setdefault((one.a, one.b), []).append((target, one.ratio))
     return [
         f"{a} and {b}: which has the larger EMM depends on the target: ratio "

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import ndtr, ndtri
+from scipy.special import ndtr, ndtri, stdtrit
 
 from trainables.measure.r_mem import Floats
 from trainables.trial.result import Result
@@ -72,14 +72,18 @@ def _known(trials: Sequence[Result], name: str) -> tuple[Floats, Floats]:
 def pooled(rho: Floats, images: Floats) -> tuple[float, float, float]:
     """The correlation of all trials together, between the ends of its 95 % interval: [any] each.
 
-    The mean of artanh ρ, weighted by the images of each trial. Where trials differ by more than
-    their own errors say, the interval is wider by as much (Birge 1932).
+    The mean of artanh ρ, weighted by the images of each trial. Its error is the larger of what the
+    trials' own errors say, and of what their spread says, which few trials tell roughly (Student's
+    t; Hartung and Knapp 2001).
     """
     weights = (images - 3) / SPEARMAN
     z = np.arctanh(rho.clip(-MOST, MOST))
     mean = np.average(z, weights=weights)
-    spread = (weights * (z - mean) ** 2).sum() / max(1, len(z) - 1)
-    half = ndtri(0.975) * np.sqrt(max(1.0, spread) / weights.sum())
+    half, freedom = ndtri(0.975), len(z) - 1
+    if freedom:
+        spread = (weights * (z - mean) ** 2).sum() / freedom
+        half = max(half, stdtrit(freedom, 0.975) * np.sqrt(spread))
+    half /= np.sqrt(weights.sum())
     low, middle, high = np.tanh([mean - half, mean, mean + half]).tolist()
     return low, middle, high
 

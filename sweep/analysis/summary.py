@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from search_spaces.space import SearchSpace
+from search_spaces.space import NamedConfiguration, SearchSpace
 from sweep.analysis.contrasts import Contrast, Contrasts, Known, compared
 from sweep.analysis.features import Eye, result_in
 from sweep.analysis.other_k import result_at, space_at
@@ -25,7 +25,7 @@ from trainables.trial.result import FinalMeasurement, Result, TrialRecord
 class SweepSummary:
     """`damaged`: a line for every file of the sweep that says nothing, and is passed over. `other`:
     the same trials by the eye that they are not judged by here, if it is known already. `runs`: of
-    drivers. `notes`: of several sweeps as one, what is compared across them."""
+    drivers. Of several sweeps as one, `notes`: what is compared across them, and `spaces`: theirs."""
 
     name: str
     space: SearchSpace
@@ -34,6 +34,12 @@ class SweepSummary:
     other: "SweepSummary | None" = None
     runs: Sequence[Invocation] = ()
     notes: Sequence[str] = ()
+    spaces: Sequence[SearchSpace] = ()
+
+    @property
+    def configurations(self) -> list[NamedConfiguration]:
+        """All that were asked of."""
+        return [one for space in self.spaces or [self.space] for one in space.configurations]
 
     @property
     def eye(self) -> Eye:

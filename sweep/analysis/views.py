@@ -111,7 +111,8 @@ def _joined(sweeps: Mapping[str, SweepSummary]) -> SweepSummary:
     space = _space(sweeps)
     damaged = [f"{name}: {line}" for name, one in sweeps.items() for line in one.damaged]
     runs = [run for one in sweeps.values() for run in one.runs]
-    return SweepSummary(space.name, space, studies, damaged, runs=runs)
+    spaces = [one.space for one in sweeps.values()]
+    return SweepSummary(space.name, space, studies, damaged, runs=runs, spaces=spaces)
 
 
 def _space(sweeps: Mapping[str, SweepSummary]) -> SearchSpace:

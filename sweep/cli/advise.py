@@ -4,6 +4,7 @@ import json
 import math
 import sys
 from contextlib import redirect_stdout
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -44,6 +45,10 @@ def advise(
         here = new_place(options["out"], options["storage"])
         with redirect_stdout(sys.stderr if as_json else sys.stdout):
             run(**{**options, "target": share})
+        if options["dry_run"]:
+            return
+    elif Path(asked).is_file():
+        raise UserError(f"{asked}: a search space is searched first; add --out DIR")
     else:
         here = place(asked)
     told = [_told(study, share) for study in summarize(here.storage).studies]
@@ -66,6 +71,8 @@ def _told(study: "StudySummary", share: float) -> dict[str, Any]:
     if share == options.target and state == "above_range":
         return {**told, "why": f"more than {options.high:,} images; search.n_high is too low"}
     belief = study.belief_at(share)
+    if belief is None and share == options.target:
+        return {**told, "why": study.verdict.reason}
     if belief is None:
         return {**told, "why": f"search there: emm run … --targets {share:g}"}
     return {**told, "n": math.ceil(belief.quantile(0.95))}

@@ -76,7 +76,8 @@ def run(
     effort: Annotated[
         Effort,
         typer.Option(
-            help="Half or twice the trials near each EMM; a sweep goes on with a greater effort."
+            help="√2 times, or 1/√2 of, the precision: fewer or more trials near each EMM; a sweep "
+            "goes on with a greater effort."
         ),
     ] = Effort.normal,
     precision: Precision = None,
@@ -179,7 +180,7 @@ def run(
         objective=objective.value,
         guard=guard,
         replicates=replicates,
-        targets=parse_targets(targets) if targets else None,
+        targets=None if targets is None else parse_targets(targets),
         early_accept=early_accept,
         final_samples=final_samples,
         address=address,
@@ -260,7 +261,7 @@ def start(
         chosen = chosen.with_settings({"measurement.accept": accept_bound(highest)})
     check_names(chosen, "--only", only)
     former = [former_trials(where, here.storage) for where in reuse]
-    limits = Limits(budget_hours, parse_deadline(deadline) if deadline else None)
+    limits = Limits(budget_hours, None if deadline is None else parse_deadline(deadline))
     resources = Resources(cpus_per_trial, gpus_per_trial, workers, address, objective)
     if dry_run:
         if address is None:

@@ -3,19 +3,14 @@
 import sys
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from sweep.cli.options import Dashboard, StorageUrl, check_names, space_of
 from sweep.cli.printing import say
-from trainables.errors import UserError
-
-if TYPE_CHECKING:
-    pass
-
-
 from sweep.cli.run import arguments_of_run
+from trainables.errors import UserError
 
 
 def submit(

@@ -57,15 +57,19 @@ def _known(summary: SweepSummary, known: Sequence[StudySummary]) -> str:
         return f"{ends}{ratio}.{_steps(summary)}"
     ordered = sorted(known, key=lambda study: float(study.factors[factor]))
     first, last = ordered[0], ordered[-1]
-    one = _ratio(summary, first, last)
-    ends = f"from {_emm(first)} to {_emm(last)}, {_ratio_text(one)}"
-    return f"the EMM {_moves(one)} with the {factor.replace('_', ' ')}, {ends}.{_steps(summary)}"
+    ends = f"from {_emm(first)} to {_emm(last)}, {_ratio_text(_ratio(summary, first, last))}"
+    moves = _moves(summary, ordered)
+    return f"the EMM {moves} with the {factor.replace('_', ' ')}, {ends}.{_steps(summary)}"
 
 
-def _moves(one: Contrast) -> str:
-    if not one.is_clear:
-        return "is not seen to change"
-    return "grows" if one.ratio > 1 else "falls"
+def _moves(summary: SweepSummary, ordered: Sequence[StudySummary]) -> str:
+    """Which way, by all pairs that are told apart."""
+    position = {study.name: number for number, study in enumerate(ordered)}
+    told = [one for one in summary.contrasts if one.told == "yes"]
+    ways = {(one.ratio > 1) == (position[one.a] < position[one.b]) for one in told}
+    if len(ways) == 2:
+        return "both grows and falls"
+    return ("grows" if ways.pop() else "falls") if ways else "is not seen to change"
 
 
 def _single(summary: SweepSummary, study: StudySummary) -> str:
@@ -91,15 +95,11 @@ def _ratio(summary: SweepSummary, first: StudySummary, last: StudySummary) -> Co
     """EMM of `last` / EMM of `first`."""
     names = {first.name, last.name}
     one = next(one for one in summary.contrasts if {one.a, one.b} == names)
-    if one.b == last.name:
-        return one
-    return Contrast(
-        first.name, last.name, 1 / one.ratio, 1 / one.high, 1 / one.low, same_data=one.same_data
-    )
+    return one if one.b == last.name else one.inverse
 
 
 def _ratio_text(one: Contrast) -> str:
-    told = "" if one.is_clear else ", not told apart"
+    told = {"yes": "", "alone": ", told apart alone", "no": ", not told apart"}[one.told]
     data = "" if one.same_data else ", on other data"
     return f"a ratio of {one.ratio:.3g} [{ends_text(one.low, one.high)}]{told}{data}"
 
@@ -118,7 +118,7 @@ def _steps(summary: SweepSummary) -> str:
 
 
 def _told_apart(steps: Sequence[Contrast]) -> str:
-    clear = [step for step in steps if step.is_clear]
+    clear = [step for step in steps if step.told == "yes"]
     up = sum(step.ratio > 1 for step in clear)
     ways = f" ({up} upwards, {len(clear) - up} downwards)" if 0 < up < len(clear) else ""
     return f"{len(clear)} of {len(steps)}{ways}"

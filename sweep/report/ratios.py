@@ -7,7 +7,7 @@ from typing import Any
 from search_spaces.settings import text_of
 from sweep.analysis.contrasts import Contrast, Interaction
 from sweep.analysis.summary import SweepSummary
-from sweep.report.tables import Rows
+from sweep.report.tables import Rows, some
 
 JUDGED = ("ratio", "95 % interval", "together", "told apart")
 
@@ -20,8 +20,6 @@ CONTRAST_CSV = "ratio_of", *(one.name for one in fields(Contrast)), "told_apart"
 INTERACTION_CSV = "ratio_of", *(one.name for one in fields(Interaction)), "told_apart"
 
 PAIRS = ("R_mem", "EMM ratio of", "to", *JUDGED)
-
-MOST_NAMED = 6  # configurations, in a line
 
 
 def contrast_records(summary: SweepSummary) -> list[dict[str, Any]]:
@@ -129,8 +127,7 @@ def family_lines(summary: SweepSummary) -> list[str]:
 def _without(summary: SweepSummary) -> list[str]:
     """Which configurations have no ratio."""
     names = [study.name for study in summary.studies if study.verdict.state != "found"]
-    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-    return [f"no ratio, since no EMM: {', '.join(names[:MOST_NAMED])}{more}"] if names else []
+    return [f"no ratio, since no EMM: {some(names)}"] if names else []
 
 
 def _judged_texts(one: Contrast | Interaction) -> tuple[str, str, str, str]:

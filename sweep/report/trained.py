@@ -37,7 +37,7 @@ class Trained(NamedTuple):
 
 
 def trained(summary: SweepSummary) -> Trained:
-    return trained_in(summary.space.configurations, summary.space.measurement)
+    return trained_in(summary.configurations, summary.space.measurement)
 
 
 def trained_in(configurations: Sequence[NamedConfiguration], how: Measurement) -> Trained:

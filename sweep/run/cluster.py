@@ -5,17 +5,13 @@ import math
 import os
 import socket
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 import sweep
 from trainables.errors import UserError
 from trainables.import_path import OURS
 from trainables.text import first_line
-
-if TYPE_CHECKING:
-    pass
-
 
 CONNECT_SECONDS = 8.0
 

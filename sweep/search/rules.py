@@ -42,7 +42,7 @@ SENTINEL = 4.0  # a guarded study looks this far above the estimate for a curve 
 MAX_FAILED = 3
 
 
-# factors of the precision: half, and twice, as many trials near the EMM
+# factors of the precision
 EFFORTS = {"quick": math.sqrt(2), "normal": 1.0, "thorough": 1 / math.sqrt(2)}
 
 
@@ -221,7 +221,7 @@ def propose(
     passing, failing = _witnesses(finished, options, b)
     asked = None
     if not _guarded(finished, options, b) and (
-        _decided(options, b) or _enough(finished, options, b)
+        _decided(options, b) or not _lacking(finished, options, b)
     ):
         asked = math.floor(min(SENTINEL * max(b.median, options.low), options.high))
     elif b.sd <= options.precision:
@@ -340,15 +340,19 @@ def has_witnesses(finished: Sequence[Observation], options: Options, b: Belief) 
     return all(_witnesses(finished, options, b))
 
 
-def _enough(finished: Sequence[Observation], options: Options, b: Belief) -> bool:
-    """A passing and a failing witness, and a belief as narrow as asked; narrower if it rests on two
-    trials."""
+def _lacking(finished: Sequence[Observation], options: Options, b: Belief) -> str:
+    """What an answer lacks, empty if nothing: a belief as narrow as asked, and narrower if it rests on
+    two trials; a passing and a failing witness."""
     n_near = sum(abs(math.log(trial.n / b.median)) <= 0.35 for trial in finished)
-    if n_near < 2:
-        return False
     limit = options.precision if n_near > 2 else 0.55 * options.precision
     passing, failing = _witnesses(finished, options, b)
-    return b.sd <= limit and bool(passing) and bool(failing)
+    if n_near < 2:
+        return "fewer than two trials are near the estimate"
+    if b.sd > limit:
+        return f"at most {limit:.3g} is asked" + ("" if n_near > 2 else " of two trials")
+    if not passing:
+        return "no trial close by passes the target"
+    return "" if failing else "no trial close by misses the target"
 
 
 def _decided(options: Options, b: Belief) -> State | None:
@@ -453,9 +457,9 @@ def _judged(finished: Sequence[Observation], options: Options, b: Belief | None)
         )
         return replace(known, state="unresolved", reason=reason)
     sd = f"sd {b.sd:.3f} of ln EMM"
-    if guarded and _enough(heard, options, b):
+    if guarded and not _lacking(heard, options, b):
         return replace(known, state="found", reason=f"{sd}, with trials on both sides of it")
-    reason = f"{sd}; at most {options.precision} is asked, with trials close by on both sides"
+    reason = f"{sd}; {_lacking(heard, options, b)}"
     if known.n_trials >= options.cap:
         reason = f"after all {known.n_trials} trials: {reason}"
         return replace(known, state="unresolved", reason=reason)

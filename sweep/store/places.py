@@ -6,6 +6,7 @@ says to whom credentials are sent, and what `emm purge` removes.
 """
 
 import os
+import re
 import stat
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -37,6 +38,7 @@ VIEWS = (
     "emm.log",
     POINTER,
 )
+OTHER_REPORT = re.compile(r"report-(k[\d.]+|features-.+|with-.+)")
 MOST_BYTES = 100_000  # of a pointer
 INSTEAD = "give the URL of the storage in place of the directory, or remove this file"
 
@@ -205,12 +207,7 @@ def purge(here: Place) -> list[str]:
     with Lock(here.storage):
         _remove(here.storage, TRUTH)
         if here.views is not None:
-            others = [
-                path.name
-                for kind in ("k", "features-", "with-")
-                for path in here.views.glob(f"report-{kind}*")
-            ]
-            _remove(Storage(str(here.views)), [*VIEWS, *others])
+            _remove(Storage(str(here.views)), [*VIEWS, *_other_reports(here.views)])
     here.storage.delete_parts(of=LOCK)
     if here.views is None or not here.views.is_dir():
         return []
@@ -218,6 +215,16 @@ def purge(here: Place) -> list[str]:
     if not left:
         here.views.rmdir()
     return left
+
+
+def _other_reports(views: Path) -> list[str]:
+    """Directories with a report by another eye or beside another sweep; a user's own may be called
+    alike."""
+    return [
+        path.name
+        for path in views.iterdir()
+        if OTHER_REPORT.fullmatch(path.name) and (path / "report.json").is_file()
+    ]
 
 
 def _remove(storage: Storage, names: Iterable[str]) -> None:

@@ -25,9 +25,10 @@ class Former:
         configurations (by key), measured alike, at an N in the range, and with a seed that its study
         has not used and may come to. Of several with one seed (of `emm trial`) the first."""
         search, asked = space.search, identity(space.measurement)
-        used = {
-            (trial.configuration_key, trial.spec.seed) for trial in (*there.results, *there.started)
-        }
+        # one of these that has begun there may be what an earlier copy left
+        own = {result.training_key for result in self.results}
+        begun = [trial for trial in there.started if trial.training_key not in own]
+        used = {(trial.configuration_key, trial.spec.seed) for trial in (*there.results, *begun)}
         found = []
         for result in self.results:
             n, seed = result.spec.n, result.spec.seed

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy.stats import spearmanr
+from scipy.stats import spearmanr, t
 
 from sweep.analysis.isolation import isolation_of, p_permuted
 from sweep.report.page import report_page
@@ -40,7 +40,7 @@ def test_trials_that_agree_narrow_it_and_trials_that_do_not_widen_it() -> None:
     width = [math.atanh(one.high) - math.atanh(one.low) for one in (alone, same, apart)]
     assert width[1] == pytest.approx(width[0] / 2)
     z = np.arctanh([-0.6, 0.9, 0.2, 0.8])
-    assert width[2] == pytest.approx(2 * 1.959964 * z.std(ddof=1) / 2, rel=1e-6)
+    assert width[2] == pytest.approx(2 * t.ppf(0.975, 3) * z.std(ddof=1) / 2, rel=1e-6)
 
 
 def test_what_no_trial_can_tell() -> None:
@@ -71,6 +71,19 @@ def test_p_is_that_of_permutations() -> None:
     for rho in ([0.3, 0.1], [-0.2, 0.3], [0.4, 0.35]):
         as_large = np.abs(dealt) >= abs(((images - 1) * rho).sum())
         assert p_permuted(np.array(rho), images) == pytest.approx(as_large.mean(), abs=0.03)
+
+
+@pytest.mark.parametrize("n_trials", [2, 4])
+def test_the_interval_covers_where_few_trials_differ(n_trials: int) -> None:
+    """Each has a correlation of its own, around 0: sd .5 of artanh ρ, .2 of which is its images'."""
+    rng = np.random.default_rng(n_trials)
+    holds = []
+    for _ in range(1000):
+        of_trials = np.tanh(0.5 * rng.standard_normal(n_trials))
+        one = isolation_of([copying(rho, 30) for rho in of_trials])
+        assert one is not None
+        holds.append(one.low <= 0 <= one.high)
+    assert 0.935 <= np.mean(holds) <= 0.99
 
 
 @pytest.mark.parametrize("correlation", [0.0, 0.5])

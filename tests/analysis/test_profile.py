@@ -1,6 +1,7 @@
 """The EMM at other targets, from the trials of one search: known crossings, and silence elsewhere."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -65,7 +66,7 @@ def test_an_order_may_depend_on_the_target():
     }
     for target, (one,) in found.items():
         ratio = crossing(target, 1200, 1.2) / crossing(target, 2000, 4)
-        assert (one.a, one.b, one.is_clear) == ("steep", "flat", True)
+        assert (one.a, one.b, one.told) == ("steep", "flat", "yes")
         assert one.low < ratio < one.high
     (line,) = order_lines(found)
     assert line.startswith("steep and flat: which has the larger EMM depends on the target")
@@ -73,12 +74,17 @@ def test_an_order_may_depend_on_the_target():
 
 def test_an_order_changes_only_where_it_is_clear_at_both():
     def one(low, high, b="b"):
-        return Contrast("a", b, math.sqrt(low * high), low, high)
+        ratio = math.sqrt(low * high)
+        return Contrast("a", b, ratio, low, high, pairs_low=low, pairs_high=high)
 
     assert order_lines({0.9: [one(0.5, 0.8)], 0.5: [one(1.2, 2.0)]}) == [
         "a and b: which has the larger EMM depends on the target: ratio 0.63 at 0.9, 1.55 at 0.5"
     ]
     assert order_lines({0.9: [one(0.5, 0.8)], 0.5: [one(0.9, 2.0)]}) == []
+    alone = replace(one(1.2, 2.0), pairs_low=0.9, pairs_high=2.7)
+    assert order_lines({0.9: [one(0.5, 0.8)], 0.5: [alone]}) == [], (
+        "among all pairs it may be chance"
+    )
     assert order_lines({0.9: [one(0.5, 0.8)], 0.5: [one(0.3, 0.7)]}) == []
     assert order_lines({0.9: [one(0.5, 0.8)], 0.5: [one(1.2, 2.0, b="c")]}) == []
 

@@ -189,7 +189,7 @@ def test_half_of_a_training_whose_rate_decays_is_no_training() -> None:
     known, unknown = (study.scale for study in summary.studies)
     assert known.half_emm is not None
     assert (unknown.half_emm, unknown.half_low, unknown.half_high) == (None, None, None)
-    why = "the learning rate decays over the last 60% of the training"
+    why = "the learning rate decays over the last 75% of the training"
     assert half_lines(summary) == [f"EMM at T/2 of width=16: not shown, since {why}"]
     assert scale_rows(summary)[1][-2:] == ("-", "-")
     shown = summary.as_json()["configurations"][1]["scale"]
@@ -209,7 +209,7 @@ def test_a_rise_of_r_mem_says_no_more_than_is_known() -> None:
         "a: near the EMM, R_mem rises late: 0.60 at half of the training, 0.90 at its end (mean of 2 trials)"
     )
     assert line.endswith(
-        "can't be told, since the learning rate decays over the last 60% of the training"
+        "can't be told, since the learning rate decays over the last 75% of the training"
     )
     (line,) = caution_lines(sweep_of(study("a", VERDICTS["found"], [constant(r) for r in rising])))
     assert line.endswith("R_mem still rises: 0.60 at half of the training, 0.90 at its end (mean of 2 trials); longer training "

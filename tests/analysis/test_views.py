@@ -7,9 +7,11 @@ import math
 import pytest
 
 from sweep import api
+from sweep.analysis.cautions import cautions
 from sweep.analysis.summary import summary_of
 from sweep.analysis.views import at_target, called_apart, joined, selected
 from sweep.report.files import write_report
+from sweep.report.trained import trained
 from tests.report.test_report import DATA, SPACE, curve, printed
 from trainables.config.fields import with_fields
 from trainables.errors import UserError
@@ -38,6 +40,19 @@ def two():
     """The second sweep has EMMs 1.5 times as large, at twice the length of training."""
     longer = space(base=with_fields(SPACE.base, {"trainer.length": 800}))
     return {"short": found((20, 40)), "long": found((30, 60), longer)}
+
+
+def test_what_is_said_of_two_sweeps_is_said_of_both(two):
+    mirrored = space(base=with_fields(SPACE.base, {"trainer.augment": "flip"}))
+    assert two_rules_told(joined({"short": two["short"], "mirrored": found((20, 40), mirrored)}))
+    assert not two_rules_told(joined(two))
+    varied = {row[0]: row[1] for row in trained(joined(two)).varied}
+    assert varied["trainer.length"] == "400, 800"
+    assert "trainer.length" not in {row[0] for row in trained(two["short"]).varied}
+
+
+def two_rules_told(summary):
+    return any("trainer.augment differs" in one.what for one in cautions(summary))
 
 
 def test_configurations_that_differ_in_the_sweep_alone_are_compared_across(two):

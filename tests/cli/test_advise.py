@@ -46,6 +46,30 @@ def test_what_is_advised_is_enough_and_not_much_more(tmp_path, capsys):
     assert "'--share'" in said.err
 
 
+def test_a_search_that_is_not_wanted_yet(tmp_path, capsys):
+    file = tmp_path / "mine.yaml"
+    file.write_text("base: digits\nsearch: {n_low: 8, n_high: 64}\n")
+    code, said = advised(capsys, str(file), 0.1)
+    assert (code, said.err) == (
+        2, f"emm: error: {file}: a search space is searched first; add --out DIR\n"
+    )  # fmt: skip
+    with pytest.raises(SystemExit) as end:
+        main(["advise", str(file), "--out", str(tmp_path / "sweep"), "--dry-run"])
+    assert end.value.code == 0
+    assert "R_mem = 0.1" in capsys.readouterr().out
+    assert not (tmp_path / "sweep").exists()
+
+
+def test_of_a_search_for_the_share_its_own_reason_is_given(tmp_path, capsys):
+    space = fake_space((WIDTH,)).with_settings({"search.target": 0.1})
+    storage, data = Storage(str(tmp_path)), load(space.base.data)
+    write_sweep(storage, space, data, 0)
+    write_trial(storage, space, space.configurations[0], data, 50, 0)
+    code, said = advised(capsys, str(tmp_path), 0.1)
+    assert code == 0
+    assert "fewer than two trials are near the estimate" in said.out
+
+
 def test_a_space_is_searched_for_the_share_first(tmp_path, capsys):
     """Here its trials are all there already, so that nothing is trained."""
     root = tmp_path / "sweep"

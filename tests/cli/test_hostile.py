@@ -180,6 +180,18 @@ def test_millions_of_configurations_are_refused_before_they_are_made(sweep):
         summarize(sweep)
 
 
+def test_nesting_without_end_is_one_line(tmp_path, capsys):
+    deep, file = "[" * 100_000, tmp_path / "deep.yaml"
+    file.write_text(f"base: {deep[:20_000]}")
+    for arguments in (["digits", "--set", f"network.width={deep}"], [str(file)]):
+        with pytest.raises(SystemExit) as left:
+            main(["plan", *arguments])
+        assert left.value.code == 2
+        error = capsys.readouterr().err
+        assert error.endswith("it is nested too deeply\n")
+        assert error.count("\n") == 1
+
+
 @pytest.mark.parametrize("file", ["priors.json", "final.json", "spent/a.json", SWEEP])
 @pytest.mark.parametrize("content", [b"{", b"[1]", b'{"a": 1}', b'{"a": {"b": []}}'])
 def test_other_damaged_files_are_one_line_and_exit_code_2(sweep, file, content, capsys):

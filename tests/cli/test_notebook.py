@@ -126,6 +126,7 @@ def test_a_run_from_a_notebook(monkeypatch, tmp_path, capsys):
         (fake_space(), {"targets": [2.0]}, "targets"),
         ("digits", {"workers": 10_000}, "--workers 10000: 1 CPUs each, and this machine has"),
         ("digits", {"deadline": "soon"}, "--deadline soon: write a duration"),
+        ("digits", {"deadline": ""}, "--deadline : write a duration"),
     ],
 )
 def test_a_mistake_is_one_line_and_creates_nothing(tmp_path, space, options, said):

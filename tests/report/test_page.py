@@ -76,6 +76,33 @@ def test_the_answer_claims_no_more_than_is_known() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("emms", "moves"), [((20, 30, 60), "grows"), ((20, 60, 20), "both grows and falls")]
+)
+def test_the_answer_sees_what_lies_between_the_ends(emms: tuple[int, ...], moves: str) -> None:
+    widths = (4, 8, 16)
+    studies = [
+        study(
+            str(width), found(emm, emm / 1.2, emm * 1.2), curve("c", emm, SIZES), {"width": width}
+        )
+        for width, emm in zip(widths, emms, strict=True)
+    ]
+    assert answer(sweep_of(*studies)).startswith(f"The EMM {moves} with the width, from 20.0 [")
+
+
+def test_the_answer_counts_as_the_tables_do() -> None:
+    """Some of these exclude 1 by their own interval only."""
+    emms = (20, 21.5, 22, 22.5, 23, 24)
+    studies = [
+        study(str(n), found(emm, emm / 1.2, emm * 1.2), curve("c", emm, SIZES), {"kind": str(n)})
+        for n, emm in enumerate(emms)
+    ]
+    summary = sweep_of(*studies)
+    told = [one.told for one in summary.compared.shown]
+    assert "alone" in told
+    assert answer(summary).endswith(f"factor: {told.count('yes')} of 5 by the kind.")
+
+
 def test_the_answer_on_groups_names_the_ends_alone() -> None:
     """Of many the extremes lie apart by chance: their ratio is no result."""
     emms = {"x": 40.0, "y": 20.0, "z": 60.0}

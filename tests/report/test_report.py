@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
@@ -430,21 +431,28 @@ def test_contrasts_are_ratios_of_emms() -> None:
     medians = [study.verdict.emm or 0.0 for study in summary.studies]
     assert one.ratio == pytest.approx(medians[1] / medians[0], rel=0.03)
     assert one.low < 2 < one.high
-    assert one.is_clear == (one.low > 1)
+    assert (one.told == "yes") == (one.low > 1)
     assert line.startswith(
         f"EMM of width=16 / EMM of width=8: {one.ratio:.2f}, 95 % interval {one.low:.2f} to {one.high:.2f}"
     )
-    assert ("not told apart" in line) is not one.is_clear
+    assert ("not told apart" in line) == (one.told == "no")
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "is_clear"),
-    [(1.01, 3.0, True), (0.3, 0.99, True), (0.99, 1.01, False), (0.5, 1.0, False)],
+    ("low", "high", "told"),
+    [(1.01, 3.0, "yes"), (0.3, 0.99, "yes"), (0.99, 1.01, "no"), (0.5, 1.0, "no")],
 )
 def test_emms_are_told_apart_where_the_interval_excludes_one(
-    low: float, high: float, is_clear: bool
+    low: float, high: float, told: str
 ) -> None:
-    assert Contrast("a", "b", math.sqrt(low * high), low, high).is_clear is is_clear
+    """The only one is told apart by its own interval; one of several by what holds together."""
+    ratio = math.sqrt(low * high)
+    one = Contrast("a", "b", ratio, low, high, together_low=low, together_high=high)
+    assert (one.told, one.inverse.told, one.inverse.inverse) == (told, told, one)
+    wider = replace(one, together_low=low / 9, together_high=high * 9)
+    assert wider.told == wider.inverse.told == ("alone" if told == "yes" else "no")
+    assert (wider.inverse.a, wider.inverse.b) == ("b", "a")
+    assert (wider.inverse.low, wider.inverse.together_high) == (1 / high, 9 / low)
 
 
 def test_warnings_where_a_trap_applies() -> None:

@@ -14,6 +14,7 @@ from tests.results import write_sweep, write_trial
 from tests.run.test_only import DATA, train
 from trainables.errors import UserError
 from trainables.storage import Storage
+from trainables.trial.result import STARTED, TrialRecord, trial_directory
 
 FIRST = fake_space((8, 16), max_trials=6)
 SECOND = FIRST.model_copy(
@@ -86,8 +87,15 @@ def test_a_seed_is_of_one_trial_and_n_in_the_range(first, tmp_path):
     assert len(run.summary().studies[0].complete) == 4, "none that its study does not count"
 
 
-def test_what_is_cut_off_is_no_finished_trial(first, tmp_path, monkeypatch):
+def test_what_is_cut_off_is_taken_over_again(first, tmp_path, monkeypatch):
+    """What is left of a copy says that a trial has begun, which is no reason to train it."""
     former, target = former_trials(str(first[0]), Storage(str(tmp_path))), Storage(str(tmp_path))
+    for result in former.results:
+        record = TrialRecord.model_validate(
+            result.model_dump(include=set(TrialRecord.model_fields))
+        )
+        directory = trial_directory(former.storage, result.training_key)
+        directory.write(STARTED, record.model_dump_json().encode())
     keys = {result.configuration_key for result in former.results}
     whole, written = Storage.write, []
 
@@ -103,7 +111,8 @@ def test_what_is_cut_off_is_no_finished_trial(first, tmp_path, monkeypatch):
     assert len(written) > 1
     monkeypatch.undo()
     of_all = {f"{number}": key for number, key in enumerate(keys)}
-    assert read_trials(target, FIRST, of_all).results == []
+    begun = read_trials(target, FIRST, of_all)
+    assert (begun.results, len(begun.started)) == ([], 1)
     assert take_over(former, target, keys, FIRST) == former.results
 
 

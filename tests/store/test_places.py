@@ -104,6 +104,10 @@ def test_a_directory_with_a_sweep_takes_no_other_storage(tmp_path):
         new_place(tmp_path / "a", str(tmp_path / "b"))
 
 
+# what a user may have there, called like a report
+MINE = ("report-draft.tex", "report-keynote.pdf", "report-k", "report-with-coauthors/draft.tex")
+
+
 @pytest.mark.parametrize("url", [None, "memory://bucket/purge"])
 def test_purge_removes_a_sweep_and_nothing_else(tmp_path, url, monkeypatch):
     monkeypatch.setattr(lock, "LEASE_SECONDS", 0.5)  # of the dead driver that is waited for
@@ -114,10 +118,11 @@ def test_purge_removes_a_sweep_and_nothing_else(tmp_path, url, monkeypatch):
     sweep_in(storage)
     storage.write("thesis.tex", b"")
     if url is None:
-        storage.write("report-k0.25/index.html", b"")
-        storage.write("report-features-my_eye.features/index.html", b"")
-        storage.write("report-with-other/index.html", b"")
-        storage.write("report-draft.tex", b"")
+        for kind in ("k0.25", "features-my_eye.features", "with-other"):
+            storage.write(f"report-{kind}/report.json", b"{}")
+            storage.write(f"report-{kind}/index.html", b"")
+        for name in MINE:
+            storage.write(name, b"")
     storage.write(
         f"{LOCK}dead.json",
         b'{"token": "dead", "host": "elsewhere", "pid": 1, "renewed": 0, "replaces": []}',
@@ -125,13 +130,14 @@ def test_purge_removes_a_sweep_and_nothing_else(tmp_path, url, monkeypatch):
     with Lock(storage), pytest.raises(UserError, match="is being run by process"):
         purge(here)
     assert storage.exists("trials/abc/result.json")
-    mine = ["thesis.tex"] if url else ["report-draft.tex", "thesis.tex"]
-    assert purge(here) == ([] if url else mine)
-    assert storage.list() == mine
+    mine = ["thesis.tex"] if url else sorted([*MINE, "thesis.tex"])
+    assert purge(here) == ([] if url else sorted(name.partition("/")[0] for name in mine))
+    assert all(map(storage.exists, ["thesis.tex", *mine]))
     if url is None:
         sweep_in(storage)
         for name in mine:
             storage.delete(name)
+        (tmp_path / "sweep/report-with-coauthors").rmdir()
         for name in (f"{LOCK}3.json", SWEEP, "mlflow.db"):  # what killed writes have left
             storage.write(f"{name}.0123abcd.part", b"")
         assert purge(here) == []
