@@ -8,6 +8,7 @@ import hashlib
 import logging
 import math
 import re
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -31,6 +32,15 @@ def visible(text: str) -> str:
 def printable(text: str | Path) -> str:
     """A name as it may stand in a line: newlines and tabs are escapes as well."""
     return visible(str(text)).replace("\t", "\\t").replace("\n", "\\n")
+
+
+MOST_NAMED = 6  # in a line
+
+
+def some(names: Sequence[str], most: int = MOST_NAMED) -> str:
+    """Not all of very many."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def redacted(text: str) -> str:

@@ -12,6 +12,7 @@ from sweep.analysis.onset import LEVELS, Growth, growth_of, onset_numbers
 from sweep.analysis.profile import PROFILE, belief_at
 from sweep.analysis.scale import Ends, Scale, beside, copying, emm_by_length, scale_of
 from sweep.search.belief import Belief, Observation, Prior, base_prior
+from sweep.search.cost import COSTS
 from sweep.search.rules import Failed, Options, Verdict
 from sweep.store.files import by_seed
 from trainables.measure.measures import MEASURES
@@ -20,12 +21,8 @@ from trainables.trial.result import FinalMeasurement, Result, TrialRecord
 
 
 def options_of(search: Search, named: NamedConfiguration, prior: Prior) -> Options:
-    """How the study of a configuration searches.
-
-    A trial costs ∝ N at fixed epochs, and the same for every N at fixed steps.
-    """
-    cost = "images" if named.configuration.trainer.clock == "epochs" else "constant"
-    return Options.of(search, cost=cost, prior=prior)
+    """How the study of a configuration searches."""
+    return Options.of(search, cost=COSTS[named.configuration.trainer.clock], prior=prior)
 
 
 def ended(results: Sequence[Result]) -> list[Observation | Failed]:

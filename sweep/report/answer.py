@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from sweep.analysis.contrasts import Contrast
 from sweep.analysis.study import StudySummary
 from sweep.analysis.summary import SweepSummary
-from sweep.report.tables import some
 from sweep.search.words import ends_text, interval_text
-from trainables.text import amount
+from trainables.text import amount, some
 
 WORDS = {
     "searching": "not finished",

@@ -7,7 +7,8 @@ from typing import Any
 from search_spaces.settings import text_of
 from sweep.analysis.contrasts import Contrast, Interaction
 from sweep.analysis.summary import SweepSummary
-from sweep.report.tables import Rows, some
+from sweep.report.tables import Rows
+from trainables.text import some
 
 JUDGED = ("ratio", "95 % interval", "together", "told apart")
 

@@ -12,12 +12,12 @@ from sweep.analysis.onset import NUMBERS, Growth, Law
 from sweep.analysis.scale import Ends, Scale
 from sweep.analysis.study import StudySummary
 from sweep.analysis.summary import SweepSummary
-from sweep.report.tables import Rows, some
+from sweep.report.tables import Rows
 from sweep.search.belief import Belief
 from sweep.search.words import emm_text, ends_text, interval_text
 from trainables.measure.measures import BESIDE_EMM, Written
 from trainables.measure.r_mem import r_mem_interval
-from trainables.text import amount, human
+from trainables.text import amount, human, some
 from trainables.trial.result import FinalMeasurement, Result
 
 CONFIGURATIONS = (

@@ -35,7 +35,8 @@ from sweep.report.rows import (
     trial_rows,
     undecided,
 )
-from sweep.report.tables import MOST_NAMED, Rows, filled, some
+from sweep.report.tables import Rows, filled
+from trainables.text import MOST_NAMED, some
 
 MOST_TRIALS = 40  # rows; more are for files
 

@@ -21,12 +21,3 @@ def filled(columns: Sequence[str], rows: Rows) -> Filled | None:
         return None
     kept = [i for i in range(len(columns)) if any(row[i] not in EMPTY for row in rows)]
     return Filled(tuple(columns[i] for i in kept), [tuple(row[i] for i in kept) for row in rows])
-
-
-MOST_NAMED = 6  # names of configurations in a line
-
-
-def some(names: Sequence[str], most: int = MOST_NAMED) -> str:
-    """Not all of very many."""
-    more = len(names) - most
-    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")

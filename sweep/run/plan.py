@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from search_spaces.space import NamedConfiguration, SearchSpace
 from sweep.run.rates import Rates
-from sweep.search.cost import SEARCH_COST, Cost, unit, units_left
+from sweep.search.cost import COSTS, SEARCH_COST, unit, units_left
 from trainables.config.measurement import Measurement
 from trainables.config.trial import Configuration
 from trainables.data.labels import planned_label_dim
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 # A training step and a call of the network take these seconds at least, however small the network
 # is: the time to launch their kernels, as seen on an H100 (docs/performance.md).
 STEP_SECONDS, CALL_SECONDS = 0.005, 0.003
-
-COSTS: dict[str, Cost] = {"epochs": "images", "steps": "constant"}  # of a trial, by trainer.clock
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,9 @@ from typing import Literal
 
 Cost = Literal["images", "constant"]
 
+# of a trial, by the unit of its length: ∝ N at fixed epochs, the same for every N at fixed steps
+COSTS: dict[str, Cost] = {"epochs": "images", "steps": "constant"}
+
 # until an EMM is found: in trials at N = EMM, and in trials
 SEARCH_COST: dict[Cost, float] = {"images": 4.3, "constant": 5.6}
 

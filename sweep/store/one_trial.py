@@ -1,6 +1,5 @@
 """A finished trial by what people call it, its configuration, N and seed; and its model."""
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from sweep.store.files import read_made_sweep, read_trials
@@ -8,12 +7,13 @@ from sweep.store.lone_trials import holds_lone_trials, read_lone_trials
 from sweep.store.places import place
 from trainables.errors import UserError
 from trainables.storage import Storage
+from trainables.text import some
 from trainables.trial.result import Result
 
 if TYPE_CHECKING:
     from trainables.trial.model import Model
 
-MOST_NAMED = 12  # in a message
+MOST_SHOWN = 12  # trials, in a message
 
 
 def load_model(
@@ -44,10 +44,10 @@ def find_trial(
     """
     results = _results(storage)
     if config is not None:
-        names = dict.fromkeys(result.spec.name for result in results)
+        names = list(dict.fromkeys(result.spec.name for result in results))
         if config not in names:
             raise UserError(
-                f"no configuration {config!r} has a trial here; there are {_some(names)}"
+                f"no configuration {config!r} has a trial here; there are {some(names, MOST_SHOWN)}"
             )
         results = [result for result in results if result.spec.name == config]
     asked = {name: value for name, value in (("n", n), ("seed", seed)) if value is not None}
@@ -62,7 +62,8 @@ def find_trial(
     if fitting and not found:
         failed = fitting[0]
         raise UserError(f"{_title(failed)}: it failed ({failed.cause}), and has no model")
-    there = _some(_title(result) for result in found or results if result.complete)
+    titles = [_title(result) for result in found or results if result.complete]
+    there = some(titles, MOST_SHOWN)
     if found:
         raise UserError(f"more than one trial is meant; say configuration, n and seed of {there}")
     given = " ".join(f"{name}={value}" for name, value in asked.items())
@@ -81,10 +82,3 @@ def _results(storage: Storage) -> list[Result]:
         sweep = read_made_sweep(storage)
         results = read_trials(storage, sweep.space, sweep.configurations).results
     return sorted(results, key=lambda one: (one.spec.name, one.spec.n, one.spec.seed))
-
-
-def _some(items: Iterable[str]) -> str:
-    """Not all of very many."""
-    names = list(items)
-    more = len(names) - MOST_NAMED
-    return ", ".join(names[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")

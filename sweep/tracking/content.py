@@ -44,7 +44,7 @@ from trainables.errors import DamagedFile
 from trainables.measure.measures import NUMBERS
 from trainables.measure.r_mem import Neighbours, r_mem_interval
 from trainables.storage import Storage
-from trainables.text import cut
+from trainables.text import MOST_NAMED, cut
 from trainables.trial.result import (
     SNAPSHOT_MEASURES,
     FinalMeasurement,
@@ -190,9 +190,6 @@ def sweep_note(space: SearchSpace) -> str:
         "its tags.",
     ]
     return "\n\n".join(filter(None, parts))
-
-
-MOST_NAMED = 6  # configurations in a line
 
 
 def answer_note(summary: SweepSummary) -> str:
