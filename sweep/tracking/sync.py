@@ -5,8 +5,8 @@ know nothing of it.
 """
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from search_spaces.space import SearchSpace
 from sweep.analysis.summary import SweepSummary
@@ -17,7 +17,7 @@ from sweep.tracking.charts import views
 from sweep.tracking.content import Content, answer_note
 from sweep.tracking.database import REMEDY, file_of
 from sweep.tracking.moved import settle
-from sweep.tracking.page import SWEEP_KEY
+from sweep.tracking.page import SWEEP_KEY, Page
 from sweep.tracking.place import Destination, one_line, prepare_environment
 from sweep.tracking.view import View
 from trainables.errors import UserError
@@ -41,25 +41,53 @@ def sync(
     some of it.
     """
     prepare_environment()
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
+    uri, file = destination.uri, file_of(destination.uri)
+    drawing: AbstractContextManager[None] | None = None
+    if file is not None and not file.exists():
+        # a new database lacks everything: it is drawn while MLflow is imported and makes its tables
+        content = _content(summary.space, storage, destination)
+        drawing = ahead(_undrawn(content, summary, live, lambda page: True))
+    with drawing or nullcontext():
+        from mlflow.exceptions import MlflowException
+        from sqlalchemy.exc import SQLAlchemyError
 
-    try:
-        SweepView(summary.space, storage, destination).sync(summary, live)
-    except (MlflowException, SQLAlchemyError) as error:
-        uri, file = destination.uri, file_of(destination.uri)
-        remedy = "" if file is None else f"; if {file} is damaged: {REMEDY}"
-        raise UserError(f"MLflow at {redacted(uri)}: {one_line(error, uri)}{remedy}") from error
+        try:
+            view = SweepView(summary.space, storage, destination)
+            view.sync(summary, live, is_drawing=drawing is not None)
+        except (MlflowException, SQLAlchemyError) as error:
+            remedy = "" if file is None else f"; if {file} is damaged: {REMEDY}"
+            raise UserError(f"MLflow at {redacted(uri)}: {one_line(error, uri)}{remedy}") from error
+
+
+def _content(space: SearchSpace, storage: Storage, destination: Destination) -> Content:
+    pictures = Pictures(storage, destination.images, destination.data)
+    made = read_sweep(storage)
+    keys, runs = ({}, []) if made is None else (made.configurations, made.runs)
+    return Content(space, storage, keys, pictures, runs[-1] if runs else None)
+
+
+def _undrawn(
+    content: Content, summary: SweepSummary, live: bool, lacks: Callable[[Page], bool]
+) -> list[Drawing]:
+    """What pages that MLflow lacks are made of, in the order in which they are wanted."""
+    drawings, galleries = list[Drawing](), 0
+    for study in summary.studies:
+        drawings += [
+            one for page in content.study(study, live) if lacks(page) for one in page.drawings
+        ]
+        for result in study.complete:
+            if galleries < MOST_GALLERIES and lacks(content.trial(result)):
+                drawings += filter(None, [content.gallery(result)])
+                galleries += 1
+    pages = content.sweep(summary, live)
+    return drawings + [one for page in pages if lacks(page) for one in page.drawings]
 
 
 class SweepView:
     """The pages of a sweep, and the writer that puts them. Making one asks storage and MLflow."""
 
     def __init__(self, space: SearchSpace, storage: Storage, destination: Destination) -> None:
-        pictures = Pictures(storage, destination.images, destination.data)
-        made = read_sweep(storage)
-        keys, runs = ({}, []) if made is None else (made.configurations, made.runs)
-        self.content = Content(space, storage, keys, pictures, runs[-1] if runs else None)
+        self.content = _content(space, storage, destination)
         key = self.content.key
         if destination.artifacts is not None and (file := file_of(destination.uri)) is not None:
             settle(file.parent, storage, key)
@@ -68,15 +96,16 @@ class SweepView:
         self.writer = View(destination, (SWEEP_KEY, key), tags)
         self.is_local = destination.artifacts is not None  # and then of this sweep alone
 
-    def sync(self, summary: SweepSummary, live: bool) -> None:
+    def sync(self, summary: SweepSummary, live: bool, is_drawing: bool = False) -> None:
         """Everything that the storage holds. `live`: a driver is at work; without one, what is not
-        finished is "killed".
+        finished is "killed". `is_drawing`: what it lacks is being drawn already.
 
         What MLflow refuses, and what can't be read, is left out and named at the end, by a
         UserError.
         """
         refused: list[str] = []
-        with ahead(self._undrawn(summary, live)):
+        undrawn = [] if is_drawing else _undrawn(self.content, summary, live, self.writer.lacks)
+        with ahead(undrawn):
             everything = list(self.content.everything(summary, live))
             for name, make_pages in each(everything, "writing to MLflow"):
                 with self._apart(name, refused):
@@ -90,21 +119,6 @@ class SweepView:
             raise UserError(
                 f"MLflow lacks {'; '.join(refused[:MAX_NAMED])}{more}; all the rest is written"
             )
-
-    def _undrawn(self, summary: SweepSummary, live: bool) -> list[Drawing]:
-        """In the order in which they are wanted."""
-        content, lacks = self.content, self.writer.lacks
-        drawings, galleries = list[Drawing](), 0
-        for study in summary.studies:
-            drawings += [
-                one for page in content.study(study, live) if lacks(page) for one in page.drawings
-            ]
-            for result in study.complete:
-                if galleries < MOST_GALLERIES and lacks(content.trial(result)):
-                    drawings += filter(None, [content.gallery(result)])
-                    galleries += 1
-        pages = content.sweep(summary, live)
-        return drawings + [one for page in pages if lacks(page) for one in page.drawings]
 
     @contextmanager
     def _apart(self, name: str, refused: list[str]) -> Iterator[None]:

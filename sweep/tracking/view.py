@@ -9,7 +9,7 @@ import json
 import math
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ from sweep.tracking.page import (
     KEY,
     MAX_NAME,
     NOTE,
+    RUN_NAME,
     Attachment,
     DataSource,
     Head,
@@ -35,10 +36,11 @@ from sweep.tracking.place import EXPERIMENT, Destination
 from trainables.text import cut, visible
 
 if TYPE_CHECKING:  # importing mlflow takes seconds: only the thread that writes does it
-    from mlflow.entities import Run
+    from mlflow.entities import Metric, Run
 
-# characters of values of parameters and tags; parameters, and metrics, of a batch
-MAX_PARAM, MAX_TAG, MAX_BATCH, MAX_METRICS = 6000, 8000, 100, 1000
+# characters of values of parameters and tags; parameters, tags, and metrics, of a batch, which
+# together may be 1,000
+MAX_PARAM, MAX_TAG, MAX_BATCH, MAX_METRICS = 6000, 8000, 100, 800
 
 OWN_NOTE = "emm.note"  # tag of an experiment: the description that we wrote
 
@@ -105,11 +107,11 @@ class View:
         self.client.get_experiment(self.experiment)
 
     def put(self, page: Page) -> None:
-        key = self.opened(page.head)
-        if page.mark is not None and self._has(key, page.mark):
+        key = self._there(page.head)
+        is_written = page.mark is not None and self._has(key, page.mark)
+        self._write_numbers(key, Page(page.head) if is_written else page)
+        if is_written:
             return
-        self._write(key, page.metrics, tags=page.tags, step=page.step, at=page.at)
-        self._add_points(key, page.curve)
         attachment = page.attachment() if page.attachment is not None else None
         tags = {} if attachment is None else self._attach(key, attachment)
         there = self.runs[key].tags
@@ -131,27 +133,47 @@ class View:
     def opened(self, head: Head) -> str:
         """The key of a run that is there, as are those above it, and that says what its head
         says."""
+        key = self._there(head)
+        self._write_numbers(key, Page(head))
+        return key
+
+    def _there(self, head: Head) -> str:
+        """The key of a run that is there; those above it say what their heads say."""
         parent = None if head.parent is None else self.opened(head.parent)
         key = next((key for key in head.keys if key in self.runs), head.keys[0])
         if key not in self.runs:
-            self.runs[key] = self._found_or_created(head, parent)
-        self._write(key, params=head.params, tags=head.tags)
-        run = self.runs[key]
+            self.runs[key] = self._found_or_created(key, head, parent)
+        return key
+
+    def _write_numbers(self, key: str, page: Page) -> None:
+        """What the head of a page says, its metrics, tags and curve: at once, since every call is
+        several writes to a disk."""
+        head, run, entities = page.head, self.runs[key], self.entities
+        points = [
+            entities.Metric(name, value, _milliseconds(point.at), point.step)
+            for point in self._new_points(key, page.curve)
+            for name, value in point.metrics.items()
+        ]
+        tags = {**head.tags, **page.tags}
+        self._write(key, page.metrics, head.params, tags, points, page.step, page.at)
         if head.data is not None and not run.has_data:
             self.client.log_inputs(run.id, [self._data_input(head.data)])
             run.has_data = True
-        return key
 
-    def _found_or_created(self, head: Head, parent: str | None) -> "Held":
-        found = self._find(KEY, head.keys[0])
+    def _found_or_created(self, key: str, head: Head, parent: str | None) -> "Held":
+        found = self._find(KEY, key)
         if found:  # another process may have made it meanwhile
             return found[0]
-        tags = _cut(head.opening, MAX_TAG)
+        # the tag of its name comes from the name, which may be shorter
+        saying = {name: text for name, text in head.tags.items() if name != RUN_NAME}
+        tags = _cut({**head.opening, **saying}, MAX_TAG)
         if parent is not None:
             tags["mlflow.parentRunId"] = self.runs[parent].id
         name = cut(visible(head.name), MAX_NAME)
         began = _milliseconds(head.began)
-        return Held.of(self.client.create_run(self.experiment, began, tags, name))
+        made = Held.of(self.client.create_run(self.experiment, began, tags, name))
+        self.steps[key] = set()
+        return made
 
     def _find(self, tag: str, value: str) -> "list[Held]":
         query = f"tags.`{tag}` = '{value}'"
@@ -165,23 +187,16 @@ class View:
         tag = self.entities.InputTag("mlflow.data.context", data.context)
         return self.entities.DatasetInput(entry, [tag])
 
-    def _add_points(self, key: str, points: Sequence[Point]) -> None:
-        if not points:
-            return
-        run_id = self.runs[key].id
-        if key not in self.steps:
+    def _new_points(self, key: str, points: Sequence[Point]) -> Iterator[Point]:
+        """Those whose step the run lacks."""
+        if points and key not in self.steps:
             metric = next(iter(points[0].metrics))  # all points have it
-            history = self.client.get_metric_history(run_id, metric)
+            history = self.client.get_metric_history(self.runs[key].id, metric)
             self.steps[key] = {point.step for point in history}
-        metrics = []
         for point in points:
             if point.step not in self.steps[key]:
                 self.steps[key].add(point.step)
-                at = _milliseconds(point.at)
-                for name, value in point.metrics.items():
-                    metrics.append(self.entities.Metric(name, value, at, point.step))
-        for start in range(0, len(metrics), MAX_METRICS):
-            self.client.log_batch(run_id, metrics=metrics[start : start + MAX_METRICS])
+                yield point
 
     def _attach(self, key: str, attachment: Attachment) -> dict[str, str]:
         """Writes the files; returns tags to be written after them."""
@@ -220,12 +235,14 @@ class View:
         metrics: Numbers = NOTHING,
         params: Texts = NOTHING,
         tags: Texts = NOTHING,
+        points: "Sequence[Metric]" = (),
         step: int = 0,
         at: float | None = None,
     ) -> None:
-        """Writes what differs from what the run holds. A metric that is None now and was a number
-        becomes NaN; parameters can't be changed once they are written. All texts are made such that
-        MLflow takes them; a parameter's own name, if it does not, stands in a tag."""
+        """Writes `points`, and of the rest what differs from what the run holds. A metric that is
+        None now and was a number becomes NaN; parameters can't be changed once they are written. All
+        texts are made such that MLflow takes them; a parameter's own name, if it does not, stands in
+        a tag."""
         keys = {name: mlflow_key(name) for name in params}
         renamed = {key: name for name, key in keys.items() if key != name}
         if renamed:
@@ -244,17 +261,15 @@ class View:
             for name, value in numbers.items()
             if str(value) != str(run.metrics.get(name, math.nan))
         }
-        if not (numbers or params or tags):
-            return
         new_params = [entities.Param(name, value) for name, value in params.items()]
-        for start in range(MAX_BATCH, len(new_params), MAX_BATCH):
-            self.client.log_batch(run.id, params=new_params[start : start + MAX_BATCH])
-        self.client.log_batch(
-            run.id,
-            metrics=[entities.Metric(name, value, now, step) for name, value in numbers.items()],
-            params=new_params[:MAX_BATCH],
-            tags=[entities.RunTag(name, value) for name, value in tags.items()],
-        )
+        new_tags = [entities.RunTag(name, value) for name, value in tags.items()]
+        new_numbers = [entities.Metric(name, value, now, step) for name, value in numbers.items()]
+        new_numbers += points
+        while new_params or new_tags or new_numbers:
+            self.client.log_batch(
+                run.id, new_numbers[:MAX_METRICS], new_params[:MAX_BATCH], new_tags[:MAX_BATCH]
+            )
+            del new_numbers[:MAX_METRICS], new_params[:MAX_BATCH], new_tags[:MAX_BATCH]
         run.params |= params
         run.tags |= tags
         run.metrics |= numbers

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sweep.tracking import view as writer
-from sweep.tracking.page import KEY, NOTE, Attachment, Head, Mark, Page, Point
+from sweep.tracking.page import KEY, NOTE, RUN_NAME, Attachment, Head, Mark, Page, Point
 from sweep.tracking.place import Destination, prepare_environment
 from sweep.tracking.view import View
 
@@ -53,6 +53,35 @@ def test_what_a_new_run_begins_with_is_left_alone_afterwards(opened: Callable[[]
     view.opened(replace(PARENT, opening={**PARENT.opening, "street": "y"}, tags={"lit": "yes"}))
     tags = written(view, "house").data.tags
     assert (tags["street"], tags["lit"]) == ("x", "yes")
+
+
+def test_what_a_new_run_is_to_hold_is_sent_at_once(opened: Callable[[], View]) -> None:
+    """But for its data, and what is written when all the rest is; and nothing is asked of it."""
+    view, calls, long = opened(), list[str](), "n" * 400
+    client = view.client
+
+    class Spy:
+        def __getattr__(self, name: str) -> Any:
+            calls.append(name)
+            return getattr(client, name)
+
+    view.client = Spy()
+    head = Head(
+        ("one",),
+        long,
+        {KEY: "one", "street": "x", "lit": "yes"},
+        params={"size": "3"},
+        tags={"lit": "no", RUN_NAME: long},
+    )
+    points = [Point(1, {"loss": 0.5}, at=10.0), Point(2, {"loss": 0.25}, at=20.0)]
+    view.put(Page(head, {"emm": 30.0}, {"state": "found"}, points, step=7))
+    assert calls == ["search_runs", "create_run", "log_batch"]
+    run = client.get_run(view.runs["one"].id)
+    assert (run.data.params, run.data.metrics) == ({"size": "3"}, {"emm": 30.0, "loss": 0.25})
+    assert (run.data.tags["lit"], run.data.tags["state"]) == ("no", "found")
+    for name, steps in {"emm": [7], "loss": [1, 2]}.items():
+        history = client.get_metric_history(run.info.run_id, name)
+        assert [point.step for point in history] == steps
 
 
 def test_a_number_that_is_none_is_withdrawn_and_none_is_made_of_nothing(
