@@ -182,6 +182,36 @@ QUESTIONS = (
         is_new=True,
     ),
     Question(
+        "noise-level",
+        "Does it matter at which noise levels a model is trained?",
+        "emm run digits-noise-level",
+        (
+            Claim("the middle more than lower noise", "P_mean=-1.3", "P_mean=-2", None),
+            Claim("the middle more than higher noise", "P_mean=-1.3", "P_mean=-0.6", None),
+        ),
+        "The middle one is the recipe's, chosen so that short trainings copy.",
+        is_new=True,
+    ),
+    Question(
+        "noise-spread",
+        "Does it matter how widely noise levels are spread?",
+        "emm run digits-noise-spread",
+        (
+            Claim("the middle more than a narrow one", "P_std=0.5", "P_std=0.25", None),
+            Claim("the middle more than a wide one", "P_std=0.5", "P_std=1", None),
+        ),
+        "The middle one is the recipe's, chosen so that short trainings copy.",
+        is_new=True,
+    ),
+    Question(
+        "mix",
+        "Does it matter that half of the images come from another source?",
+        "emm run digits-mix",
+        (Claim("one source more than two", "share=0", "share=0.5", None),),
+        "The other source is MNIST, at 8×8.",
+        with_density=True,
+    ),
+    Question(
         "noise-draws",
         "How many noise draws does a training image need?",
         "emm run digits-noise-draws",

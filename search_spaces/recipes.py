@@ -18,8 +18,7 @@ PAPER_MEASUREMENT = Measurement()
 # on a CPU core. The noise law is narrower than EDM's default and centred on the noise levels that
 # decide between copying and blurring; a choice made for speed. At a fixed number of steps R_mem
 # falls steeply with N. The rate rises for a quarter of the training and falls for the rest, with
-# Adam's own beta_2: with 50 steps of warm-up and 0.99 one seed's EMM was twice another's
-# (docs/bank.md).
+# Adam's own beta_2: so seeds agree better than with 50 steps of warm-up and 0.99 (docs/bank.md).
 DIGITS = Configuration(
     data=Digits(),
     network=DDPMpp(width=16, depth=1, multipliers=(1, 2), attention=(), dropout=0.0),
