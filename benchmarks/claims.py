@@ -257,7 +257,7 @@ QUESTIONS = (
                 "logit-normal times more than uniform", "law=flow logit-normal", "law=flow", None
             ),
         ),
-        "The same rate and steps for all, chosen for EDM.",
+        "The same rate and steps for all, chosen for EDM with the schedule that the recipe had at first.",
         is_new=True,
     ),
     Question(
@@ -269,7 +269,8 @@ QUESTIONS = (
             Claim("the U-Net more than the perceptron", "network=ddpmpp", "network=mlp", None),
         ),
         "45,700, 53,500 and 54,600 parameters, 2,400 steps, all at a rate of 2e-2, the highest that was "
-        "tried and the one at which transformer and perceptron copy most at N = 8: they may be trained too little.",
+        "tried and the one at which transformer and perceptron copy most at N = 8: they may be trained too little. "
+        "With the schedule that the recipe had at first.",
         is_new=True,
     ),
     Question(

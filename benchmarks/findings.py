@@ -1,7 +1,9 @@
 """The page of findings, docs/findings.md: claims of the literature, each against a sweep of ours.
 
-    python -m benchmarks.findings keep NAME DIR   # what a finished sweep says -> benchmarks/findings/NAME.json
-    python -m benchmarks.findings page            # writes the page and its figures from what is kept; trains nothing
+    python -m benchmarks.findings keep NAME DIR [PLAN]   # what a finished sweep says -> benchmarks/findings/NAME.json
+    python -m benchmarks.findings page                   # writes the page and its figures from what is kept; trains nothing
+
+PLAN is a file: what `emm plan SPACE --measure --json` said before.
 
 What is kept is that of `emm report DIR --json`, without what the page does not show.
 """
@@ -18,6 +20,9 @@ from typing import Any
 from scipy.stats import false_discovery_control, norm
 
 from benchmarks.claims import Claim, Question
+from sweep.analysis.study import StudySummary
+from sweep.analysis.summary import SweepSummary, summarize
+from sweep.store.places import place
 
 ROOT = Path(__file__).parent.parent
 KEPT = ROOT / "benchmarks/findings"
@@ -31,11 +36,8 @@ ISOLATION = "rho", "low", "high", "even", "even_low", "even_high", "n_images"
 TRIAL = "n", "seed", "r_mem", "pair_agreement"
 
 
-def keep(name: str, directory: str) -> Path:
+def keep(name: str, directory: str, plan: str | None = None) -> Path:
     """Raises UserError if there is no sweep."""
-    from sweep.analysis.summary import summarize
-    from sweep.store.places import place
-
     summary = summarize(place(directory).storage)
     told = summary.as_json()
     seconds = sum(result.seconds for study in summary.studies for result in study.results)
@@ -45,15 +47,30 @@ def keep(name: str, directory: str) -> Path:
         "question": summary.space.question,
         "hours": seconds / 3600,
         "configurations": [
-            {**_configuration(one), "key": study.results[0].configuration_key}
+            {**_configuration(one), **_outside(study), "key": study.results[0].configuration_key}
             for one, study in zip(told["configurations"], summary.studies, strict=True)
         ],
         "contrasts": told["contrasts"],
         "contrasts_by_target": told["contrasts_by_target"],
     }
+    if plan is not None:
+        content["planned"] = _planned(summary, json.loads(Path(plan).read_text()))
     file = KEPT / f"{name}.json"
     file.write_text(json.dumps(_rounded(content), indent=None, separators=(",", ":")) + "\n")
     return file
+
+
+def _planned(summary: SweepSummary, plan: Json) -> dict[str, float]:
+    """Seconds of the trials that this sweep trained itself, and what the plan had said of them; of
+    configurations whose trials cost the same at every N."""
+    said = {one["name"]: 3600 * one["hours_low"] for one in plan["configurations"]}
+    own = [
+        (result.seconds, said[study.name])
+        for study in summary.studies
+        for result in study.results
+        if result.finished_at > summary.runs[0].at
+    ]
+    return {"n_trials": len(own), "seconds": sum(a for a, _ in own), "said": sum(b for _, b in own)}
 
 
 def _configuration(told: Json) -> dict[str, Any]:
@@ -67,6 +84,14 @@ def _configuration(told: Json) -> dict[str, Any]:
         {field: trial[field] for field in TRIAL if trial[field] is not None} for trial in finished
     ]
     return kept
+
+
+def _outside(study: StudySummary) -> dict[str, float]:
+    """How much of the belief lies below and above the range of N."""
+    belief, options = study.belief, study.options
+    if belief is None:
+        return {}
+    return {"below": belief.p_below(options.low), "above": belief.p_above(options.high)}
 
 
 def _onset(told: Json) -> dict[str, Any]:
@@ -155,22 +180,34 @@ def _alone(claim: Claim, ratio: Ratio | None) -> str:
     return ", alone" if verdict(claim, ratio) in TOLD_APART else ""
 
 
-def p_value(ratio: Ratio) -> float:
-    """Of a ratio of 1, two-sided, ln ratio taken as normal. Of a bound, where both intervals lie
-    apart, that is 1.96 √2 standard deviations at least."""
+def p_value(kept: Json, claim: Claim, ratio: Ratio) -> float:
+    """Of a ratio of 1, two-sided, ln ratio taken as normal.
+
+    Of a bound: one EMM can't be the other unless one of them lies on the wrong side of the end of
+    the range.
+    """
     middle, low, high = ratio
-    if middle is None or low is None or high is None:
-        apart = (low or 0.0) > 1 or (high or math.inf) < 1
-        return float(2 * norm.sf(1.96 * math.sqrt(2))) if apart else 1.0
-    return float(2 * norm.sf(abs(math.log(middle)) / (math.log(high / low) / (2 * 1.96))))
+    if middle is not None and low is not None and high is not None:
+        return float(2 * norm.sf(abs(math.log(middle)) / (math.log(high / low) / (2 * 1.96))))
+    if not ((low or 0.0) > 1 or (high or math.inf) < 1):
+        return 1.0
+    found = {one["name"]: one for one in kept["configurations"]}
+    both = [found[claim.more], found[claim.less]]
+    larger, smaller = both if low is not None else both[::-1]
+    wrong = 1.0
+    if smaller["verdict"] == "below_range":
+        wrong = (1 - smaller["below"]) + larger["below"]
+    if larger["verdict"] == "above_range":
+        wrong = min(wrong, (1 - larger["above"]) + smaller["above"])
+    return min(1.0, 2 * wrong)
 
 
-def hold_together(ratios: Sequence[Ratio]) -> list[bool]:
-    """Which of these differ from 1 when all are looked at together: at most 5 % of those are
-    expected to be chance (Benjamini and Hochberg 1995)."""
-    if not ratios:
+def hold_together(p_values: Sequence[float]) -> list[bool]:
+    """Which of these hold when all are looked at together: at most 5 % of them are expected to be
+    chance (Benjamini and Hochberg 1995)."""
+    if not p_values:
         return []
-    adjusted = false_discovery_control([p_value(ratio) for ratio in ratios])
+    adjusted = false_discovery_control(p_values)
     return [bool(p <= 0.05) for p in adjusted]
 
 
@@ -196,8 +233,10 @@ def _ratio_text(ratio: Ratio | None) -> str:
     return f"{middle:.2f} [{low:.2f}, {high:.2f}]"
 
 
-def rows_of(question: Question, kept: Json, holds: Collection[Claim]) -> Iterator[tuple[str, ...]]:
-    """holds: the claims that hold together."""
+def rows_of(
+    question: Question, kept: Json, holds: Collection[tuple[str, Claim]]
+) -> Iterator[tuple[str, ...]]:
+    """holds: the claims, by question, that hold together."""
     for claim in question.claims:
         ratio = contrast_of(kept, claim)
         shown = _ratio_text(ratio)
@@ -208,7 +247,8 @@ def rows_of(question: Question, kept: Json, holds: Collection[Claim]) -> Iterato
             f"{claim.more}: {emms[0]}",
             f"{claim.less}: {emms[1]}",
             shown,
-            f"**{verdict(claim, ratio)}**" + ("" if claim in holds else _alone(claim, ratio)),
+            f"**{verdict(claim, ratio)}**"
+            + ("" if (question.name, claim) in holds else _alone(claim, ratio)),
         )
 
 

@@ -42,7 +42,8 @@ SMOOTHING = (
 N_SAMPLES = 500  # of a trial of the bank
 POOLED = 8  # studies in a sweep
 SWEEPS = {name: (name,) for name in TABLE if not TABLE[name].crossed} | {
-    "the demo's two": ("digits-width4", "digits-width8")
+    "the demo's two": ("demo-width4", "demo-width8"),
+    "the two of the former recipe": ("digits-width4", "digits-width8"),
 }
 
 
@@ -103,7 +104,8 @@ def curves_of(name: str) -> RealCurves:
     content = json.loads((BANK / f"{name}.json").read_text())
     trials = {(t["seed"], t["n"]): t["r_mem"] for t in content["trials"]}
     sizes = TABLE[name].sizes
-    seeds = sorted({seed for seed, _ in trials})
+    # a bank that was stopped has some sizes of its last seed
+    seeds = sorted({seed for seed, _ in trials if all((seed, n) in trials for n in sizes)})
     r = np.array([[trials[seed, n] for n in sizes] for seed in seeds])
     k = r * N_SAMPLES
     by_epochs = content["configuration"]["trainer"]["clock"] == "epochs"

@@ -130,8 +130,33 @@ def test_what_holds_together_by_hand() -> None:
     (Benjamini and Hochberg 1995), so that the third holds alone only."""
     deviations = norm.isf(np.array([0.001, 0.02, 0.04, 0.5]) / 2)
     ratios = [tuple(np.exp(0.1 * np.array([z, z - 1.96, z + 1.96]))) for z in deviations]
-    assert [findings.p_value(one) for one in ratios] == pytest.approx([0.001, 0.02, 0.04, 0.5])
-    assert findings.hold_together(ratios) == [True, True, False, False]
+    claim = Claim("says", "y", "x", "they")
+    p_values = [findings.p_value(KEPT, claim, one) for one in ratios]
+    assert p_values == pytest.approx([0.001, 0.02, 0.04, 0.5])
+    assert findings.hold_together(p_values) == [True, True, False, False]
     assert findings.hold_together([]) == []
-    assert findings.p_value((None, 1.2, None)) == pytest.approx(0.0056, abs=1e-4)
-    assert findings.p_value((None, 0.8, None)) == 1
+
+
+@pytest.mark.parametrize(
+    ("more", "less", "ratio", "p"),
+    [
+        ("found", "below", (None, 1.2, None), 2 * (0.01 + 0.002)),
+        ("below", "found", (None, None, 0.8), 2 * (0.01 + 0.002)),
+        ("above", "found", (None, 3.0, None), 2 * (0.03 + 0.0001)),
+        ("above", "below", (None, 30.0, None), 2 * 0.01),  # by the surer of the two ends
+        ("found", "below", (None, 0.9, None), 1),
+    ],
+)
+def test_how_sure_a_bound_is_hangs_on_the_belief_beyond_the_range(more, less, ratio, p) -> None:
+    beliefs = {
+        "found": ("found", 0.002, 0.0001),
+        "below": ("below_range", 0.99, 0.0),
+        "above": ("above_range", 0.0, 0.97),
+    }
+    configurations = [
+        {"name": name, "verdict": state, "below": below, "above": above}
+        for name, (state, below, above) in beliefs.items()
+    ]
+    kept = {**KEPT, "configurations": configurations}
+    claim = Claim("says", more, less, "they")
+    assert findings.p_value(kept, claim, ratio) == pytest.approx(p)
