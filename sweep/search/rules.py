@@ -343,13 +343,15 @@ def has_witnesses(finished: Sequence[Observation], options: Options, b: Belief) 
 def _lacking(finished: Sequence[Observation], options: Options, b: Belief) -> str:
     """What an answer lacks, empty if nothing: a belief as narrow as asked, and narrower if it rests on
     two trials; a passing and a failing witness."""
+    if b.sd > options.precision:
+        return f"at most {options.precision:.3g} is asked"
     n_near = sum(abs(math.log(trial.n / b.median)) <= 0.35 for trial in finished)
-    limit = options.precision if n_near > 2 else 0.55 * options.precision
-    passing, failing = _witnesses(finished, options, b)
     if n_near < 2:
         return "fewer than two trials are near the estimate"
-    if b.sd > limit:
-        return f"at most {limit:.3g} is asked" + ("" if n_near > 2 else " of two trials")
+    of_two = 0.55 * options.precision
+    if n_near == 2 and b.sd > of_two:
+        return f"at most {of_two:.3g} is asked of two trials"
+    passing, failing = _witnesses(finished, options, b)
     if not passing:
         return "no trial close by passes the target"
     return "" if failing else "no trial close by misses the target"
