@@ -55,8 +55,9 @@ def submit(
         check_elsewhere("--tracking-uri", uri)
     space = space_in_job(asked["space"], code)
     arguments = [space if argument == asked["space"] else argument for argument in context.args]
-    if asked["deadline"] and (deadline := with_zone(asked["deadline"])) != asked["deadline"]:
-        arguments += ["--deadline", deadline]  # the last one counts
+    deadline = asked["deadline"]
+    if deadline is not None and (zoned := with_zone(deadline)) != deadline:
+        arguments += ["--deadline", zoned]  # the last one counts
     if not space.endswith(".py"):  # code of the user's may need what only the cluster has
         local = space if code is None else str(code / space)
         chosen = space_of(local if Path(local).is_file() else space, asked["settings"])

@@ -459,9 +459,12 @@ def _judged(finished: Sequence[Observation], options: Options, b: Belief | None)
         )
         return replace(known, state="unresolved", reason=reason)
     sd = f"sd {b.sd:.3f} of ln EMM"
-    if guarded and not _lacking(heard, options, b):
+    lacking = _lacking(heard, options, b)
+    if not lacking and not guarded:
+        lacking = "no trial far above the estimate has looked for a rise"
+    if not lacking:
         return replace(known, state="found", reason=f"{sd}, with trials on both sides of it")
-    reason = f"{sd}; {_lacking(heard, options, b)}"
+    reason = f"{sd}; {lacking}"
     if known.n_trials >= options.cap:
         reason = f"after all {known.n_trials} trials: {reason}"
         return replace(known, state="unresolved", reason=reason)

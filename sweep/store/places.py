@@ -38,7 +38,7 @@ VIEWS = (
     "emm.log",
     POINTER,
 )
-OTHER_REPORT = re.compile(r"report-(k[\d.]+|features-.+|with-.+)")
+OTHER_REPORT = re.compile(r"report-(k|features-|with-).+")
 MOST_BYTES = 100_000  # of a pointer
 INSTEAD = "give the URL of the storage in place of the directory, or remove this file"
 

@@ -171,6 +171,32 @@ def test_a_trial_far_away_is_no_witness():
     assert judge([*finished, Observation(n, 0.8, 20_000)], options).state == "found"
 
 
+def test_a_search_that_goes_on_says_what_is_lacking():
+    def reason(finished, **how):
+        verdict = judge(finished, Options(LOW, HIGH, **how))
+        return verdict.state, verdict.reason.partition("; ")[2]
+
+    assert reason([Observation(1800, 0.92, 2000)], precision=0.1234567) == (
+        "searching",
+        "at most 0.123 is asked",
+    )
+    far = [Observation(n, r, 2000) for n, r in ((1000, 0.99), (4000, 0.3), (5000, 0.16))]
+    assert reason(far, precision=1.0) == (
+        "searching",
+        "fewer than two trials are near the estimate",
+    )
+    passing = [Observation(n, 0.91, 20_000) for n in (1800, 1900, 1950)]
+    missed = [*passing, Observation(20_000, 0.0, 20_000)]
+    assert reason(missed, precision=1.0) == ("searching", "no trial close by misses the target")
+    finished, verdict = search(curve(3000), Options(LOW, HIGH))
+    assert verdict.state == "found"
+    near = [one for one in finished if one.n < 9_000]
+    assert reason(near, guard=True) == (
+        "searching",
+        "no trial far above the estimate has looked for a rise",
+    )
+
+
 def test_tighter_precision_asks_for_more():
     coarse, first = search(curve(3000), Options(LOW, HIGH, precision=0.2))
     finer = Options(LOW, HIGH, precision=0.02)
