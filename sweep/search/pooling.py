@@ -26,6 +26,11 @@ from sweep.search.belief import (
 
 MIN_POOLED = 4  # finished studies that share a recipe
 
+# A search ends when its trials agree, so that it finds less noise than there is, and the more so the
+# noisier its seeds: .9 as .75, .35 as .28, .2 as .18 (docs/search.md, the spread over seeds). What
+# studies found is stretched by so much, in ln g, away from a noise that is found as it is.
+QUIET, STRETCH = 0.2, 1.25
+
 
 def search_prior(tables: Sequence[Array]) -> Prior:
     """The prior of a study that starts when the studies behind `tables`, all of its recipe, are
@@ -60,8 +65,8 @@ def pool(tables: Sequence[Array]) -> Prior:
     `shape_likelihood`).
 
     EM: every study's posterior of its shape under the pooled prior, then log-normals fitted to
-    their mixture, in which the base prior counts as one study more. A part of the noise and slope
-    priors stays wide.
+    their mixture, in which the base prior counts as one study more. Noise is then stretched
+    (`STRETCH`), and a part of the noise and slope priors stays wide.
     """
     base = base_prior()
     curve, slope, noise = (np.array(w) for w in (base.curve, base.slope, base.noise))
@@ -72,10 +77,11 @@ def pool(tables: Sequence[Array]) -> Prior:
         curve = total.sum((1, 2)) + 6 / len(CURVES)
         curve /= curve.sum()
         slope = lognormal(SLOPES, *_fit(SLOPES, total.sum((0, 2)) + base.slope, floor=0.2))
-        noise = lognormal(NOISES, *_fit(NOISES, total.sum((0, 1)) + base.noise, floor=0.25))
-    # A study stops when its trials happen to agree, most of all a lone noisy one: the pooled noise
-    # is never the whole prior. And the fewer studies are alike, the more easily the next is unlike
-    # them.
+        centre, spread = _fit(NOISES, total.sum((0, 1)) + base.noise, floor=0.25)
+        noise = lognormal(NOISES, centre, spread)
+    noise = lognormal(NOISES, QUIET * (centre / QUIET) ** STRETCH, STRETCH * spread)
+    # Most of all a lone noisy study stops too early: the pooled noise is never the whole prior. And
+    # the fewer studies are alike, the more easily the next is unlike them.
     unlike = 0.1 + 0.4 / (len(tables) + 1)
     noise = (1 - unlike) * noise + unlike * lognormal(NOISES, 0.8, 0.5)
     slope = 0.9 * slope + 0.1 * lognormal(SLOPES, 3, 1)

@@ -357,6 +357,15 @@ def _lacking(finished: Sequence[Observation], options: Options, b: Belief) -> st
     return "" if failing else "no trial close by misses the target"
 
 
+def _at_an_end(options: Options, b: Belief) -> str:
+    """What to say more of an estimate so near an end of the range that no trial was looked for beyond
+    it, empty elsewhere: trials at the end itself tell little of the slope."""
+    for end in (options.low, options.high):
+        if abs(math.log(b.median / end)) < ASIDE:
+            return f"; it lies at an end of the range, N = {end}: let the range reach further"
+    return ""
+
+
 def _decided(options: Options, b: Belief) -> State | None:
     """Whether EMM lies outside the range."""
     if b.p_below(options.low) > SURE:
@@ -466,7 +475,7 @@ def _judged(finished: Sequence[Observation], options: Options, b: Belief | None)
         return replace(known, state="found", reason=f"{sd}, with trials on both sides of it")
     reason = f"{sd}; {lacking}"
     if known.n_trials >= options.cap:
-        reason = f"after all {known.n_trials} trials: {reason}"
+        reason = f"after all {known.n_trials} trials: {reason}{_at_an_end(options, b)}"
         return replace(known, state="unresolved", reason=reason)
     return replace(known, reason=reason)
 

@@ -178,22 +178,24 @@ def bell(values, mean, sd):
 
 @pytest.mark.parametrize("count", [3, 60])
 def test_what_is_pooled_of_studies_that_know_their_shape(count):
-    """The base prior is one study among them (two for each curve), and a part stays wide: a tenth
-    of the slope, and of the noise the more the fewer there are."""
+    """The base prior is one study among them (two for each curve), noise is stretched by a quarter
+    away from .2, and a part stays wide: a tenth of the slope, and of the noise the more the fewer
+    there are."""
     pooled, base = pool([certain(1, 16, 5)] * count), base_prior()
     expected = np.full(3, 2 / (count + 6))
     expected[1] += count / (count + 6)
     assert pooled.curve == pytest.approx(expected)
     unlike = 0.1 + 0.4 / (count + 1)
-    for name, values, position, floor, share, wide in (
-        ("slope", SLOPES, 16, 0.2, 0.1, bell(SLOPES, math.log(3), 1)),
-        ("noise", NOISES, 5, 0.25, unlike, bell(NOISES, math.log(0.8), 0.5)),
+    for name, values, position, floor, stretch, share, wide in (
+        ("slope", SLOPES, 16, 0.2, 1, 0.1, bell(SLOPES, math.log(3), 1)),
+        ("noise", NOISES, 5, 0.25, 1.25, unlike, bell(NOISES, math.log(0.8), 0.5)),
     ):
         weights = np.array(getattr(base, name)) / (count + 1)
         weights[position] += count / (count + 1)
         mean = weights @ np.log(values)
         sd = max(floor, math.sqrt(weights @ (np.log(values) - mean) ** 2))
         assert (sd == floor) is (count == 60)
+        mean, sd = math.log(0.2) + stretch * (mean - math.log(0.2)), stretch * sd
         assert getattr(pooled, name) == pytest.approx(
             (1 - share) * bell(values, mean, sd) + share * wide, rel=1e-6, abs=1e-12
         )
