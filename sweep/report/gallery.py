@@ -113,19 +113,13 @@ def pictures_of(space: SearchSpace, storage: Storage) -> Pictures:
     return Pictures(storage, space.images, lambda name: loaded(sources[name]))
 
 
-def gallery_figure(gallery: Gallery) -> Figure:
-    """The first samples as drawn, in the order of d1 / d2, with nearest and second nearest training
-    image below each; memorized ones are framed. At the end the training images that were copied
-    most often among all samples.
-
-    Without training images, the generated ones alone.
-    """
-    return gallery_drawing(gallery)()
-
-
 def gallery_drawing(gallery: Gallery) -> Callable[[], Figure]:
-    """What draws it. It holds the pixels that are shown and no more, so that it may be sent to
-    another process."""
+    """What draws the first samples, in the order of d1 / d2, with nearest and second nearest training
+    image below each; memorized ones are framed. At the end the training images that were copied
+    most often among all samples. Without training images, the generated ones alone.
+
+    It holds the pixels that are shown and no more, so that it may be sent to another process.
+    """
     found, training = gallery.measured.found, gallery.training
     d1, d2 = found.d1[: COLUMNS * ROWS], found.d2[: COLUMNS * ROWS]
     order = np.argsort(d1 / np.maximum(d2, 1e-9), kind="stable")

@@ -17,7 +17,6 @@ from sweep.report.gallery import (
     Measured,
     Pictures,
     gallery_drawing,
-    gallery_figure,
     measured,
 )
 from sweep.report.style import as_png
@@ -50,7 +49,7 @@ def one_colour(values: list[int]) -> np.ndarray[Any, Any]:
 
 
 def canvas(shown: Shown) -> np.ndarray[Any, Any]:
-    (image,) = gallery_figure(shown).axes[0].get_images()
+    (image,) = gallery_drawing(shown)().axes[0].get_images()
     return np.asarray(image.get_array())
 
 
@@ -72,7 +71,7 @@ def test_a_gallery_is_sorted_by_the_ratio_and_frames_what_is_memorized() -> None
         3 * side + 22 + side // 2, [side // 2, side + side // 2, 2 * side + side // 2], 0
     ]
     assert most_copied.tolist() == [120, 130, 255]  # two were copied, once each
-    words = [text.get_text() for text in gallery_figure(Shown("t", content, None)).axes[0].texts]
+    words = [text.get_text() for text in gallery_drawing(Shown("t", content, None))().axes[0].texts]
     assert words == ["generated", "1 / 100", "20 / 100", "90 / 100"]
     assert canvas(Shown("t", content, None)).shape[0] == side + 22  # the generated ones alone
 
@@ -90,7 +89,7 @@ def test_what_was_copied_most_often_comes_first_and_copies_alone_count() -> None
     side, row = 48 + 2 * 5, 3 * (48 + 2 * 5) + 22
     copied = canvas(shown)[row + side // 2, side // 2 : 4 * side : side, 0]
     assert copied.tolist() == [130, 110, 120, 255]
-    words = [text.get_text() for text in gallery_figure(shown).axes[0].texts]
+    words = [text.get_text() for text in gallery_drawing(shown)().axes[0].texts]
     assert words[-4:] == ["most copied", "2 ×", "1 ×", "1 ×"]
 
 
@@ -136,7 +135,8 @@ def test_what_draws_a_gallery_holds_what_is_shown_and_no_more() -> None:
 def test_a_gallery_of_any_size_of_image(channels: int, resolution: int) -> None:
     images = np.zeros((40, channels, resolution, resolution), np.uint8)
     found = Neighbours(np.ones(40), np.full(40, 9.0), np.arange(40), np.arange(40))
-    png = as_png(gallery_figure(Shown("t", Measured(images, found, found.memorized()), images)))
+    shown = Shown("t", Measured(images, found, found.memorized()), images)
+    png = as_png(gallery_drawing(shown)())
     with Image.open(io.BytesIO(png)) as picture:
         assert picture.width == round(6.9 * 220)
 
