@@ -14,7 +14,7 @@ from sweep.analysis.contrasts import Contrast
 from sweep.analysis.study import StudySummary
 from sweep.analysis.summary import SweepSummary
 from sweep.report.canvas import SIZES, Canvas, labelled, mark_range, set_log, spans
-from sweep.report.emm_figures import numeric_factor
+from sweep.report.factors import numeric_factor
 from sweep.report.style import BLUE, COLOURS, MARKERS, ORANGE, Figure, Legend, numbers, short
 from trainables.text import duration, tick
 
@@ -30,12 +30,13 @@ def profile_figure(summary: SweepSummary, canvas: Canvas | None = None) -> Figur
     studies = [study for study in summary.studies if study.belief is not None]
     sizes = [trial.n for study in studies for trial in study.observations]
     left, right = min(sizes) / 1.15, max(sizes) * 1.15
-    values = numeric_factor(studies) if len(studies) > len(MARKERS) else None
+    factor = numeric_factor(studies) if len(studies) > len(MARKERS) else None
+    levels = [study.factors[factor] for study in studies] if factor else []
     with canvas.styled():
         figure, axes = canvas.begin(2.8)
         set_log(axes.xaxis, left, right)
         legend: Legend = {}
-        for study, (colour, marker) in zip(studies, _looks(len(studies), values), strict=True):
+        for study, (colour, marker) in zip(studies, _looks(len(studies), levels), strict=True):
             size = 3.0 if len(studies) <= len(MARKERS) else 1.8
             legend[canvas.called(study.name, 40)] = _draw_curve(axes, study, colour, marker, size)
         own = studies[0].options.target
@@ -46,9 +47,10 @@ def profile_figure(summary: SweepSummary, canvas: Canvas | None = None) -> Figur
         mark_range(axes.xaxis, summary.space.search)
         axes.set(ylim=(-0.04, 1.07), ylabel=_r_mem(summary))
         axes.set_xlabel(canvas.with_range(SIZES, summary.space.search))
-        if values is not None:  # the targets alone
-            legend = dict(list(legend.items())[len(studies) :])
-            _colour_bar(axes, values, canvas.called(next(iter(studies[0].factors))))
+        if factor:
+            targets = list(legend.items())[len(studies) :]
+            legend = dict(targets)
+            _colour_bar(axes, levels, canvas.called(factor))
         canvas.legend(axes, legend)
     return figure
 
@@ -57,17 +59,15 @@ def _r_mem(summary: SweepSummary) -> str:
     return r"$\mathrm{R_{mem}}$" + ("" if summary.eye == "pixels" else " in features")
 
 
-def _looks(count: int, values: Sequence[float] | None) -> list[tuple[Any, str]]:
-    """Colour and marker of each configuration."""
-    if values is not None:
-        norm, colours = _shades(values)
-        return [(colours(norm(value)), "o") for value in values]
-    shades = matplotlib.colormaps["viridis"].resampled(max(count, 2))
-    few = count <= len(MARKERS)
-    return [
-        (COLOURS[i % len(COLOURS)] if few else shades(i), MARKERS[i % len(MARKERS)])
-        for i in range(count)
-    ]
+def _looks(count: int, levels: Sequence[float] = ()) -> list[tuple[Any, str]]:
+    """Colour and marker of each configuration: by their levels, if these are given."""
+    if levels:
+        norm, colours = _shades(levels)
+        return [(colours(norm(level)), "o") for level in levels]
+    if count <= len(MARKERS):
+        return [(COLOURS[i % len(COLOURS)], MARKERS[i]) for i in range(count)]
+    shades = matplotlib.colormaps["viridis"].resampled(count)
+    return [(shades(i), MARKERS[i % len(MARKERS)]) for i in range(count)]
 
 
 def _shades(values: Sequence[float]) -> tuple[Normalize, Colormap]:
@@ -113,7 +113,7 @@ def pair_figure(summary: SweepSummary, canvas: Canvas | None = None) -> Figure:
         set_log(axes.xaxis, min(sizes) / 1.15, max(sizes) * 1.15)
         mark_range(axes.xaxis, summary.space.search)
         legend: Legend = {}
-        looks = _looks(len(studies), None)
+        looks = _looks(len(studies))
         for (name, trials), (colour, marker) in zip(studies.items(), looks, strict=True):
             n = np.array([one.spec.n for one in trials])
             for what, line, fill in (("r_mem", "-", colour), ("pair_agreement", ":", "white")):
