@@ -118,8 +118,6 @@ def _check_target(target: Path, out: Path | None) -> None:
     """Raises UserError if no report can be written there; `out`: as it was asked for."""
     from sweep.store.places import check_no_file, check_writable
 
-    if target.exists() and not target.is_dir():
-        raise UserError(f"--out {target}: this is a file; choose a directory")
     check_no_file(f"--out {target}", target)
     if out is None:
         check_writable(target)
