@@ -42,15 +42,11 @@ def with_factors(summary: SweepSummary, records: Records) -> list[dict[str, Any]
     """Each record behind its `configuration` and the values of its factors."""
     taken = {"configuration", *(name for _, record in records for name in record)}
     heads = factor_heads(summary, taken)
-    values = {study.name: study.factors for study in summary.studies}
-    return [
-        {
-            "configuration": name,
-            **{heads[factor]: value for factor, value in values[name].items()},
-            **record,
-        }
-        for name, record in records
-    ]
+    with_heads = {
+        study.name: {heads[factor]: level for factor, level in study.factors.items()}
+        for study in summary.studies
+    }
+    return [{"configuration": name, **with_heads[name], **record} for name, record in records]
 
 
 def level_text(factors: Mapping[str, Any], factor: str) -> str:
@@ -67,11 +63,14 @@ def by_factors(
     if columns[0] != "configuration" or not heads:
         return tuple(columns), rows, set(LEFT)
     values = {study.name: study.factors for study in summary.studies}
-    of_text = {
-        heads[factor]
-        for factors in values.values()
-        for factor, value in factors.items()
-        if not is_number(value)
-    }
-    split = [(*(level_text(values[row[0]], factor) for factor in heads), *row[1:]) for row in rows]
-    return (*heads.values(), *columns[1:]), split, (set(LEFT) - set(heads.values())) | of_text
+    split = []
+    for name, *rest in rows:
+        split.append((*(level_text(values[name], factor) for factor in heads), *rest))
+    left = set(LEFT)
+    for factor, head in heads.items():
+        levels = [factors[factor] for factors in values.values() if factor in factors]
+        if all(map(is_number, levels)):
+            left.discard(head)
+        else:
+            left.add(head)
+    return (*heads.values(), *columns[1:]), split, left

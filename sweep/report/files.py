@@ -120,10 +120,7 @@ def _drawings(
             damaged.append(str(error))
             continue
         if gallery is not None:
-            is_paired = gallery.training is not None
-            content = {"trial": trial.model_dump(mode="json"), "is_paired": is_paired}
-            drawing = Drawing("gallery", gallery_drawing(gallery), content)
-            galleries[name_of("gallery", number, study.name)] = drawing
+            galleries[name_of("gallery", number, study.name)] = gallery_drawing(trial, gallery)
     return drawings | galleries, damaged
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search_spaces.space import SearchSpace
+from sweep.report.drawn import Drawing
 from sweep.report.style import ORANGE, STYLE, Figure, short
 from trainables.data.images import ImageData, resized
 from trainables.data.sources import load
@@ -113,7 +114,13 @@ def pictures_of(space: SearchSpace, storage: Storage) -> Pictures:
     return Pictures(storage, space.images, lambda name: loaded(sources[name]))
 
 
-def gallery_drawing(gallery: Gallery) -> Callable[[], Figure]:
+def gallery_drawing(result: Result, gallery: Gallery, dpi: int | None = None) -> Drawing:
+    """`gallery`: what may be shown of `result`; `dpi`: see `Drawing`."""
+    shows = {"trial": result.model_dump(mode="json"), "is_paired": gallery.training is not None}
+    return Drawing("gallery", gallery_maker(gallery), shows, dpi)
+
+
+def gallery_maker(gallery: Gallery) -> Callable[[], Figure]:
     """What draws the first samples, in the order of d1 / d2, with nearest and second nearest training
     image below each; memorized ones are framed. At the end the training images that were copied
     most often among all samples. Without training images, the generated ones alone.

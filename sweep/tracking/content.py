@@ -19,7 +19,7 @@ from sweep.analysis.study import StudySummary
 from sweep.analysis.summary import SweepSummary
 from sweep.report.drawn import Drawing, rendered
 from sweep.report.figures import overview_drawings, study_drawings
-from sweep.report.gallery import Gallery, Pictures, gallery_drawing, measured
+from sweep.report.gallery import Pictures, gallery_drawing, measured
 from sweep.search.words import belief_text
 from sweep.store.files import Invocation
 from sweep.tracking.escapes import markdown
@@ -416,7 +416,7 @@ class Content:
         gallery = self.pictures.of(result, kept)
         if gallery is None:
             return Attachment(files)
-        files["samples.png"], _ = rendered(_gallery_drawing(result, gallery))
+        files["samples.png"], _ = rendered(gallery_drawing(result, gallery, DPI))
         return Attachment(files, gallery_note(gallery.training is not None))
 
     def gallery(self, result: Result) -> Drawing | None:
@@ -425,12 +425,7 @@ class Content:
             gallery = self.pictures.of(result)
         except (DamagedFile, OSError):  # which is told when the page is written
             return None
-        return None if gallery is None else _gallery_drawing(result, gallery)
-
-
-def _gallery_drawing(result: Result, gallery: Gallery) -> Drawing:
-    shows = {"trial": result.model_dump(mode="json"), "is_paired": gallery.training is not None}
-    return Drawing("gallery", gallery_drawing(gallery), shows, DPI)
+        return None if gallery is None else gallery_drawing(result, gallery, DPI)
 
 
 def _time(result: Result) -> tuple[float, float] | None:
