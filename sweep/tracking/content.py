@@ -57,7 +57,6 @@ DPI = 120  # of the gallery: a wider one would push MLflow's columns aside
 
 HARDWARE = ("device", "name", "threads", "host")  # tags of a trial: what it ran on
 
-
 # tags: which measurement of a trial is written, as its last; of what the figures are
 WRITTEN, FIGURES = "emm.written", "emm.figures"
 
@@ -200,7 +199,9 @@ def answer_note(summary: SweepSummary) -> str:
         for study in summary.studies[:MOST_NAMED]
     ]
     more = len(summary.studies) - len(told)
-    return " · ".join([*told, *([f"and {more} more"] if more else [])])
+    if more:
+        told.append(f"and {more} more")
+    return " · ".join(told)
 
 
 def study_note(study: StudySummary) -> str:
