@@ -21,8 +21,8 @@ from sweep.report.gallery import (
 )
 from sweep.report.style import as_png
 from tests.fakes import fake_space
-from tests.report.test_report import VERDICTS, Page, study, trial
 from tests.results import write_sweep
+from tests.summaries import VERDICTS, Page, study, trial
 from trainables.config.data import Digits
 from trainables.config.measurement import Measurement
 from trainables.data.images import ImageData, subset_order
