@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from tests.trial.test_trial import start
+from tests.trials import start
 from trainables.errors import UserError
 from trainables.storage import Storage
 from trainables.text import RedactedFormatter, redacted

@@ -11,7 +11,6 @@ PACKAGES = "torch", "torchvision", "numpy", "scipy", "ray", "optuna", "mlflow"
 
 GIT_SECONDS = 5.0
 
-
 HERE = Path(__file__).resolve().parent.parent
 
 

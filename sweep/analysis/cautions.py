@@ -54,18 +54,15 @@ def cautions(summary: SweepSummary) -> list[Caution]:
         for data in data_sets(summary)
         if data.duplicates
     ]
-    of_pixels: tuple[Callable[[StudySummary], Trap | None], ...] = ()
+    checks: list[Callable[[StudySummary], Trap | None]] = [_alone, _rising]
     if summary.eye == "pixels":  # of the rule in pixels, which else decides nothing
         lines += [*_across_data(summary), *_two_rules(summary)]
-        of_pixels = _low_ceiling, _noisy, _chance, _uneven
+        checks += [_low_ceiling, _noisy, _chance, _uneven]
+    checks += [_unknown_in_features, _unseen, _large_share, _accepted]
     lines += order_lines(summary.contrasts_by_target)
     traps: dict[str, dict[str, Trap]] = {}  # what → name → in full
     for study in summary.studies:
-        checks = (
-            *(_alone, _rising, *of_pixels),
-            *(_unknown_in_features, _unseen, _large_share, _accepted),
-        )
-        for trap in (*(check(study) for check in checks), *_failures(study)):
+        for trap in [*(check(study) for check in checks), *_failures(study)]:
             if trap is not None:
                 traps.setdefault(trap.what, {})[study.name] = trap
     return [*map(Caution, lines), *(_said_once(what, of) for what, of in traps.items())]
@@ -80,9 +77,11 @@ def _said_once(what: str, of: Mapping[str, Trap]) -> Caution:
 
 def data_sets(summary: SweepSummary) -> list[DataSummary]:
     """Every data set that trials were trained on."""
-    return list(
-        {t.data.digest: t.data for s in summary.studies for t in [*s.results, *s.running]}.values()
-    )
+    by_digest: dict[str, DataSummary] = {}
+    for study in summary.studies:
+        for trial in [*study.results, *study.running]:
+            by_digest[trial.data.digest] = trial.data
+    return list(by_digest.values())
 
 
 def _across_data(summary: SweepSummary) -> list[str]:
@@ -98,12 +97,12 @@ def _across_data(summary: SweepSummary) -> list[str]:
         f"{name}: {amount(mean)}" for name, mean in _means(by_data.values(), "nn_distance")
     ]
     copiers = [f"{name}: {mean:.3f}" for name, mean in _means(by_data.values(), "noisy_copier")]
-    known = (
-        [f"median distance of a training image to its nearest other one: {'; '.join(distances)}"]
-        if distances
-        else []
-    )
-    known += [f"noisy copier: {'; '.join(copiers)}"] if copiers else []
+    known = []
+    if distances:
+        between = "median distance of a training image to its nearest other one"
+        known.append(f"{between}: {'; '.join(distances)}")
+    if copiers:
+        known.append(f"noisy copier: {'; '.join(copiers)}")
     details = f" ({'. '.join(known)})" if known else ""
     return [
         f"contrasts across {len(by_data)} data sets: the rule d1 < k d2 is tighter on denser "
@@ -132,11 +131,10 @@ def _two_rules(summary: SweepSummary) -> list[str]:
         if pairs:
             without, with_flips = (sum(values) / len(pairs) for values in zip(*pairs, strict=True))
             known.append(f"{study.name}: {without:.3f} / {with_flips:.3f}")
-    details = (
-        f"; R_mem near the EMM without and with them, on the same images: {'; '.join(known)}"
-        if known
-        else ""
-    )
+    details = ""
+    if known:
+        near_emm = "R_mem near the EMM without and with them, on the same images"
+        details = f"; {near_emm}: {'; '.join(known)}"
     return [
         "trainer.augment differs: only where training mirrors images do mirrored copies "
         f"count{details}"
@@ -223,10 +221,8 @@ def _unknown_in_features(study: StudySummary) -> Trap | None:
     unknown = [r for r in asked if r.r_mem_features is None]
     if not unknown:
         return None
-    here, why = (
-        f"{len(unknown)} of {len(asked)} trials",
-        f"the threshold needs {LEAST_HELD_OUT} held-out images or more",
-    )
+    here = f"{len(unknown)} of {len(asked)} trials"
+    why = f"the threshold needs {LEAST_HELD_OUT} held-out images or more"
     what = "R_mem in features is not known of"
     return Trap(f"{what} {here}: {why}", f"{what} some trials, since {why}", here)
 

@@ -34,10 +34,8 @@ def result_at(result: Result, storage: Storage, k: float, target: float) -> Resu
             "is known"
         )
     distances = Distances.of_arrays(kept)
-    subset, labels = (
-        kept["subset"],
-        {name: kept[name] for name in ("labels", "subset_labels") if name in kept},
-    )
+    subset = kept["subset"]
+    labels = {name: kept[name] for name in ("labels", "subset_labels") if name in kept}
     # what distances do not tell: snapshots, the ceiling, and, where they were not kept, labels
     unknown: dict[str, Any] = {name: None for name, row in MEASURES.items() if row.compute is None}
     unknown["curve"] = ()

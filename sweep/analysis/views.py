@@ -1,5 +1,6 @@
 """A sweep seen otherwise: some of its configurations, at another target, two sweeps as one."""
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -99,20 +100,20 @@ def joined(sweeps: Mapping[str, SweepSummary]) -> SweepSummary:
 def _joined(sweeps: Mapping[str, SweepSummary]) -> SweepSummary:
     first = next(iter(sweeps.values()))
     levels = [level for one in sweeps.values() for level in _levels(one.space)]
-    studies = [
-        replace(
-            study,
-            name=f"{name}: {study.name}",
-            factors={ACROSS: name, **_factors(study, one.space, levels)},
-        )
-        for name, one in sweeps.items()
-        for study in at_target(one, first.space.search.target).studies
-    ]
+    studies = []
+    for name, one in sweeps.items():
+        for study in at_target(one, first.space.search.target).studies:
+            factors = {ACROSS: name, **_factors(study, one.space, levels)}
+            studies.append(replace(study, name=f"{name}: {study.name}", factors=factors))
     space = _space(sweeps)
-    damaged = [f"{name}: {line}" for name, one in sweeps.items() for line in one.damaged]
-    runs = [run for one in sweeps.values() for run in one.runs]
-    spaces = [one.space for one in sweeps.values()]
-    return SweepSummary(space.name, space, studies, damaged, runs=runs, spaces=spaces)
+    return SweepSummary(
+        space.name,
+        space,
+        studies,
+        damaged=[f"{name}: {line}" for name, one in sweeps.items() for line in one.damaged],
+        runs=[run for one in sweeps.values() for run in one.runs],
+        spaces=[one.space for one in sweeps.values()],
+    )
 
 
 def _space(sweeps: Mapping[str, SweepSummary]) -> SearchSpace:
@@ -210,7 +211,12 @@ def _across(whole: SweepSummary) -> list[str]:
             "the sweep alone; contrasts.csv has all pairs"
         ]
     same, count = sum(one.same_data for one in across), len(across)
-    data = {count: "on the same data", 0: "on other data"}.get(same, f"{same} on the same data")
+    if same == count:
+        data = "on the same data"
+    elif same == 0:
+        data = "on other data"
+    else:
+        data = f"{same} on the same data"
     what = "1 contrast is" if count == 1 else f"{count} contrasts are"
     return [
         f"{what} across the sweeps, {data}; noise and shape of the curves are pooled within each "
@@ -220,25 +226,26 @@ def _across(whole: SweepSummary) -> list[str]:
 
 def _differences(sweeps: Mapping[str, SweepSummary]) -> list[str]:
     """What differs between the sweeps beside factors: fields that no sweep varies."""
-    varied = {
-        path
-        for one in sweeps.values()
-        for key in one.space.factor_names
-        for path in one.space.paths_of(key)
-    }
-    tables = {}
+    varied, tables = set[str](), dict[str, dict[str, Any]]()
     for name, one in sweeps.items():
+        for key in one.space.factor_names:
+            varied.update(one.space.paths_of(key))
         space = one.space.model_dump(mode="json", include={"base", "measurement", "search"})
         base = space.pop("base")
         tables[name] = _flat(base) | _flat(space)
     lines = []
-    for path in dict.fromkeys(path for table in tables.values() for path in table):
-        values = [table.get(path) for table in tables.values()]
-        is_varied = any(path == one or path.startswith(f"{one}.") for one in varied)
-        if not is_varied and any(value != values[0] for value in values):
-            said = ", ".join(f"{name} {value}" for name, value in zip(tables, values, strict=True))
-            lines.append(f"{path} differs: {said}")
+    for path in dict.fromkeys(itertools.chain(*tables.values())):  # each once, in their order
+        values = {name: table.get(path) for name, table in tables.items()}
+        first, *others = values.values()
+        if all(value == first for value in others) or _is_below(path, varied):
+            continue
+        lines.append(f"{path} differs: {', '.join(f'{name} {v}' for name, v in values.items())}")
     return lines
+
+
+def _is_below(path: str, others: set[str]) -> bool:
+    """Whether a path is one of the others, or that of a field inside one."""
+    return any(path == other or path.startswith(f"{other}.") for other in others)
 
 
 def _flat(tree: Mapping[str, Any]) -> dict[str, Any]:

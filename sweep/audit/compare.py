@@ -9,9 +9,9 @@ times again, and two times more.
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import chain, pairwise
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -36,7 +36,7 @@ from trainables.measure.features import (
 from trainables.measure.kept import Distances
 from trainables.measure.measures import MEASURES, measures
 from trainables.measure.neighbours import Comparison, around_of, chunk_size, nearest_two_of
-from trainables.measure.r_mem import Ints, Neighbours
+from trainables.measure.r_mem import Floats, Ints, Neighbours
 from trainables.progress import work
 
 MEMORY = 2**28  # bytes for a block of generated images, and for a chunk of comparisons
@@ -171,9 +171,8 @@ def audit(
     features = open_features(
         how, (frame.channels, *frame.size), device or torch.device("cpu"), "--features"
     )
-    size = chunk_size(frame.pixels, memory)
     with work("looking for equal training images", len(training)) as advance:
-        groups = equal_groups(training.chunks(size, advance=advance))
+        groups = equal_groups(training.chunks(chunk_size(frame.pixels, memory), advance=advance))
     if groups.max() == 0:
         raise UserError(
             f"{training.option} {training.path}: all images are the same; a second nearest one is "
@@ -182,46 +181,24 @@ def audit(
     most = max(2, memory // (2 * frame.pixels))
     affordable = SELF_COMPARISON // (len(training) * frame.pixels)
     looked_at = spread(len(training), min(most, max(N_SPACING, affordable)))
+    turned = spread(len(generated), 0 if flips else min(most, MOST_MIRRORED))
     control = torch.empty((0, frame.channels, *frame.size), dtype=torch.uint8)
     if held_out is not None:
         control = held_out.take(spread(len(held_out), min(most, MOST_HELD_OUT)))
-
-    # beside the first block, so that they cost no reading
     beside = [control, training.take(looked_at)]
-    turned = spread(len(generated), 0 if flips else min(most, MOST_MIRRORED))
     if len(turned):
         beside.append(generated.take(turned).flip(-1))
-    asked = torch.cat(beside)
     comparison = Comparison(device, flips)
-    among = spread(len(generated), N_OTHERS)
-    others, start = generated.take(among), 0
-    parts, repeats = [], []
-    rows = max(2, memory // frame.pixels)
-    passes = math.ceil(len(generated) / rows)
-    with work("comparing with the training images", passes * len(training)) as advance:
-        for block in generated.chunks(rows):
-            passing = training.chunks(size, advance=advance)
-            looked = torch.cat([block, asked])
-            parts.append(nearest_two_of(looked, passing, device, groups, flips, memory))
-            if len(generated) >= N_OTHERS:
-                is_among = np.isin(np.arange(start, start + len(block)), among)
-                repeats.append(nearest_other(block, others, is_among, comparison))
-            asked, start = asked[:0], start + len(block)
-    counts = [len(images) for images in beside]
-    ends = np.cumsum([len(parts[0].d1) - sum(counts), *counts]).tolist()
-    first = parts[0].at(slice(ends[0]))
-    null, own = (parts[0].at(slice(start, end)) for start, end in pairwise(ends[:3]))
-    found = Neighbours.joined([first, *parts[1:]])
+    found, of_beside, repeats = _nearest(generated, beside, training, groups, comparison, memory)
+    null, own, *of_turned = of_beside
     mirrored = None
-    if len(turned):
-        mirrored = looked_at_mirrored(
-            found.at(turned), parts[0].at(slice(ends[2], None)), groups, k
-        )
+    if of_turned:
+        mirrored = looked_at_mirrored(found.at(turned), of_turned[0], groups, k)
     untrained = null.d1 > 0  # what equals a training image is no control
     null, control = null.at(untrained), control[torch.from_numpy(untrained)]
-    among = spread(len(control), N_OTHERS)
     null_repeats = None
     if len(control) >= N_OTHERS:
+        among = spread(len(control), N_OTHERS)
         is_among = np.isin(np.arange(len(control)), among)
         null_repeats = nearest_other(control, control[among], is_among, comparison)
     in_features = None
@@ -230,7 +207,7 @@ def audit(
     distances = Distances(
         found=found,
         null=null if len(control) else None,
-        repeats=np.concatenate(repeats) if repeats else None,
+        repeats=repeats,
         null_repeats=null_repeats,
         spacing=own.d2,
         groups=groups,
@@ -238,22 +215,60 @@ def audit(
     )
     if held_out is not None and len(control):
         distances = _against(held_out, control, training, generated, distances, comparison, memory)
-    notes = _notes(sets, len(untrained))
     return Audit(
-        training,
-        generated,
-        held_out,
-        k,
-        distances,
-        groups,
-        looked_at,
-        own.i2,
-        notes,
-        int((~untrained).sum()),
-        mirrored,
-        how.features,
-        how.features_rule,
+        training=training,
+        generated=generated,
+        held_out=held_out,
+        k=k,
+        distances=distances,
+        groups=groups,
+        looked_at=looked_at,
+        nearest_other=own.i2,
+        notes=_notes(sets, len(untrained)),
+        null_in_training=int((~untrained).sum()),
+        mirrored=mirrored,
+        features=how.features,
+        features_rule=how.features_rule,
     )
+
+
+def _nearest(
+    generated: ImageSet,
+    beside: Sequence[Tensor],
+    training: ImageSet,
+    groups: Ints,
+    comparison: Comparison,
+    memory: int,
+) -> tuple[Neighbours, list[Neighbours], Floats | None]:
+    """The two nearest training images of every generated image, and of the images in each part of
+    `beside`, [any, C, H, W] uint8; and the distance of every generated image to the nearest of
+    N_OTHERS other ones, [n], None if there are not so many.
+
+    The training set passes by once for every block of generated images. What is in `beside` goes
+    with the first block, so that it costs no reading.
+    """
+    pixels = beside[0].shape[1:].numel()
+    size, rows = chunk_size(pixels, memory), max(2, memory // pixels)
+    among = spread(len(generated), N_OTHERS)
+    others, asked, start = generated.take(among), torch.cat(list(beside)), 0
+    parts, repeats = [], []
+    passes = math.ceil(len(generated) / rows)
+    with work("comparing with the training images", passes * len(training)) as advance:
+        for block in generated.chunks(rows):
+            chunks, looked = training.chunks(size, advance=advance), torch.cat([block, asked])
+            parts.append(
+                nearest_two_of(looked, chunks, comparison.device, groups, comparison.flips, memory)
+            )
+            if len(generated) >= N_OTHERS:
+                is_among = np.isin(np.arange(start, start + len(block)), among)
+                repeats.append(nearest_other(block, others, is_among, comparison))
+            asked, start = asked[:0], start + len(block)
+    first, *later = parts
+    counts = [len(images) for images in beside]
+    ends = np.cumsum([len(first.d1) - sum(counts), *counts])
+    of_block, *of_beside = map(first.at, np.split(np.arange(ends[-1]), ends[:-1]))
+    found = Neighbours.joined([of_block, *later])
+    return found, of_beside, np.concatenate(repeats) if repeats else None
 
 
 def _against(
@@ -291,16 +306,11 @@ def _against(
     if len(pool) > groups.max():  # as many as there are different training images
         pool = pool[spread(len(pool), groups.max() + 1)]
         with work("comparing with the held-out images", blocks * len(pool)) as advance:
-            to_held_out = np.concatenate(
-                [
-                    nearest_two_of(
-                        block,
-                        held_out.chunks(size, pool, advance),
-                        *(device, None, flips, memory),
-                    ).d1
-                    for block in generated.chunks(rows)
-                ]
-            )
+            parts = []
+            for block in generated.chunks(rows):
+                chunks = held_out.chunks(size, pool, advance)
+                parts.append(nearest_two_of(block, chunks, device, None, flips, memory).d1)
+            to_held_out = np.concatenate(parts)
     return replace(
         taken,
         around=np.concatenate(around),

@@ -40,8 +40,7 @@ def tell_what_would_run(
         here_now = here_now._replace(
             results=[*here_now.results, *taken], damaged=[*here_now.damaged, *one.damaged]
         )
-        which = f"{len(taken)} of the {len(one.results)} trials in {one.storage.shown}"
-        say(f"would be taken over: {which}")
+        say(f"would be taken over: {one.part(taken)}")
     results, started, damaged = under_names(here_now, space, keys)
     priors, finals = FrozenPriors(here.storage, keys), read_finals(here.storage)
     summary = summary_of(space, results, started, priors, finals, damaged)
@@ -60,17 +59,13 @@ def tell_what_would_run(
     )
     columns: dict[str, Setting] = {"configuration": "fold"}
     columns |= dict.fromkeys(("would be", "EMM", "trials"), "left")
-    left_out = {study.name for study in summary.studies if only and study.name not in only}
     again = {result.spec.name for result in missing_finals(summary)}
-    rows = [
-        (
-            study.name,
-            "left out" if study.name in left_out else _what(study, retry_failed, again),
-            belief_text(study.verdict, study.options) if study.results else "",
-            _trials(study),
-        )
-        for study in summary.studies
-    ]
+    rows = []
+    for study in summary.studies:
+        is_left_out = bool(only) and study.name not in only
+        what = "left out" if is_left_out else _what(study, retry_failed, again)
+        belief = belief_text(study.verdict, study.options) if study.results else ""
+        rows.append((study.name, what, belief, _trials(study)))
     show(grid(columns, rows))
     say("\nnothing was trained or created; the same command without --dry-run does it")
 

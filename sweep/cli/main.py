@@ -39,37 +39,29 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Commands = tuple[Callable[..., None], ...]
-BEFORE_SUBMIT: Commands = (run.run, trial.trial, submit.stop)
-# which take every option of `emm run` as well
-MORE: dict[str, Any] = {"allow_extra_args": True, "ignore_unknown_options": True}
-BEFORE_ADVISE: Commands = (spaces.spaces, spaces.fields, plan.plan, plan.fit, read.status)
-AFTER_ADVISE: Commands = (
-    read.report,
-    remeasure.remeasure,
-    sample.sample,
-    audit.audit,
-    read.ui,
-    read.sync,
-    read.purge,
-)
-
 
 def summary(command: Callable[..., None]) -> str:
     """Its first sentence, which `emm --help` shows whole."""
     return " ".join((command.__doc__ or "").split()).partition(". ")[0].removesuffix(".")
 
 
+def _add(*commands: Callable[..., None], **settings: Any) -> None:
+    for command in commands:
+        app.command(short_help=summary(command), **settings)(command)
+
+
+def _add_above_run(command: Callable[..., None], usage: str) -> None:
+    """One that takes every option of `emm run` as well."""
+    more = {"allow_extra_args": True, "ignore_unknown_options": True}
+    _add(command, context_settings=more, options_metavar=usage)
+
+
 # in the order of `emm --help`
-for command in BEFORE_SUBMIT:
-    app.command(short_help=summary(command))(command)
-for command, usage, before in (
-    (submit.submit, "SPACE [OPTIONS OF RUN] [OPTIONS]", BEFORE_ADVISE),
-    (advise.advise, "[OPTIONS OF RUN] [OPTIONS]", AFTER_ADVISE),
-):
-    app.command(context_settings=MORE, options_metavar=usage, short_help=summary(command))(command)
-    for command in before:
-        app.command(short_help=summary(command))(command)
+_add(run.run, trial.trial, submit.stop)
+_add_above_run(submit.submit, "SPACE [OPTIONS OF RUN] [OPTIONS]")
+_add(spaces.spaces, spaces.fields, plan.plan, plan.fit, read.status)
+_add_above_run(advise.advise, "[OPTIONS OF RUN] [OPTIONS]")
+_add(read.report, remeasure.remeasure, sample.sample, audit.audit, read.ui, read.sync, read.purge)
 
 
 def _version(is_asked: bool) -> None:

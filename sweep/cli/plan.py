@@ -83,11 +83,11 @@ def plan(
         say(json.dumps(content, indent=1))
         return
     search = chosen.search
-    threads_text = f" with {threads} {'thread' if threads == 1 else 'threads'}"
     speed = f"at {tflops:g} TFLOP/s (--tflops X, or --measure for this machine)"
     if device is not None:
-        on_cpu = device.type == "cpu"
-        speed = f"as measured on this {device.type.upper()}{threads_text if on_cpu else ''}"
+        speed = f"as measured on this {device.type.upper()}"
+    if device is not None and device.type == "cpu":
+        speed += f" with {threads} {'thread' if threads == 1 else 'threads'}"
     say(": ".join(filter(None, (chosen.name, chosen.question))))
     say(
         f"N from {search.n_low:,} to {search.n_high:,}, until sd(ln EMM) <= {search.precision:.3g} "
@@ -102,18 +102,22 @@ def plan(
         say("\n?: a trainer of your own, or nothing to count; --measure measures what is trained")
         return
     unit = "GPU" if device is None or device.type == "cuda" else device.type.upper()
+    _tell_total(rows, unit, bool(known))
+    if wall:
+        say(f"with {workers} {'worker' if workers == 1 else 'workers'}: about {estimated(wall)}")
+
+
+def _tell_total(rows: "list[PlannedConfiguration]", unit: str, with_known: bool) -> None:
     whole = sum(row.hours_search or 0 for row in rows)
     say(
         f"\nall searches: {estimated(whole)} of one {unit}, if they cost as much as most and each "
         "EMM is the geometric middle of the range of N"
     )
-    if known and not any(left):
+    left = sum(row.hours_left or 0 for row in rows)
+    if with_known and left:
+        say(f"left of them: {estimated(left)}, at the pace of its trials so far")
+    elif with_known:
         say("left of them: nothing")
-        return
-    if known:
-        say(f"left of them: {estimated(sum(left))}, at the pace of its trials so far")
-    if wall is not None and workers is not None:
-        say(f"with {workers} {'worker' if workers == 1 else 'workers'}: about {estimated(wall)}")
 
 
 def _tabulate(rows: "list[PlannedConfiguration]", with_known: bool) -> None:

@@ -79,20 +79,20 @@ def report(
 
     chosen = None if k is None else parse_k(k)
     places = [place(directory) for directory in directories]
-    names, here = called_apart(directories), places[0]
-    is_alone = len(places) == 1
-    lone = [one for one in places if holds_lone_trials(one.storage)]
+    here, is_alone = places[0], len(places) == 1
+    lone = [one.storage for one in places if holds_lone_trials(one.storage)]
     if lone and not is_alone:
-        raise UserError(f"{lone[0].storage.shown}: trials of emm trial are reported alone")
+        raise UserError(f"{lone[0].shown}: trials of emm trial are reported alone")
+    if lone and chosen is not None:
+        raise UserError(
+            f"--k: {lone[0].shown} holds trials of emm trial, which are judged by their own k"
+        )
     if lone:
-        if chosen is not None:
-            raise UserError(
-                f"--k: {here.storage.shown} holds trials of emm trial, which are judged by their own k"
-            )
-        lone_target = out or (here.views / "report" if here.views else Path("trials-report"))
-        _check_target(lone_target, out)
-        report_lone_trials(here.storage, lone_target, as_json)
+        target = out or (here.views / "report" if here.views else Path("trials-report"))
+        _check_target(target, out)
+        report_lone_trials(here.storage, target, as_json)
         return
+    names = called_apart(directories)
     sweeps = [summarize(one.storage, chosen) for one in places]
     summary = sweeps[0] if is_alone else joined(dict(zip(names, sweeps, strict=True)))
     if as_json:
@@ -103,8 +103,10 @@ def report(
     from sweep.report.table import print_table
 
     # beside the report of the sweep itself, at its own k
-    name = "-".join(["report", *([] if is_alone else ["with", *names[1:]])])
-    name = re.sub(r"[^\w.-]+", "-", name) + ("" if chosen is None else f"-k{chosen:.3g}")
+    words = ["report"] if is_alone else ["report", "with", *names[1:]]
+    name = re.sub(r"[^\w.-]+", "-", "-".join(words))
+    if chosen is not None:
+        name += f"-k{chosen:.3g}"
     target = out or (here.views / name if here.views else Path(f"{sweeps[0].name}-{name}"))
     _check_target(target, out)
     terminal = console()
@@ -118,8 +120,6 @@ def _check_target(target: Path, out: Path | None) -> None:
     """Raises UserError if no report can be written there; `out`: as it was asked for."""
     from sweep.store.places import check_no_file, check_writable
 
-    if target.exists() and not target.is_dir():
-        raise UserError(f"--out {target}: this is a file; choose a directory")
     check_no_file(f"--out {target}", target)
     if out is None:
         check_writable(target)

@@ -52,8 +52,6 @@ def remeasure(
     pixels = in_pixels(summarize(here.storage))
     name = f"report-features-{name_of(how)}"
     target = out or (here.views / name if here.views else Path(f"{pixels.name}-{name}"))
-    if target.exists() and not target.is_dir():
-        raise UserError(f"--out {target}: this is a file; choose a directory")
     check_no_file(f"--out {target}", target)
     check_writable(target, target / DISTANCES)
     if not any(study.complete for study in pixels.studies):

@@ -236,7 +236,6 @@ def start(
     from sweep.run.driver import Run
     from sweep.run.machines import Resources, claim
     from sweep.run.retry import reopen_failed
-    from sweep.search.rules import EFFORTS, accept_bound
     from sweep.store.budget import Limits
     from sweep.store.files import Invocation
     from sweep.store.places import new_place, remember
@@ -246,19 +245,17 @@ def start(
     if tracking_uri:
         _check_tracking(tracking_uri)
     here = new_place(out, storage)
-    given = {"search.precision": precision, "search.target": target, "search.guard": guard or None}
-    given |= {"search.replicates": replicates, "search.final_samples": final_samples}
-    chosen = space_of(space, settings, **given, **{"search.targets": targets})
-    if effort != "normal":
-        if precision is not None:
-            raise UserError(
-                f"--effort {effort}: it sets the precision, as --precision does; say one"
-            )
-        precise = chosen.search.precision * EFFORTS[effort]
-        chosen = chosen.with_settings({"search.precision": precise})
-    if early_accept:
-        highest = max((chosen.search.target, *chosen.search.targets))
-        chosen = chosen.with_settings({"measurement.accept": accept_bound(highest)})
+    if effort != "normal" and precision is not None:
+        raise UserError(f"--effort {effort}: it sets the precision, as --precision does; say one")
+    asked = {
+        "search.precision": precision,
+        "search.target": target,
+        "search.guard": guard or None,
+        "search.replicates": replicates,
+        "search.targets": targets,
+        "search.final_samples": final_samples,
+    }
+    chosen = _adjusted(space_of(space, settings, **asked), effort, early_accept)
     check_names(chosen, "--only", only)
     former = [former_trials(where, here.storage) for where in reuse]
     limits = Limits(budget_hours, None if deadline is None else parse_deadline(deadline))
@@ -292,8 +289,7 @@ def start(
         for one, taken in zip(former, this_run.taken_over, strict=True):
             for line in one.damaged:
                 must_tell(f"passed over: {line}")
-            which = f"{len(taken)} of the {len(one.results)} trials in {one.storage.shown}"
-            tell(f"taken over: {which}")
+            tell(f"taken over: {one.part(taken)}")
         remember(here, this_run.sweep_id)
         is_tracked = here.views is not None or tracking_uri is not None
         where = _destination(this_run, tracking_uri) if is_tracked else None
@@ -311,6 +307,19 @@ def start(
     elif only:
         tell("the same command without --only goes on with the other configurations")
     return this_run
+
+
+def _adjusted(space: "SearchSpace", effort: str, early_accept: bool) -> "SearchSpace":
+    """With what these options make of its own precision and targets."""
+    from sweep.search.rules import EFFORTS, accept_bound
+
+    changes = {}
+    if effort != "normal":
+        changes["search.precision"] = space.search.precision * EFFORTS[effort]
+    if early_accept:
+        highest = max((space.search.target, *space.search.targets))
+        changes["measurement.accept"] = accept_bound(highest)
+    return space.with_settings(changes) if changes else space
 
 
 def _say_nothing(text: str) -> None: ...

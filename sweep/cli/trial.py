@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from trainables.trial.trial import Trial
 
 
+SLICE_SECONDS = 1.0  # of training between two looks of the bar
+
+
 def trial(
     space: SpaceName,
     config: Annotated[
@@ -135,9 +138,6 @@ def _place(out: Path | None) -> "Iterator[Storage]":
         raise
 
 
-SLICE_SECONDS = 1.0  # of training between two looks of the bar
-
-
 def _trained(spec: "TrialSpec", data: "ImageData", storage: "Storage") -> "Result":
     """Raises TrialFailed."""
     from sweep.report.trial_view import TrialView
@@ -193,8 +193,12 @@ def _write_page(
 
 
 def _in_features(result: "Result") -> str:
+    from trainables.measure.feature_rule import LEAST_HELD_OUT
+
     if result.r_mem_features is None:
-        return "R_mem in features is not known: fewer than 198 held-out images are left"
+        return (
+            f"R_mem in features is not known: fewer than {LEAST_HELD_OUT} held-out images are left"
+        )
     if result.measurement.judge == "features":
         beside = f"it is that in features; in pixels {result.r_mem_pixels:.4f}"
     else:

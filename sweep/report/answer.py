@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from sweep.analysis.contrasts import Contrast
 from sweep.analysis.study import StudySummary
 from sweep.analysis.summary import SweepSummary
+from sweep.report.factors import numeric_factor
 from sweep.search.words import ends_text, interval_text
 from trainables.text import amount, some
 
@@ -47,7 +48,7 @@ def _known(summary: SweepSummary, known: Sequence[StudySummary]) -> str:
     """In one sentence, and another on the steps between the ends where there are any."""
     if len(known) == 1:
         return _single(summary, known[0])
-    factor = _number(summary)
+    factor = numeric_factor(summary.studies)
     if factor is None:
         ordered = sorted(known, key=lambda study: study.verdict.emm or 0.0)
         ends = f"the EMM is between {_emm(ordered[0])} and {_emm(ordered[-1])}"
@@ -76,14 +77,6 @@ def _single(summary: SweepSummary, study: StudySummary) -> str:
     emm = f"{amount(study.verdict.emm or 0.0)} (95 % interval {interval_text(study.verdict)})"
     copied = f"less than {100 * summary.space.search.target:.4g} % of what is generated are copies"
     return f"the EMM{of} is {emm}: with more training images, {copied}."
-
-
-def _number(summary: SweepSummary) -> str | None:
-    """The factor, if there is one alone, and it is a number."""
-    names = {name for study in summary.studies for name in study.factors}
-    values = [value for study in summary.studies for value in study.factors.values()]
-    are_numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
-    return names.pop() if len(names) == 1 and are_numbers else None
 
 
 def _emm(study: StudySummary) -> str:

@@ -14,6 +14,7 @@ from search_spaces.space import Search
 from sweep.analysis.study import StudySummary
 from sweep.analysis.summary import SweepSummary
 from sweep.report.canvas import Canvas, labelled, mark_range, set_log, spans
+from sweep.report.factors import is_number, numeric_factor
 from sweep.report.style import BLUE, COLOURS, MARKERS, Figure, Legend
 from trainables.text import tick
 
@@ -29,8 +30,9 @@ def sweep_figure(summary: SweepSummary, canvas: Canvas | None = None) -> Figure:
     Filled: found. Open: not decided. An arrow at the end of the range: the EMM lies beyond it.
     """
     canvas = canvas or Canvas()
-    if numeric_factor(summary.studies):
-        return factor_figure(summary, next(iter(summary.studies[0].factors)), canvas)
+    factor = numeric_factor(summary.studies)
+    if factor is not None:
+        return factor_figure(summary, factor, canvas)
     studies = summary.studies
     with canvas.styled():
         figure, axes = canvas.begin(0.95 + 0.17 * len(studies))
@@ -73,15 +75,6 @@ def factor_figure(summary: SweepSummary, factor: str, canvas: Canvas | None = No
     return figure
 
 
-def numeric_factor(studies: Sequence[StudySummary]) -> list[float] | None:
-    """The values of the only factor, if they are different numbers."""
-    if any(len(study.factors) != 1 for study in studies):
-        return None
-    values = [value for study in studies for value in study.factors.values()]
-    are_numbers = all(type(value) in (int, float) for value in values)  # a bool is none here
-    return values if are_numbers and len(set(values)) == len(values) > 1 else None
-
-
 # ---------------------------------------------------------------- axes
 
 
@@ -111,7 +104,7 @@ def _scale_factor(
     """repr of a level → its place on the horizontal axis."""
     levels = list({repr(s.factors[factor]): s.factors[factor] for s in studies}.values())
     axes.set_xlabel(canvas.called(factor), parse_math=False)
-    if not all(type(level) in (int, float) for level in levels):
+    if not all(map(is_number, levels)):
         names = [canvas.value(level) for level in levels]
         is_long = sum(map(len, names)) > 40
         slant: Any = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"} if is_long else {}

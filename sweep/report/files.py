@@ -14,7 +14,7 @@ from sweep.analysis.onset import NUMBERS
 from sweep.analysis.study import StudySummary
 from sweep.analysis.summary import SweepSummary
 from sweep.report.drawn import Drawing, write_figures
-from sweep.report.factors import by_factors, factor_heads
+from sweep.report.factors import by_factors, factor_heads, is_number
 from sweep.report.figures import name_of, overview_drawings, study_drawings
 from sweep.report.gallery import Pictures, gallery_drawing
 from sweep.report.latex import latex
@@ -120,10 +120,7 @@ def _drawings(
             damaged.append(str(error))
             continue
         if gallery is not None:
-            is_paired = gallery.training is not None
-            content = {"trial": trial.model_dump(mode="json"), "is_paired": is_paired}
-            drawing = Drawing("gallery", gallery_drawing(gallery), content)
-            galleries[name_of("gallery", number, study.name)] = drawing
+            galleries[name_of("gallery", number, study.name)] = gallery_drawing(trial, gallery)
     return drawings | galleries, damaged
 
 
@@ -152,8 +149,7 @@ def _csv(summary: SweepSummary) -> str:
 
 def _plain(value: Any) -> str | int | float:
     """A factor's value, as a number if it is one."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return value if is_number else text_of(value)
+    return value if is_number(value) else text_of(value)
 
 
 def _dicts(columns: Sequence[str], records: Sequence[Mapping[str, Any]]) -> str:

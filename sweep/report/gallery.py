@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search_spaces.space import SearchSpace
+from sweep.report.drawn import Drawing
 from sweep.report.style import ORANGE, STYLE, Figure, short
 from trainables.data.images import ImageData, resized
 from trainables.data.sources import load
@@ -113,19 +114,19 @@ def pictures_of(space: SearchSpace, storage: Storage) -> Pictures:
     return Pictures(storage, space.images, lambda name: loaded(sources[name]))
 
 
-def gallery_figure(gallery: Gallery) -> Figure:
-    """The first samples as drawn, in the order of d1 / d2, with nearest and second nearest training
+def gallery_drawing(result: Result, gallery: Gallery, dpi: int | None = None) -> Drawing:
+    """`gallery`: what may be shown of `result`; `dpi`: see `Drawing`."""
+    shows = {"trial": result.model_dump(mode="json"), "is_paired": gallery.training is not None}
+    return Drawing("gallery", gallery_maker(gallery), shows, dpi)
+
+
+def gallery_maker(gallery: Gallery) -> Callable[[], Figure]:
+    """What draws the first samples, in the order of d1 / d2, with nearest and second nearest training
     image below each; memorized ones are framed. At the end the training images that were copied
-    most often among all samples.
+    most often among all samples. Without training images, the generated ones alone.
 
-    Without training images, the generated ones alone.
+    It holds the pixels that are shown and no more, so that it may be sent to another process.
     """
-    return gallery_drawing(gallery)()
-
-
-def gallery_drawing(gallery: Gallery) -> Callable[[], Figure]:
-    """What draws it. It holds the pixels that are shown and no more, so that it may be sent to
-    another process."""
     found, training = gallery.measured.found, gallery.training
     d1, d2 = found.d1[: COLUMNS * ROWS], found.d2[: COLUMNS * ROWS]
     order = np.argsort(d1 / np.maximum(d2, 1e-9), kind="stable")

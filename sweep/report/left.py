@@ -25,7 +25,7 @@ def seconds_left(
     More workers than studies hardly shorten a search, so it is at least what the longest takes.
     """
     finished, running = list(finished), list(running)
-    parts: list[tuple[float, float]] = []  # of all workers, of one after the other
+    work = longest = 0.0  # seconds of all that is left, and of the study of which most is left
     for name, (options, verdict) in searching.items():
         mine = [trial for trial in running if trial[0].spec.name == name]
         done = [result for result in finished if result.spec.name == name and result.complete]
@@ -33,13 +33,12 @@ def seconds_left(
         if pace is None:
             return None
         emm = verdict.emm or math.sqrt(options.low * options.high)
-        sizes = [result.spec.n for result in done], [record.spec.n for record, _ in mine]
-        next_ones = pace * units_left(options.cost, emm, *sizes)
+        done_at, running_at = [one.spec.n for one in done], [record.spec.n for record, _ in mine]
+        next_ones = pace * units_left(options.cost, emm, done_at, running_at)
         begun = [_left(options, pace, trial) for trial in mine]
-        parts.append((next_ones + sum(begun), next_ones + max(begun, default=0.0)))
-    if not parts:
-        return None
-    return max(sum(all_of_it for all_of_it, _ in parts) / workers, *(alone for _, alone in parts))
+        work += next_ones + sum(begun)
+        longest = max(longest, next_ones + max(begun, default=0.0))
+    return max(work / workers, longest) if searching else None
 
 
 def _pace(options: Options, finished: Iterable[Result], running: Iterable[Running]) -> float | None:

@@ -4,7 +4,6 @@ trial that ends."""
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from types import TracebackType
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
@@ -31,8 +30,10 @@ class Terminal:
     now and then.
 
     `names`: of the studies; `verdict`, `options`: of a study now, by its name; `finished`: trials of
-    earlier runs. `plain_seconds`: between the lines. A thread of rich's draws while Tune's thread tells what happens: what it
-    reads is replaced here, never changed.
+    earlier runs; `plain_seconds`: between the lines.
+
+    A thread of rich's draws while Tune's thread tells what happens: what it reads is replaced here,
+    never changed.
     """
 
     def __init__(
@@ -65,12 +66,7 @@ class Terminal:
             self.live.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self.live:
             self.live.stop()
         if self.ended:

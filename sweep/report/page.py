@@ -84,11 +84,12 @@ def report_page(summary: SweepSummary, images: Mapping[str, bytes], pictures: st
     shown = {name: html.data_uri(image) for name, image in _fitting(images).items()}
     content = _content(summary, shown)
     words = glossary(summary)
-    columns = dict.fromkeys(
-        column
-        for name, value in content.items()
-        for column in (value if name.endswith("_columns") else _columns_of(value))
-    )
+    columns: dict[str, None] = {}  # each once, in their order
+    for name, value in content.items():
+        if name.endswith("_columns"):
+            columns |= dict.fromkeys(value)
+        elif isinstance(value, Filled):
+            columns |= dict.fromkeys(value.columns)
     return html.page(
         "report.html",
         **content,
@@ -139,10 +140,6 @@ CONTENTS = (
 
 def _any(content: Mapping[str, Any], parts: Sequence[str]) -> bool:
     return not parts or any(content[part] for part in parts)
-
-
-def _columns_of(value: object) -> Sequence[str]:
-    return value.columns if isinstance(value, Filled) else ()
 
 
 def _content(summary: SweepSummary, shown: Mapping[str, str]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from sweep.analysis.contrasts import Contrast
 from sweep.analysis.study import StudySummary
 from sweep.analysis.summary import SweepSummary
 from sweep.report.canvas import SIZES, Canvas, labelled, mark_range, set_log, spans
-from sweep.report.emm_figures import numeric_factor
+from sweep.report.factors import numeric_factor
 from sweep.report.style import BLUE, COLOURS, MARKERS, ORANGE, Figure, Legend, numbers, short
 from trainables.text import duration, tick
 
@@ -30,12 +30,13 @@ def profile_figure(summary: SweepSummary, canvas: Canvas | None = None) -> Figur
     studies = [study for study in summary.studies if study.belief is not None]
     sizes = [trial.n for study in studies for trial in study.observations]
     left, right = min(sizes) / 1.15, max(sizes) * 1.15
-    values = numeric_factor(studies) if len(studies) > len(MARKERS) else None
+    factor = numeric_factor(studies) if len(studies) > len(MARKERS) else None
+    levels = [study.factors[factor] for study in studies] if factor else []
     with canvas.styled():
         figure, axes = canvas.begin(2.8)
         set_log(axes.xaxis, left, right)
         legend: Legend = {}
-        for study, (colour, marker) in zip(studies, _looks(len(studies), values), strict=True):
+        for study, (colour, marker) in zip(studies, _looks(len(studies), levels), strict=True):
             size = 3.0 if len(studies) <= len(MARKERS) else 1.8
             legend[canvas.called(study.name, 40)] = _draw_curve(axes, study, colour, marker, size)
         own = studies[0].options.target
@@ -46,9 +47,10 @@ def profile_figure(summary: SweepSummary, canvas: Canvas | None = None) -> Figur
         mark_range(axes.xaxis, summary.space.search)
         axes.set(ylim=(-0.04, 1.07), ylabel=_r_mem(summary))
         axes.set_xlabel(canvas.with_range(SIZES, summary.space.search))
-        if values is not None:  # the targets alone
-            legend = dict(list(legend.items())[len(studies) :])
-            _colour_bar(axes, values, canvas.called(next(iter(studies[0].factors))))
+        if factor:
+            targets = list(legend.items())[len(studies) :]
+            legend = dict(targets)
+            _colour_bar(axes, levels, canvas.called(factor))
         canvas.legend(axes, legend)
     return figure
 
@@ -57,17 +59,15 @@ def _r_mem(summary: SweepSummary) -> str:
     return r"$\mathrm{R_{mem}}$" + ("" if summary.eye == "pixels" else " in features")
 
 
-def _looks(count: int, values: Sequence[float] | None) -> list[tuple[Any, str]]:
-    """Colour and marker of each configuration."""
-    if values is not None:
-        norm, colours = _shades(values)
-        return [(colours(norm(value)), "o") for value in values]
-    shades = matplotlib.colormaps["viridis"].resampled(max(count, 2))
-    few = count <= len(MARKERS)
-    return [
-        (COLOURS[i % len(COLOURS)] if few else shades(i), MARKERS[i % len(MARKERS)])
-        for i in range(count)
-    ]
+def _looks(count: int, levels: Sequence[float] = ()) -> list[tuple[Any, str]]:
+    """Colour and marker of each configuration: by their levels, if these are given."""
+    if levels:
+        norm, colours = _shades(levels)
+        return [(colours(norm(level)), "o") for level in levels]
+    if count <= len(MARKERS):
+        return [(COLOURS[i % len(COLOURS)], MARKERS[i]) for i in range(count)]
+    shades = matplotlib.colormaps["viridis"].resampled(count)
+    return [(shades(i), MARKERS[i % len(MARKERS)]) for i in range(count)]
 
 
 def _shades(values: Sequence[float]) -> tuple[Normalize, Colormap]:
@@ -102,29 +102,32 @@ def pair_figure(summary: SweepSummary, canvas: Canvas | None = None) -> Figure:
     """Of trials with a second model: R_mem (filled) and the share of latents from which both models
     draw the same image (open) against N, their means at each N joined by a line."""
     canvas = canvas or Canvas()
-    seen = {
-        study.name: [one for one in study.complete if one.pair_agreement is not None]
-        for study in summary.studies
-    }
-    studies = {name: trials for name, trials in seen.items() if trials}
+    studies = {}
+    for study in summary.studies:
+        trials = [one for one in study.complete if one.pair_agreement is not None]
+        if trials:
+            studies[study.name] = trials
     sizes = [one.spec.n for trials in studies.values() for one in trials]
     with canvas.styled():
         figure, axes = canvas.begin(2.6)
         set_log(axes.xaxis, min(sizes) / 1.15, max(sizes) * 1.15)
         mark_range(axes.xaxis, summary.space.search)
         legend: Legend = {}
-        looks = _looks(len(studies), None)
+        looks = _looks(len(studies))
         for (name, trials), (colour, marker) in zip(studies.items(), looks, strict=True):
+            called = canvas.called(name, 30)
             n = np.array([one.spec.n for one in trials])
-            for what, line, fill in (("r_mem", "-", colour), ("pair_agreement", ":", "white")):
+            for what, said, line, fill in (
+                ("r_mem", "R_mem", "-", colour),
+                ("pair_agreement", "same image", ":", "white"),
+            ):
                 shares = np.array([getattr(one, what) for one in trials], dtype=float)
                 style: Any = {"color": colour, "mfc": fill, "ms": 3}
                 (points,) = axes.plot(n, shares, ls="", marker=marker, **style)
+                legend[f"{called}: {said}"] = points
                 known = np.unique(n)
                 means = [shares[n == one].mean() for one in known]
                 axes.plot(known, means, line, color=colour, lw=0.7)
-                said = "R_mem" if what == "r_mem" else "same image"
-                legend[f"{canvas.called(name, 30)}: {said}"] = points
         axes.set(ylim=(-0.04, 1.07), ylabel="share of the samples")
         axes.set_xlabel(canvas.with_range(SIZES, summary.space.search))
         canvas.legend(axes, legend, columns=2)
@@ -152,8 +155,9 @@ def contrast_figure(
     with canvas.styled():
         figure, axes = _with_names([_pair_text(summary, one, canvas) for one in shown], canvas)
         ends = [(one.together_low or one.low, one.together_high or one.high) for one in shown]
-        low, high = min(1.0, *(low for low, _ in ends)), max(1.0, *(high for _, high in ends))
-        set_log(axes.xaxis, low / 1.15, high * 1.15)
+        least = min(1.0, *(low for low, _ in ends))
+        most = max(1.0, *(high for _, high in ends))
+        set_log(axes.xaxis, least / 1.15, most * 1.15)
         for row, one in enumerate(shown):
             told = TOLD[one.told] if one.same_data else f"{TOLD[one.told]}, other data"
             fill = {"yes": BLUE, "alone": "#a6c9e2", "no": "white"}[one.told]
@@ -171,10 +175,8 @@ def _pair_text(summary: SweepSummary, one: Contrast, canvas: Canvas) -> str:
     """As the user calls them; else what differs first, since long names are cut."""
     if one.a in canvas.labels or one.b in canvas.labels:
         return f"{canvas.called(one.b, 24)} / {canvas.called(one.a, 24)}"
-    a, b = (
-        next(study.factors for study in summary.studies if study.name == name)
-        for name in (one.a, one.b)
-    )
+    factors = {study.name: study.factors for study in summary.studies}
+    a, b = factors[one.a], factors[one.b]
     changed = [name for name, value in a.items() if repr(b[name]) != repr(value)]
     texts = [
         f"{canvas.called(name)} {canvas.value(b[name])} / {canvas.value(a[name])}"
@@ -183,7 +185,9 @@ def _pair_text(summary: SweepSummary, one: Contrast, canvas: Canvas) -> str:
     kept = {name: value for name, value in a.items() if name not in changed}
     if len(kept) > 1:  # then there is no room for their names
         return f"{', '.join(texts)} ({', '.join(map(canvas.value, kept.values()))})"
-    return ", ".join([*texts, *([canvas.levels(kept)] if kept else [])])
+    if kept:
+        texts.append(canvas.levels(kept))
+    return ", ".join(texts)
 
 
 def cost_figure(summary: SweepSummary, canvas: Canvas | None = None) -> Figure:

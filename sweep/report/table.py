@@ -73,9 +73,10 @@ def _trials(summary: SweepSummary, trials_in: str) -> RenderableType:
         return Text("  no trial has started")
     if len(rows) > MOST_TRIALS:
         return Text(f"  {len(rows)} trials: {trials_in}")
-    once = [
-        ("" if i and row[0] == rows[i - 1][0] else row[0], *row[1:]) for i, row in enumerate(rows)
-    ]
+    once, above = [], ""  # the name of a configuration stands in its first row
+    for name, *rest in rows:
+        once.append(("" if name == above else name, *rest))
+        above = name
     return _grid(TRIALS, once)
 
 

@@ -85,9 +85,7 @@ def write_trials(
             tell(f"passed over: {error}")
             continue
         if gallery is not None:
-            content = {"trial": key, "is_paired": gallery.training is not None}
-            draw = gallery_drawing(gallery)
-            drawings[f"gallery-{key}"] = Drawing("gallery", draw, content)
+            drawings[f"gallery-{key}"] = gallery_drawing(result, gallery)
     images = write_figures(files, drawings)
     files.write("index.html", _page(trials, images, shown).encode())
     return directory / "index.html"

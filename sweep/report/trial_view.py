@@ -2,7 +2,6 @@
 then."""
 
 import time
-from types import TracebackType
 from typing import Any
 
 from rich.console import Console
@@ -34,12 +33,7 @@ class TrialView:
         self.bar.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.bar.stop()
 
     def update(self, report: dict[str, Any]) -> None:

@@ -43,11 +43,11 @@ MOST_PER_STUDY = {"cost": 2, "wall": 8}
 
 SIGTERM = "ended by SIGTERM; the same command goes on where it stopped"
 
-LEAVE_SECONDS = 4.0  # for trials to end by themselves after a SIGTERM; Tune then gives them 5 more
+# for trials to end by themselves: after a SIGTERM, where Tune then gives them 5 more; and at the end
+# of a budget, when they may be drawing samples
+LEAVE_SECONDS, END_SECONDS = 4.0, 60.0
 
 MAX_PENDING = "TUNE_MAX_PENDING_TRIALS_PG"  # Tune's: trials whose processes start at a time
-
-END_SECONDS = 60.0  # the same, at the end of a budget: they may be drawing samples
 
 
 class Run:
@@ -79,12 +79,13 @@ class Run:
         self.keys = {**former_keys, **sweep.keys()}
         # by which a pointer to this storage is known to mean this sweep
         self.sweep_id = (former.id if former else None) or uuid4().hex
-        dumped = space.model_dump(mode="json")
-        self.runs = [*(former.runs if former else []), *([invocation] if invocation else [])]
+        self.runs = list(former.runs) if former else []
+        if invocation is not None:
+            self.runs.append(invocation)
         content = {
             "sweep": space.name,
             "id": self.sweep_id,
-            "space": dumped,
+            "space": space.model_dump(mode="json"),
             "configurations": self.keys,
             "runs": [run.model_dump(mode="json") for run in self.runs],
         }

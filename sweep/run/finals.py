@@ -93,6 +93,5 @@ def _measure_final(
 
     begin = time.monotonic()
     torch.set_num_threads(max(1, int(cpus)))
-    return measure_final(
-        result, data, storage, n_samples, choose_device()
-    ), time.monotonic() - begin
+    measured = measure_final(result, data, storage, n_samples, choose_device())
+    return measured, time.monotonic() - begin

@@ -23,13 +23,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from sweep.run.cluster import TOKEN, UNSENT, check_address, this_code
 from trainables.errors import UserError
 from trainables.import_path import CODE
 from trainables.text import first_line, redacted
 
 if TYPE_CHECKING:
     from search_spaces.space import SearchSpace
-from sweep.run.cluster import TOKEN, UNSENT, check_address, this_code
 
 log = logging.getLogger(__name__)
 

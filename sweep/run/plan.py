@@ -116,15 +116,14 @@ def _planned(
         return _hours(rates, _trained_images(configuration, n), space.measurement)
 
     middle, cost = round(math.sqrt(n_low * n_high)), COSTS[trainer.clock]
-    hours_low, hours_high, hours_middle = map(hours, (n_low, n_high, middle))
-    hours_search = None
-    if hours_middle is not None:
-        hours_search = SEARCH_COST[cost] * hours_middle
-    left, sizes = hours_search, [result.spec.n for result in study.complete] if study else []
-    if study is not None and left is not None:
+    hours_middle = hours(middle)
+    hours_search = None if hours_middle is None else SEARCH_COST[cost] * hours_middle
+    hours_left, finished = hours_search, study.complete if study else []
+    sizes = [result.spec.n for result in finished]
+    if study is not None and hours_left is not None:
         emm = max(1, round(study.verdict.emm or middle))
         units = units_left(cost, emm, sizes) if study.verdict.state == "searching" else 0.0
-        left = units / unit(cost, emm) * (hours(emm) or 0.0)
+        hours_left = units / unit(cost, emm) * (hours(emm) or 0.0)
     return PlannedConfiguration(
         name=named.name,
         factors=named.factors,
@@ -137,13 +136,13 @@ def _planned(
         images_low=trainer.train_images(n_low),
         images_high=trainer.train_images(n_high),
         images_per_second=rates.trained if rates and device else None,
-        hours_low=hours_low,
-        hours_high=hours_high,
+        hours_low=hours(n_low),
+        hours_high=hours(n_high),
         hours_search=hours_search,
-        hours_left=left,
+        hours_left=hours_left,
         trials=len(sizes),
         hours_expected=sum(hours(n) or 0.0 for n in sizes),
-        hours_taken=sum(result.seconds for result in study.complete) / 3600 if study else 0.0,
+        hours_taken=sum(result.seconds for result in finished) / 3600,
         state=study.verdict.state if study and study.results else None,
     )
 

@@ -31,7 +31,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Protocol
 from uuid import uuid4
 
@@ -49,9 +48,8 @@ RENEW_SECONDS = 10.0
 LOOK_SECONDS = 1.0  # between two looks of who waits
 ATTEMPTS = 8  # of those that want the sweep in the same moment
 
-Claim = dict[
-    str, Any
-]  # FIELDS and, unless it is of an older version, `entered`, `machine`, `started`; `file`: its name
+# FIELDS and, unless it is of an older version, `entered`, `machine`, `started`; `file`: its name
+Claim = dict[str, Any]
 FIELDS: dict[str, Any] = {
     "token": str,
     "host": str,
@@ -239,12 +237,7 @@ class Lock:
         self.created = self.clock.monotonic()
         return True
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._released.set()
         self._thread.join()
         self.release()

@@ -29,12 +29,8 @@ class FrozenPriors:
         content = (storage.read_json(PRIORS) if storage else None) or {}
         try:
             self._priors = {keys.get(key, key): Prior(**values) for key, values in content.items()}
-        except (
-            TypeError,
-            ValueError,
-            AttributeError,
-        ) as error:  # of JSON that is no table of priors
-            assert storage is not None
+        except (TypeError, ValueError, AttributeError) as error:
+            assert storage is not None  # JSON that is no table of priors comes from there
             raise DamagedFile(f"{storage.shown}/{PRIORS} is damaged ({error})") from None
 
     def get(self, name: str) -> Prior:

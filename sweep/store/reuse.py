@@ -20,6 +20,10 @@ class Former:
     results: list[Result]
     damaged: list[str]
 
+    def part(self, taken: Collection[Result]) -> str:
+        """How many of them were taken, in words."""
+        return f"{len(taken)} of the {len(self.results)} trials in {self.storage.shown}"
+
     def missing(self, there: Trials, keys: Collection[str], space: SearchSpace) -> list[Result]:
         """Those that a sweep of `space` could have trained and that `there` has not: of one of the
         configurations (by key), measured alike, at an N in the range, and with a seed that its study

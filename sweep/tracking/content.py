@@ -19,7 +19,7 @@ from sweep.analysis.study import StudySummary
 from sweep.analysis.summary import SweepSummary
 from sweep.report.drawn import Drawing, rendered
 from sweep.report.figures import overview_drawings, study_drawings
-from sweep.report.gallery import Gallery, Pictures, gallery_drawing, measured
+from sweep.report.gallery import Pictures, gallery_drawing, measured
 from sweep.search.words import belief_text
 from sweep.store.files import Invocation
 from sweep.tracking.escapes import markdown
@@ -56,7 +56,6 @@ from trainables.trial.result import (
 DPI = 120  # of the gallery: a wider one would push MLflow's columns aside
 
 HARDWARE = ("device", "name", "threads", "host")  # tags of a trial: what it ran on
-
 
 # tags: which measurement of a trial is written, as its last; of what the figures are
 WRITTEN, FIGURES = "emm.written", "emm.figures"
@@ -200,7 +199,9 @@ def answer_note(summary: SweepSummary) -> str:
         for study in summary.studies[:MOST_NAMED]
     ]
     more = len(summary.studies) - len(told)
-    return " · ".join([*told, *([f"and {more} more"] if more else [])])
+    if more:
+        told.append(f"and {more} more")
+    return " · ".join(told)
 
 
 def study_note(study: StudySummary) -> str:
@@ -416,7 +417,7 @@ class Content:
         gallery = self.pictures.of(result, kept)
         if gallery is None:
             return Attachment(files)
-        files["samples.png"], _ = rendered(_gallery_drawing(result, gallery))
+        files["samples.png"], _ = rendered(gallery_drawing(result, gallery, DPI))
         return Attachment(files, gallery_note(gallery.training is not None))
 
     def gallery(self, result: Result) -> Drawing | None:
@@ -425,12 +426,7 @@ class Content:
             gallery = self.pictures.of(result)
         except (DamagedFile, OSError):  # which is told when the page is written
             return None
-        return None if gallery is None else _gallery_drawing(result, gallery)
-
-
-def _gallery_drawing(result: Result, gallery: Gallery) -> Drawing:
-    shows = {"trial": result.model_dump(mode="json"), "is_paired": gallery.training is not None}
-    return Drawing("gallery", gallery_drawing(gallery), shows, DPI)
+        return None if gallery is None else gallery_drawing(result, gallery, DPI)
 
 
 def _time(result: Result) -> tuple[float, float] | None:

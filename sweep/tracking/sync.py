@@ -6,7 +6,7 @@ know nothing of it.
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 
 from search_spaces.space import SearchSpace
 from sweep.analysis.summary import SweepSummary
@@ -41,22 +41,30 @@ def sync(
     some of it.
     """
     prepare_environment()
-    uri, file = destination.uri, file_of(destination.uri)
-    drawing: AbstractContextManager[None] | None = None
-    if file is not None and not file.exists():
-        # a new database lacks everything: it is drawn while MLflow is imported and makes its tables
-        content = _content(summary.space, storage, destination)
-        drawing = ahead(_undrawn(content, summary, live, lambda page: True))
-    with drawing or nullcontext():
-        from mlflow.exceptions import MlflowException
-        from sqlalchemy.exc import SQLAlchemyError
+    file = file_of(destination.uri)
+    if file is None or file.exists():
+        with _told_to_user(destination):
+            SweepView(summary.space, storage, destination).sync(summary, live)
+        return
+    # a new database lacks everything: it is drawn while MLflow is imported and makes its tables
+    content = _content(summary.space, storage, destination)
+    drawings = _undrawn(content, summary, live, lambda page: True)
+    with ahead(drawings), _told_to_user(destination):
+        SweepView(summary.space, storage, destination).write(summary, live)
 
-        try:
-            view = SweepView(summary.space, storage, destination)
-            view.sync(summary, live, is_drawing=drawing is not None)
-        except (MlflowException, SQLAlchemyError) as error:
-            remedy = "" if file is None else f"; if {file} is damaged: {REMEDY}"
-            raise UserError(f"MLflow at {redacted(uri)}: {one_line(error, uri)}{remedy}") from error
+
+@contextmanager
+def _told_to_user(destination: Destination) -> Iterator[None]:
+    """Makes a UserError of what MLflow raises in the block. Entering it imports MLflow."""
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError) as error:
+        uri, file = destination.uri, file_of(destination.uri)
+        remedy = "" if file is None else f"; if {file} is damaged: {REMEDY}"
+        raise UserError(f"MLflow at {redacted(uri)}: {one_line(error, uri)}{remedy}") from error
 
 
 def _content(space: SearchSpace, storage: Storage, destination: Destination) -> Content:
@@ -96,21 +104,25 @@ class SweepView:
         self.writer = View(destination, (SWEEP_KEY, key), tags)
         self.is_local = destination.artifacts is not None  # and then of this sweep alone
 
-    def sync(self, summary: SweepSummary, live: bool, is_drawing: bool = False) -> None:
+    def sync(self, summary: SweepSummary, live: bool) -> None:
+        """Writes everything that the storage holds, and meanwhile draws ahead what MLflow lacks;
+        see `write`."""
+        with ahead(_undrawn(self.content, summary, live, self.writer.lacks)):
+            self.write(summary, live)
+
+    def write(self, summary: SweepSummary, live: bool) -> None:
         """Everything that the storage holds. `live`: a driver is at work; without one, what is not
-        finished is "killed". `is_drawing`: what it lacks is being drawn already.
+        finished is "killed".
 
         What MLflow refuses, and what can't be read, is left out and named at the end, by a
         UserError.
         """
         refused: list[str] = []
-        undrawn = [] if is_drawing else _undrawn(self.content, summary, live, self.writer.lacks)
-        with ahead(undrawn):
-            everything = list(self.content.everything(summary, live))
-            for name, make_pages in each(everything, "writing to MLflow"):
-                with self._apart(name, refused):
-                    for page in make_pages():
-                        self.writer.put(page)
+        everything = list(self.content.everything(summary, live))
+        for name, make_pages in each(everything, "writing to MLflow"):
+            with self._apart(name, refused):
+                for page in make_pages():
+                    self.writer.put(page)
         if self.is_local and not live:
             with self._apart("the description", refused):
                 self.writer.describe(answer_note(summary), self.content.key)

@@ -22,9 +22,9 @@ from sweep.run.machines import Resources, start_ray
 from sweep.store.budget import Limits, hours_spent
 from sweep.store.files import read_finals
 from tests.fakes import fake_space
-from tests.report.test_report import SPACE, VERDICTS, failure, study, sweep_of, trial
 from tests.results import write_sweep
-from tests.trial.test_trial import CPU, DATA, OPTIMUM, SPEC, finish, start
+from tests.summaries import SPACE, VERDICTS, failure, study, sweep_of, trial
+from tests.trials import CPU, DATA, OPTIMUM, SPEC, finish, start
 from trainables.config.data import Arrays
 from trainables.config.fields import with_fields
 from trainables.config.measurement import Measurement

@@ -10,7 +10,7 @@ from scipy.stats import spearmanr, t
 from sweep.analysis.isolation import isolation_of, p_permuted
 from sweep.report.page import report_page
 from sweep.report.rows import isolation_rows
-from tests.report.test_report import VERDICTS, found, study, sweep_of, trial
+from tests.summaries import VERDICTS, found, study, sweep_of, trial
 
 
 def copying(rho: float, images: int, **more: Any) -> Any:

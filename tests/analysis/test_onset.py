@@ -26,7 +26,7 @@ from sweep.analysis.onset import (
 from sweep.analysis.summary import summarize, summary_of
 from sweep.report.rows import GROWTH, growth_rows, length_rows, onset_rows
 from sweep.tracking.content import result_numbers, study_numbers
-from tests.report.test_report import (
+from tests.summaries import (
     NAMES,
     SPACE,
     VERDICTS,

@@ -13,7 +13,7 @@ from sweep.analysis.summary import summary_of
 from sweep.report.ratios import pair_rows
 from sweep.search.belief import Observation
 from sweep.search.rules import Options
-from tests.report.test_report import SPACE, curve
+from tests.summaries import SPACE, curve
 
 OPTIONS = Options(100, 40_000)
 

@@ -15,8 +15,8 @@ from sweep.report.sweep_figures import contrast_figure, cost_figure
 from sweep.report.table import print_table
 from sweep.search.belief import Observation, belief
 from sweep.search.words import ends_text
-from tests.report.test_report import DATA, SPACE, VERDICTS, curve, found, study, sweep_of, trial
 from tests.results import caution_lines
+from tests.summaries import DATA, SPACE, VERDICTS, curve, found, study, sweep_of, trial
 from trainables.config.fields import with_fields
 from trainables.config.measurement import Measurement
 from trainables.text import amount, duration

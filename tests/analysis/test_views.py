@@ -12,7 +12,7 @@ from sweep.analysis.summary import summary_of
 from sweep.analysis.views import at_target, called_apart, joined, selected
 from sweep.report.files import write_report
 from sweep.report.trained import trained
-from tests.report.test_report import DATA, SPACE, curve, printed
+from tests.summaries import DATA, SPACE, curve, printed
 from trainables.config.fields import with_fields
 from trainables.errors import UserError
 from trainables.trial.result import DataSummary

@@ -4,11 +4,10 @@ import re
 
 import pytest
 
-from sweep.cli.main import AFTER_ADVISE, BEFORE_ADVISE, BEFORE_SUBMIT
+from sweep.cli.main import app
 from tests.cli.test_cli import ROOT, here
 
-GROUPS = *BEFORE_SUBMIT, *BEFORE_ADVISE, *AFTER_ADVISE
-COMMANDS = [*(command.__name__ for command in GROUPS), "submit", "advise"]
+COMMANDS = [command.callback.__name__ for command in app.registered_commands]
 
 
 def said(capsys, *arguments):

@@ -22,8 +22,8 @@ from sweep.report.trial_page import verdict
 from sweep.report.trial_view import TrialView
 from sweep.store.lone_trials import allowed_pictures, read_lone_trials
 from tests.cli.test_cli import ROOT, TINY, here
-from tests.report.test_report import Page
 from tests.results import write_trial
+from tests.summaries import Page
 from trainables.config.data import Arrays, Digits
 from trainables.data.sources import load
 from trainables.storage import Storage

@@ -1,5 +1,4 @@
-"""What figures of many configurations show, whatever their number; and what a user may ask of
-them."""
+"""What figures show, whatever the number of configurations; and what a user may ask of them."""
 
 import math
 from dataclasses import replace
@@ -18,18 +17,13 @@ from sweep.analysis.summary import SweepSummary, summary_of
 from sweep.report.canvas import Canvas, columns_for, mark_range, spans
 from sweep.report.emm_figures import factor_figure, sweep_figure
 from sweep.report.figures import figures_of
-from sweep.report.style import as_pdf
+from sweep.report.study_figures import study_figure
+from sweep.report.style import BLUE, as_pdf, as_png
 from sweep.report.sweep_figures import contrast_figure, profile_figure
-from tests.report.test_report import (
-    SPACE,
-    VERDICTS,
-    curve,
-    found,
-    study,
-    sweep_of,
-    trial,
-)
+from sweep.search.rules import Options, Verdict
+from tests.summaries import SPACE, VERDICTS, curve, found, study, sweep_of, trial
 from trainables.errors import UserError
+from trainables.measure.r_mem import r_mem_interval
 from trainables.trial.result import Snapshot
 
 SIZES = (8, 16, 24, 28, 32, 36, 40, 60, 80, 120, 160)
@@ -318,3 +312,121 @@ def test_as_many_columns_as_a_legend_has_room_for() -> None:
     assert columns_for(["x" * 60, "y"]) == 1
     assert Canvas().called("x" * 80, 10) == "x" * 9 + "…"
     assert math.isclose(Canvas().begin(2.0)[0].get_figwidth(), 3.3)
+
+
+# ---------------------------------------------------------------- a study, a sweep
+
+
+def test_a_study_figure_shows_what_was_measured(real: SweepSummary) -> None:
+    one = real.studies[0]
+    axes = study_figure(one, SPACE.search).axes[0]
+    line = next(line for line in axes.lines if line.get_label() == "EMM")
+    assert set(line.get_xdata()) == {one.verdict.emm}
+    band = axes.patches[0].get_extents().transformed(axes.transData.inverted())
+    assert (band.x0, band.x1) == pytest.approx((one.verdict.emm_low, one.verdict.emm_high))
+    assert any(set(line.get_ydata()) == {0.9} for line in axes.lines)
+    dots, arrows = (
+        {tuple(p) for line in axes.lines if line.get_marker() == m for p in line.get_xydata()}
+        for m in "o^"
+    )
+    assert dots == {(r.spec.n, r.r_mem) for r in one.complete if not r.right_censored}
+    assert arrows == {(r.spec.n, r.r_mem) for r in one.complete if r.right_censored}
+    assert arrows
+    bars = {
+        (x, low, high)
+        for one in axes.containers
+        for segments in one.lines[2]
+        for (x, low), (_, high) in segments.get_segments()
+    }
+    for r in one.complete:
+        low, high = r_mem_interval(r.n_memorized, r.n_samples)
+        assert any(
+            np.allclose(bar, (r.spec.n, low, r.r_mem if r.right_censored else high)) for bar in bars
+        )
+    assert axes.get_xscale() == "log"
+
+
+def test_a_study_figure_shows_the_belief(real: SweepSummary) -> None:
+    one = real.studies[0]
+    assert one.belief is not None
+    axes = study_figure(one, SPACE.search).axes[0]
+    curve = max(axes.lines, key=lambda line: len(line.get_xdata()))
+    n, mean = np.asarray(curve.get_xdata()), np.asarray(curve.get_ydata())
+    assert n[0] < 8
+    assert n[-1] > 256
+    assert np.interp(one.verdict.emm or 0, n, mean) == pytest.approx(0.9, abs=0.02)
+
+
+def test_a_sweep_figure_with_numbers_for_a_factor_and_without() -> None:
+    verdicts = (found(30, 25, 40), found(60, 50, 70))
+    widths = [
+        study(f"width={w}", v, factors={"width": w}) for w, v in zip((8, 16), verdicts, strict=True)
+    ]
+    upright = sweep_figure(sweep_of(*widths)).axes[0]
+    assert [tuple(p) for one in upright.containers for p in one.lines[0].get_xydata()] == [
+        (8, 30),
+        (16, 60),
+    ]
+    assert upright.get_xlabel() == "width"
+    lying = sweep_figure(
+        sweep_of(*(study(name, v) for name, v in zip("ab", verdicts, strict=True)))
+    ).axes[0]
+    assert [tuple(p) for one in lying.containers for p in one.lines[0].get_xydata()] == [
+        (30, 0),
+        (60, 1),
+    ]
+    assert [label.get_text() for label in lying.get_yticklabels()] == ["a", "b"]
+
+
+def test_a_sweep_figure_shows_intervals_and_what_is_not_found() -> None:
+    """Filled what was found, open what is not decided, an arrow away from the range of N."""
+    studies = [study(state, verdict) for state, verdict in VERDICTS.items()]
+    factors = [{"width": 8 * 2**i} for i in range(5)]
+    upright = [
+        study(state, verdict, factors=factor)
+        for factor, (state, verdict) in zip(factors, VERDICTS.items(), strict=True)
+    ]
+    for is_upright, summary in ((False, sweep_of(*studies)), (True, sweep_of(*upright))):
+        axes = sweep_figure(summary).axes[0]
+        found, open_one = axes.containers
+        for bar, ends, colour in ((found, (29.14, 42.0), BLUE), (open_one, (30, 120), "white")):
+            (segment,) = bar.lines[2][0].get_segments()
+            assert segment[:, int(is_upright)] == pytest.approx(ends)
+            assert bar.lines[0].get_markerfacecolor() == colour
+        arrows = {
+            line.get_marker(): line.get_xydata()[0][int(is_upright)]
+            for line in axes.lines
+            if line.get_label() in ("below the range", "above the range")
+        }
+        below, above = "v^" if is_upright else "<>"
+        assert arrows == {below: 8, above: 256}, "at the edge"
+
+
+@pytest.mark.parametrize("count", [1, 5, 40])
+def test_a_sweep_figure_has_room_for_every_configuration(count: int) -> None:
+    summary = sweep_of(*(study(f"name {i}", list(VERDICTS.values())[i % 5]) for i in range(count)))
+    figure = sweep_figure(summary)
+    figure.draw_without_rendering()
+    boxes = [label.get_window_extent() for label in figure.axes[0].get_yticklabels()]
+    assert len(boxes) == count
+    assert all(above.y0 >= below.y1 for above, below in zip(boxes, boxes[1:], strict=False))
+    assert figure.get_figwidth() == pytest.approx(3.3)
+
+
+def test_figures_leave_no_setting_behind(real: SweepSummary) -> None:
+    import matplotlib
+
+    before = dict(matplotlib.rcParams)
+    figure = study_figure(real.studies[0], SPACE.search)
+    assert as_png(figure) == as_png(figure)
+    assert as_pdf(figure) == as_pdf(figure)
+    assert dict(matplotlib.rcParams) == before
+
+
+def test_a_factor_is_no_mathematics() -> None:
+    options, verdict = Options(8, 256), Verdict("unresolved", 61.0, 30.0, 120.0, 0.4, "none", 2)
+    studies = [
+        StudySummary(f"{n}", {r"$\frac$": n}, verdict, options, [trial(f"{n}", 8, 0)], [])
+        for n in (1, 2)
+    ]
+    assert as_png(sweep_figure(SweepSummary("s", SPACE, studies)))

@@ -16,14 +16,13 @@ from sweep.report.gallery import (
     Gallery as Shown,
     Measured,
     Pictures,
-    gallery_drawing,
-    gallery_figure,
+    gallery_maker,
     measured,
 )
 from sweep.report.style import as_png
 from tests.fakes import fake_space
-from tests.report.test_report import VERDICTS, Page, study, trial
 from tests.results import write_sweep
+from tests.summaries import VERDICTS, Page, study, trial
 from trainables.config.data import Digits
 from trainables.config.measurement import Measurement
 from trainables.data.images import ImageData, subset_order
@@ -50,7 +49,7 @@ def one_colour(values: list[int]) -> np.ndarray[Any, Any]:
 
 
 def canvas(shown: Shown) -> np.ndarray[Any, Any]:
-    (image,) = gallery_figure(shown).axes[0].get_images()
+    (image,) = gallery_maker(shown)().axes[0].get_images()
     return np.asarray(image.get_array())
 
 
@@ -72,7 +71,7 @@ def test_a_gallery_is_sorted_by_the_ratio_and_frames_what_is_memorized() -> None
         3 * side + 22 + side // 2, [side // 2, side + side // 2, 2 * side + side // 2], 0
     ]
     assert most_copied.tolist() == [120, 130, 255]  # two were copied, once each
-    words = [text.get_text() for text in gallery_figure(Shown("t", content, None)).axes[0].texts]
+    words = [text.get_text() for text in gallery_maker(Shown("t", content, None))().axes[0].texts]
     assert words == ["generated", "1 / 100", "20 / 100", "90 / 100"]
     assert canvas(Shown("t", content, None)).shape[0] == side + 22  # the generated ones alone
 
@@ -90,7 +89,7 @@ def test_what_was_copied_most_often_comes_first_and_copies_alone_count() -> None
     side, row = 48 + 2 * 5, 3 * (48 + 2 * 5) + 22
     copied = canvas(shown)[row + side // 2, side // 2 : 4 * side : side, 0]
     assert copied.tolist() == [130, 110, 120, 255]
-    words = [text.get_text() for text in gallery_figure(shown).axes[0].texts]
+    words = [text.get_text() for text in gallery_maker(shown)().axes[0].texts]
     assert words[-4:] == ["most copied", "2 ×", "1 ×", "1 ×"]
 
 
@@ -129,14 +128,15 @@ def test_what_draws_a_gallery_holds_what_is_shown_and_no_more() -> None:
     found = Neighbours(np.ones(40), np.full(40, 9.0), np.arange(40), np.arange(40))
     shown = Shown("t", Measured(images, found, found.memorized()), images)
     pixels = (24 * 3 + 12) * 3 * 96 * 96
-    assert pixels < len(pickle.dumps(gallery_drawing(shown))) < 1.01 * pixels
+    assert pixels < len(pickle.dumps(gallery_maker(shown))) < 1.01 * pixels
 
 
 @pytest.mark.parametrize(("channels", "resolution"), [(1, 8), (3, 32), (3, 256)])
 def test_a_gallery_of_any_size_of_image(channels: int, resolution: int) -> None:
     images = np.zeros((40, channels, resolution, resolution), np.uint8)
     found = Neighbours(np.ones(40), np.full(40, 9.0), np.arange(40), np.arange(40))
-    png = as_png(gallery_figure(Shown("t", Measured(images, found, found.memorized()), images)))
+    shown = Shown("t", Measured(images, found, found.memorized()), images)
+    png = as_png(gallery_maker(shown)())
     with Image.open(io.BytesIO(png)) as picture:
         assert picture.width == round(6.9 * 220)
 

@@ -13,7 +13,8 @@ from sweep.analysis.summary import SweepSummary, summary_of
 from sweep.report.answer import answer, question
 from sweep.report.page import report_page
 from sweep.report.trained import trained
-from tests.report.test_report import (
+from tests.results import caution_lines
+from tests.summaries import (
     SPACE,
     VERDICTS,
     Page,
@@ -25,7 +26,6 @@ from tests.report.test_report import (
     sweep_of,
     trial,
 )
-from tests.results import caution_lines
 from trainables.text import amount
 from trainables.trial.result import Result
 

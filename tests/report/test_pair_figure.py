@@ -3,7 +3,7 @@
 import pytest
 
 from sweep.report.figures import figures_of
-from tests.report.test_report import VERDICTS, study, sweep_of, trial
+from tests.summaries import VERDICTS, study, sweep_of, trial
 
 
 def test_agreement_stands_beside_r_mem() -> None:

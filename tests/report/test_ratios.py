@@ -22,7 +22,7 @@ from sweep.report.ratios import (
 )
 from sweep.report.rows import result_lines
 from sweep.search.rules import Verdict
-from tests.report.test_report import SPACE, Page, curve, found, printed, study, sweep_of, trial
+from tests.summaries import SPACE, Page, curve, found, printed, study, sweep_of, trial
 
 SIZES = (8, 16, 24, 28, 32, 36, 40, 60, 80)
 

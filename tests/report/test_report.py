@@ -1,203 +1,52 @@
 """What a person reads in the table, on the page and in the figures is what the summary says."""
 
 import csv
-import io
 import json
 import math
-import os
-import subprocess
-import sys
-from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import replace
-from functools import partial
-from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import psutil
 import pytest
 from matplotlib.figure import Figure
-from rich.console import Console
 
-from search_spaces.space import Search, SearchSpace
-from search_spaces.table import SPACES
 from sweep.analysis.contrasts import Contrast
 from sweep.analysis.study import StudySummary
 from sweep.analysis.summary import SweepSummary, summary_of
 from sweep.report import figures, page as page_module
-from sweep.report.drawn import Drawing, ahead, rendered
-from sweep.report.emm_figures import sweep_figure
 from sweep.report.figures import name_of
 from sweep.report.files import cell, write_report
 from sweep.report.latex import latex
 from sweep.report.page import report_page
 from sweep.report.ratios import contrast_lines
 from sweep.report.rows import caption
-from sweep.report.study_figures import study_figure
-from sweep.report.style import BLUE, as_pdf, as_png
-from sweep.report.table import print_table, table
+from sweep.report.table import table
 from sweep.search.rules import Options, Verdict
 from sweep.search.words import ends_text
 from tests.results import caution_lines
-from trainables.config.measurement import Measurement
-from trainables.config.trial import TrialSpec
+from tests.summaries import (
+    NAMES,
+    SPACE,
+    VERDICTS,
+    Page,
+    curve,
+    failure,
+    found,
+    page_of,
+    printed,
+    record,
+    study,
+    sweep_of,
+    trial,
+)
 from trainables.measure.r_mem import r_mem_interval
 from trainables.text import amount, human
 from trainables.trial.result import DataSummary, FinalMeasurement, Result, TrialRecord
-
-SPACE = SPACES["digits-width"].model_copy(
-    update={
-        "vary": {"network.width": (8, 16)},
-        "search": Search(n_low=8, n_high=256, precision=0.16),
-        "measurement": Measurement(n_samples=500, n_selection=200),
-    }
-)
-NAMES = [named.name for named in SPACE.configurations]
-DATA = DataSummary(source="digits", digest="d" * 64, size=1797, duplicates=0)
-
-
-def record(name: str, n: int, seed: int, data: DataSummary = DATA) -> dict[str, Any]:
-    spec = TrialSpec(
-        name=name, configuration=SPACE.configurations[NAMES.index(name) if name in NAMES else 0].configuration,
-        measurement=SPACE.measurement, n=n, seed=seed,
-    )  # fmt: skip
-    return {
-        "spec": spec,
-        "training_key": spec.training_key(data.digest + name),
-        "measurement_key": "m",
-        "configuration_key": "c",
-        "data": data,
-    }
-
-
-def trial(
-    name: str, n: int, seed: int, n_memorized: int = 450, data: DataSummary = DATA, **more: Any
-) -> Result:
-    """A complete trial of 500 samples, unless `more` says otherwise."""
-    r_mem = n_memorized / 500
-    fields = {
-        "complete": True,
-        "r_mem": r_mem,
-        "n_samples": 500,
-        "n_memorized": n_memorized,
-        "images_trained": 25_600,
-    }
-    fields |= {
-        "ceiling": 1.0,
-        "r_mem_last": r_mem,
-        "r_mem_half": r_mem,
-        "hardware": {"device": "cpu", "torch": "2.9", "host": "private.example"},
-    }
-    return Result.model_validate(record(name, n, seed, data) | fields | more)
-
-
-def failure(name: str, n: int, seed: int, cause: str = "non-finite loss") -> Result:
-    return trial(name, n, seed, complete=False, cause=cause, r_mem=None, n_samples=0, n_memorized=0)
-
-
-def curve(name: str, emm: float, sizes: tuple[int, ...]) -> list[Result]:
-    """Trials on a logistic curve; those near R_mem = 1 were accepted early."""
-    counts = [round(500 / (1 + math.exp(3 * math.log(n / emm) - math.log(9)))) for n in sizes]
-    return [
-        trial(name, n, i, k, right_censored=k >= 497)
-        for i, (n, k) in enumerate(zip(sizes, counts, strict=True))
-    ]
-
-
-def study(
-    name: str,
-    verdict: Verdict,
-    results: list[Result] | None = None,
-    factors: dict[str, Any] | None = None,
-) -> StudySummary:
-    options = Options(SPACE.search.n_low, SPACE.search.n_high)
-    return StudySummary(
-        name, {"name": name} if factors is None else factors, verdict, options, results or [], []
-    )
-
-
-def found(emm: float, low: float, high: float) -> Verdict:
-    return Verdict("found", emm, low, high, 0.1, "sd 0.100 of ln EMM", 5)
-
-
-def sweep_of(*studies: StudySummary, space: SearchSpace = SPACE) -> SweepSummary:
-    return SweepSummary(space.name, space, list(studies))
-
-
-VERDICTS = {
-    "found": found(35.2, 29.14, 42.0),
-    "below_range": Verdict("below_range", None, None, 5.46, 0.1, "P(EMM < 8) = 0.990", 5),
-    "above_range": Verdict("above_range", None, 307.2, None, 0.1, "P(EMM > 256) = 0.990", 5),
-    "unresolved": Verdict(
-        "unresolved",
-        61.0,
-        30.0,
-        120.0,
-        0.4,
-        "3 of 5 trials failed, the last at N = 64: out of memory",
-        2,
-    ),
-    "searching": Verdict("searching", None, None, None, None, "no trial has finished", 0),
-}
-
-
-@pytest.fixture(scope="module")
-def real() -> SweepSummary:
-    """Judged by the sweep's own search: one study is found, one still searches; a trial failed, one
-    runs."""
-    results = [
-        *curve("width=8", 30, (8, 24, 28, 32, 36, 40)),
-        *curve("width=16", 60, (8, 32)),
-        failure("width=16", 128, 2),
-    ]
-    return summary_of(SPACE, results[::-1], [TrialRecord(**record("width=16", 64, 3))])
 
 
 @pytest.fixture(scope="module")
 def index(real: SweepSummary, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page of `real`."""
     return write_report(real, tmp_path_factory.mktemp("sweep") / "new" / "report")
-
-
-class Page(HTMLParser):
-    """Tables as lists of rows of texts, by id; all start tags; all text."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tables: dict[str, list[list[str]]] = {}
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self._cell = False
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag == "table":
-            self._rows = self.tables[dict(attrs).get("id") or ""] = []
-        elif tag == "tr":
-            self._rows.append([])
-        elif tag in ("td", "th"):
-            self._rows[-1].append("")
-        self._cell = tag in ("td", "th")
-
-    def handle_endtag(self, tag: str) -> None:
-        self._cell = False
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-        if self._cell:
-            self._rows[-1][-1] += data
-
-
-def page_of(summary: SweepSummary, directory: Path) -> Page:
-    return Page(write_report(summary, directory).read_text())
-
-
-def printed(summary: SweepSummary, width: int = 80) -> str:
-    console = Console(file=io.StringIO(), width=width)
-    print_table(summary, console)
-    return console.file.getvalue()  # type: ignore[attr-defined]
 
 
 # ---------------------------------------------------------------- numbers
@@ -669,115 +518,6 @@ def test_forty_configurations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert (tmp_path / "index.html").stat().st_size < 10e6
 
 
-# ---------------------------------------------------------------- figures
-
-
-def test_a_study_figure_shows_what_was_measured(real: SweepSummary) -> None:
-    one = real.studies[0]
-    axes = study_figure(one, SPACE.search).axes[0]
-    line = next(line for line in axes.lines if line.get_label() == "EMM")
-    assert set(line.get_xdata()) == {one.verdict.emm}
-    band = axes.patches[0].get_extents().transformed(axes.transData.inverted())
-    assert (band.x0, band.x1) == pytest.approx((one.verdict.emm_low, one.verdict.emm_high))
-    assert any(set(line.get_ydata()) == {0.9} for line in axes.lines)
-    dots, arrows = (
-        {tuple(p) for line in axes.lines if line.get_marker() == m for p in line.get_xydata()}
-        for m in "o^"
-    )
-    assert dots == {(r.spec.n, r.r_mem) for r in one.complete if not r.right_censored}
-    assert arrows == {(r.spec.n, r.r_mem) for r in one.complete if r.right_censored}
-    assert arrows
-    bars = {
-        (x, low, high)
-        for one in axes.containers
-        for segments in one.lines[2]
-        for (x, low), (_, high) in segments.get_segments()
-    }
-    for r in one.complete:
-        low, high = r_mem_interval(r.n_memorized, r.n_samples)
-        assert any(
-            np.allclose(bar, (r.spec.n, low, r.r_mem if r.right_censored else high)) for bar in bars
-        )
-    assert axes.get_xscale() == "log"
-
-
-def test_a_study_figure_shows_the_belief(real: SweepSummary) -> None:
-    one = real.studies[0]
-    assert one.belief is not None
-    axes = study_figure(one, SPACE.search).axes[0]
-    curve = max(axes.lines, key=lambda line: len(line.get_xdata()))
-    n, mean = np.asarray(curve.get_xdata()), np.asarray(curve.get_ydata())
-    assert n[0] < 8
-    assert n[-1] > 256
-    assert np.interp(one.verdict.emm or 0, n, mean) == pytest.approx(0.9, abs=0.02)
-
-
-def test_a_sweep_figure_with_numbers_for_a_factor_and_without() -> None:
-    verdicts = (found(30, 25, 40), found(60, 50, 70))
-    widths = [
-        study(f"width={w}", v, factors={"width": w}) for w, v in zip((8, 16), verdicts, strict=True)
-    ]
-    upright = sweep_figure(sweep_of(*widths)).axes[0]
-    assert [tuple(p) for one in upright.containers for p in one.lines[0].get_xydata()] == [
-        (8, 30),
-        (16, 60),
-    ]
-    assert upright.get_xlabel() == "width"
-    lying = sweep_figure(
-        sweep_of(*(study(name, v) for name, v in zip("ab", verdicts, strict=True)))
-    ).axes[0]
-    assert [tuple(p) for one in lying.containers for p in one.lines[0].get_xydata()] == [
-        (30, 0),
-        (60, 1),
-    ]
-    assert [label.get_text() for label in lying.get_yticklabels()] == ["a", "b"]
-
-
-def test_a_sweep_figure_shows_intervals_and_what_is_not_found() -> None:
-    """Filled what was found, open what is not decided, an arrow away from the range of N."""
-    studies = [study(state, verdict) for state, verdict in VERDICTS.items()]
-    factors = [{"width": 8 * 2**i} for i in range(5)]
-    upright = [
-        study(state, verdict, factors=factor)
-        for factor, (state, verdict) in zip(factors, VERDICTS.items(), strict=True)
-    ]
-    for is_upright, summary in ((False, sweep_of(*studies)), (True, sweep_of(*upright))):
-        axes = sweep_figure(summary).axes[0]
-        found, open_one = axes.containers
-        for bar, ends, colour in ((found, (29.14, 42.0), BLUE), (open_one, (30, 120), "white")):
-            (segment,) = bar.lines[2][0].get_segments()
-            assert segment[:, int(is_upright)] == pytest.approx(ends)
-            assert bar.lines[0].get_markerfacecolor() == colour
-        arrows = {
-            line.get_marker(): line.get_xydata()[0][int(is_upright)]
-            for line in axes.lines
-            if line.get_label() in ("below the range", "above the range")
-        }
-        below, above = "v^" if is_upright else "<>"
-        assert arrows == {below: 8, above: 256}, "at the edge"
-
-
-@pytest.mark.parametrize("count", [1, 5, 40])
-def test_a_sweep_figure_has_room_for_every_configuration(count: int) -> None:
-    summary = sweep_of(*(study(f"name {i}", list(VERDICTS.values())[i % 5]) for i in range(count)))
-    figure = sweep_figure(summary)
-    figure.draw_without_rendering()
-    boxes = [label.get_window_extent() for label in figure.axes[0].get_yticklabels()]
-    assert len(boxes) == count
-    assert all(above.y0 >= below.y1 for above, below in zip(boxes, boxes[1:], strict=False))
-    assert figure.get_figwidth() == pytest.approx(3.3)
-
-
-def test_figures_leave_no_setting_behind(real: SweepSummary) -> None:
-    import matplotlib
-
-    before = dict(matplotlib.rcParams)
-    figure = study_figure(real.studies[0], SPACE.search)
-    assert as_png(figure) == as_png(figure)
-    assert as_pdf(figure) == as_pdf(figure)
-    assert dict(matplotlib.rcParams) == before
-
-
 @pytest.mark.parametrize("sign", ["=", "+", "-", "@", "\t", "\r"])
 def test_no_cell_begins_as_a_formula(sign: str) -> None:
     assert cell(f"{sign}1") == f"'{sign}1"
@@ -796,141 +536,3 @@ def test_names_and_causes_are_no_formulas_of_a_spreadsheet(tmp_path: Path) -> No
         ("'-2+3", f"'{cause}", "8"),
         ("'-2+3", "", "16"),
     ]
-
-
-def test_a_factor_is_no_mathematics() -> None:
-    options, verdict = Options(8, 256), Verdict("unresolved", 61.0, 30.0, 120.0, 0.4, "none", 2)
-    studies = [
-        StudySummary(f"{n}", {r"$\frac$": n}, verdict, options, [trial(f"{n}", 8, 0)], [])
-        for n in (1, 2)
-    ]
-    assert as_png(sweep_figure(SweepSummary("s", SPACE, studies)))
-
-
-def test_a_second_report_draws_what_has_changed_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    drawn: list[str] = []
-
-    def counted(shown: StudySummary, *more: Any) -> Any:
-        drawn.append(shown.name)
-        return study_figure(shown, *more)
-
-    monkeypatch.setattr("sweep.report.figures.study_figure", counted)
-    first, other = curve("a", 35.0, (20, 40, 80)), curve("b", 90.0, (50, 100, 200))
-    studies = [study("a", VERDICTS["searching"], first), study("b", VERDICTS["searching"], other)]
-    page = write_report(sweep_of(*studies), tmp_path).read_bytes()
-    assert sorted(drawn) == ["a", "b"]
-    files = {path: path.read_bytes() for path in tmp_path.iterdir()}
-    write_report(sweep_of(*studies), tmp_path)
-    assert len(drawn) == 2, "nothing has changed"
-    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == files
-    more = study("b", VERDICTS["searching"], [*other, *curve("b", 91.0, (400,))])
-    assert write_report(sweep_of(studies[0], more), tmp_path).read_bytes() != page
-    assert drawn[2:] == ["b"], "the study with a new trial"
-    next(tmp_path.glob("study-01-*.pdf")).unlink()
-    rendered.cache_clear()
-    write_report(sweep_of(studies[0], more), tmp_path)
-    assert drawn[3:] == ["a"], "the one whose file is lost"
-
-
-def test_what_no_process_has_begun_is_drawn_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Sleepy(ThreadPoolExecutor):
-        """Begins nothing."""
-
-        def __init__(self, *_: Any, **__: Any) -> None:
-            super().__init__()
-
-        def submit(self, *_: Any) -> Any:
-            return Future()
-
-    monkeypatch.setattr("sweep.report.drawn.FEW", 1)
-    monkeypatch.setattr("joblib.cpu_count", lambda: 2)
-    monkeypatch.setattr("sweep.report.drawn.ProcessPoolExecutor", Sleepy)
-    one, other = (Drawing("study", partial(Figure, (1, 1)), {"emm": emm}) for emm in (1.5, 2.5))
-    with ahead([one, other]):
-        assert rendered(one)[0].startswith(b"\x89PNG")
-    assert rendered(other)[1].startswith(b"%PDF"), "afterwards nothing is waited for"
-
-
-def test_a_figure_is_drawn_once_for_all_who_show_it() -> None:
-    made = []
-
-    def draw() -> Figure:
-        made.append(1)
-        return Figure((1, 1))
-
-    first, again = (rendered(Drawing("study", draw, {"emm": 35.0})) for _ in range(2))
-    assert first is again
-    rendered(Drawing("study", draw, {"emm": 36.0}))
-    rendered(Drawing("training", draw, {"emm": 35.0}))
-    assert len(made) == 3, "another one for what is not the same"
-
-
-@pytest.mark.parametrize("is_broken", [False, True])
-def test_other_processes_draw_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_broken: bool
-) -> None:
-    """And what they don't bring back is drawn here."""
-    drawn_there: list[Any] = []
-
-    class Pool(ProcessPoolExecutor):
-        def submit(self, call: Any, *arguments: Any) -> Any:  # type: ignore[override]
-            drawn_there.append(arguments)
-            future = super().submit(call, *arguments)
-            if is_broken:
-                future = Future()
-                future.set_exception(BrokenExecutor("killed"))
-            future.cancel = lambda: False  # as if each had begun before it is asked for
-            return future
-
-    studies = [study("a", VERDICTS["searching"], curve("a", 35.0, (20, 40, 80)))]
-    write_report(sweep_of(*studies), tmp_path / "here")
-    monkeypatch.setattr("sweep.report.drawn.FEW", 1)
-    monkeypatch.setattr("sweep.report.drawn.ProcessPoolExecutor", Pool)
-    rendered.cache_clear()
-    write_report(sweep_of(*studies), tmp_path / "there")
-    assert len(drawn_there) == len(list((tmp_path / "there").glob("*.pdf"))) == 3
-    here, there = (
-        {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()}
-        for name in ("here", "there")
-    )
-    assert here == there
-
-
-SCRIPT = """
-from functools import partial
-
-import joblib
-from matplotlib.figure import Figure
-
-from sweep.report import drawn
-
-print("begun")
-drawn.FEW, joblib.cpu_count = 1, lambda: 2
-figures = [drawn.Drawing("study", partial(Figure, (1, 1)), number) for number in range(4)]
-with drawn.ahead(figures):
-    there = list(drawn._away.values())
-    print(len([future.result() for future in there]), flush=True)
-    input()
-"""
-
-
-def test_what_draws_runs_no_script_of_the_users_again_and_ends_with_it(tmp_path: Path) -> None:
-    """A script that has no guard, and that is killed."""
-    (tmp_path / "script.py").write_text(SCRIPT)
-    script = subprocess.Popen(
-        [sys.executable, str(tmp_path / "script.py")],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert script.stdout is not None
-    assert [script.stdout.readline() for _ in range(2)] == ["begun\n", "4\n"]
-    processes = psutil.Process(script.pid).children(recursive=True)
-    script.kill()
-    _, left = psutil.wait_procs(processes, timeout=60)
-    assert processes
-    assert not left
-    script.communicate()

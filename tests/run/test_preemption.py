@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.trial.test_trial import assert_same_trial, finish, start
+from tests.trials import assert_same_trial, finish, start
 from trainables.storage import Storage
 from trainables.trial import checkpoint
 from trainables.trial.result import trial_directory

@@ -244,7 +244,7 @@ def test_lost_images_are_passed_over_and_said(sweep, capsys):
         (["DIR", "--features", "tests.eyes:wrong", "--features-options", "how=random"], "when called again"),
         (["DIR", *BY_PIXELS, "--features-options", "size=3"], "TypeError"),
         (["DIR", *BY_PIXELS, "--features-options", "size"], "--features-options size: write it as path=value"),
-        (["DIR", *BY_PIXELS, "--out", "FILE"], "this is a file"),
+        (["DIR", *BY_PIXELS, "--out", "FILE"], "is a file; choose a directory"),
         (["DIR"], "--features"),
         (["EMPTY", *BY_PIXELS], "holds no sweep"),
     ],

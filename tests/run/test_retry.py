@@ -8,7 +8,7 @@ from sweep.run.retry import reopen_failed
 from sweep.run.studies import Studies
 from tests.fakes import fake_space
 from tests.results import write_trial
-from tests.trial.test_trial import SPEC, assert_same_trial, finish, start
+from tests.trials import SPEC, assert_same_trial, finish, start
 from trainables.config.data import Digits
 from trainables.data.sources import load
 from trainables.errors import TrialFailed

@@ -10,21 +10,16 @@ from sweep.tracking.moved import settle
 from sweep.tracking.place import DATABASE, sweep_key
 from sweep.tracking.server import serve
 from sweep.tracking.sync import sync
-from tests.tracking.test_tracking import (
+from tests.tracked import (
     SPACE,
     Sweep,
     artifacts,
-    at_once,
-    blank,
     content,
     destination,
-    empty,
     runs,
 )
 from trainables.errors import UserError
 from trainables.storage import Storage
-
-__all__ = ["at_once", "blank", "empty"]  # fixtures
 
 
 @pytest.fixture

@@ -2,162 +2,41 @@
 
 import io
 import json
-import os
 import socket
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Collection, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass, replace
+from collections.abc import Collection
+from contextlib import AbstractContextManager
+from dataclasses import replace
 from datetime import datetime
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import psutil
 import pytest
-import torch
 
-from search_spaces.space import Search, SearchSpace
-from sweep.analysis.summary import SweepSummary, summarize
-from sweep.cli.main import main
-from sweep.cli.run import _sync_command
 from sweep.report.drawn import Drawing, ahead
 from sweep.store.files import FINAL, SWEEP
-from sweep.store.places import Place, new_place, place
 from sweep.tracking.charts import MAX_VIEW, VIEW, views
-from sweep.tracking.content import study_note, sweep_note
 from sweep.tracking.escapes import mlflow_key
-from sweep.tracking.place import (
-    DATABASE,
-    Destination,
-    check_tracking,
-    local_tracking,
-    sweep_key,
-    why_unreachable,
-)
-from sweep.tracking.server import server, urls
+from sweep.tracking.place import DATABASE, Destination
 from sweep.tracking.sync import SweepView, sync
-from sweep.tracking.tracker import Tracker, make_up
-from tests.results import write_trial
-from trainables.config.data import Arrays, Digits, Mix
-from trainables.config.diffusion import EDM
-from trainables.config.measurement import Measurement
-from trainables.config.network import DDPMpp, Optimum
-from trainables.config.training import StandardTrainer
-from trainables.config.trial import Configuration, TrialSpec
-from trainables.data.images import ImageData
-from trainables.data.sources import load
+from sweep.tracking.tracker import Tracker
+from tests.tracked import (
+    DIGITS,
+    SPACE,
+    Sweep,
+    artifacts,
+    content,
+    destination,
+    history,
+    new_sweep,
+    runs,
+    track,
+    written,
+)
 from trainables.errors import UserError
 from trainables.measure.r_mem import r_mem_interval
-from trainables.storage import Storage
 from trainables.trial.result import MEASUREMENT, RESULT, Result, trial_directory
-from trainables.trial.trial import Trial
-
-DIGITS = load(Digits())
-SPACE = SearchSpace(
-    name="tiny",
-    question="Does it copy?",
-    source="a test",
-    expectation="it does",
-    cost="seconds",
-    base=Configuration(
-        data=Digits(),
-        network=DDPMpp(depth=1, multipliers=(1,), attention=()),
-        diffusion=EDM(),
-        trainer=StandardTrainer(clock="steps", length=4, batch=8),
-    ),
-    vary={"network.width": (4, 8)},
-    search=Search(n_low=4, n_high=64),
-    measurement=Measurement(n_samples=30, n_selection=10, snapshots=2, sampler_steps=6),
-)
-
-
-@dataclass
-class Sweep:
-    storage: Storage
-
-    @property
-    def summary(self) -> SweepSummary:
-        return summarize(self.storage)
-
-    def trial(self, name: str, n: int, seed: int, optimum: bool = False) -> Trial:
-        (configuration,) = (one.configuration for one in SPACE.configurations if one.name == name)
-        if optimum:  # nothing is trained, everything is copied
-            configuration = configuration.model_copy(update={"network": Optimum()})
-        spec = TrialSpec(
-            name=name, configuration=configuration, measurement=SPACE.measurement, n=n, seed=seed
-        )
-        return Trial(spec, DIGITS, self.storage, torch.device("cpu"))
-
-    def finished(self, name: str, n: int, seed: int, optimum: bool = False) -> Result:
-        trial = self.trial(name, n, seed, optimum)
-        while trial.result is None:
-            trial.step()
-        return trial.result
-
-
-def new_sweep(directory: Path, space: SearchSpace = SPACE) -> Sweep:
-    storage = Storage(str(directory))
-    storage.write_json(SWEEP, {"space": space.model_dump(mode="json")})
-    return Sweep(storage)
-
-
-def written(
-    sweep: Sweep, space: SearchSpace = SPACE, data: ImageData = DIGITS, **more: object
-) -> list[Result]:
-    """A result of every configuration, without training."""
-    named = space.configurations
-    return [
-        write_trial(sweep.storage, space, one, data, 8 + i, i, **more)
-        for i, one in enumerate(named)
-    ]
-
-
-def everything(sweep: Sweep) -> bytes:
-    """What a reader of MLflow's database and artifacts can find."""
-    root = Path(sweep.storage.root)
-    return (root / DATABASE).read_bytes() + b"".join(
-        p.read_bytes() for p in root.rglob("artifacts/**/*") if p.is_file()
-    )
-
-
-@pytest.fixture(autouse=True)
-def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """MLflow does not wait until a first trial trains, which nothing here does."""
-    monkeypatch.setattr("sweep.tracking.tracker.BEGIN_SECONDS", 0.0)
-
-
-@pytest.fixture(scope="module")
-def blank(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database with MLflow's tables and nothing else: making them takes seconds, copying them
-    does not."""
-    path = tmp_path_factory.mktemp("blank") / DATABASE
-    from mlflow import MlflowClient
-
-    MlflowClient(f"sqlite:///{path}")
-    return path
-
-
-@pytest.fixture
-def empty(tmp_path: Path, blank: Path) -> Sweep:
-    (tmp_path / DATABASE).write_bytes(blank.read_bytes())
-    return new_sweep(tmp_path)
-
-
-@pytest.fixture
-def dead() -> Iterator[str]:
-    """Where nobody listens."""
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        yield f"127.0.0.1:{unused.getsockname()[1]}"
-
-
-def destination(sweep: Sweep, images: Any = "pairs") -> Destination:
-    return Destination(*local_tracking(Path(sweep.storage.root)), images, lambda name: DIGITS)
 
 
 @pytest.mark.parametrize("name", ["what?", "a%20b", "a#b"])
@@ -175,67 +54,6 @@ def test_a_local_mlflow_is_in_its_directory_whatever_that_is_called(
         "artifacts"
     ]
     assert list(tmp_path.iterdir()) == [directory]
-
-
-def test_no_credentials_of_a_storage_are_in_a_tag(empty: Sweep, tmp_path: Path) -> None:
-    url = f"memory://AKIA:hush@bucket/{tmp_path.name}?token=hush"
-    where = destination(empty)
-    SweepView(SPACE, Storage(url), where).sync(empty.summary, live=False)
-    tags = [run.data.tags for run in runs(where).values()]
-    assert {tag["emm.storage"] for tag in tags if "emm.storage" in tag} == {Storage(url).shown}
-    assert "hush" not in str(tags)
-
-
-def track(sweep: Sweep, where: Destination) -> Tracker:
-    return Tracker(
-        sweep.summary,
-        lambda name: {s.name: s for s in sweep.summary.studies}[name].verdict,
-        sweep.storage,
-        where,
-    )
-
-
-def runs(where: Destination | str) -> dict[str, Any]:
-    """All runs by name; fails on two of one name."""
-    from mlflow import MlflowClient
-
-    client = MlflowClient(where if isinstance(where, str) else where.uri)
-    experiment = client.get_experiment_by_name("emm-sweep")
-    found = client.search_runs([experiment.experiment_id])
-    assert len({run.info.run_name for run in found}) == len(found)
-    return {run.info.run_name: run for run in found}
-
-
-def artifacts(run: Any) -> dict[str, Path]:
-    root = Path(run.info.artifact_uri)
-    return {str(path.relative_to(root)): path for path in root.rglob("*") if path.is_file()}
-
-
-def history(where: Destination, run: Any, metric: str) -> list[tuple[int, float]]:
-    from mlflow import MlflowClient
-
-    points = MlflowClient(where.uri).get_metric_history(run.info.run_id, metric)
-    return sorted((point.step, point.value) for point in points)
-
-
-def content(where: Destination) -> Any:
-    """What the runs say, without what is new in every database."""
-    return {
-        name: (
-            run.info.status,
-            {
-                name: value
-                for name, value in run.data.metrics.items()
-                if not name.startswith("system/")
-            },
-            run.data.params,
-            {tag: value for tag, value in run.data.tags.items() if not tag.startswith("mlflow.")},
-            history(where, run, "r_mem_snapshot"),
-            history(where, run, "emm"),
-            {path: file.read_bytes() for path, file in artifacts(run).items()},
-        )
-        for name, run in runs(where).items()
-    }
 
 
 def test_a_renamed_configuration_keeps_its_run(empty: Sweep) -> None:
@@ -579,22 +397,6 @@ def test_a_number_that_no_longer_holds_is_withdrawn(empty: Sweep) -> None:
     assert run.info.status == "FINISHED"
 
 
-@pytest.mark.parametrize("images", ["none", "generated", "pairs"])
-def test_pictures_are_those_that_are_allowed(empty: Sweep, images: str) -> None:
-    empty.finished("width=4", 8, 0)
-    where = destination(empty, images)
-    sync(empty.summary, empty.storage, where)
-    run = runs(where)["width=4 N=8 seed=0"]
-    names = {"distances.csv"} if images == "none" else {"distances.csv", "samples.png"}
-    assert set(artifacts(run)) == names
-    if images == "none":
-        assert "mlflow.note.content" not in run.data.tags
-    else:
-        assert ("second nearest training image" in run.data.tags["mlflow.note.content"]) is (
-            images == "pairs"
-        )
-
-
 def test_a_dead_server_costs_the_driver_nothing(
     empty: Sweep, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -710,74 +512,6 @@ def test_a_server_that_is_lost_meanwhile_is_not_asked_for_every_trial(
         view.sync(empty.summary, live=True)
 
 
-# ---------------------------------------------------------------- what stays with the user
-
-
-def test_places_of_private_data_stay_here(tmp_path: Path, blank: Path) -> None:
-    (private := tmp_path / "of-patients").mkdir()
-    paths = [private / "ward7.npz", private / "second.npz"]
-    for i, path in enumerate(paths):
-        np.savez(
-            path,
-            images=np.random.default_rng(i).integers(0, 256, (80, 8, 8), np.uint8),
-            labels=np.arange(80) % 2,
-        )
-    second = Arrays(path=str(paths[1]), resolution=8, channels=1)
-    source = Arrays(path=str(paths[0]), resolution=8, channels=1, mix=Mix(share=0.5, data=second))
-    base = SPACE.base.model_copy(update={"data": source})
-    how = SPACE.measurement.model_copy(update={"batch": 7})
-    vary = {"network.width": (4,)}
-    space = SPACE.model_copy(update={"base": base, "vary": vary, "measurement": how})
-    (tmp_path / "sweep").mkdir()
-    (tmp_path / "sweep" / DATABASE).write_bytes(blank.read_bytes())
-    sweep = new_sweep(tmp_path / "sweep", space)
-    written(sweep, space, load(source))
-    assert space.images == "none"
-    sync(sweep.summary, sweep.storage, where := destination(sweep, space.images), live=True)
-    params = next(run.data.params for name, run in runs(where).items() if " N=" in name)
-    assert params["data.kind"] == "arrays"
-    assert json.loads(params["data.mix"])["data"]["kind"] == "arrays"
-    assert params["measurement.batch"] == "7", "it is no place"
-    for word in (b"of-patients", b"ward7", b"second.npz"):
-        assert word not in everything(sweep)
-
-
-def test_credentials_of_the_storage_stay_here(empty: Sweep) -> None:
-    (result, *_) = written(empty)
-    private = Storage(empty.storage.url)
-    # of which nothing but the URL is used
-    private.url = "s3://AKIAPUBLIC:topsecret@bucket/x?region=us-east-1"
-    view = SweepView(SPACE, private, destination(empty))
-    view.writer.put(view.content.trial_status(result, "RUNNING"))
-    assert runs(destination(empty))["tiny"].data.tags["emm.storage"].startswith("s3://…@bucket/x")
-    for word in (b"AKIAPUBLIC", b"topsecret"):
-        assert word not in everything(empty)
-
-
-def test_descriptions_fetch_nothing(empty: Sweep) -> None:
-    texts = {
-        "question": "![q](http://evil.example/q)",
-        "source": "<img src=//evil.example>",
-        "expectation": "[e](//evil)",
-    }
-    note = sweep_note(SPACE.model_copy(update=texts))
-    study = empty.summary.studies[0]
-    verdict = replace(study.verdict, reason="![r](http://evil.example/r)")
-    note += study_note(replace(study, name="<script>x</script>", verdict=verdict))
-    for mark in ("![", "](", "<img", "<script", "http://"):
-        assert mark not in note
-    assert "&#33;&#91;q&#93;" in note
-
-
-def test_a_space_without_texts_is_called_by_its_name() -> None:
-    note = sweep_note(
-        SPACE.model_copy(update=dict.fromkeys(["question", "source", "expectation"], ""))
-    )
-    head, what, _ = note.split("\n\n")
-    assert head == f"**{SPACE.name}**"
-    assert what.startswith("EMM is the largest N")
-
-
 # ---------------------------------------------------------------- last measurements
 
 
@@ -794,228 +528,3 @@ def test_last_measurements_are_written_too(empty: Sweep) -> None:
         "r_mem_final_high": high,
     }
     assert {name: metrics[name] for name in given} == pytest.approx(given)
-
-
-# ---------------------------------------------------------------- which MLflow
-
-BAD = ["nonsense://x", "localhost:5000", "127.0.0.1:5000", "http://", "http://:5000", "http://host:port", "http://[::1",
-       "sqlite:x.db", "sqlite://x.db", "sqlite:///", "mlruns", "file:///tmp/x", "http//host"]  # fmt: skip
-GOOD = ["http://localhost:5000", "https://user:word@host/mlflow", "HTTP://host", "sqlite:///x.db", "sqlite:////tmp/x.db",
-        "postgresql+psycopg2://me@host/db", "mysql://host/db", "databricks", "databricks://profile"]  # fmt: skip
-
-
-@pytest.mark.parametrize("uri", BAD)
-@pytest.mark.parametrize("command", ["run", "submit", "sync"])
-def test_a_uri_that_says_nothing_is_refused_before_anything_is_made(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str, uri: str
-) -> None:
-    out = tmp_path / "out"
-    arguments = {
-        "run": ["digits-width", "--out", str(out)],
-        "submit": ["digits-width", "--address", "http://127.0.0.1:9", "--storage", str(out)],
-        "sync": [str(out)],
-    }
-    with pytest.raises(SystemExit) as ended:
-        main([command, *arguments[command], "--tracking-uri", uri])
-    assert ended.value.code == 2
-    expected = (
-        f"emm: error: --tracking-uri {uri}: give http://HOST:PORT of a server, or sqlite:///FILE\n"
-    )
-    assert capsys.readouterr().err.endswith(expected)
-    assert not out.exists()
-
-
-@pytest.mark.parametrize("uri", GOOD)
-def test_a_uri_that_mlflow_knows_is_taken(uri: str) -> None:
-    check_tracking(uri)
-
-
-def test_a_dead_server_is_said_before_the_sweep(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], dead: str
-) -> None:
-    out = tmp_path / "out"
-    uri = f"http://me:topsecret@{dead}"
-    for command in (
-        ["run", "digits-width", "--out", str(out), "--cpus-per-trial", "4096"],
-        ["sync", str(out)],
-    ):
-        begin = time.monotonic()
-        with pytest.raises(SystemExit) as ended:
-            main([*command, "--tracking-uri", uri])
-        assert time.monotonic() - begin < 15
-        assert ended.value.code == 2
-        said = capsys.readouterr().err.splitlines()
-        assert f"http://…@{dead}" in said[0]
-        assert "topsecret" not in said[0]
-        assert "no MLflow can be reached" in said[0]
-        assert said[0].startswith("warning: " if command[0] == "run" else "emm: error: ")
-    assert not out.exists()
-
-
-def test_a_server_that_does_not_answer_is_not_waited_for(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as mute:
-        address = f"http://127.0.0.1:{mute.getsockname()[1]}"
-        assert "timed out" in (why_unreachable(address, seconds=0.3) or "")
-    assert (
-        why_unreachable(f"sqlite:///{tmp_path}/none/x.db")
-        == f"there is no directory {tmp_path}/none"
-    )
-    assert why_unreachable(f"sqlite:///{tmp_path}/x.db") is None
-
-
-@contextmanager
-def answering(status: int, **headers: str) -> Iterator[str]:
-    """A server on loopback that answers everything so, with a body that never ends."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(status)
-            for name, value in headers.items():
-                self.send_header(name, value)
-            self.send_header("Content-Length", "100")
-            self.end_headers()
-
-        def log_message(self, *arguments: Any) -> None: ...
-
-    with HTTPServer(("127.0.0.1", 0), Handler) as made:
-        threading.Thread(target=made.serve_forever, daemon=True).start()
-        yield f"127.0.0.1:{made.server_port}"
-        made.shutdown()
-
-
-@pytest.mark.parametrize(
-    ("status", "reason"),
-    [(200, None), (401, None), (404, None), (503, "it answers 503 Service Unavailable")],
-)
-def test_any_answer_of_a_server_that_works_will_do(status: int, reason: str | None) -> None:
-    with answering(status) as address:
-        assert why_unreachable(f"http://{address}") == reason
-        assert why_unreachable(f"http://me:topsecret@{address}/?x=1") == reason
-        assert why_unreachable(f"https://{address}") is None, "what TLS takes is not ours to say"
-
-
-def test_where_a_server_sends_us_to_is_asked(dead: str) -> None:
-    with answering(302, Location=f"http://{dead}/") as address:
-        assert why_unreachable(f"http://{address}") == "[Errno 111] Connection refused"
-
-
-def test_passwords_of_a_server_are_not_shown(
-    empty: Sweep, dead: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    where, told = Destination(f"http://me:topsecret@{dead}"), list[str]()
-    with pytest.raises(UserError, match="MLflow at http://…@127") as error:
-        sync(empty.summary, empty.storage, where)
-    tracker = Tracker(
-        empty.summary,
-        lambda name: empty.summary.studies[0].verdict,
-        empty.storage,
-        where,
-        told.append,
-    )
-    assert not tracker.close(30)
-    assert not make_up(empty.summary, empty.storage, where)
-    assert len(told) == 1, "on the terminal, once, while the sweep goes on"
-    assert told[0].startswith("note: MLflow: ")
-    assert "topsecret" not in " ".join(
-        [str(error.value), *told, *(one.getMessage() for one in caplog.records)]
-    )
-
-
-def test_the_command_that_mends_it_names_the_server_that_lacks_it(tmp_path: Path) -> None:
-    local, remote = new_place(tmp_path / "a b", None), place("memory://bucket/x")
-    both = Place(remote.storage, tmp_path / "views")
-    assert _sync_command(local, None) == f"emm sync '{tmp_path}/a b'"
-    assert (
-        _sync_command(local, "http://h:1") == f"emm sync '{tmp_path}/a b' --tracking-uri http://h:1"
-    )
-    assert (
-        _sync_command(both, "http://h:1") == f"emm sync {tmp_path}/views --tracking-uri http://h:1"
-    )
-    assert (
-        _sync_command(remote, "http://me:word@h:1")
-        == "emm sync memory://bucket/x --tracking-uri 'http://…@h:1'"
-    )
-    assert (
-        _sync_command(remote, None) == "emm sync memory://bucket/x --tracking-uri http://HOST:PORT"
-    )
-
-
-def test_importing_it_does_not_import_mlflow() -> None:
-    code = "import sys, sweep.tracking.tracker, sweep.tracking.server; sys.exit('mlflow' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
-# ---------------------------------------------------------------- the server
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory, blank: Path) -> Iterator[tuple[Sweep, str]]:
-    directory = tmp_path_factory.mktemp("served")
-    (directory / DATABASE).write_bytes(blank.read_bytes())
-    sweep = new_sweep(directory)
-    sweep.finished("width=4", 8, 0)
-    sync(sweep.summary, sweep.storage, destination(sweep))
-    with server(directory) as address:
-        yield sweep, address
-    left = [
-        process.pid
-        for process in psutil.process_iter(["cmdline"])
-        if str(directory) in " ".join(process.info["cmdline"] or [])
-    ]
-    assert not left, "the server left processes behind"
-
-
-@pytest.mark.timeout(120)
-def test_a_server_shows_and_takes_the_same_runs(served: tuple[Sweep, str]) -> None:
-    sweep, address = served
-    shown = urls(address, sweep_key(SPACE, sweep.storage))
-    assert shown["studies"].startswith(
-        f"{address}/#/experiments/1/runs?workflowType=machine_learning&viewStateShareKey="
-    )
-    before = runs(address)
-    assert all(before[name].info.run_id in shown["compare"] for name in ("width=4", "width=8"))
-    with pytest.raises(UserError, match="emm sync"):
-        urls(address, "another sweep")
-    where = replace(destination(sweep), uri=address)
-    tracker = track(sweep, where)
-    tracker.trial_finished(sweep.finished("width=8", 16, 0))
-    tracker.close(40)
-    assert tracker.missed == 0
-    after = runs(address)
-    assert set(after) - set(before) == {"width=8 N=16 seed=0"}
-    assert {name: run.info.run_id for name, run in after.items() if name in before} == {
-        name: run.info.run_id for name, run in before.items()
-    }
-    assert set(artifacts(after["width=8 N=16 seed=0"])) == {"distances.csv", "samples.png"}
-
-
-@pytest.mark.timeout(120)
-def test_a_server_is_there_for_this_machine_alone(served: tuple[Sweep, str]) -> None:
-    sweep, address = served
-    assert why_unreachable(address) is None
-    listening = []
-    for process in psutil.process_iter():
-        with suppress(psutil.Error):  # others come and go meanwhile
-            family = [process, *process.parents()]
-            if any(sweep.storage.root in " ".join(one.cmdline()) for one in family):
-                connections = process.net_connections("inet")
-                listening += [one for one in connections if one.status == psutil.CONN_LISTEN]
-    assert listening
-    assert {one.laddr.ip for one in listening} == {"127.0.0.1"}, listening
-
-
-@pytest.mark.timeout(120)
-def test_a_port_in_use_is_the_users_mistake(served: tuple[Sweep, str]) -> None:
-    sweep, address = served
-    with (
-        pytest.raises(UserError, match="leave it out"),
-        server(Path(sweep.storage.root), int(address.rsplit(":", 1)[1])),
-    ):
-        pass
-
-
-def test_a_directory_without_a_database_is_the_users_mistake(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="emm sync"), server(tmp_path):
-        pass
-    assert not os.listdir(tmp_path)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.trial.test_trial import assert_same
+from tests.trials import assert_same
 from trainables.config.data import Digits
 from trainables.config.diffusion import EDM
 from trainables.config.fields import with_fields

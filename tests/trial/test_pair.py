@@ -7,7 +7,7 @@ import torch
 
 from search_spaces.find import find_space
 from sweep.run.checks import Sweep
-from tests.trial.test_trial import (
+from tests.trials import (
     CPU,
     SPEC,
     Untrained,

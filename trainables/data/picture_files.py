@@ -139,13 +139,11 @@ def _in_zip(option: str, path: Path) -> PictureFiles:
             found.leave_out("of macOS", name)
         else:
             found.add(name.removeprefix(top))
-    twice = len(archive.infolist()) - len({info.filename for info in archive.infolist()})
-    if twice:
-        found.left_out["that a later one of the same name replaces"] = twice
-        names = Counter(info.filename for info in archive.infolist())
-        found.first["that a later one of the same name replaces"] = printable(
-            names.most_common(1)[0][0]
-        )
+    names = Counter(info.filename for info in archive.infolist())
+    if len(names) < names.total():
+        replaced = "that a later one of the same name replaces"
+        found.left_out[replaced] = names.total() - len(names)
+        found.first[replaced] = printable(names.most_common(1)[0][0])
     return found
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
+from trainables.measure.feature_rule import LEAST_HELD_OUT
 from trainables.measure.kept import Distances, Judged
 from trainables.measure.r_mem import Floats, Ints, Neighbours
 
@@ -609,7 +610,7 @@ class Measures(BaseModel):
         Measure(
             "threshold in features",
             "ratio (or distance) under which a sample counts in features; not known of fewer than "
-            "198 held-out images",
+            f"{LEAST_HELD_OUT} held-out images",
             "score",
             _in_features("threshold"),
             in_csv=True,

@@ -1,0 +1,148 @@
+"""Figures are drawn once, when what they show has changed, and by several processes."""
+
+import os
+import subprocess
+import sys
+from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from matplotlib.figure import Figure
+
+from sweep.analysis.study import StudySummary
+from sweep.report.drawn import Drawing, ahead, rendered
+from sweep.report.files import write_report
+from sweep.report.study_figures import study_figure
+from tests.summaries import VERDICTS, curve, study, sweep_of
+
+
+def test_a_second_report_draws_what_has_changed_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[str] = []
+
+    def counted(shown: StudySummary, *more: Any) -> Any:
+        drawn.append(shown.name)
+        return study_figure(shown, *more)
+
+    monkeypatch.setattr("sweep.report.figures.study_figure", counted)
+    first, other = curve("a", 35.0, (20, 40, 80)), curve("b", 90.0, (50, 100, 200))
+    studies = [study("a", VERDICTS["searching"], first), study("b", VERDICTS["searching"], other)]
+    page = write_report(sweep_of(*studies), tmp_path).read_bytes()
+    assert sorted(drawn) == ["a", "b"]
+    files = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    write_report(sweep_of(*studies), tmp_path)
+    assert len(drawn) == 2, "nothing has changed"
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == files
+    more = study("b", VERDICTS["searching"], [*other, *curve("b", 91.0, (400,))])
+    assert write_report(sweep_of(studies[0], more), tmp_path).read_bytes() != page
+    assert drawn[2:] == ["b"], "the study with a new trial"
+    next(tmp_path.glob("study-01-*.pdf")).unlink()
+    rendered.cache_clear()
+    write_report(sweep_of(studies[0], more), tmp_path)
+    assert drawn[3:] == ["a"], "the one whose file is lost"
+
+
+def test_what_no_process_has_begun_is_drawn_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Sleepy(ThreadPoolExecutor):
+        """Begins nothing."""
+
+        def __init__(self, *_: Any, **__: Any) -> None:
+            super().__init__()
+
+        def submit(self, *_: Any) -> Any:
+            return Future()
+
+    monkeypatch.setattr("sweep.report.drawn.FEW", 1)
+    monkeypatch.setattr("joblib.cpu_count", lambda: 2)
+    monkeypatch.setattr("sweep.report.drawn.ProcessPoolExecutor", Sleepy)
+    one, other = (Drawing("study", partial(Figure, (1, 1)), {"emm": emm}) for emm in (1.5, 2.5))
+    with ahead([one, other]):
+        assert rendered(one)[0].startswith(b"\x89PNG")
+    assert rendered(other)[1].startswith(b"%PDF"), "afterwards nothing is waited for"
+
+
+def test_a_figure_is_drawn_once_for_all_who_show_it() -> None:
+    made = []
+
+    def draw() -> Figure:
+        made.append(1)
+        return Figure((1, 1))
+
+    first, again = (rendered(Drawing("study", draw, {"emm": 35.0})) for _ in range(2))
+    assert first is again
+    rendered(Drawing("study", draw, {"emm": 36.0}))
+    rendered(Drawing("training", draw, {"emm": 35.0}))
+    assert len(made) == 3, "another one for what is not the same"
+
+
+@pytest.mark.parametrize("is_broken", [False, True])
+def test_other_processes_draw_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_broken: bool
+) -> None:
+    """And what they don't bring back is drawn here."""
+    drawn_there: list[Any] = []
+
+    class Pool(ProcessPoolExecutor):
+        def submit(self, call: Any, *arguments: Any) -> Any:  # type: ignore[override]
+            drawn_there.append(arguments)
+            future = super().submit(call, *arguments)
+            if is_broken:
+                future = Future()
+                future.set_exception(BrokenExecutor("killed"))
+            future.cancel = lambda: False  # as if each had begun before it is asked for
+            return future
+
+    studies = [study("a", VERDICTS["searching"], curve("a", 35.0, (20, 40, 80)))]
+    write_report(sweep_of(*studies), tmp_path / "here")
+    monkeypatch.setattr("sweep.report.drawn.FEW", 1)
+    monkeypatch.setattr("sweep.report.drawn.ProcessPoolExecutor", Pool)
+    rendered.cache_clear()
+    write_report(sweep_of(*studies), tmp_path / "there")
+    assert len(drawn_there) == len(list((tmp_path / "there").glob("*.pdf"))) == 3
+    here, there = (
+        {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()}
+        for name in ("here", "there")
+    )
+    assert here == there
+
+
+SCRIPT = """
+from functools import partial
+
+import joblib
+from matplotlib.figure import Figure
+
+from sweep.report import drawn
+
+print("begun")
+drawn.FEW, joblib.cpu_count = 1, lambda: 2
+figures = [drawn.Drawing("study", partial(Figure, (1, 1)), number) for number in range(4)]
+with drawn.ahead(figures):
+    there = list(drawn._away.values())
+    print(len([future.result() for future in there]), flush=True)
+    input()
+"""
+
+
+def test_what_draws_runs_no_script_of_the_users_again_and_ends_with_it(tmp_path: Path) -> None:
+    """A script that has no guard, and that is killed."""
+    (tmp_path / "script.py").write_text(SCRIPT)
+    script = subprocess.Popen(
+        [sys.executable, str(tmp_path / "script.py")],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert script.stdout is not None
+    assert [script.stdout.readline() for _ in range(2)] == ["begun\n", "4\n"]
+    processes = psutil.Process(script.pid).children(recursive=True)
+    script.kill()
+    _, left = psutil.wait_procs(processes, timeout=60)
+    assert processes
+    assert not left
+    script.communicate()
