@@ -228,9 +228,12 @@ def start(
     dry_run: bool = False,
     shows_table: bool = True,
 ) -> "Run | None":
-    """The whole of `emm run`, in the words of its options, for the command and for `sweep.api`;
-    space, settings: see `space_of`; command: as the sweep is to remember it. None
-    after a dry run. Raises UserError."""
+    """The whole of `emm run`, in the words of its options, for the command and for `sweep.api`. None
+    after a dry run. Raises UserError.
+
+    space, settings: see `space_of`; command: as the sweep is to remember it; shows_table: whether
+    the verdicts are printed at the end.
+    """
     from sweep.run.checks import open_sweep
     from sweep.run.cluster import check_per_trial
     from sweep.run.driver import Run
