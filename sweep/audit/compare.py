@@ -196,11 +196,6 @@ def audit(
         mirrored = looked_at_mirrored(found.at(turned), of_turned[0], groups, k)
     untrained = null.d1 > 0  # what equals a training image is no control
     null, control = null.at(untrained), control[torch.from_numpy(untrained)]
-    null_repeats = None
-    if len(control) >= N_OTHERS:
-        among = spread(len(control), N_OTHERS)
-        is_among = np.isin(np.arange(len(control)), among)
-        null_repeats = nearest_other(control, control[among], is_among, comparison)
     in_features = None
     if features is not None and len(control):
         in_features = _in_features(features, training, generated, control, groups, flips, memory)
@@ -208,7 +203,7 @@ def audit(
         found=found,
         null=null if len(control) else None,
         repeats=repeats,
-        null_repeats=null_repeats,
+        null_repeats=_repeats(control, comparison),
         spacing=own.d2,
         groups=groups,
         in_features=in_features,
@@ -269,6 +264,16 @@ def _nearest(
     of_block, *of_beside = map(first.at, np.split(np.arange(ends[-1]), ends[:-1]))
     found = Neighbours.joined([of_block, *later])
     return found, of_beside, np.concatenate(repeats) if repeats else None
+
+
+def _repeats(images: Tensor, comparison: Comparison) -> Floats | None:
+    """[n], distance of each image to the nearest of N_OTHERS other ones; None if there are not so
+    many."""
+    if len(images) < N_OTHERS:
+        return None
+    among = spread(len(images), N_OTHERS)
+    is_among = np.isin(np.arange(len(images)), among)
+    return nearest_other(images, images[among], is_among, comparison)
 
 
 def _against(

@@ -228,9 +228,12 @@ def start(
     dry_run: bool = False,
     shows_table: bool = True,
 ) -> "Run | None":
-    """The whole of `emm run`, in the words of its options, for the command and for `sweep.api`;
-    space, settings: see `space_of`; command: as the sweep is to remember it. None
-    after a dry run. Raises UserError."""
+    """The whole of `emm run`, in the words of its options, for the command and for `sweep.api`. None
+    after a dry run. Raises UserError.
+
+    space, settings: see `space_of`; command: as the sweep is to remember it; shows_table: whether
+    the verdicts are printed at the end.
+    """
     from sweep.run.checks import open_sweep
     from sweep.run.cluster import check_per_trial
     from sweep.run.driver import Run
@@ -300,12 +303,7 @@ def start(
             must_tell(f"MLflow lacks {lacks}: {_sync_command(here, tracking_uri)} writes it")
         elif tracking_uri is None:
             tell(f"compare in MLflow: emm ui {shown(views)}")
-    if this_run.ended and this_run.is_open:
-        must_tell(this_run.ended)
-    elif not this_run.is_decided:
-        must_tell("interrupted; the same command goes on where it stopped")
-    elif only:
-        tell("the same command without --only goes on with the other configurations")
+    _tell_what_is_left(this_run, bool(only), tell, must_tell)
     return this_run
 
 
@@ -320,6 +318,18 @@ def _adjusted(space: "SearchSpace", effort: str, early_accept: bool) -> "SearchS
         highest = max((space.search.target, *space.search.targets))
         changes["measurement.accept"] = accept_bound(highest)
     return space.with_settings(changes) if changes else space
+
+
+def _tell_what_is_left(
+    run: "Run", is_of_some: bool, tell: Callable[[str], None], must_tell: Callable[[str], None]
+) -> None:
+    """is_of_some: whether only some of the configurations were asked for."""
+    if run.ended and run.is_open:
+        must_tell(run.ended)
+    elif not run.is_decided:
+        must_tell("interrupted; the same command goes on where it stopped")
+    elif is_of_some:
+        tell("the same command without --only goes on with the other configurations")
 
 
 def _say_nothing(text: str) -> None: ...

@@ -240,9 +240,8 @@ def remove_session() -> None:
 def check_workers() -> None:
     """Raises UserError if a process of Ray's finds other modules under our names than we do."""
 
-    def look(
-        names: tuple[str, ...],
-    ) -> dict[str, tuple[str, str]]:  # a function in a function travels as it is
+    # in here, so that it travels as it is: a function of a module would be looked up by its name
+    def look(names: tuple[str, ...]) -> dict[str, tuple[str, str]]:
         """Of each package: its file, and a digest of its modules; "" for what is no package."""
         import hashlib
         import importlib.util

@@ -83,11 +83,10 @@ def _rates_of_ours(
     configuration: Configuration, how: Measurement, n: int, flops: int, device: torch.device
 ) -> Rates:
     recipe = configuration.trainer
-    batch = (
-        recipe.batch
-        if device.type == "cuda"
-        else max(1, min(recipe.batch, round(CPU_FLOPS / 3 / max(flops, 1))))
-    )
+    batch = recipe.batch
+    if device.type != "cuda":
+        affordable = round(CPU_FLOPS / 3 / max(flops, 1))  # a step costs three forward passes
+        batch = max(1, min(batch, affordable))
     dim = planned_label_dim(configuration, n)
     images = _noise(configuration, max(dim, 2))
     # as many steps as the training of N = n has: by them it decides what pays

@@ -216,9 +216,8 @@ class Lock:
         self.me |= {
             "token": uuid4().hex,
             "entered": self.clock.time(),
-            "replaces": [
-                claim["token"] for claim in self.replaced
-            ],  # dead, or replaced by dead ones
+            # dead, or replaced by dead ones
+            "replaces": [claim["token"] for claim in self.replaced],
         }
         numbers = [
             int(found[1])

@@ -16,6 +16,7 @@ from sweep.analysis.study import StudySummary
 from sweep.analysis.summary import SweepSummary, summary_of
 from sweep.report.canvas import Canvas, columns_for, mark_range, spans
 from sweep.report.emm_figures import factor_figure, sweep_figure
+from sweep.report.factors import numeric_factor
 from sweep.report.figures import figures_of
 from sweep.report.study_figures import study_figure
 from sweep.report.style import BLUE, as_pdf, as_png
@@ -376,6 +377,24 @@ def test_a_sweep_figure_with_numbers_for_a_factor_and_without() -> None:
         (60, 1),
     ]
     assert [label.get_text() for label in lying.get_yticklabels()] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("factors", "factor"),
+    [
+        ([{"width": 8}, {"width": 16.0}], "width"),
+        ([{"width": 8}], None),  # which stands in no relation
+        ([{"width": 8}, {"width": 8.0}], None),
+        ([{"width": 8}, {"width": "none"}], None),
+        ([{"skips": True}, {"skips": False}], None),
+        ([{"width": 8}, {"depth": 2}], None),
+        ([{"width": 8, "depth": 2}, {"width": 16, "depth": 4}], None),
+        ([{}, {}], None),
+    ],
+)
+def test_which_factor_is_a_number(factors: list[dict[str, Any]], factor: str | None) -> None:
+    studies = [study(str(i), found(30, 25, 40), factors=one) for i, one in enumerate(factors)]
+    assert numeric_factor(studies) == factor
 
 
 def test_a_sweep_figure_shows_intervals_and_what_is_not_found() -> None:
