@@ -3,7 +3,9 @@
 import difflib
 import json
 import runpy
+import sys
 from collections.abc import Mapping
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -52,12 +54,13 @@ def _from_python(path: str) -> SearchSpace:
     if not Path(path).is_file():
         raise UserError(f"{path}: no such file")
     try:
-        space = runpy.run_path(path).get("SPACE")
+        with redirect_stdout(sys.stderr):  # what it prints is no part of what a command gives
+            space = runpy.run_path(path).get("SPACE")
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     except ValidationError as error:  # of a description that it makes
         raise UserError(f"{path}: {error.title}: {explain_by_name(error)}") from error
-    except Exception as error:  # code of the user's: whatever it raises is told them in one line
+    except (Exception, SystemExit) as error:  # code of the user's: told in one line
         reason = str(error).partition("\n")[0]
         raise UserError(f"{path}: {type(error).__name__}: {reason}") from error
     if isinstance(space, SearchSpace):

@@ -60,12 +60,26 @@ class Wrong(Net):
         self.how = how
         if how == "batchnorm":
             self.layer = nn.BatchNorm2d(1)
+        if how == "list":
+            self.layer, self.layers = nn.Identity(), [torch.ones(1, requires_grad=True)]
+        if how == "frozen":
+            self.requires_grad_(False)
 
     def forward(self, x, noise_level, labels):
         out = super().forward(x, noise_level, labels)
         if self.how == "raises":
             raise RuntimeError("mat1 and mat2 differ\\nand more lines")
-        return {"shape": out[:, :, 1:], "tuple": (out,), "dtype": out.int(), "nan": out / 0 * 0}.get(self.how, out)
+        if self.how == "list":  # of layers that torch does not see
+            return x * self.layers[0]
+        if self.how == "inplace":
+            return out.exp().add_(1)
+        return {
+            "shape": out[:, :, 1:],
+            "tuple": (out,),
+            "dtype": out.int(),
+            "nan": out / 0 * 0,
+            "detached": out.detach(),
+        }.get(self.how, out)
 
 def wrong(resolution, channels, label_dim, how):
     return Wrong(how)
@@ -87,11 +101,20 @@ def not_a_module(resolution, channels, label_dim):
 def raising(resolution, channels, label_dim):
     raise KeyError("weights")
 
+def leaving(resolution, channels, label_dim):
+    raise SystemExit(3)
+
 class Half:
     def train_until(self, progress): ...
     def sample(self, seeds, labels): ...
 
 def half(*arguments):
+    return Half()
+
+def four(configuration, images, labels, seed):
+    return Half()
+
+def exact(configuration, images, labels, seed, device, rate):
     return Half()
 '''
 
@@ -168,6 +191,11 @@ MISTAKES = [
         "forward(x [2, 1, 8, 8], noise_level [2], labels None) raised RuntimeError: mat1",
     ),
     ("user_code:wrong", {"how": "batchnorm"}, "running_mean"),
+    ("user_code:wrong", {"how": "list"}, "it has no parameter to train; layers in a plain list"),
+    ("user_code:wrong", {"how": "frozen"}, "it has no parameter to train"),
+    ("user_code:wrong", {"how": "detached"}, "does not depend on its parameters"),
+    ("user_code:wrong", {"how": "inplace"}, "its backward pass raised RuntimeError"),
+    ("user_code:leaving", {}, "it raised SystemExit: 3"),
 ]
 
 
@@ -221,6 +249,19 @@ def test_a_network_that_is_always_conditional_is_not_refused(user_code):
         Sweep(SPACES["digits"].with_settings({**settings, "data.classes": 5})).load_data()
 
 
+def test_what_code_of_the_users_prints_is_no_part_of_a_plan(user_code, capsys):
+    (user_code / "user_code.py").write_text("print('loading')\n" + CODE)
+    (user_code / "talking.py").write_text(
+        "print('a space')\nSPACE = dict(base='digits', settings={'network.kind': 'custom', "
+        "'network.builder': 'user_code:good'}, search={'n_low': 8, 'n_high': 64})\n"
+    )
+    with pytest.raises(SystemExit, match="0"):
+        main(["plan", str(user_code / "talking.py"), "--json"])
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["configurations"]
+    assert "a space\nloading\n" in printed.err
+
+
 def mistake(arguments, directory, capsys):
     """The one line of a command that exits with 2 and creates nothing."""
     out = directory / "out"
@@ -243,6 +284,8 @@ def mistake(arguments, directory, capsys):
         ("user_code:nothing", "user_code has no function or class 'nothing'"),
         ("user_code:Half", "the class has no state_dict, load_state_dict"),
         ("no_such_module:Trainer", "no_such_module can't be imported"),
+        ("user_code:four", "too many positional arguments, called with configuration, images"),
+        ("user_code:exact", "missing a required argument: 'rate'"),
     ],
 )
 def test_a_mistake_in_the_users_trainer_is_one_line(user_code, capsys, builder, text):
@@ -380,6 +423,47 @@ def test_what_a_trainer_does_wrong_ends_the_trial_with_one_line(
     assert cause in trial.result.cause
     assert "\n" not in trial.result.cause
     assert not trial.result.complete
+
+
+@pytest.mark.parametrize("forgotten", ["done", "weight"])
+def test_a_trainer_that_forgets_what_it_is_given_ends_the_trial(
+    tmp_path, digits, monkeypatch, forgotten
+):
+    """Its copies from the middle of the training would be measured by the samples of its end."""
+
+    def load_all_but_one(self, state):
+        for name in state.keys() - {forgotten}:
+            setattr(self, name, state[name])
+
+    def step(self, progress):
+        self.done, self.weight = progress, self.weight + 1
+
+    monkeypatch.setattr(Copier, "load_state_dict", load_all_but_one)
+    monkeypatch.setattr(Copier, "train_until", step)
+    # a snapshot before the last is the best one
+    monkeypatch.setattr(
+        Copier,
+        "faults",
+        {"sample": lambda out: out if trial.training.trainer.progress < 0.9 else 255 - out},
+    )
+    trial = Trial(SPEC, digits, Storage(str(tmp_path)), CPU)
+    with pytest.raises(TrialFailed):
+        finish(trial)
+    assert f"after load_state_dict(), state_dict()['{forgotten}'] is not" in trial.result.cause
+
+
+def test_a_trainer_that_writes_into_its_images_changes_no_reference(tmp_path, digits, monkeypatch):
+    """Its samples copy what it has made of them, which is no training image."""
+    build = Copier.__init__
+
+    def build_and_invert(self, *arguments, **options):
+        build(self, *arguments, **options)
+        self.images[:] = 255 - self.images
+        self.images[:, :, ::2] = 128
+
+    monkeypatch.setattr(Copier, "__init__", build_and_invert)
+    trial = finished(SPEC, digits, Storage(str(tmp_path)))
+    assert trial.result.r_mem == 0
 
 
 def test_a_builder_that_returns_too_little(user_code, tmp_path, digits):

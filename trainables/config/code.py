@@ -1,7 +1,9 @@
 """Code by its name, "package.module:name": what a configuration is made by, ours or the user's."""
 
 import importlib
+import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
@@ -40,8 +42,9 @@ def load_code(path: str, field: str) -> Callable[..., Any]:
     module, _, name = path.partition(":")
     add_theirs()
     try:
-        imported = importlib.import_module(module)
-    except Exception as error:  # the user's module may raise whatever it likes
+        with redirect_stdout(sys.stderr):  # what it prints is no part of what a command gives
+            imported = importlib.import_module(module)
+    except (Exception, SystemExit) as error:  # the user's module may raise whatever it likes
         raise UserError(
             f"{field}={path}: {module} can't be imported ({in_a_line(error)}); is it in PYTHONPATH?"
         ) from error
@@ -53,6 +56,6 @@ def load_code(path: str, field: str) -> Callable[..., Any]:
     return builder  # type: ignore[no-any-return]
 
 
-def in_a_line(error: Exception) -> str:
+def in_a_line(error: BaseException) -> str:
     """The first line of what code that may raise anything has raised."""
     return f"{type(error).__name__}: {error}".splitlines()[0]

@@ -4,14 +4,15 @@ standard one.
 docs/custom.md shows a complete one.
 """
 
+import inspect
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from trainables.config.code import load_code
+from trainables.config.code import in_a_line, load_code
 from trainables.config.identity import derive_seed, identity, key_of
 from trainables.config.measurement import Measurement
 from trainables.config.network import CustomNetwork
@@ -29,7 +30,7 @@ class YourTrainer(Protocol):
         builder(configuration, images, labels, seed, device, **trainer.options)
 
     with the Configuration, the training subset's images [N, C, R, R] uint8 and labels [N] int64 or
-    None (both on the CPU), the trial's seed and a torch.device, and returns an object with the four
+    None (both on the CPU, copies of its own), the trial's seed and a torch.device, and returns an object with the four
     methods below. It may use the configuration's network and diffusion, or ignore them. torch's
     global generator is seeded before it is built. So that a trial which was interrupted ends as if
     it had not been, take all randomness of a step from (seed, images trained so far).
@@ -82,8 +83,10 @@ class CustomTrainerAdapter:
         self.interrupted = False  # has no effect: the inner trainer's slices are short
         torch.manual_seed(derive_seed("initialization", key_of(identity(recipe)), seed))
         builder = load_code(recipe.builder, "trainer.builder")
+        # copies of its own: it may write into them, and samples are compared with ours
+        labels = None if labels is None else labels.clone()
         self.inner: YourTrainer = builder(
-            configuration, images, labels, seed, device, **recipe.options
+            configuration, images.clone(), labels, seed, device, **recipe.options
         )
         missing = _missing_methods(self.inner)
         if missing:
@@ -137,7 +140,7 @@ class CustomTrainerAdapter:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.position = state["position"]
-        self.inner.load_state_dict(state["trainer"])
+        self.load_sampling_weights(state["trainer"])
 
     def sampling_weights(self) -> Any:
         """A copy of the whole state, for only the inner trainer knows what of it samples; on the
@@ -145,7 +148,15 @@ class CustomTrainerAdapter:
         return plain_copy(self.inner.state_dict(), "state_dict()")
 
     def load_sampling_weights(self, state: Any) -> None:
+        """Raises TrialFailed if the inner trainer does not take over what it gave: the samples of
+        another moment would be measured."""
+        asked = plain_copy(state, "state_dict()")
         self.inner.load_state_dict(state)
+        where = first_difference(asked, self.sampling_weights(), "state_dict()")
+        if where is not None:
+            raise TrialFailed(
+                f"trainer.builder={self.name}: after load_state_dict(), {where} is not what was given"
+            )
 
 
 def plain_copy(value: Any, where: str) -> Any:
@@ -165,6 +176,22 @@ def plain_copy(value: Any, where: str) -> Any:
     )
 
 
+def first_difference(a: Any, b: Any, where: str) -> str | None:
+    """Where two `plain_copy` differ; None if they are the same, numbers bit for bit."""
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        is_same = a.dtype == b.dtype and torch.equal(a.nan_to_num(), b.nan_to_num())
+        return None if is_same else where
+    if isinstance(a, dict) and isinstance(b, dict) and a.keys() == b.keys():
+        parts = ((f"{where}[{key!r}]", a[key], b[key]) for key in a)
+    elif isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
+        parts = ((f"{where}[{i}]", *both) for i, both in enumerate(zip(a, b, strict=True)))
+    else:
+        is_same = a == b or (a != a and b != b)  # nan is the same as nan
+        return None if is_same else where
+    found = (first_difference(one, other, place) for place, one, other in parts)
+    return next((place for place in found if place is not None), None)
+
+
 def check_custom(configuration: Configuration, label_dim: int = 0) -> None:
     """Raises UserError if code of the user's that a configuration names can't be found or used. To
     be called before a start."""
@@ -173,10 +200,25 @@ def check_custom(configuration: Configuration, label_dim: int = 0) -> None:
         build_custom(configuration.network, data.resolution, data.channels, label_dim)
     if isinstance(configuration.trainer, CustomTrainer):
         builder = load_code(configuration.trainer.builder, "trainer.builder")
+        where = f"trainer.builder={configuration.trainer.builder}"
         if isinstance(builder, type) and (missing := _missing_methods(builder)):
-            raise UserError(
-                f"trainer.builder={configuration.trainer.builder}: the class has no {missing}"
-            )
+            raise UserError(f"{where}: the class has no {missing}")
+        _check_call(builder, configuration.trainer.options, where)
+
+
+def _check_call(builder: Callable[..., Any], options: Mapping[str, Any], where: str) -> None:
+    """Raises UserError if it can't be called with what it will be given."""
+    try:
+        signature = inspect.signature(builder)
+    except ValueError:  # of a builtin, which has none
+        return
+    try:
+        signature.bind("configuration", "images", "labels", "seed", "device", **options)
+    except TypeError as error:
+        raise UserError(
+            f"{where}: {in_a_line(error)}, called with configuration, images, labels, seed, device "
+            f"and the options {', '.join(options) or '(none)'}"
+        ) from None
 
 
 def _missing_methods(trainer: object) -> str:
