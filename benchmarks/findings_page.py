@@ -182,8 +182,8 @@ def _introduction(kept: Mapping[str, Json], answers: Sequence[Answer]) -> str:
         for names in [(claim.more, claim.less)]
     ]
     ((key, n_shared),) = Counter(key for both in keys for key in both).most_common(1)
-    one = max((both[key] for both in keys if key in both), key=lambda one: len(one["trials"]))
-    shared = f"EMM {one['emm']:.3g} [{one['emm_low']:.3g}, {one['emm_high']:.3g}]"
+    emms = [both[key]["emm"] for both in keys if key in both]
+    shared = f"EMM {min(emms):.3g} to {max(emms):.3g}, by the trials of it that each sweep has"
     n = len(answers)
     bank = truth("demo-width8", "mean")
     return INTRODUCTION.format(
