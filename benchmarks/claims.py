@@ -49,7 +49,7 @@ QUESTIONS = (
             Claim("width 8 more than width 4", "width=8", "width=4", GU, 0.5),
             Claim("width 12 more than 8", "width=12", "width=8", GU, 0.5),
         ),
-        "Digits of 8×8, 400 steps for every N.",
+        "Digits of 8×8, 400 steps for every N. Trained beside five other processes on two cores.",
     ),
     Question(
         "labels",
