@@ -255,6 +255,8 @@ def run(
     from sweep.cli.run import start
 
     _check_process()
+    if out == "":
+        raise UserError("out: it is empty; name a directory")
     with _process_as_it_was():
         this_run = start(
             str(space) if isinstance(space, Path) else space,

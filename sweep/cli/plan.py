@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sweep.cli.options import AsJson, Settings, SpaceName, space_of
+from sweep.cli.options import PATH, AsJson, Settings, SpaceName, space_of
 from sweep.cli.printing import say, show
 from trainables.errors import UserError
 from trainables.text import estimated, human
@@ -25,7 +25,9 @@ def plan(
     settings: Settings = [],  # noqa: B006
     out: Annotated[
         Path | None,
-        typer.Option(help="Directory of a sweep: what it has trained already is not counted."),
+        typer.Option(
+            **PATH, help="Directory of a sweep: what it has trained already is not counted."
+        ),
     ] = None,
     storage: Annotated[
         str | None, typer.Option(help="The same, of a sweep whose trials lie at a URL.")

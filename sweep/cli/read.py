@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from sweep.cli.options import AsJson, Sweep_
+from sweep.cli.options import PATH, AsJson, Sweep_
 from sweep.cli.printing import console, say, show
 from trainables.errors import UserError
 from trainables.text import redacted, span, visible
@@ -58,7 +58,7 @@ def report(
         ),
     ],
     out: Annotated[
-        Path | None, typer.Option(help="Where the report goes; DIR/report by default.")
+        Path | None, typer.Option(**PATH, help="Where the report goes; DIR/report by default.")
     ] = None,
     k: Annotated[
         str | None,
@@ -118,9 +118,9 @@ def report(
 
 def _check_target(target: Path, out: Path | None) -> None:
     """Raises UserError if no report can be written there; `out`: as it was asked for."""
-    from sweep.store.places import check_no_file, check_writable
+    from sweep.store.places import check_directory, check_writable
 
-    check_no_file(f"--out {target}", target)
+    check_directory(f"--out {target}", target)
     if out is None:
         check_writable(target)
 

@@ -14,6 +14,7 @@ import typer
 
 from sweep.cli.dry_run import tell_what_would_run
 from sweep.cli.options import (
+    PATH,
     SPACES_OWN,
     Precision,
     Settings,
@@ -53,7 +54,8 @@ class Objective(StrEnum):
 def run(
     space: SpaceName,
     out: Annotated[
-        Path | None, typer.Option(help="Directory of the sweep; the same one again resumes it.")
+        Path | None,
+        typer.Option(**PATH, help="Directory of the sweep; the same one again resumes it."),
     ] = None,
     storage: Annotated[
         str | None,

@@ -5,14 +5,15 @@ from typing import Annotated
 
 import typer
 
-from sweep.cli.options import Sweep_
+from sweep.cli.options import PATH, Sweep_
 from sweep.cli.printing import say
 
 
 def sample(
     directory: Sweep_,
     out: Annotated[
-        Path, typer.Option(help="A new folder of pictures, a file.npz, or a grid.png of all.")
+        Path,
+        typer.Option(**PATH, help="A new folder of pictures, a file.npz, or a grid.png of all."),
     ],
     config: Annotated[
         str | None, typer.Option(help="Name of the trial's configuration, e.g. width=16.")
@@ -37,7 +38,9 @@ def sample(
     """Draws images by the trained model of a finished trial, and writes them where you say."""
     from sweep.report.samples import check_target, write_samples
     from sweep.store.one_trial import load_model
+    from sweep.store.places import check_no_url
 
+    check_no_url(f"--out {out}", out, "choose a place here")
     check_target(out, "--out")
     model = load_model(directory, config, n, seed, trust_code=trust_code)
     labels = (

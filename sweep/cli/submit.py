@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sweep.cli.options import Dashboard, StorageUrl, check_names, space_of
+from sweep.cli.options import PATH, Dashboard, StorageUrl, check_names, space_of
 from sweep.cli.printing import say
 from sweep.cli.run import arguments_of_run
 from trainables.errors import UserError
@@ -20,7 +20,8 @@ def submit(
     code: Annotated[
         Path | None,
         typer.Option(
-            help="Directory of your own modules, to travel with the job and be its working directory."
+            **PATH,
+            help="Directory of your own modules, to travel with the job and be its working directory.",
         ),
     ] = None,
     wait: Annotated[

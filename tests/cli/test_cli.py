@@ -167,6 +167,50 @@ def test_a_file_where_a_directory_is_needed_is_said_in_one_line(tmp_path, capsys
     assert file.read_text() == "mine"
 
 
+TO_STORAGE = "--out s3://…@bucket/x: a URL is no path on this machine; it goes to --storage"
+EMPTY = "it is empty; name a path"
+NO_SWEEP = "'' names no sweep"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["run", "digits-width", "--out", "s3://me:word@bucket/x"], TO_STORAGE),
+        (["plan", "digits-width", "--out", "s3://me:word@bucket/x"], TO_STORAGE),
+        (["run", "digits-width", "--storage", "s3:/bucket/x"], "a URL with :// or a path"),
+        ([*ONE_TRIAL, "--out", "s3://bucket/x"], "a URL is no path"),
+        (["report", "SWEEP", "--out", "s3://bucket/x"], "a URL is no path"),
+        (["sample", "SWEEP", "--out", "s3://bucket/x.png"], "a URL is no path"),
+        (
+            ["audit", "--train", "a", "--generated", "b", "--csv", "s3://b/x.csv"],
+            "a URL is no path",
+        ),
+        (["run", "digits-width", "--out", ""], EMPTY),
+        (["advise", "digits-width", "--out", ""], EMPTY),
+        (["plan", "digits-width", "--out", ""], EMPTY),
+        ([*ONE_TRIAL, "--out", ""], EMPTY),
+        (["report", "SWEEP", "--out", ""], EMPTY),
+        (["remeasure", "SWEEP", "--features", "a:b", "--out", ""], EMPTY),
+        (["sample", "SWEEP", "--out", ""], EMPTY),
+        (["submit", "digits-width", "--address", "a", "--storage", "s3://b", "--code", ""], EMPTY),
+        (["run", "digits-width", "--storage", ""], "--storage ''"),
+        (["run", "digits-width", "--out", "OUT", "--reuse", ""], NO_SWEEP),
+        (["status", ""], NO_SWEEP),
+        (["purge", "--yes", ""], NO_SWEEP),
+    ],
+)
+def test_neither_a_url_nor_nothing_is_a_directory(tmp_path, capsys, monkeypatch, arguments, text):
+    """What pathlib makes of them is a directory beside, or the one where we are."""
+    made = tmp_path / "sweep"
+    write_sweep(Storage(str(made)), find_space("digits-width"), load(Digits()), 1)
+    monkeypatch.chdir(tmp_path)
+    where = {"OUT": tmp_path / "out", "SWEEP": made}
+    code, _, errors = here(capsys, *(where.get(argument, argument) for argument in arguments))
+    assert (code, errors.count("\n")) == (2, 1)
+    assert text in errors
+    assert [path.name for path in tmp_path.iterdir()] == ["sweep"]
+
+
 def test_plan_counts_the_papers_networks_without_its_data(capsys):
     planned = json.loads(here(capsys, "plan", "cifar10-width", "--json")[1])
     assert planned["space"] == "cifar10-width"
