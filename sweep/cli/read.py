@@ -75,7 +75,7 @@ def report(
     from sweep.cli.lone_report import report_lone_trials
     from sweep.cli.options import parse_k
     from sweep.store.lone_trials import holds_lone_trials
-    from sweep.store.places import place
+    from sweep.store.places import make_directory, place
 
     chosen = None if k is None else parse_k(k)
     places = [place(directory) for directory in directories]
@@ -90,6 +90,8 @@ def report(
     if lone:
         target = out or (here.views / "report" if here.views else Path("trials-report"))
         _check_target(target, out)
+        if not as_json:
+            make_directory(target)
         report_lone_trials(here.storage, target, as_json)
         return
     names = called_apart(directories)
@@ -109,6 +111,7 @@ def report(
         name += f"-k{chosen:.3g}"
     target = out or (here.views / name if here.views else Path(f"{sweeps[0].name}-{name}"))
     _check_target(target, out)
+    make_directory(target)
     terminal = console()
     print_table(summary, terminal, target)
     pictures = pictures_of(summary.space, here.storage) if is_alone else None

@@ -45,7 +45,7 @@ def remeasure(
     from sweep.report.table import print_table
     from sweep.run.checks import features_of
     from sweep.run.remeasure import DISTANCES, remeasure as look, space_in_features
-    from sweep.store.places import check_directory, check_writable, place
+    from sweep.store.places import check_directory, check_writable, make_directory, place
     from trainables.trial.trial import choose_device
 
     here = place(directory)
@@ -59,6 +59,7 @@ def remeasure(
         raise UserError(f"{here.storage.shown} has no finished trial to look at")
     space = space_in_features(pixels.space, how)
     eye = features_of(space, choose_device(), "--features")
+    make_directory(target)
     judged = look(pixels, here.storage, how, eye, target, _quiet if as_json else _told)
     page = write_report(judged, target, tell=_quiet if as_json else say)
     if as_json:

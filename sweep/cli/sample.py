@@ -7,6 +7,7 @@ import typer
 
 from sweep.cli.options import PATH, Sweep_
 from sweep.cli.printing import say
+from trainables.errors import UserError
 
 
 def sample(
@@ -47,7 +48,10 @@ def sample(
         model.drawn_labels(count, sample_seed) if label is None else model.checked(label, count)
     )
     images = model.sample(count, sample_seed, labels)
-    write_samples(out, images, labels)
+    try:
+        write_samples(out, images, labels)
+    except OSError as error:
+        raise UserError(f"--out {out}: it can't be written ({error.strerror})") from None
     spec = model.result.spec
     say(f"{spec.name}, {spec.title}: {count} images, seed {sample_seed}, in {out}")
     if spec.configuration.data.holds_private:

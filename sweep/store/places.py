@@ -69,11 +69,27 @@ def place(name: str) -> Place:
 
 def check_directory(asked: str, directory: Path, of_url: str = "choose a directory") -> None:
     """Raises UserError, beginning with what was asked for, if a file stands in the way of a
-    directory, or if it is a URL; `of_url`: what is to be done with that."""
+    directory, if it can't be looked for, or if it is a URL; `of_url`: what is to be done with
+    that."""
     check_no_url(asked, directory, of_url)
     for path in (directory.absolute(), *directory.absolute().parents):
-        if path.exists() and not path.is_dir():
+        try:
+            is_file = path.exists() and not path.is_dir()
+        except OSError as error:  # a name that is too long, a directory that is closed to us
+            raise UserError(f"{asked}: {error.strerror}; choose another directory") from None
+        if is_file:
             raise UserError(f"{asked}: {path} is a file; choose a directory")
+
+
+def make_directory(directory: Path, mode: int = 0o777) -> None:
+    """With those above it; one that exists stays as it is. Raises UserError if it can't be made."""
+    try:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        directory.mkdir(mode=mode, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"{directory} can't be made ({error.strerror}); choose another directory"
+        ) from None
 
 
 def check_no_url(asked: str, path: Path, instead: str) -> None:
@@ -169,8 +185,7 @@ def create_private(here: Place) -> None:
     root = Path(here.storage.root) if here.storage.is_local else None
     for directory in (root, here.views):
         if directory is not None and not directory.exists():
-            directory.parent.mkdir(parents=True, exist_ok=True)
-            directory.mkdir(mode=0o700, exist_ok=True)
+            make_directory(directory, 0o700)
 
 
 @contextmanager

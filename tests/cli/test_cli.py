@@ -211,6 +211,40 @@ def test_neither_a_url_nor_nothing_is_a_directory(tmp_path, capsys, monkeypatch,
     assert [path.name for path in tmp_path.iterdir()] == ["sweep"]
 
 
+LONG = "x" * 300
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["run", "digits-width", "--out", "/proc/emm"], "/proc"),
+        (["run", "digits-width", "--out", LONG], "File name too long"),
+        (["run", "digits-width", "--dry-run", "--out", LONG], "File name too long"),
+        ([*ONE_TRIAL, "--out", "/proc/emm"], "/proc/emm can't be made"),
+        ([*ONE_TRIAL, "--out", LONG], "File name too long"),
+        (["report", "SWEEP", "--out", "/proc/emm"], "/proc/emm can't be made"),
+        (["report", "SWEEP", "--out", LONG], "File name too long"),
+        (["report", "LONE", "--out", "/proc/emm"], "/proc/emm can't be made"),
+        (["remeasure", "SWEEP", "--features", "tests.eyes:pixels", "--out", "/proc/emm"], "/proc"),
+        (["sample", "SWEEP", "--out", LONG], "File name too long"),
+        (["status", LONG], "File name too long"),
+    ],
+)  # fmt: skip
+def test_a_directory_that_can_not_be_made_is_said_in_one_line(
+    tmp_path, capsys, monkeypatch, arguments, text
+):
+    made, lone = tmp_path / "sweep", tmp_path / "lone"
+    space = find_space("digits-width")
+    write_sweep(Storage(str(made)), space, load(Digits()), 1)
+    write_trial(Storage(str(lone)), space, space.configurations[0], load(Digits()), 8, 0)
+    monkeypatch.chdir(tmp_path)
+    where = {"SWEEP": made, "LONE": lone}
+    code, _, errors = here(capsys, *(where.get(argument, argument) for argument in arguments))
+    assert (code, errors.count("\n")) == (2, 1)
+    assert text in errors
+    assert {path.name for path in tmp_path.iterdir()} == {"sweep", "lone"}
+
+
 def test_plan_counts_the_papers_networks_without_its_data(capsys):
     planned = json.loads(here(capsys, "plan", "cifar10-width", "--json")[1])
     assert planned["space"] == "cifar10-width"
