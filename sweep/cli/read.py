@@ -155,7 +155,7 @@ def sync(
     from sweep.analysis.summary import summary_of
     from sweep.run.checks import Sweep
     from sweep.run.studies import Studies
-    from sweep.store.databases import sqlite_url
+    from sweep.store.databases import sound_url
     from sweep.store.files import read_finals, read_made_sweep, read_trials
     from sweep.store.lock import holder_of
     from sweep.store.places import check_writable, place
@@ -187,7 +187,7 @@ def sync(
     is_live = holder_of(storage) is not None  # then Optuna's database is the driver's
     is_rebuilt = views is not None and not is_live
     if views is not None and is_rebuilt:
-        Studies(space, sqlite_url(views / "optuna.db"), priors).reconcile(results, started)
+        Studies(space, sound_url(views / "optuna.db", say), priors).reconcile(results, started)
     where = destination(space, views or Path.cwd(), tracking_uri, Sweep(space).data_of)
     summary = summary_of(space, results, started, priors, read_finals(storage), damaged, made.runs)
     sync_mlflow(summary, storage, where, live=is_live)

@@ -290,6 +290,7 @@ def start(
             invocation=Invocation.now(command),
             only=only or None,
             reuse=former,
+            tell=must_tell,
         )
         for one, taken in zip(former, this_run.taken_over, strict=True):
             for line in one.damaged:

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import optuna
 import pytest
 
 from search_spaces.find import find_space
@@ -225,6 +226,24 @@ def test_only_reaches_the_run(tmp_path, capsys, monkeypatch):
     here(capsys, *RUN, tmp_path / "a", "--only", "width=8")
     here(capsys, *RUN, tmp_path / "b")
     assert [run.wanted for run in runs] == [["width=8"], ["width=4", "width=8"]]
+
+
+@pytest.mark.parametrize("command", [("sync",), ("run", "SPACE", "--only", "width=8", "--out")])
+def test_a_damaged_view_of_optuna_stops_nothing(tmp_path, capsys, command):
+    """Neither of the commands that open it."""
+    space, directory = tmp_path / "digits.py", tmp_path / "sweep"
+    sweep = Sweep(SPACE)
+    sweep.load_data()
+    storage = Storage(str(directory))
+    train(Run(sweep, storage, directory, Resources()))
+    space.write_text(f"SPACE = {SPACE.model_dump()!r}")
+    (directory / "optuna.db").write_text("garbage\n")
+    words = [str(space) if word == "SPACE" else word for word in command]
+    code, output, _ = here(capsys, *words, directory)
+    assert code == 0
+    assert "optuna.db was damaged (file is not a database), and is made again from" in output
+    names = optuna.get_all_study_names(f"sqlite:///{directory / 'optuna.db'}")
+    assert set(names) == set(NAMES)
 
 
 def test_quietly_there_is_the_result_alone(capsys):
