@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from search_spaces.space import MAY_CHANGE, SearchSpace
-from sweep.store.files import read_sweep
+from sweep.store.files import read_sweep, reuse_of
 from sweep.store.lock import LOCK, Lock
 from sweep.store.places import Place, check_views, create_private, views_of
 from trainables.config.identity import IGNORED, identity
@@ -208,14 +208,20 @@ def check_sweep(storage: Storage, sweep: Sweep) -> None:
         raise UserError(f"storage: {storage.shown} can't be read ({reason})") from error
     if former is None:
         if any(not name.startswith(LOCK) and name != "emm.log" for name in storage.list()):
+            rescue = f"; {reuse_of(storage)}" if storage.list("trials") else ""
             raise UserError(
-                f"{storage.shown} is not empty and holds no sweep; choose another --out"
+                f"{storage.shown} is not empty and holds no sweep; choose another --out{rescue}"
             )
         return
     if former.space.name != sweep.space.name:
+        name = former.space.name
+        is_same = not set(former.configurations.values()).isdisjoint(sweep.keys().values())
+        mend = (
+            f"write `name: {name}` into the space's file to go on with it, or " if is_same else ""
+        )
         raise UserError(
-            f"{storage.shown} holds the sweep of {former.space.name}, not of {sweep.space.name}; "
-            "choose another --out"
+            f"{storage.shown} holds the sweep of {name}, not of {sweep.space.name}; "
+            f"{mend}choose another --out"
         )
     for name, key in sweep.keys().items():
         if former.configurations.get(name, key) != key:
@@ -226,7 +232,9 @@ def check_sweep(storage: Storage, sweep: Sweep) -> None:
             is_free = described.json_schema_extra in (MAY_CHANGE, IGNORED)
             if not is_free and getattr(old, name) != getattr(new, name):
                 path = f"{section}.{name}"
-                raise UserError(_changed(path, getattr(old, name), getattr(new, name)))
+                changed = _changed(path, getattr(old, name), getattr(new, name))
+                rescue = f"; {reuse_of(storage)}" if section == "search" else ""
+                raise UserError(f"{changed}{rescue}")
 
 
 def _difference(former: SearchSpace, space: SearchSpace, name: str) -> str:
@@ -254,7 +262,8 @@ def _configuration(space: SearchSpace, name: str) -> Configuration | None:
 
 
 def _changed(path: str, old: Any, new: Any) -> str:
+    option = " (--early-accept)" if path == "measurement.accept" else ""
     return (
-        f"{path}: this sweep was made with {old}, not {new}, and its trials could not be "
+        f"{path}{option}: this sweep was made with {old}, not {new}, and its trials could not be "
         "compared; choose another --out"
     )
