@@ -33,6 +33,8 @@ def answer(summary: SweepSummary) -> str:
     """The EMM, or how it differs between the configurations; then of which it is not known. Where
     two are not told apart it says so."""
     if not any(study.complete for study in summary.studies):
+        if summary.damaged:
+            return f"Nothing is known: no finished trial can be read ({len(summary.damaged)} passed over)."
         return "Nothing is known yet: no trial has finished."
     found = [study for study in summary.studies if study.verdict.state == "found"]
     known = [study for study in found if study.belief is not None]
