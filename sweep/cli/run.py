@@ -305,7 +305,7 @@ def start(
             lacks = "some of this sweep" if where else "this sweep"
             must_tell(f"MLflow lacks {lacks}: {_sync_command(here, tracking_uri)} writes it")
         elif tracking_uri is None:
-            tell(f"compare in MLflow: emm ui {shown(views)}")
+            tell(f"compare in MLflow: {shlex.join(['emm', 'ui', shown(views)])}")
     _tell_what_is_left(this_run, bool(only), tell, must_tell)
     return this_run
 

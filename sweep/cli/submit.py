@@ -1,5 +1,6 @@
 """`emm submit` and `emm stop`: a sweep as a job of a Ray cluster."""
 
+import shlex
 import sys
 from functools import partial
 from pathlib import Path
@@ -73,7 +74,8 @@ def submit(
     else:
         name = jobs.submit(space, command, code)
         say(f"submitted: {name}", flush=True)
-    again = f"emm stop --address {address} --storage {storage} ends it, the same command shows its log again"
+    stop_it = shlex.join(["emm", "stop", "--address", address, "--storage", storage])
+    again = f"{stop_it} ends it, the same command shows its log again"
     if not wait:
         say(again)
         return
