@@ -202,7 +202,7 @@ def fit(
     a table.
     """
     from sweep.search.points import fit_points, fit_table, read_table
-    from sweep.search.words import belief_text
+    from sweep.search.words import belief_text, counted
 
     table = read_table(points)
     fits = fit_table(table, lambda trials: fit_points(trials, target, precision, n_low, n_high))
@@ -217,7 +217,7 @@ def fit(
         whose, verdict = f"{name}: " if table.is_split else "", fitted.verdict
         say(
             f"{whose}{verdict.state}: {belief_text(verdict, fitted.options)}, from "
-            f"{verdict.n_trials} trials"
+            f"{counted(verdict.n_trials, 'trial')}"
         )
         say(verdict.reason)
         if fitted.next_n is not None:

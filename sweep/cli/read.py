@@ -18,6 +18,7 @@ def status(directory: Sweep_, as_json: AsJson = False) -> None:
     """Shows what is known of every study now, and what is training."""
     from sweep.analysis.summary import summarize
     from sweep.report.live import still
+    from sweep.search.words import counted
     from sweep.store.budget import hours_spent
     from sweep.store.lock import holder_of
     from sweep.store.places import place
@@ -45,7 +46,7 @@ def status(directory: Sweep_, as_json: AsJson = False) -> None:
         )
     )
     if begun and not holder:
-        trials = f"{len(begun)} unfinished {'trial' if len(begun) == 1 else 'trials'}"
+        trials = f"{counted(len(begun), 'unfinished trial')}"
         say(f"the same emm run goes on with {trials}")
 
 
@@ -155,6 +156,7 @@ def sync(
     from sweep.analysis.summary import summary_of
     from sweep.run.checks import Sweep
     from sweep.run.studies import Studies
+    from sweep.search.words import counted
     from sweep.store.databases import sound_url
     from sweep.store.files import read_finals, read_made_sweep, read_trials
     from sweep.store.lock import holder_of
@@ -194,7 +196,7 @@ def sync(
     for line in damaged:
         say(f"passed over: {line}")
     say(
-        f"{len(results)} results are in MLflow"
+        f"{counted(len(results), 'result')} {'is' if len(results) == 1 else 'are'} in MLflow"
         + (" and in Optuna's database" if is_rebuilt else "")
     )
 
@@ -203,6 +205,7 @@ def purge(
     directory: Sweep_, yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False
 ) -> None:
     """Removes a sweep: trials, results, databases, report. MLflow servers keep what they have."""
+    from sweep.search.words import counted
     from sweep.store.files import read_space
     from sweep.store.places import check_pointed, place, purge as remove
     from trainables.trial.result import read_all
@@ -212,7 +215,9 @@ def purge(
     if yes:
         check_pointed(here)
     else:
-        trials = f"{len(results)} results and {len(started)} unfinished trials"
+        trials = (
+            f"{counted(len(results), 'result')} and {counted(len(started), 'unfinished trial')}"
+        )
         question = f"Remove {name} in {here.storage.shown}: {trials}?"
         typer.confirm(visible(question), abort=True)
     left = remove(here)

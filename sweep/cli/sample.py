@@ -38,6 +38,7 @@ def sample(
 ) -> None:
     """Draws images by the trained model of a finished trial, and writes them where you say."""
     from sweep.report.samples import check_target, write_samples
+    from sweep.search.words import counted
     from sweep.store.one_trial import load_model
     from sweep.store.places import check_no_url
 
@@ -53,7 +54,7 @@ def sample(
     except OSError as error:
         raise UserError(f"--out {out}: it can't be written ({error.strerror})") from None
     spec = model.result.spec
-    say(f"{spec.name}, {spec.title}: {count} images, seed {sample_seed}, in {out}")
+    say(f"{spec.name}, {spec.title}: {counted(count, 'image')}, seed {sample_seed}, in {out}")
     if spec.configuration.data.holds_private:
         say(
             "note: the model was trained on private data, and may have copied them into these images"

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+LEAST_N = 2  # that search.n_low may be
+
 
 @dataclass
 class Sweep:
@@ -48,9 +50,10 @@ class Sweep:
             most = size // 2 if how.pair else size
             if search.n_high > most:
                 what = "half of " if how.pair else ""
+                are = "1 image there is" if size == 1 else f"{size} images there are"
                 raise UserError(
-                    f"search.n_high: {search.n_high} is more than {what}the {size} images there "
-                    f"are; --set search.n_high={most}"
+                    f"search.n_high: {search.n_high} is more than {what}the {are}; "
+                    f"{_lower(self.space, most)}"
                 )
             _check_held_out(self.space, size)
             seeds = range(search.cap)
@@ -130,11 +133,19 @@ def _check_held_out(space: SearchSpace, size: int) -> None:
     take the threshold from."""
     most, search = size - LEAST_HELD_OUT, space.search
     if space.measurement.judge == "features" and search.n_high > most:
-        lower = f"--set search.n_high={most}" if most > search.n_low else "more are needed"
         raise UserError(
             f"search.n_high: judge=features needs {LEAST_HELD_OUT} of the {size} images held out; "
-            f"{lower}"
+            f"{_lower(space, most)}"
         )
+
+
+def _lower(space: SearchSpace, most: int) -> str:
+    """What makes the range of N end at `most`, if anything does."""
+    if most > space.search.n_low:
+        return f"--set search.n_high={most}"
+    if most > LEAST_N:
+        return f"--set search.n_low={LEAST_N} --set search.n_high={most}"
+    return "more are needed"
 
 
 def check_features(space: SearchSpace) -> None:

@@ -99,6 +99,9 @@ def test_help_lists_what_trains_first(capsys):
     [
         (["run", "digits-widht", "--out", "OUT"], "no search space 'digits-widht'; did you mean digits-width or"),
         (["run", "digits-width"], "--out DIR"),
+        (["run", "cifar", "--out", "OUT"], "did you mean cifar10-"),
+        (["run", "frobnicate", "--out", "OUT"], "no search space 'frobnicate'; `emm spaces` lists them. Or give"),
+        (["run", "ok.yml", "--out", "OUT"], "error: ok.yml: no such file\n"),
         (["run", "digits-width", "--out", "OUT", "--set", "network.dropuot=0"], "did you mean network.dropout?"),
         (["run", "digits-width", "--out", "OUT", "--set", "trainer.lr=fast"], "trainer.lr: a number is needed, not 'fast'"),
         (["run", "digits-width", "--out", "OUT", "--set", "network.dropout=2"], "network.dropout: it must be less than 1"),
@@ -297,12 +300,16 @@ def test_a_plan_is_printed_with_both_ends_and_the_sum(capsys):
     [
         (["search.n_high=1798"], "search.n_high: 1798 is more than the 1797 images"),
         (["labels.kind=true", "search.n_low=4"], "N=4 is less than the 10 classes"),
-        (["data.kind=arrays", "data.path=TEN"], "search.n_high: 256 is more than the 10 images"),
+        (["data.kind=arrays", "data.path=TEN"], "256 is more than the 10 images there are; --set search.n_high=10\n"),
+        (["data.kind=arrays", "data.path=TEN", "search.n_low=10"], "; --set search.n_low=2 --set search.n_high=10\n"),
+        (["data.kind=arrays", "data.path=ONE"], "256 is more than the 1 image there is; more are needed\n"),
     ],
-)
+)  # fmt: skip
 def test_a_plan_refuses_what_a_run_would(tmp_path, capsys, settings, text):
     np.save(tmp_path / "ten.npy", np.arange(640, dtype=np.uint8).reshape(10, 8, 8, 1))
-    words = [word.replace("TEN", str(tmp_path / "ten.npy")) for word in settings]
+    np.save(tmp_path / "one.npy", np.zeros((1, 8, 8, 1), np.uint8))
+    files = {"TEN": str(tmp_path / "ten.npy"), "ONE": str(tmp_path / "one.npy")}
+    words = [re.sub("TEN|ONE", lambda found: files[found[0]], word) for word in settings]
     asked = [part for word in words for part in ("--set", word)]
     if "data.kind=arrays" in asked:
         asked += ["--set", "data.resolution=8", "--set", "data.channels=1"]
@@ -390,6 +397,13 @@ def test_at_80_columns_every_name_is_whole(tmp_path, capsys, monkeypatch, comman
     tables = names.count("configuration")
     assert tables == (1 if command == "status" else 3)
     assert names == ["configuration", "width=4", "width=8"] * tables
+
+
+def test_one_is_not_many(tmp_path, capsys):
+    (tmp_path / "points.csv").write_text("n,r_mem\n20,0.9\n")
+    _, output, errors = here(capsys, "fit", tmp_path / "points.csv")
+    assert ", from 1 trial\n" in output
+    assert "not known of 1 trial and" in errors
 
 
 def test_points_are_fitted_at_the_target_and_in_the_range_that_are_asked_for(tmp_path, capsys):
