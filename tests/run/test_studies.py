@@ -11,7 +11,7 @@ from ray.tune.utils.util import flatten_dict
 from sweep.analysis.summary import summary_of
 from sweep.run.searcher import EmmSearcher
 from sweep.run.studies import Studies, Ticket
-from sweep.store.databases import sound_url
+from sweep.store.databases import sound_url, sqlite_url
 from tests.fakes import fake_r_mem, fake_space
 from trainables.config.data import Digits
 from trainables.data.sources import load
@@ -161,6 +161,16 @@ def test_a_damaged_database_is_made_again(undisturbed, tmp_path, damage):
         (line,) = told
         assert line.startswith(f"{path} was damaged (")
         assert line.endswith("), and is made again from the results")
+
+
+def test_the_database_of_a_newer_optuna_is_the_users_to_remove(tmp_path):
+    path = tmp_path / "optuna.db"
+    Studies(SPACE, sqlite_url(path))
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("UPDATE alembic_version SET version_num = 'v999.0'")
+        other.commit()
+    with pytest.raises(UserError, match=r"optuna.db: .* or remove it: it is made again"):
+        Studies(SPACE, sqlite_url(path))
 
 
 def test_a_database_that_is_sound_or_in_use_is_not_touched(undisturbed, tmp_path):
