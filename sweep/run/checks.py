@@ -243,9 +243,10 @@ def check_sweep(storage: Storage, sweep: Sweep) -> None:
             is_free = described.json_schema_extra in (MAY_CHANGE, IGNORED)
             if not is_free and getattr(old, name) != getattr(new, name):
                 path = f"{section}.{name}"
-                changed = _changed(path, getattr(old, name), getattr(new, name))
-                rescue = f"; {reuse_of(storage)}" if section == "search" else ""
-                raise UserError(f"{changed}{rescue}")
+                values = getattr(old, name), getattr(new, name)
+                if section == "search":
+                    raise UserError(f"{_made_with(path, *values)}; {reuse_of(storage)}")
+                raise UserError(_changed(path, *values))
 
 
 def _difference(former: SearchSpace, space: SearchSpace, name: str) -> str:
@@ -273,8 +274,10 @@ def _configuration(space: SearchSpace, name: str) -> Configuration | None:
 
 
 def _changed(path: str, old: Any, new: Any) -> str:
+    made = _made_with(path, old, new)
+    return f"{made}, and its trials could not be compared; choose another --out"
+
+
+def _made_with(path: str, old: Any, new: Any) -> str:
     option = " (--early-accept)" if path == "measurement.accept" else ""
-    return (
-        f"{path}{option}: this sweep was made with {old}, not {new}, and its trials could not be "
-        "compared; choose another --out"
-    )
+    return f"{path}{option}: this sweep was made with {old}, not {new}"
