@@ -30,7 +30,7 @@ RECIPES: dict[str, tuple[Configuration, Measurement]] = {
 
 def find_space(asked: str | Mapping[str, Any] | SearchSpace) -> SearchSpace:
     """The space of that name, the one in a .py, .yaml or .yml file, or of these fields; one that is
-    a space already is it. Raises UserError, which lists those there are.
+    a space already is it. Raises UserError, which names those that are called alike.
 
     A YAML file, and a mapping, has the fields of SearchSpace; `base` is a complete configuration or
     the name of a recipe (paper, digits), which `settings` change by path. A Python file sets SPACE
@@ -44,9 +44,11 @@ def find_space(asked: str | Mapping[str, Any] | SearchSpace) -> SearchSpace:
     if Path(name).suffix in (".py", ".yaml", ".yml"):
         return _from_python(name) if name.endswith(".py") else _from_yaml(name)
     if name not in SPACES:
-        near = difflib.get_close_matches(name, SPACES)
-        there = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(SPACES)}."
-        raise UserError(f"no search space {name!r}; {there} Or give a .py or .yaml file")
+        near = difflib.get_close_matches(name, SPACES) or [one for one in SPACES if name in one][:3]
+        there = f"did you mean {' or '.join(near)}? " if name and near else ""
+        raise UserError(
+            f"no search space {name!r}; {there}`emm spaces` lists them. Or give a .py or .yaml file"
+        )
     return SPACES[name]
 
 
@@ -85,7 +87,11 @@ def _from_yaml(path: str) -> SearchSpace:
         raise UserError(f"{path}: {line}{_in_a_line(error.problem or error)}") from None
     except RecursionError:
         raise UserError(f"{path}: it is nested too deeply") from None
-    except (OSError, yaml.YAMLError) as error:
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
+    except yaml.YAMLError as error:
         raise UserError(f"{path}: {_in_a_line(error)}") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: the fields of a search space are needed: base, vary, search, …")

@@ -181,7 +181,8 @@ def figures(
 
 def compare(sweeps: Sequence[SweepSummary], names: Sequence[str] | None = None) -> Sweep:
     """Several sweeps as one, for all that is here: its first factor is `sweep`, and contrasts by it
-    are across sweeps (`contrasts(…).query("factor == 'sweep'")`).
+    are across sweeps (`contrasts(…).query("factor == 'sweep'")`); of configurations with the same
+    trials in both (`reuse`) there is none.
 
     names: what they are called; their own names by default. Raises UserError if there are not as
     many, and where the sweeps do not count copies alike.
@@ -255,6 +256,8 @@ def run(
     from sweep.cli.run import start
 
     _check_process()
+    if out == "":
+        raise UserError("out: it is empty; name a directory")
     with _process_as_it_was():
         this_run = start(
             str(space) if isinstance(space, Path) else space,

@@ -11,6 +11,7 @@ from sweep.analysis.contrasts import order_lines
 from sweep.analysis.scale import near
 from sweep.analysis.study import StudySummary
 from sweep.analysis.summary import SweepSummary
+from sweep.search.words import counted
 from trainables.measure.feature_rule import LEAST_HELD_OUT
 from trainables.text import amount
 from trainables.trial.result import DataSummary
@@ -174,8 +175,8 @@ def _rising(study: StudySummary) -> Trap | None:
         so = f"whether longer training gives a larger EMM can't be told, since {why}"
     else:
         what, so = "near the EMM, R_mem still rises", "longer training may give a larger EMM"
-    line = f"{what}: {ends} (mean of {count} trials); {so}"
-    return Trap(line, f"{what}; {so}", f"{ends}, mean of {count} trials")
+    line = f"{what}: {ends} (mean of {counted(count, 'trial')}); {so}"
+    return Trap(line, f"{what}; {so}", f"{ends}, mean of {counted(count, 'trial')}")
 
 
 def _low_ceiling(study: StudySummary) -> Trap | None:
@@ -276,5 +277,5 @@ def _failures(study: StudySummary) -> list[Trap]:
 
 
 def _failure(cause: str, count: int) -> Trap:
-    here = f"{count} {'trial' if count == 1 else 'trials'}"
+    here = f"{counted(count, 'trial')}"
     return Trap(f"{here} failed: {cause}", f"trials failed: {cause}", here)

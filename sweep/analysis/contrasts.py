@@ -31,19 +31,31 @@ MOST_JOINT = 5_000  # contrasts; of more the bound is taken, which is hardly wid
 
 @dataclass(frozen=True)
 class Known:
-    """A configuration whose EMM is known. `mean`, `sd` of ln EMM; `digest` of its data."""
+    """A configuration whose EMM is known. `mean`, `sd` of ln EMM; `digest` of its data; `trials` by
+    which it is known, where others may be known by them too."""
 
     name: str
     factors: Mapping[str, Any]
     mean: float
     sd: float
     digest: str | None = None
+    trials: frozenset[str] = frozenset()
 
     @classmethod
     def by(
-        cls, belief: Belief, name: str, factors: Mapping[str, Any], digest: str | None = None
+        cls,
+        belief: Belief,
+        name: str,
+        factors: Mapping[str, Any],
+        digest: str | None = None,
+        trials: frozenset[str] = frozenset(),
     ) -> "Known":
-        return cls(name, factors, belief.mean, belief.sd, digest)
+        return cls(name, factors, belief.mean, belief.sd, digest, trials)
+
+    def has_own(self, other: "Known") -> bool:
+        """Whether each has trials that the other has not: else a ratio of them says nothing."""
+        fewest = min(len(self.trials), len(other.trials))
+        return not fewest or len(self.trials & other.trials) < fewest
 
 
 @dataclass(frozen=True)
@@ -247,13 +259,19 @@ class Contrasts:
 
 
 def compared(studies: Sequence[Known]) -> Contrasts:
-    """The contrasts of configurations whose EMM is known."""
-    first, crossed = against_first(studies), interactions(studies)
+    """The contrasts of configurations whose EMM is known; none of two that have the same trials."""
+
+    def have_own(positions: Iterable[int]) -> bool:
+        chosen = [studies[i] for i in positions]
+        return all(a.has_own(b) for a, b in itertools.combinations(chosen, 2))
+
+    first = list(filter(have_own, against_first(studies)))
+    crossed = [one for one in interactions(studies) if have_own(one[2])]
     steps: list[Weights] = [{a: -1, b: 1} for a, b in first]
     squares: list[Weights] = [{a: 1, b: -1, c: -1, d: 1} for _, _, (a, b, c, d) in crossed]
     together = judged(studies, steps + squares)
     of_first = dict(zip(first, together, strict=False))
-    positions = list(itertools.combinations(range(len(studies)), 2))
+    positions = list(filter(have_own, itertools.combinations(range(len(studies)), 2)))
     of_all = judged(studies, [{a: -1, b: 1} for a, b in positions])
     pairs = {}
     for pair, one in zip(positions, of_all, strict=True):

@@ -127,6 +127,11 @@ class StudySummary:
         return belief_at(self.observations, self.options, target)
 
     @property
+    def training_keys(self) -> frozenset[str]:
+        """Of the trials by which its EMM is known."""
+        return frozenset(result.training_key for result in self.complete)
+
+    @property
     def digest(self) -> str | None:
         """Of the data that it was trained on; None before the first trial."""
         return next((trial.data.digest for trial in [*self.results, *self.running]), None)

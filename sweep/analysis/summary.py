@@ -121,7 +121,14 @@ class SweepSummary:
         """The configurations whose EMM is known at a target."""
         beliefs = [(study, study.profile.get(target)) for study in self.studies]
         return [
-            Known.by(belief, study.name, study.factors, study.digest)
+            Known.by(
+                belief,
+                study.name,
+                study.factors,
+                study.digest,
+                # in one sweep each trial is of one configuration
+                study.training_keys if self.spaces else frozenset(),
+            )
             for study, belief in beliefs
             if belief is not None
         ]

@@ -10,6 +10,7 @@ from sweep.analysis.study import StudySummary
 from sweep.analysis.summary import SweepSummary
 from sweep.search.rules import Verdict
 from trainables.errors import UserError
+from trainables.text import some
 
 ACROSS = "sweep"  # the factor that says of which of several sweeps a configuration is
 
@@ -94,7 +95,9 @@ def joined(sweeps: Mapping[str, SweepSummary]) -> SweepSummary:
     others = {name: _other_eye(one) for name, one in sweeps.items()}
     known = {name: other for name, other in others.items() if other is not None}
     other = _joined(known) if len(known) == len(sweeps) else None
-    return replace(whole, other=other, notes=[*_across(whole), *_differences(sweeps)])
+    return replace(
+        whole, other=other, notes=[*_across(whole), *_shared(whole), *_differences(sweeps)]
+    )
 
 
 def _joined(sweeps: Mapping[str, SweepSummary]) -> SweepSummary:
@@ -207,8 +210,8 @@ def _across(whole: SweepSummary) -> list[str]:
     across = [one for one in whole.compared.shown if one.factor == ACROSS]
     if not across:
         return [
-            "no contrast is across the sweeps: no two configurations whose EMM was found differ in "
-            "the sweep alone; contrasts.csv has all pairs"
+            "no contrast is across the sweeps: no two configurations whose EMM was found, each by "
+            "trials of its own, differ in the sweep alone; contrasts.csv has all pairs"
         ]
     same, count = sum(one.same_data for one in across), len(across)
     if same == count:
@@ -222,6 +225,24 @@ def _across(whole: SweepSummary) -> list[str]:
         f"{what} across the sweeps, {data}; noise and shape of the curves are pooled within each "
         "sweep"
     ]
+
+
+def _shared(whole: SweepSummary) -> list[str]:
+    """Which configurations of two sweeps have trials in common: they are no replication."""
+    same, some_of = list[str](), list[str]()
+    for a, b in itertools.combinations(whole.studies, 2):
+        count = len(a.training_keys & b.training_keys)
+        fewest = min(len(a.training_keys), len(b.training_keys))
+        if count and count == fewest:
+            same.append(f"{b.name} / {a.name}")
+        elif count:
+            some_of.append(f"{b.name} / {a.name} ({count} of {fewest})")
+    lines = []
+    if same:
+        lines.append(f"no ratio, since the trials are the same: {some(same)}")
+    if some_of:
+        lines.append(f"some trials are the same, so that the ratio is nearer to 1: {some(some_of)}")
+    return lines
 
 
 def _differences(sweeps: Mapping[str, SweepSummary]) -> list[str]:

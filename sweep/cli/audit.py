@@ -69,9 +69,12 @@ def audit(
     from sweep.audit.compare import audit as compare
     from sweep.audit.image_sets import open_set
     from sweep.audit.words import lines
+    from sweep.store.places import check_no_url
     from trainables.trial.trial import choose_device
 
     for option, file, suffix in (("--out", out, ".html"), ("--csv", csv, ".csv")):
+        if file is not None:
+            check_no_url(f"{option} {file}", file, "choose a place here")
         if file is not None and (file.suffix != suffix or file.is_dir()):
             raise UserError(f"{option} {file}: a file name that ends in {suffix} is needed")
     if features is None and (features_options or features_rule is not Rule.ratio):

@@ -25,7 +25,7 @@ def tell_what_would_run(
     from sweep.analysis.summary import summary_of
     from sweep.report.console import Setting, grid
     from sweep.run.checks import checked_sweep
-    from sweep.search.words import belief_text
+    from sweep.search.words import belief_text, counted
     from sweep.store.files import read_finals, read_sweep, under_names
     from sweep.store.lock import holder_of
     from sweep.store.priors import FrozenPriors
@@ -55,7 +55,7 @@ def tell_what_would_run(
         say(f"passed over: {line}")
     say(
         f"N from {search.n_low} to {search.n_high}, until sd(ln EMM) <= {search.precision:.3g} at "
-        f"R_mem = {search.target}; at most {search.cap} trials of a configuration\n"
+        f"R_mem = {search.target}; at most {counted(search.cap, 'trial')} of a configuration\n"
     )
     columns: dict[str, Setting] = {"configuration": "fold"}
     columns |= dict.fromkeys(("would be", "EMM", "trials"), "left")

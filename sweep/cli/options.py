@@ -74,6 +74,18 @@ Settings = Annotated[
     ),
 ]
 
+
+def given_path(text: str) -> Path:
+    """Of an option; pathlib would take an empty one, of a variable of the shell that is not set, for
+    the directory where we are."""
+    if not text:
+        raise typer.BadParameter("it is empty; name a path (. is where you are)")
+    return Path(text)
+
+
+# of a path that is written or sent
+PATH: Any = {"parser": given_path, "metavar": "<path>"}
+
 Precision = Annotated[
     float | None,
     typer.Option(

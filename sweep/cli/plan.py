@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sweep.cli.options import AsJson, Settings, SpaceName, space_of
+from sweep.cli.options import PATH, AsJson, Settings, SpaceName, space_of
 from sweep.cli.printing import say, show
 from trainables.errors import UserError
 from trainables.text import estimated, human
@@ -25,7 +25,9 @@ def plan(
     settings: Settings = [],  # noqa: B006
     out: Annotated[
         Path | None,
-        typer.Option(help="Directory of a sweep: what it has trained already is not counted."),
+        typer.Option(
+            **PATH, help="Directory of a sweep: what it has trained already is not counted."
+        ),
     ] = None,
     storage: Annotated[
         str | None, typer.Option(help="The same, of a sweep whose trials lie at a URL.")
@@ -200,7 +202,7 @@ def fit(
     a table.
     """
     from sweep.search.points import fit_points, fit_table, read_table
-    from sweep.search.words import belief_text
+    from sweep.search.words import belief_text, counted
 
     table = read_table(points)
     fits = fit_table(table, lambda trials: fit_points(trials, target, precision, n_low, n_high))
@@ -215,7 +217,7 @@ def fit(
         whose, verdict = f"{name}: " if table.is_split else "", fitted.verdict
         say(
             f"{whose}{verdict.state}: {belief_text(verdict, fitted.options)}, from "
-            f"{verdict.n_trials} trials"
+            f"{counted(verdict.n_trials, 'trial')}"
         )
         say(verdict.reason)
         if fitted.next_n is not None:

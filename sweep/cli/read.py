@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from sweep.cli.options import AsJson, Sweep_
+from sweep.cli.options import PATH, AsJson, Sweep_
 from sweep.cli.printing import console, say, show
 from trainables.errors import UserError
 from trainables.text import redacted, span, visible
@@ -18,6 +18,7 @@ def status(directory: Sweep_, as_json: AsJson = False) -> None:
     """Shows what is known of every study now, and what is training."""
     from sweep.analysis.summary import summarize
     from sweep.report.live import still
+    from sweep.search.words import counted
     from sweep.store.budget import hours_spent
     from sweep.store.lock import holder_of
     from sweep.store.places import place
@@ -45,7 +46,7 @@ def status(directory: Sweep_, as_json: AsJson = False) -> None:
         )
     )
     if begun and not holder:
-        trials = f"{len(begun)} unfinished {'trial' if len(begun) == 1 else 'trials'}"
+        trials = f"{counted(len(begun), 'unfinished trial')}"
         say(f"the same emm run goes on with {trials}")
 
 
@@ -58,7 +59,7 @@ def report(
         ),
     ],
     out: Annotated[
-        Path | None, typer.Option(help="Where the report goes; DIR/report by default.")
+        Path | None, typer.Option(**PATH, help="Where the report goes; DIR/report by default.")
     ] = None,
     k: Annotated[
         str | None,
@@ -75,7 +76,7 @@ def report(
     from sweep.cli.lone_report import report_lone_trials
     from sweep.cli.options import parse_k
     from sweep.store.lone_trials import holds_lone_trials
-    from sweep.store.places import place
+    from sweep.store.places import make_directory, place
 
     chosen = None if k is None else parse_k(k)
     places = [place(directory) for directory in directories]
@@ -90,6 +91,8 @@ def report(
     if lone:
         target = out or (here.views / "report" if here.views else Path("trials-report"))
         _check_target(target, out)
+        if not as_json:
+            make_directory(target)
         report_lone_trials(here.storage, target, as_json)
         return
     names = called_apart(directories)
@@ -109,6 +112,7 @@ def report(
         name += f"-k{chosen:.3g}"
     target = out or (here.views / name if here.views else Path(f"{sweeps[0].name}-{name}"))
     _check_target(target, out)
+    make_directory(target)
     terminal = console()
     print_table(summary, terminal, target)
     pictures = pictures_of(summary.space, here.storage) if is_alone else None
@@ -118,9 +122,9 @@ def report(
 
 def _check_target(target: Path, out: Path | None) -> None:
     """Raises UserError if no report can be written there; `out`: as it was asked for."""
-    from sweep.store.places import check_no_file, check_writable
+    from sweep.store.places import check_directory, check_writable
 
-    check_no_file(f"--out {target}", target)
+    check_directory(f"--out {target}", target)
     if out is None:
         check_writable(target)
 
@@ -152,7 +156,8 @@ def sync(
     from sweep.analysis.summary import summary_of
     from sweep.run.checks import Sweep
     from sweep.run.studies import Studies
-    from sweep.store.databases import sqlite_url
+    from sweep.search.words import counted
+    from sweep.store.databases import sound_url
     from sweep.store.files import read_finals, read_made_sweep, read_trials
     from sweep.store.lock import holder_of
     from sweep.store.places import check_writable, place
@@ -184,14 +189,14 @@ def sync(
     is_live = holder_of(storage) is not None  # then Optuna's database is the driver's
     is_rebuilt = views is not None and not is_live
     if views is not None and is_rebuilt:
-        Studies(space, sqlite_url(views / "optuna.db"), priors).reconcile(results, started)
+        Studies(space, sound_url(views / "optuna.db", say), priors).reconcile(results, started)
     where = destination(space, views or Path.cwd(), tracking_uri, Sweep(space).data_of)
     summary = summary_of(space, results, started, priors, read_finals(storage), damaged, made.runs)
     sync_mlflow(summary, storage, where, live=is_live)
     for line in damaged:
         say(f"passed over: {line}")
     say(
-        f"{len(results)} results are in MLflow"
+        f"{counted(len(results), 'result')} {'is' if len(results) == 1 else 'are'} in MLflow"
         + (" and in Optuna's database" if is_rebuilt else "")
     )
 
@@ -200,6 +205,7 @@ def purge(
     directory: Sweep_, yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False
 ) -> None:
     """Removes a sweep: trials, results, databases, report. MLflow servers keep what they have."""
+    from sweep.search.words import counted
     from sweep.store.files import read_space
     from sweep.store.places import check_pointed, place, purge as remove
     from trainables.trial.result import read_all
@@ -209,7 +215,9 @@ def purge(
     if yes:
         check_pointed(here)
     else:
-        trials = f"{len(results)} results and {len(started)} unfinished trials"
+        trials = (
+            f"{counted(len(results), 'result')} and {counted(len(started), 'unfinished trial')}"
+        )
         question = f"Remove {name} in {here.storage.shown}: {trials}?"
         typer.confirm(visible(question), abort=True)
     left = remove(here)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sweep.cli.options import (
+    PATH,
     AsJson,
     Features,
     FeaturesOptions,
@@ -34,7 +35,7 @@ def remeasure(
     features_version: FeaturesVersion = "",
     out: Annotated[
         Path | None,
-        typer.Option(help="Where the report goes; DIR/report-features-NAME by default."),
+        typer.Option(**PATH, help="Where the report goes; DIR/report-features-NAME by default."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -44,7 +45,7 @@ def remeasure(
     from sweep.report.table import print_table
     from sweep.run.checks import features_of
     from sweep.run.remeasure import DISTANCES, remeasure as look, space_in_features
-    from sweep.store.places import check_no_file, check_writable, place
+    from sweep.store.places import check_directory, check_writable, make_directory, place
     from trainables.trial.trial import choose_device
 
     here = place(directory)
@@ -52,12 +53,13 @@ def remeasure(
     pixels = in_pixels(summarize(here.storage))
     name = f"report-features-{name_of(how)}"
     target = out or (here.views / name if here.views else Path(f"{pixels.name}-{name}"))
-    check_no_file(f"--out {target}", target)
+    check_directory(f"--out {target}", target)
     check_writable(target, target / DISTANCES)
     if not any(study.complete for study in pixels.studies):
         raise UserError(f"{here.storage.shown} has no finished trial to look at")
     space = space_in_features(pixels.space, how)
     eye = features_of(space, choose_device(), "--features")
+    make_directory(target)
     judged = look(pixels, here.storage, how, eye, target, _quiet if as_json else _told)
     page = write_report(judged, target, tell=_quiet if as_json else say)
     if as_json:

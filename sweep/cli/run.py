@@ -14,6 +14,7 @@ import typer
 
 from sweep.cli.dry_run import tell_what_would_run
 from sweep.cli.options import (
+    PATH,
     SPACES_OWN,
     Precision,
     Settings,
@@ -53,7 +54,8 @@ class Objective(StrEnum):
 def run(
     space: SpaceName,
     out: Annotated[
-        Path | None, typer.Option(help="Directory of the sweep; the same one again resumes it.")
+        Path | None,
+        typer.Option(**PATH, help="Directory of the sweep; the same one again resumes it."),
     ] = None,
     storage: Annotated[
         str | None,
@@ -288,6 +290,7 @@ def start(
             invocation=Invocation.now(command),
             only=only or None,
             reuse=former,
+            tell=must_tell,
         )
         for one, taken in zip(former, this_run.taken_over, strict=True):
             for line in one.damaged:
@@ -302,7 +305,7 @@ def start(
             lacks = "some of this sweep" if where else "this sweep"
             must_tell(f"MLflow lacks {lacks}: {_sync_command(here, tracking_uri)} writes it")
         elif tracking_uri is None:
-            tell(f"compare in MLflow: emm ui {shown(views)}")
+            tell(f"compare in MLflow: {shlex.join(['emm', 'ui', shown(views)])}")
     _tell_what_is_left(this_run, bool(only), tell, must_tell)
     return this_run
 

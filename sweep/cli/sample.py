@@ -5,14 +5,16 @@ from typing import Annotated
 
 import typer
 
-from sweep.cli.options import Sweep_
+from sweep.cli.options import PATH, Sweep_
 from sweep.cli.printing import say
+from trainables.errors import UserError
 
 
 def sample(
     directory: Sweep_,
     out: Annotated[
-        Path, typer.Option(help="A new folder of pictures, a file.npz, or a grid.png of all.")
+        Path,
+        typer.Option(**PATH, help="A new folder of pictures, a file.npz, or a grid.png of all."),
     ],
     config: Annotated[
         str | None, typer.Option(help="Name of the trial's configuration, e.g. width=16.")
@@ -36,17 +38,23 @@ def sample(
 ) -> None:
     """Draws images by the trained model of a finished trial, and writes them where you say."""
     from sweep.report.samples import check_target, write_samples
+    from sweep.search.words import counted
     from sweep.store.one_trial import load_model
+    from sweep.store.places import check_no_url
 
+    check_no_url(f"--out {out}", out, "choose a place here")
     check_target(out, "--out")
     model = load_model(directory, config, n, seed, trust_code=trust_code)
     labels = (
         model.drawn_labels(count, sample_seed) if label is None else model.checked(label, count)
     )
     images = model.sample(count, sample_seed, labels)
-    write_samples(out, images, labels)
+    try:
+        write_samples(out, images, labels)
+    except OSError as error:
+        raise UserError(f"--out {out}: it can't be written ({error.strerror})") from None
     spec = model.result.spec
-    say(f"{spec.name}, {spec.title}: {count} images, seed {sample_seed}, in {out}")
+    say(f"{spec.name}, {spec.title}: {counted(count, 'image')}, seed {sample_seed}, in {out}")
     if spec.configuration.data.holds_private:
         say(
             "note: the model was trained on private data, and may have copied them into these images"

@@ -1,5 +1,6 @@
 """`emm submit` and `emm stop`: a sweep as a job of a Ray cluster."""
 
+import shlex
 import sys
 from functools import partial
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from sweep.cli.options import Dashboard, StorageUrl, check_names, space_of
+from sweep.cli.options import PATH, Dashboard, StorageUrl, check_names, space_of
 from sweep.cli.printing import say
 from sweep.cli.run import arguments_of_run
 from trainables.errors import UserError
@@ -20,7 +21,8 @@ def submit(
     code: Annotated[
         Path | None,
         typer.Option(
-            help="Directory of your own modules, to travel with the job and be its working directory."
+            **PATH,
+            help="Directory of your own modules, to travel with the job and be its working directory.",
         ),
     ] = None,
     wait: Annotated[
@@ -72,7 +74,8 @@ def submit(
     else:
         name = jobs.submit(space, command, code)
         say(f"submitted: {name}", flush=True)
-    again = f"emm stop --address {address} --storage {storage} ends it, the same command shows its log again"
+    stop_it = shlex.join(["emm", "stop", "--address", address, "--storage", storage])
+    again = f"{stop_it} ends it, the same command shows its log again"
     if not wait:
         say(again)
         return

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sweep.cli.options import Settings, SpaceName, check_names, configurations_like, space_of
+from sweep.cli.options import PATH, Settings, SpaceName, check_names, configurations_like, space_of
 from sweep.cli.printing import console, say
 from trainables.errors import TrialFailed, UserError
 
@@ -43,6 +43,7 @@ def trial(
     out: Annotated[
         Path | None,
         typer.Option(
+            **PATH,
             help="Directory that keeps its files, with a page of pictures and curve; the same "
             "command goes on there.",
             show_default="a temporary one, removed at the end",
@@ -56,7 +57,7 @@ def trial(
     check_names(chosen, "--config", [config])
     named = {one.name: one for one in chosen.configurations}
     from sweep.run.machines import Resources, check_local_resources, usable_cpus
-    from sweep.store.places import check_no_file
+    from sweep.store.places import check_directory
     from trainables.config.fields import validated
     from trainables.config.trial import TrialSpec
     from trainables.data.labels import planned_label_dim
@@ -68,7 +69,7 @@ def trial(
 
     check_local_resources(Resources(cpus_per_trial), usable_cpus(), 0)
     if out is not None:
-        check_no_file(f"--out {out}", out)
+        check_directory(f"--out {out}", out)
     configuration = named[config].configuration
     tree = {
         "name": config,

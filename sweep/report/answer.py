@@ -33,6 +33,8 @@ def answer(summary: SweepSummary) -> str:
     """The EMM, or how it differs between the configurations; then of which it is not known. Where
     two are not told apart it says so."""
     if not any(study.complete for study in summary.studies):
+        if summary.damaged:
+            return f"Nothing is known: no finished trial can be read ({len(summary.damaged)} passed over)."
         return "Nothing is known yet: no trial has finished."
     found = [study for study in summary.studies if study.verdict.state == "found"]
     known = [study for study in found if study.belief is not None]
@@ -53,11 +55,11 @@ def _known(summary: SweepSummary, known: Sequence[StudySummary]) -> str:
         ordered = sorted(known, key=lambda study: study.verdict.emm or 0.0)
         ends = f"the EMM is between {_emm(ordered[0])} and {_emm(ordered[-1])}"
         # of many the extremes lie apart by chance alone
-        ratio = f", {_ratio_text(_ratio(summary, *ordered))}" if len(known) == 2 else ""
+        ratio = _ratio_text(summary, *ordered) if len(known) == 2 else ""
         return f"{ends}{ratio}.{_steps(summary)}"
     ordered = sorted(known, key=lambda study: float(study.factors[factor]))
     first, last = ordered[0], ordered[-1]
-    ends = f"from {_emm(first)} to {_emm(last)}, {_ratio_text(_ratio(summary, first, last))}"
+    ends = f"from {_emm(first)} to {_emm(last)}{_ratio_text(summary, first, last)}"
     moves = _moves(summary, ordered)
     return f"the EMM {moves} with the {factor.replace('_', ' ')}, {ends}.{_steps(summary)}"
 
@@ -83,17 +85,16 @@ def _emm(study: StudySummary) -> str:
     return f"{amount(study.verdict.emm or 0.0)} [{interval_text(study.verdict)}] at {study.name}"
 
 
-def _ratio(summary: SweepSummary, first: StudySummary, last: StudySummary) -> Contrast:
-    """EMM of `last` / EMM of `first`."""
+def _ratio_text(summary: SweepSummary, first: StudySummary, last: StudySummary) -> str:
+    """EMM of `last` / EMM of `first`; nothing where there is no ratio of them."""
     names = {first.name, last.name}
-    one = next(one for one in summary.contrasts if {one.a, one.b} == names)
-    return one if one.b == last.name else one.inverse
-
-
-def _ratio_text(one: Contrast) -> str:
+    found = next((one for one in summary.contrasts if {one.a, one.b} == names), None)
+    if found is None:
+        return ""
+    one = found if found.b == last.name else found.inverse
     told = {"yes": "", "alone": ", told apart alone", "no": ", not told apart"}[one.told]
     data = "" if one.same_data else ", on other data"
-    return f"a ratio of {one.ratio:.3g} [{ends_text(one.low, one.high)}]{told}{data}"
+    return f", a ratio of {one.ratio:.3g} [{ends_text(one.low, one.high)}]{told}{data}"
 
 
 def _steps(summary: SweepSummary) -> str:

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from sweep.report.left import seconds_left
 from sweep.search.rules import Options, Verdict
-from sweep.search.words import belief_text, emm_text, interval_text
+from sweep.search.words import belief_text, counted, emm_text, interval_text
 from trainables.measure.r_mem import r_mem_interval
 from trainables.text import span, time_left
 from trainables.trial.result import Result, TrialRecord
@@ -185,9 +185,9 @@ class Terminal:
 
     def closing(self) -> str:
         """What this run did: `29 trials, 8 min 35 s, 2 workers`."""
-        trials = _counted(self.ended, "trial") + (f" ({self.failed} failed)" if self.failed else "")
+        trials = counted(self.ended, "trial") + (f" ({self.failed} failed)" if self.failed else "")
         took = span(time.monotonic() - self.began)
-        return f"{trials}, {took}, {_counted(self.most_at_once, 'worker')}"
+        return f"{trials}, {took}, {counted(self.most_at_once, 'worker')}"
 
     def line(self, name: str) -> str:
         """A study in one line: trials so far, belief of the EMM, what is training at which N and
@@ -200,7 +200,7 @@ class Terminal:
         ]
         doing = ", ".join(running) or self._state(name)
         belief = belief_text(verdict, self.options[name])
-        return f"{name}  {verdict.n_trials} trials  so far {belief}  {doing}"
+        return f"{name}  {counted(verdict.n_trials, 'trial')}  so far {belief}  {doing}"
 
     def _print(self, *lines: str) -> None:
         for line in lines:
@@ -220,10 +220,6 @@ def still(
         terminal.trial_started(record)
         terminal.trial_progress(record, {"state": "training"})
     return terminal.view(is_whole=True)
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def progress_text(report: dict[str, Any]) -> str:

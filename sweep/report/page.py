@@ -52,6 +52,7 @@ from sweep.report.rows import (
 )
 from sweep.report.tables import Filled, filled
 from sweep.report.trained import DIFFERING, OTHERS, VARIED, trained
+from sweep.search.words import counted
 from trainables.text import human
 
 OVERVIEWS = {
@@ -202,7 +203,7 @@ def _content(summary: SweepSummary, shown: Mapping[str, str]) -> dict[str, Any]:
 def _totals(summary: SweepSummary) -> str:
     trials = sum(len(study.results) for study in summary.studies)
     images = human(sum(study.images_trained for study in summary.studies))
-    return f"In all {trials} {'trial' if trials == 1 else 'trials'}, {images} images trained, repeats included"
+    return f"In all {counted(trials, 'trial')}, {images} images trained, repeats included"
 
 
 def _fitting(images: Mapping[str, bytes]) -> dict[str, bytes]:

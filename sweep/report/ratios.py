@@ -8,6 +8,7 @@ from search_spaces.settings import text_of
 from sweep.analysis.contrasts import Contrast, Interaction
 from sweep.analysis.summary import SweepSummary
 from sweep.report.tables import Rows
+from sweep.search.words import counted
 from trainables.text import some
 
 JUDGED = ("ratio", "95 % interval", "together", "told apart")
@@ -116,9 +117,8 @@ def family_lines(summary: SweepSummary) -> list[str]:
             "their intervals hold with 95 %"
         )
     if compared.pairs:
-        number = len(compared.pairs)
         lines.append(
-            f"{number} {'pair' if number == 1 else 'pairs'}: contrasts.csv has all, with intervals "
+            f"{counted(len(compared.pairs), 'pair')}: contrasts.csv has all, with intervals "
             "that hold together for them"
         )
         lines += _without(summary)

@@ -18,9 +18,13 @@ def check_target(target: Path, option: str) -> None:
     """Raises UserError if images can't be written there: nothing is written over."""
     if target.suffix not in ("", ".npz", ".png"):
         raise UserError(f"{option} {target}: give a folder, a file.npz or a grid.png")
-    if target.is_dir() and not target.suffix and not any(target.iterdir()):
-        return
-    if target.exists() or target.is_symlink():
+    try:
+        if target.is_dir() and not target.suffix and not any(target.iterdir()):
+            return
+        is_there = target.exists() or target.is_symlink()
+    except OSError as error:  # a name that is too long, a directory that is closed to us
+        raise UserError(f"{option} {target}: {error.strerror}; choose another name") from None
+    if is_there:
         raise UserError(f"{option} {target}: it is there already; choose another name")
     above = next(one for one in target.absolute().parents if one.exists())
     if not above.is_dir():

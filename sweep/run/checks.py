@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from search_spaces.space import MAY_CHANGE, SearchSpace
-from sweep.store.files import read_sweep
+from sweep.store.files import read_sweep, reuse_of
 from sweep.store.lock import LOCK, Lock
 from sweep.store.places import Place, check_views, create_private, views_of
 from trainables.config.identity import IGNORED, identity
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+LEAST_N = 2  # that search.n_low may be
+
 
 @dataclass
 class Sweep:
@@ -48,9 +50,10 @@ class Sweep:
             most = size // 2 if how.pair else size
             if search.n_high > most:
                 what = "half of " if how.pair else ""
+                are = "1 image there is" if size == 1 else f"{size} images there are"
                 raise UserError(
-                    f"search.n_high: {search.n_high} is more than {what}the {size} images there "
-                    f"are; --set search.n_high={most}"
+                    f"search.n_high: {search.n_high} is more than {what}the {are}; "
+                    f"{_lower(self.space, most)}"
                 )
             _check_held_out(self.space, size)
             seeds = range(search.cap)
@@ -130,11 +133,19 @@ def _check_held_out(space: SearchSpace, size: int) -> None:
     take the threshold from."""
     most, search = size - LEAST_HELD_OUT, space.search
     if space.measurement.judge == "features" and search.n_high > most:
-        lower = f"--set search.n_high={most}" if most > search.n_low else "more are needed"
         raise UserError(
             f"search.n_high: judge=features needs {LEAST_HELD_OUT} of the {size} images held out; "
-            f"{lower}"
+            f"{_lower(space, most)}"
         )
+
+
+def _lower(space: SearchSpace, most: int) -> str:
+    """What makes the range of N end at `most`, if anything does."""
+    if most > space.search.n_low:
+        return f"--set search.n_high={most}"
+    if most > LEAST_N:
+        return f"--set search.n_low={LEAST_N} --set search.n_high={most}"
+    return "more are needed"
 
 
 def check_features(space: SearchSpace) -> None:
@@ -208,14 +219,20 @@ def check_sweep(storage: Storage, sweep: Sweep) -> None:
         raise UserError(f"storage: {storage.shown} can't be read ({reason})") from error
     if former is None:
         if any(not name.startswith(LOCK) and name != "emm.log" for name in storage.list()):
+            rescue = f"; {reuse_of(storage)}" if storage.list("trials") else ""
             raise UserError(
-                f"{storage.shown} is not empty and holds no sweep; choose another --out"
+                f"{storage.shown} is not empty and holds no sweep; choose another --out{rescue}"
             )
         return
     if former.space.name != sweep.space.name:
+        name = former.space.name
+        is_same = not set(former.configurations.values()).isdisjoint(sweep.keys().values())
+        mend = (
+            f"write `name: {name}` into the space's file to go on with it, or " if is_same else ""
+        )
         raise UserError(
-            f"{storage.shown} holds the sweep of {former.space.name}, not of {sweep.space.name}; "
-            "choose another --out"
+            f"{storage.shown} holds the sweep of {name}, not of {sweep.space.name}; "
+            f"{mend}choose another --out"
         )
     for name, key in sweep.keys().items():
         if former.configurations.get(name, key) != key:
@@ -226,7 +243,10 @@ def check_sweep(storage: Storage, sweep: Sweep) -> None:
             is_free = described.json_schema_extra in (MAY_CHANGE, IGNORED)
             if not is_free and getattr(old, name) != getattr(new, name):
                 path = f"{section}.{name}"
-                raise UserError(_changed(path, getattr(old, name), getattr(new, name)))
+                values = getattr(old, name), getattr(new, name)
+                if section == "search":
+                    raise UserError(f"{_made_with(path, *values)}; {reuse_of(storage)}")
+                raise UserError(_changed(path, *values))
 
 
 def _difference(former: SearchSpace, space: SearchSpace, name: str) -> str:
@@ -254,7 +274,10 @@ def _configuration(space: SearchSpace, name: str) -> Configuration | None:
 
 
 def _changed(path: str, old: Any, new: Any) -> str:
-    return (
-        f"{path}: this sweep was made with {old}, not {new}, and its trials could not be "
-        "compared; choose another --out"
-    )
+    made = _made_with(path, old, new)
+    return f"{made}, and its trials could not be compared; choose another --out"
+
+
+def _made_with(path: str, old: Any, new: Any) -> str:
+    option = " (--early-accept)" if path == "measurement.accept" else ""
+    return f"{path}{option}: this sweep was made with {old}, not {new}"

@@ -28,7 +28,7 @@ from sweep.run.machines import Resources
 from sweep.run.searcher import EmmSearcher
 from sweep.run.studies import Studies
 from sweep.store.budget import Budget, Limits
-from sweep.store.databases import sqlite_url
+from sweep.store.databases import sound_url
 from sweep.store.files import SWEEP, Invocation, read_finals, read_sweep, read_trials
 from sweep.store.priors import FrozenPriors
 from sweep.store.reuse import Former, take_over
@@ -69,6 +69,7 @@ class Run:
         invocation: Invocation | None = None,
         only: Collection[str] | None = None,
         reuse: Sequence[Former] = (),
+        tell: Callable[[str], None] = log.warning,
     ) -> None:
         self.sweep, self.storage, self.views = sweep, storage, views
         self.resources, self.trainable, self.limits = resources, trainable, limits
@@ -94,7 +95,7 @@ class Run:
         self.taken_over = [take_over(one, storage, keys, space) for one in reuse]
         views.mkdir(parents=True, exist_ok=True)
         self.priors = FrozenPriors(storage, self.keys)
-        self.studies = Studies(space, sqlite_url(views / "optuna.db"), self.priors)
+        self.studies = Studies(space, sound_url(views / "optuna.db", tell), self.priors)
         self.wanted = [name for name in self.studies.configurations if only is None or name in only]
         self.studies.forget(former_keys.keys() - self.studies.configurations.keys())
         results, started, _ = read_trials(storage, space, self.keys)

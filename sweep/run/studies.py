@@ -31,7 +31,9 @@ from sweep.search.words import belief_text
 from sweep.store.files import by_seed
 from sweep.store.priors import FrozenPriors
 from trainables.config.trial import TrialSpec
+from trainables.errors import UserError
 from trainables.progress import each
+from trainables.text import first_line
 from trainables.trial.result import Result, TrialRecord
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -61,8 +63,7 @@ class Studies:
     ) -> None:
         self.space, self.priors = space, priors or FrozenPriors()
         self.configurations = {named.name: named for named in space.configurations}
-        storage = optuna.storages.RDBStorage(url) if url else optuna.storages.InMemoryStorage()
-        self._storage: optuna.storages.BaseStorage = storage
+        self._storage = _opened(url) if url else optuna.storages.InMemoryStorage()
         self._studies = {name: self._open(name) for name in self.configurations}
         self._verdicts: dict[str, Verdict] = {}
 
@@ -217,6 +218,16 @@ class Studies:
     def _suggest(self, trial: optuna.trial.Trial) -> int:
         """N of a trial: what is stored, or else what the sampler proposes now."""
         return trial.suggest_int("n", self.space.search.n_low, self.space.search.n_high, log=True)
+
+
+def _opened(url: str) -> optuna.storages.BaseStorage:
+    try:
+        return optuna.storages.RDBStorage(url)
+    except RuntimeError as error:  # another Optuna's tables
+        reason = first_line(error).rstrip(".")
+        raise UserError(
+            f"optuna.db: {reason}; or remove it: it is made again from the results"
+        ) from error
 
 
 def _contradicts(

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from sweep.search.belief import Observation
 from sweep.search.rules import Options, Verdict, judge, propose
+from sweep.search.words import counted
 from trainables.errors import UserError
 
 DEFAULT_SAMPLES = 2000
@@ -111,7 +112,7 @@ def read_table(path: Path) -> Table:
         table.notes.append(f"left out, since their state is not complete: {what}")
     if unmeasured:
         table.notes.append(
-            f"n_samples is not known of {unmeasured} trials and taken as {DEFAULT_SAMPLES:,}"
+            f"n_samples is not known of {counted(unmeasured, 'trial')} and taken as {DEFAULT_SAMPLES:,}"
         )
     if unused:
         table.notes.append(f"columns that are not used: {', '.join(unused)}")

@@ -4,6 +4,11 @@ from sweep.search.rules import Options, Verdict
 from trainables.text import amount
 
 
+def counted(count: int, what: str) -> str:
+    """1 trial, 2 trials."""
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
 def emm_text(verdict: Verdict, options: Options) -> str:
     """The EMM in a word: a number, `< n_low`, `> n_high`, or `-` when nothing is known."""
     if verdict.state == "below_range":

@@ -12,7 +12,7 @@ from pydantic import Field, RootModel
 from search_spaces.space import SearchSpace
 from trainables.config.data import Data
 from trainables.config.identity import IGNORED
-from trainables.errors import UserError
+from trainables.errors import DamagedFile, UserError
 from trainables.provenance import ours, packages, yours
 from trainables.storage import Storage
 from trainables.text import redacted
@@ -103,8 +103,16 @@ class SweepFile(Record):
 
 def read_sweep(storage: Storage) -> SweepFile | None:
     """None if there is no sweep. Raises DamagedFile if the file is broken."""
-    content = storage.read_json(SWEEP)
-    return None if content is None else parsed(SweepFile, content, f"{storage.shown}/{SWEEP}")
+    try:
+        content = storage.read_json(SWEEP)
+        return None if content is None else parsed(SweepFile, content, f"{storage.shown}/{SWEEP}")
+    except DamagedFile as error:
+        raise DamagedFile(f"{error}; {reuse_of(storage)}") from None
+
+
+def reuse_of(storage: Storage) -> str:
+    """For people: how another sweep gets the trials of one that can't go on as it is asked to."""
+    return f"emm run … --out NEW --reuse {shlex.quote(storage.shown)} takes its trials over"
 
 
 def read_space(storage: Storage) -> SearchSpace:
@@ -117,7 +125,8 @@ def read_made_sweep(storage: Storage) -> SweepFile:
     found = read_sweep(storage)
     if found is None and storage.list("trials"):
         raise UserError(
-            f"{storage.shown} holds no sweep but trials of emm trial; emm report shows them"
+            f"{storage.shown} holds no sweep but trials, as of emm trial; emm report shows them, "
+            f"and {reuse_of(storage)}"
         )
     if found is None:
         raise UserError(

@@ -40,6 +40,7 @@ VIEWS = (
 )
 OTHER_REPORT = re.compile(r"report-(k|features-|with-).+")
 MOST_BYTES = 100_000  # of a pointer
+URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # a path has one slash of the two
 INSTEAD = "give the URL of the storage in place of the directory, or remove this file"
 
 
@@ -54,22 +55,48 @@ class Place:
 def place(name: str) -> Place:
     """The sweep that a DIR or URL stands for. Raises UserError for a pointer that is not to be
     believed."""
+    if not name:
+        raise UserError("'' names no sweep; give its directory or URL (is a variable not set?)")
     directory = Path(os.path.realpath(name))
     if "://" not in name and (pointer := _pointer(directory)) is not None:
         return Place(Storage(pointer["storage"]), directory, pointer.get("id"), is_pointed=True)
     storage = Storage(name)
     if not storage.is_local:
         return Place(storage, None)
-    check_no_file(name, Path(storage.root))
+    check_directory(name, Path(storage.root))
     return Place(storage, Path(storage.root))
 
 
-def check_no_file(asked: str, directory: Path) -> None:
+def check_directory(asked: str, directory: Path, of_url: str = "choose a directory") -> None:
     """Raises UserError, beginning with what was asked for, if a file stands in the way of a
-    directory."""
+    directory, if it can't be looked for, or if it is a URL; `of_url`: what is to be done with
+    that."""
+    check_no_url(asked, directory, of_url)
     for path in (directory.absolute(), *directory.absolute().parents):
-        if path.exists() and not path.is_dir():
+        try:
+            is_file = path.exists() and not path.is_dir()
+        except OSError as error:  # a name that is too long, a directory that is closed to us
+            raise UserError(f"{asked}: {error.strerror}; choose another directory") from None
+        if is_file:
             raise UserError(f"{asked}: {path} is a file; choose a directory")
+
+
+def make_directory(directory: Path, mode: int = 0o777) -> None:
+    """With those above it; one that exists stays as it is. Raises UserError if it can't be made."""
+    try:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        directory.mkdir(mode=mode, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"{directory} can't be made ({error.strerror}); choose another directory"
+        ) from None
+
+
+def check_no_url(asked: str, path: Path, instead: str) -> None:
+    """Raises UserError for a URL that was given in place of a path."""
+    if URL.match(str(path)):
+        url = redacted(re.sub(":/+", "://", asked, count=1))
+        raise UserError(f"{url}: a URL is no path on this machine; {instead}")
 
 
 def _pointer(directory: Path) -> dict[str, Any] | None:
@@ -101,9 +128,11 @@ def new_place(out: Path | None, url: str | None) -> Place:
     sweep."""
     if out is None and url is None:
         raise UserError("--out DIR: say where the sweep is kept (or --storage URL)")
+    if url is not None and (not url or ("://" not in url and URL.match(url))):
+        raise UserError(f"--storage {redacted(url)!r}: a URL with :// or a path is needed")
     if out is None:
         return place(str(url))
-    check_no_file(f"--out {out}", out)
+    check_directory(f"--out {out}", out, "it goes to --storage")
     former = place(str(out))
     if url is None:
         return former
@@ -156,8 +185,7 @@ def create_private(here: Place) -> None:
     root = Path(here.storage.root) if here.storage.is_local else None
     for directory in (root, here.views):
         if directory is not None and not directory.exists():
-            directory.parent.mkdir(parents=True, exist_ok=True)
-            directory.mkdir(mode=0o700, exist_ok=True)
+            make_directory(directory, 0o700)
 
 
 @contextmanager

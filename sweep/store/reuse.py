@@ -5,6 +5,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from search_spaces.space import SearchSpace
+from sweep.search.words import counted
 from sweep.store.places import place
 from trainables.config.identity import identity
 from trainables.errors import UserError
@@ -22,7 +23,7 @@ class Former:
 
     def part(self, taken: Collection[Result]) -> str:
         """How many of them were taken, in words."""
-        return f"{len(taken)} of the {len(self.results)} trials in {self.storage.shown}"
+        return f"{len(taken)} of the {counted(len(self.results), 'trial')} in {self.storage.shown}"
 
     def missing(self, there: Trials, keys: Collection[str], space: SearchSpace) -> list[Result]:
         """Those that a sweep of `space` could have trained and that `there` has not: of one of the

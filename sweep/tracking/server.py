@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -104,7 +105,8 @@ def server(directory: Path, port: int | None = None) -> Iterator[str]:
     processes."""
     if not (directory / DATABASE).exists():
         raise UserError(
-            f"{directory / DATABASE} does not exist; `emm run` or `emm sync {directory}` makes it"
+            f"{directory / DATABASE} does not exist; `emm run` or "
+            f"`emm sync {shlex.quote(str(directory))}` makes it"
         )
     uri, artifacts = local_tracking(directory)
     port = _usable(port)

@@ -12,6 +12,7 @@ from sweep.analysis.other_k import result_at
 from sweep.analysis.summary import summarize
 from sweep.cli.main import main
 from sweep.cli.options import parse_k
+from sweep.report.answer import answer
 from sweep.search.belief import SLOPES, base_prior, lognormal
 from sweep.store.files import FINAL, SWEEP
 from sweep.store.priors import FrozenPriors
@@ -27,6 +28,7 @@ from trainables.trial.result import (
     Result,
     Snapshot,
     TrialRecord,
+    read_all,
     start_record,
     trial_directory,
 )
@@ -204,6 +206,15 @@ def test_lost_distances_are_the_users_to_know(sweep):
         result_at(result, sweep, 0.5, 0.9)
     (line,) = summarize(sweep, 0.5).damaged
     assert "has no measurement.npz" in line
+    assert answer(summarize(sweep)).startswith("The EMM"), "it is as it was at its own k"
+    for other in read_all(sweep).results:
+        trial_directory(sweep, other.training_key).delete(MEASUREMENT)
+    at_half = summarize(sweep, 0.5)
+    count = len(at_half.damaged)
+    assert count > 1
+    assert answer(at_half) == (
+        f"Nothing is known: no finished trial can be read ({count} passed over)."
+    )
 
 
 @pytest.mark.parametrize("text", ["0", "1", "-1/3", "3/2", "third", "1/0", "", "nan", "1e999"])

@@ -10,6 +10,7 @@ from sweep import api
 from sweep.analysis.cautions import cautions
 from sweep.analysis.summary import summary_of
 from sweep.analysis.views import at_target, called_apart, joined, selected
+from sweep.report.answer import answer
 from sweep.report.files import write_report
 from sweep.report.trained import trained
 from tests.summaries import DATA, SPACE, curve, printed
@@ -26,9 +27,10 @@ def space(**changes):
 
 
 def found(emms, of=SPACE, data=DATA):
-    """A sweep of configurations with these EMMs, in the order of the table."""
+    """A sweep of configurations with these EMMs, in the order of the table; those of one EMM are of
+    the same trials."""
     results = [
-        one.model_copy(update={"data": data})
+        one.model_copy(update={"data": data, "training_key": f"{one.training_key} {emm}"})
         for named, emm in zip(of.configurations, emms, strict=True)
         for one in curve(named.name, emm, SIZES)
     ]
@@ -106,6 +108,30 @@ def test_a_factor_of_one_sweep_is_that_field_of_the_other():
     assert (one.a, one.b) == ("A: width=16", "B: depths=flat")
     assert both.notes[0].startswith("1 contrast is across the sweeps")
     assert not any("width" in note or "depth" in note for note in both.notes)
+
+
+def test_of_the_same_trials_there_is_no_ratio(two):
+    """As `emm run --reuse` leaves them: all of one configuration, some of the other."""
+    taken, mine = two["short"].studies
+    own = found((20, 41)).studies[1].results
+    results = [*taken.results[:-1], *mine.results[:3], *own[3:]]
+    both = joined({"first": two["short"], "second": summary_of(SPACE, results, [])})
+    pairs = {(one.b, one.a) for one in both.compared.pairs}
+    assert len(pairs) == 5
+    assert ("second: width=8", "first: width=8") not in pairs
+    across = [one.b for one in both.compared.shown if one.factor == "sweep"]
+    assert across == ["second: width=16"]
+    assert both.compared.interactions == [], "its ratio by the sweep would be one"
+    assert both.notes[1:3] == [
+        "no ratio, since the trials are the same: second: width=8 / first: width=8",
+        "some trials are the same, so that the ratio is nearer to 1: second: width=16 / "
+        "first: width=16 (3 of 10)",
+    ]
+    one = selected(two["short"], ["width=8"])
+    alone = joined({"first": one, "again": one})
+    assert alone.compared.pairs == []
+    assert alone.notes[0].startswith("no contrast is across the sweeps")
+    assert "ratio" not in answer(alone)
 
 
 def test_sweeps_that_never_meet(two, tmp_path):

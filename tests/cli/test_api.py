@@ -26,6 +26,17 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def test_an_empty_name_is_not_the_directory_where_we_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="it is empty"):
+        api.run("digits-width", "")
+    with pytest.raises(UserError, match="names no sweep"):
+        api.read("")
+    assert not list(tmp_path.iterdir())
+
+
 def test_tables_say_what_the_report_says(directory: Path) -> None:
     sweep = api.read(str(directory))
     said = sweep.as_json()["configurations"]

@@ -99,6 +99,9 @@ def test_help_lists_what_trains_first(capsys):
     [
         (["run", "digits-widht", "--out", "OUT"], "no search space 'digits-widht'; did you mean digits-width or"),
         (["run", "digits-width"], "--out DIR"),
+        (["run", "cifar", "--out", "OUT"], "did you mean cifar10-"),
+        (["run", "frobnicate", "--out", "OUT"], "no search space 'frobnicate'; `emm spaces` lists them. Or give"),
+        (["run", "ok.yml", "--out", "OUT"], "error: ok.yml: no such file\n"),
         (["run", "digits-width", "--out", "OUT", "--set", "network.dropuot=0"], "did you mean network.dropout?"),
         (["run", "digits-width", "--out", "OUT", "--set", "trainer.lr=fast"], "trainer.lr: a number is needed, not 'fast'"),
         (["run", "digits-width", "--out", "OUT", "--set", "network.dropout=2"], "network.dropout: it must be less than 1"),
@@ -167,6 +170,84 @@ def test_a_file_where_a_directory_is_needed_is_said_in_one_line(tmp_path, capsys
     assert file.read_text() == "mine"
 
 
+TO_STORAGE = "--out s3://…@bucket/x: a URL is no path on this machine; it goes to --storage"
+EMPTY = "it is empty; name a path"
+NO_SWEEP = "'' names no sweep"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["run", "digits-width", "--out", "s3://me:word@bucket/x"], TO_STORAGE),
+        (["plan", "digits-width", "--out", "s3://me:word@bucket/x"], TO_STORAGE),
+        (["run", "digits-width", "--storage", "s3:/bucket/x"], "a URL with :// or a path"),
+        ([*ONE_TRIAL, "--out", "s3://bucket/x"], "a URL is no path"),
+        (["report", "SWEEP", "--out", "s3://bucket/x"], "a URL is no path"),
+        (["sample", "SWEEP", "--out", "s3://bucket/x.png"], "a URL is no path"),
+        (
+            ["audit", "--train", "a", "--generated", "b", "--csv", "s3://b/x.csv"],
+            "a URL is no path",
+        ),
+        (["run", "digits-width", "--out", ""], EMPTY),
+        (["advise", "digits-width", "--out", ""], EMPTY),
+        (["plan", "digits-width", "--out", ""], EMPTY),
+        ([*ONE_TRIAL, "--out", ""], EMPTY),
+        (["report", "SWEEP", "--out", ""], EMPTY),
+        (["remeasure", "SWEEP", "--features", "a:b", "--out", ""], EMPTY),
+        (["sample", "SWEEP", "--out", ""], EMPTY),
+        (["submit", "digits-width", "--address", "a", "--storage", "s3://b", "--code", ""], EMPTY),
+        (["run", "digits-width", "--storage", ""], "--storage ''"),
+        (["run", "digits-width", "--out", "OUT", "--reuse", ""], NO_SWEEP),
+        (["status", ""], NO_SWEEP),
+        (["purge", "--yes", ""], NO_SWEEP),
+    ],
+)
+def test_neither_a_url_nor_nothing_is_a_directory(tmp_path, capsys, monkeypatch, arguments, text):
+    """What pathlib makes of them is a directory beside, or the one where we are."""
+    made = tmp_path / "sweep"
+    write_sweep(Storage(str(made)), find_space("digits-width"), load(Digits()), 1)
+    monkeypatch.chdir(tmp_path)
+    where = {"OUT": tmp_path / "out", "SWEEP": made}
+    code, _, errors = here(capsys, *(where.get(argument, argument) for argument in arguments))
+    assert (code, errors.count("\n")) == (2, 1)
+    assert text in errors
+    assert [path.name for path in tmp_path.iterdir()] == ["sweep"]
+
+
+LONG = "x" * 300
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["run", "digits-width", "--out", "/proc/emm"], "/proc"),
+        (["run", "digits-width", "--out", LONG], "File name too long"),
+        (["run", "digits-width", "--dry-run", "--out", LONG], "File name too long"),
+        ([*ONE_TRIAL, "--out", "/proc/emm"], "/proc/emm can't be made"),
+        ([*ONE_TRIAL, "--out", LONG], "File name too long"),
+        (["report", "SWEEP", "--out", "/proc/emm"], "/proc/emm can't be made"),
+        (["report", "SWEEP", "--out", LONG], "File name too long"),
+        (["report", "LONE", "--out", "/proc/emm"], "/proc/emm can't be made"),
+        (["remeasure", "SWEEP", "--features", "tests.eyes:pixels", "--out", "/proc/emm"], "/proc"),
+        (["sample", "SWEEP", "--out", LONG], "File name too long"),
+        (["status", LONG], "File name too long"),
+    ],
+)  # fmt: skip
+def test_a_directory_that_can_not_be_made_is_said_in_one_line(
+    tmp_path, capsys, monkeypatch, arguments, text
+):
+    made, lone = tmp_path / "sweep", tmp_path / "lone"
+    space = find_space("digits-width")
+    write_sweep(Storage(str(made)), space, load(Digits()), 1)
+    write_trial(Storage(str(lone)), space, space.configurations[0], load(Digits()), 8, 0)
+    monkeypatch.chdir(tmp_path)
+    where = {"SWEEP": made, "LONE": lone}
+    code, _, errors = here(capsys, *(where.get(argument, argument) for argument in arguments))
+    assert (code, errors.count("\n")) == (2, 1)
+    assert text in errors
+    assert {path.name for path in tmp_path.iterdir()} == {"sweep", "lone"}
+
+
 def test_plan_counts_the_papers_networks_without_its_data(capsys):
     planned = json.loads(here(capsys, "plan", "cifar10-width", "--json")[1])
     assert planned["space"] == "cifar10-width"
@@ -219,12 +300,16 @@ def test_a_plan_is_printed_with_both_ends_and_the_sum(capsys):
     [
         (["search.n_high=1798"], "search.n_high: 1798 is more than the 1797 images"),
         (["labels.kind=true", "search.n_low=4"], "N=4 is less than the 10 classes"),
-        (["data.kind=arrays", "data.path=TEN"], "search.n_high: 256 is more than the 10 images"),
+        (["data.kind=arrays", "data.path=TEN"], "256 is more than the 10 images there are; --set search.n_high=10\n"),
+        (["data.kind=arrays", "data.path=TEN", "search.n_low=10"], "; --set search.n_low=2 --set search.n_high=10\n"),
+        (["data.kind=arrays", "data.path=ONE"], "256 is more than the 1 image there is; more are needed\n"),
     ],
-)
+)  # fmt: skip
 def test_a_plan_refuses_what_a_run_would(tmp_path, capsys, settings, text):
     np.save(tmp_path / "ten.npy", np.arange(640, dtype=np.uint8).reshape(10, 8, 8, 1))
-    words = [word.replace("TEN", str(tmp_path / "ten.npy")) for word in settings]
+    np.save(tmp_path / "one.npy", np.zeros((1, 8, 8, 1), np.uint8))
+    files = {"TEN": str(tmp_path / "ten.npy"), "ONE": str(tmp_path / "one.npy")}
+    words = [re.sub("TEN|ONE", lambda found: files[found[0]], word) for word in settings]
     asked = [part for word in words for part in ("--set", word)]
     if "data.kind=arrays" in asked:
         asked += ["--set", "data.resolution=8", "--set", "data.channels=1"]
@@ -312,6 +397,13 @@ def test_at_80_columns_every_name_is_whole(tmp_path, capsys, monkeypatch, comman
     tables = names.count("configuration")
     assert tables == (1 if command == "status" else 3)
     assert names == ["configuration", "width=4", "width=8"] * tables
+
+
+def test_one_is_not_many(tmp_path, capsys):
+    (tmp_path / "points.csv").write_text("n,r_mem\n20,0.9\n")
+    _, output, errors = here(capsys, "fit", tmp_path / "points.csv")
+    assert ", from 1 trial\n" in output
+    assert "not known of 1 trial and" in errors
 
 
 def test_points_are_fitted_at_the_target_and_in_the_range_that_are_asked_for(tmp_path, capsys):

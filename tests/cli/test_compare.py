@@ -1,6 +1,7 @@
 """`emm report A B`, as it is typed."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -14,10 +15,12 @@ from trainables.storage import Storage
 
 @pytest.fixture(scope="module")
 def directories(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Two sweeps of the same name, in directories of their own; the second goes further."""
+    """Two sweeps of the same name, in directories of their own; the second goes further, and trains
+    for longer."""
     made = []
-    for name, widths in (("first", (8, 16)), ("second", (8, 16, 32))):
+    for name, widths, length in (("first", (8, 16), 400), ("second", (8, 16, 32), 500)):
         path, space = tmp_path_factory.mktemp("sweeps") / name, fake_space(widths, n_high=256)
+        space = space.with_settings({"trainer.length": length})
         write_sweep(Storage(str(path)), space, load(space.base.data), 7)
         made.append(str(path))
     return made
@@ -50,6 +53,19 @@ def test_what_is_printed_as_json_tells_sweeps_apart(
     assert all(one["same_data"] and one["together_low"] < one["low"] for one in across)
     assert len(said["contrasts"]) == 10
     assert len(said["interactions"]) == 1
+
+
+def test_trials_that_were_taken_over_are_no_replication(
+    directories: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(directories[0], copy)
+    code, printed, _ = here(capsys, "report", directories[0], str(copy))
+    text = " ".join(printed.split())
+    assert code == 0
+    assert "no ratio, since the trials are the same: copy: width=8 / first: width=8, copy:" in text
+    assert "EMM of copy: width=8 / EMM of first: width=8" not in text
+    assert "EMM of copy: width=16 / EMM of copy: width=8: 2" in text
 
 
 def test_a_sweep_that_is_not_there_is_said(

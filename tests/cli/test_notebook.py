@@ -112,7 +112,7 @@ def test_a_run_from_a_notebook(monkeypatch, tmp_path, capsys):
     ("space", "options", "said"),
     [
         ("digits-widht", {}, "no search space 'digits-widht'; did you mean digits-width"),
-        (Path("none.yaml"), {}, "none.yaml: .*No such file"),
+        (Path("none.yaml"), {}, "none.yaml: no such file"),
         ({"base": "digits", "vary": {}}, {}, "space: search"),
         ({"name": "a", "base": "digit", "vary": {}}, {}, "no recipe 'digit'; there are paper, d"),
         ({"wary": {}}, {}, "space: wary: there is no such field"),

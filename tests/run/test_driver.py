@@ -151,6 +151,36 @@ def test_a_changed_field_is_refused_by_name_and_an_extension_is_not(tmp_path):
             check_sweep(storage, sweep_of(fake_space().with_settings(settings)))
 
 
+REUSE = "emm run … --out NEW --reuse {} takes its trials over"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"search.n_high": 300}, REUSE),
+        ({"search.target": 0.5}, REUSE),
+        ({"measurement.accept": None}, "measurement.accept (--early-accept): this sweep was made"),
+        ({"name": "other"}, "write `name: fake` into the space's file to go on with it, or choose"),
+    ],
+)
+def test_what_is_refused_says_the_way_out(tmp_path, change, said):
+    space = fake_space().with_settings({"measurement.accept": 0.99})
+    storage, former = Storage(str(tmp_path)), sweep_of(space)
+    content = {"space": space.model_dump(mode="json"), "configurations": former.keys()}
+    storage.write_json(SWEEP, content)
+    if "name" in change:
+        space = space.model_copy(update=change)
+    else:
+        space = space.with_settings(change)
+    with pytest.raises(UserError) as refused:
+        check_sweep(storage, sweep_of(space))
+    assert said.format(tmp_path) in str(refused.value)
+    assert ("--reuse" in str(refused.value)) == (said is REUSE)
+    other = fake_space((24,)).model_copy(update={"name": "another"})
+    with pytest.raises(UserError, match="not of another; choose another --out"):
+        check_sweep(storage, sweep_of(other))
+
+
 def test_a_configuration_that_was_left_out_in_between_keeps_its_name(tmp_path):
     storage = Storage(str(tmp_path))
     ids = {

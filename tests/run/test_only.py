@@ -1,8 +1,10 @@
 """Some configurations of a sweep, and what would be run: `emm run --only`, `--dry-run`, `--quiet`."""
 
 import json
+import shlex
 from pathlib import Path
 
+import optuna
 import pytest
 
 from search_spaces.find import find_space
@@ -225,6 +227,48 @@ def test_only_reaches_the_run(tmp_path, capsys, monkeypatch):
     here(capsys, *RUN, tmp_path / "a", "--only", "width=8")
     here(capsys, *RUN, tmp_path / "b")
     assert [run.wanted for run in runs] == [["width=8"], ["width=4", "width=8"]]
+
+
+def test_a_command_that_is_printed_can_be_typed(tmp_path, capsys, monkeypatch):
+    """With a blank in a directory, and what a URL of storage has."""
+    monkeypatch.setattr("sweep.cli.run._carry_out", lambda *_: True)
+    monkeypatch.setattr("sweep.cli.run._show", lambda *_: None)
+    monkeypatch.chdir(tmp_path)
+    assert "in MLflow: emm ui 'my sweep'\n" in here(capsys, *RUN, "my sweep")[1]
+    assert f"`emm sync '{tmp_path}/my sweep'` makes it" in here(capsys, "ui", "my sweep")[2]
+
+    class Jobs:
+        def __init__(self, *_):
+            pass
+
+        def running(self):
+            return None
+
+        def submit(self, *_):
+            return "emm-1"
+
+    monkeypatch.setattr("sweep.run.jobs.Jobs", Jobs)
+    asked = ["--address", "http://h:8265", "--storage", "s3://b/x?scheme=http&region=r"]
+    output = here(capsys, "submit", "digits-width", *asked, "--no-wait")[1]
+    assert f"emm stop {shlex.join(asked)} ends it" in output
+
+
+@pytest.mark.parametrize("command", [("sync",), ("run", "SPACE", "--only", "width=8", "--out")])
+def test_a_damaged_view_of_optuna_stops_nothing(tmp_path, capsys, command):
+    """Neither of the commands that open it."""
+    space, directory = tmp_path / "digits.py", tmp_path / "sweep"
+    sweep = Sweep(SPACE)
+    sweep.load_data()
+    storage = Storage(str(directory))
+    train(Run(sweep, storage, directory, Resources()))
+    space.write_text(f"SPACE = {SPACE.model_dump()!r}")
+    (directory / "optuna.db").write_text("garbage\n")
+    words = [str(space) if word == "SPACE" else word for word in command]
+    code, output, _ = here(capsys, *words, directory)
+    assert code == 0
+    assert "optuna.db was damaged (file is not a database), and is made again from" in output
+    names = optuna.get_all_study_names(f"sqlite:///{directory / 'optuna.db'}")
+    assert set(names) == set(NAMES)
 
 
 def test_quietly_there_is_the_result_alone(capsys):

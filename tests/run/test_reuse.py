@@ -1,12 +1,14 @@
 """What another sweep has trained of the same configurations is not trained again: `--reuse`."""
 
+import shutil
+
 import pytest
 
 from search_spaces.find import find_space
-from sweep.run.checks import Sweep
+from sweep.run.checks import Sweep, check_sweep
 from sweep.run.driver import Run
 from sweep.run.machines import Resources
-from sweep.store.files import read_trials
+from sweep.store.files import SWEEP, read_trials
 from sweep.store.reuse import former_trials, take_over
 from tests.cli.test_cli import here
 from tests.fakes import fake_space
@@ -25,10 +27,14 @@ SECOND = FIRST.model_copy(
 )
 
 
-def started(space, directory, reuse=()):
+def sweep_of(space):
     sweep = Sweep(space)
     sweep.load_data()
-    return Run(sweep, Storage(str(directory)), directory, Resources(), reuse=reuse)
+    return sweep
+
+
+def started(space, directory, reuse=()):
+    return Run(sweep_of(space), Storage(str(directory)), directory, Resources(), reuse=reuse)
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +135,27 @@ def test_a_dry_run_says_what_would_be_taken_over(tmp_path, capsys):
     (row,) = (line for line in printed.splitlines() if line.startswith("depth=1"))
     assert row.endswith("1 complete")
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("content", [None, b"{", b"{}"])
+def test_the_trials_of_a_sweep_whose_file_is_lost_are_taken_over(first, tmp_path, capsys, content):
+    """As each command that finds no sweep there says."""
+    old = tmp_path / "old one"
+    shutil.copytree(first[0], old)
+    (old / SWEEP).unlink()
+    if content is not None:
+        (old / SWEEP).write_bytes(content)
+    remedy = f"emm run … --out NEW --reuse '{old}' takes its trials over"
+    for command in ("status", "sync"):
+        code, _, errors = here(capsys, command, old)
+        assert (code, errors.count("\n")) == (2, 1)
+        assert remedy in errors
+    with pytest.raises(UserError, match="--reuse") as refused:
+        check_sweep(Storage(str(old)), sweep_of(FIRST))
+    assert remedy in str(refused.value)
+    again = started(FIRST, tmp_path / "new", [former_trials(str(old), Storage(str(tmp_path)))])
+    assert [len(taken) for taken in again.taken_over] == [len(first[1])]
+    assert again.is_decided
 
 
 @pytest.mark.parametrize(

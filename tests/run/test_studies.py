@@ -1,6 +1,8 @@
 """Studies agree with the results, whatever was lost; the searcher, driven by hand, without Ray."""
 
 import math
+import sqlite3
+from contextlib import closing
 
 import optuna
 import pytest
@@ -9,9 +11,11 @@ from ray.tune.utils.util import flatten_dict
 from sweep.analysis.summary import summary_of
 from sweep.run.searcher import EmmSearcher
 from sweep.run.studies import Studies, Ticket
+from sweep.store.databases import sound_url, sqlite_url
 from tests.fakes import fake_r_mem, fake_space
 from trainables.config.data import Digits
 from trainables.data.sources import load
+from trainables.errors import UserError
 from trainables.storage import Storage
 from trainables.trial import checkpoint
 from trainables.trial.result import RESULT, Result, read_result, start_record, trial_directory
@@ -134,6 +138,52 @@ def test_a_database_of_another_search_is_rebuilt_and_no_trial_is_told_for_it(
         result.spec.n for result in undisturbed[:2]
     ]
     assert studies.ask(NAME).n == undisturbed[2].spec.n
+
+
+DAMAGE = {
+    "garbage": lambda content: b"garbage\n",
+    "the first half": lambda content: content[: len(content) // 2],
+    "nothing": lambda content: b"",
+    "a page of zeros": lambda content: content[:8192] + bytes(4096) + content[12288:],
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_database_is_made_again(undisturbed, tmp_path, damage):
+    path, told = tmp_path / "optuna.db", []
+    Studies(SPACE, sound_url(path, told.append)).reconcile(undisturbed, [])
+    path.write_bytes(DAMAGE[damage](path.read_bytes()))
+    studies = Studies(SPACE, sound_url(path, told.append))
+    assert studies.reconcile(undisturbed, []) == []
+    assert studies.verdict(NAME).state == "found"
+    assert len(studies.observations(NAME)) == len(undisturbed)
+    if damage != "nothing":  # SQLite takes that for a new one
+        (line,) = told
+        assert line.startswith(f"{path} was damaged (")
+        assert line.endswith("), and is made again from the results")
+
+
+def test_the_database_of_a_newer_optuna_is_the_users_to_remove(tmp_path):
+    path = tmp_path / "optuna.db"
+    Studies(SPACE, sqlite_url(path))
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("UPDATE alembic_version SET version_num = 'v999.0'")
+        other.commit()
+    with pytest.raises(UserError, match=r"optuna.db: .* or remove it: it is made again"):
+        Studies(SPACE, sqlite_url(path))
+
+
+def test_a_database_that_is_sound_or_in_use_is_not_touched(undisturbed, tmp_path):
+    path, told = tmp_path / "optuna.db", []
+    Studies(SPACE, sound_url(path, told.append)).reconcile(undisturbed, [])
+    before = path.stat()
+    sound_url(path, told.append)
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(UserError, match=r"optuna.db can't be read \(database is locked\)"):
+            sound_url(path, told.append)
+    after = path.stat()
+    assert (after.st_ino, after.st_size, told) == (before.st_ino, before.st_size, [])
 
 
 def test_results_may_come_from_a_generator(undisturbed):

@@ -278,7 +278,7 @@ def test_a_python_file(tmp_path):
         ("a.py", "1/0\n", "ZeroDivisionError"),
         ("a.py", "SPACE = 3\n", "set SPACE"),
         ("b.py", None, "no such file"),
-        ("b.yaml", None, "No such file"),
+        ("b.yaml", None, "no such file"),
         ("nothing", None, "no search space 'nothing'"),
     ],
 )
