@@ -277,5 +277,5 @@ def _failures(study: StudySummary) -> list[Trap]:
 
 
 def _failure(cause: str, count: int) -> Trap:
-    here = f"{counted(count, 'trial')}"
+    here = counted(count, "trial")
     return Trap(f"{here} failed: {cause}", f"trials failed: {cause}", here)

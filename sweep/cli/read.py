@@ -46,7 +46,7 @@ def status(directory: Sweep_, as_json: AsJson = False) -> None:
         )
     )
     if begun and not holder:
-        trials = f"{counted(len(begun), 'unfinished trial')}"
+        trials = counted(len(begun), "unfinished trial")
         say(f"the same emm run goes on with {trials}")
 
 

@@ -1,6 +1,7 @@
 """A trained model, used again: what a finished trial was measured with, for sampling and as
 D(x; σ). Nothing is trained, no Ray."""
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -176,7 +177,7 @@ def open_model(
     if weights is None:
         raise UserError(
             f"{result.spec.name}, {result.spec.title}: its weights are lost or damaged "
-            f"(trials/{result.training_key}); emm trial SPACE --config {result.spec.name} "
+            f"(trials/{result.training_key}); emm trial SPACE --config {shlex.quote(result.spec.name)} "
             f"--n {result.spec.n} --seed {result.spec.seed} --out ELSEWHERE trains it again"
         )
     configuration = result.configuration
