@@ -9,11 +9,12 @@ demo: setup
 
 # a file of tests is run by one process; some start clusters, of which more than two at once wait for each other
 PYTEST := $(VENV)/bin/python -m pytest
+# files in their order: by the number of their tests the slowest file would be the last
 test: setup
-	$(PYTEST) -n 2 --dist loadfile
+	$(PYTEST) -n 2 --dist loadfile --no-loadscope-reorder
 
 test-all: setup
-	$(PYTEST) -n 2 --dist loadfile -m "not browser"
+	$(PYTEST) -n 2 --dist loadfile --no-loadscope-reorder -m "not browser"
 
 # in a real browser: apt-get install chromium chromium-driver; its screenshots go to results/screenshots
 test-browser: setup
