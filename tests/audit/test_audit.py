@@ -656,7 +656,7 @@ def test_it_needs_no_sweep(tmp_path):
 EYE = ["--features", "tests.eyes:spectrum"]
 
 
-@pytest.mark.parametrize("memory", [2**28, 2**16], ids=["at once", "in blocks"])
+@pytest.mark.parametrize("memory", [2**28, 2**18], ids=["at once", "in blocks"])
 def test_copies_moved_by_a_pixel_are_seen_in_features_alone(tmp_path, memory):
     """In one block and in many, of a held-out set that is sorted and holds training images."""
     rng = np.random.default_rng(0)
