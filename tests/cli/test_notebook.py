@@ -6,6 +6,7 @@ import re
 import signal
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,7 +20,6 @@ from sweep import api
 from sweep.report.files import write_report
 from sweep.report.style import Figure
 from sweep.run import driver
-from sweep.store.budget import Limits
 from sweep.store.files import read_space
 from tests.fakes import FakeTrainable, fake_space
 from tests.results import write_sweep, write_trial
@@ -82,7 +82,7 @@ def test_the_page_runs_as_it_stands_there(directory, monkeypatch, tmp_path):
 def test_a_run_from_a_notebook(monkeypatch, tmp_path, capsys):
     """The first block of the page, and again: then there is nothing to do. The process is left as
     it was."""
-    monkeypatch.setattr(driver.Run.__init__, "__defaults__", (FakeTrainable, Limits()))
+    monkeypatch.setattr(driver, "Run", partial(driver.Run, trainable=FakeTrainable))
     log, handlers = [], logging.getLogger().handlers[:]
     signal.signal(signal.SIGTERM, ours := lambda *_: log.append("SIGTERM"))
     code = BLOCKS[0].replace("results/digits-width", str(tmp_path / "out"))
@@ -94,7 +94,10 @@ def test_a_run_from_a_notebook(monkeypatch, tmp_path, capsys):
     assert "verdict" not in printed, "what is returned shows the table"
     sweep = first["sweep"]
     assert {study.verdict.state for study in sweep.studies} <= {"found", "below_range"}
-    assert sweep.as_json() == again["sweep"].as_json() == api.read(tmp_path / "out").as_json()
+    told, told_again = sweep.as_json(), again["sweep"].as_json()
+    assert told_again == api.read(tmp_path / "out").as_json()
+    assert [len(one.pop("runs")) for one in (told, told_again)] == [1, 2]
+    assert told == told_again
     assert type(sweep) is type(api.read(tmp_path / "out"))
     assert read_space(Storage(str(tmp_path / "out"))).search.precision == 0.15
     assert logging.getLogger().handlers == handlers
