@@ -41,10 +41,12 @@ def sound_url(path: Path, tell: Callable[[str], None]) -> str:
 
 
 def _damage(path: Path) -> str | None:
-    """What SQLite says is wrong with a database; None if nothing is."""
+    """What SQLite says is wrong with a database; None if nothing is. Rows that belong to none are
+    what a lost table leaves: quick_check is content with them."""
     try:
         with closing(sqlite3.connect(path)) as connection:
             found = str(connection.execute("PRAGMA quick_check(1)").fetchone()[0])
+            orphan = connection.execute("PRAGMA foreign_key_check").fetchone()
     except (
         sqlite3.OperationalError
     ) as error:  # locked, no file at all: nothing is said of its content
@@ -54,4 +56,6 @@ def _damage(path: Path) -> str | None:
         ) from None
     except sqlite3.DatabaseError as error:
         return str(error)
-    return None if found == "ok" else found.splitlines()[-1]
+    if found != "ok":
+        return found.splitlines()[-1]
+    return None if orphan is None else f"what {orphan[0]} belongs to is not in {orphan[2]}"

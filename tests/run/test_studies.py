@@ -163,6 +163,25 @@ def test_a_damaged_database_is_made_again(undisturbed, tmp_path, damage):
         assert line.endswith("), and is made again from the results")
 
 
+@pytest.mark.parametrize(
+    "loss", ["DROP TABLE trials", "DROP TABLE studies", "DELETE FROM trials WHERE number = 0"]
+)
+def test_a_database_that_lacks_a_table_or_a_row_is_made_again(undisturbed, tmp_path, loss):
+    """SQLite finds nothing wrong with it; Optuna makes the tables again, without their rows."""
+    path, told = tmp_path / "optuna.db", []
+    Studies(SPACE, sound_url(path, told.append)).reconcile(undisturbed, [])
+    with closing(sqlite3.connect(path)) as other:
+        other.execute(loss)
+        other.commit()
+    studies = Studies(SPACE, sound_url(path, told.append))
+    assert studies.reconcile(undisturbed, []) == []
+    assert len(studies.observations(NAME)) == len(undisturbed)
+    lost = "studies" if "studies" in loss else "trials"
+    (line,) = told
+    assert line.startswith(f"{path} was damaged (what ")
+    assert line.endswith(f"belongs to is not in {lost}), and is made again from the results")
+
+
 def test_the_database_of_a_newer_optuna_is_the_users_to_remove(tmp_path):
     path = tmp_path / "optuna.db"
     Studies(SPACE, sqlite_url(path))
