@@ -30,6 +30,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 from uuid import uuid4
@@ -231,6 +232,8 @@ class Lock:
                 return False
             self._renew()
         except OSError as error:
+            with suppress(OSError):  # an empty claim would be waited for
+                self.storage.delete(self.file)
             reason = first_line(error)
             raise UserError(f"storage: {self.storage.shown} can't be written ({reason})") from error
         self.created = self.clock.monotonic()

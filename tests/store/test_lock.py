@@ -177,6 +177,20 @@ def test_elsewhere_a_claim_is_dead_when_it_was_not_renewed_for_a_lease_of_ones_o
     assert not files(tmp_path)
 
 
+def test_who_cannot_write_a_claim_leaves_none(tmp_path, monkeypatch):
+    """On a full disk there is room for its name alone, which the next one would wait for."""
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    storage = Storage(str(tmp_path))
+    with monkeypatch.context() as patched:
+        patched.setattr(Storage, "write_json", full)
+        with pytest.raises(UserError, match=r"can't be written .*No space left"):
+            next(Lock(storage).entering())
+    assert not files(tmp_path)
+
+
 def test_what_is_no_claim_is_taken_for_one_that_may_be_alive(tmp_path, monkeypatch):
     """It was created just now, or is damaged, or somebody else's."""
     monkeypatch.setattr(module, "LEASE_SECONDS", 0.5)
