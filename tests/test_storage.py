@@ -113,6 +113,7 @@ SIGNED = "https://host/x?X-Amz-Date=2026&X-Amz-Credential=hush/2&X-Amz-Security-
         ),
         ("mysql+pymysql://me:hu@sh@h/db", "mysql+pymysql://…@h/db"),
         ("'s3://AKIA:hu/sh+@bucket/x' can't", "'s3://…@bucket/x' can't"),
+        ("--train https:/me:hush@h:1/x.zip: no", "--train https:/…@h:1/x.zip: no"),
         ("--address me:hush@head:6379: no", "--address …@head:6379: no"),
         (
             "with url: /api/2.0/mlflow?token=hush (Caused",
@@ -131,6 +132,7 @@ def test_secrets_are_not_shown_in_a_url_or_a_text_with_urls(text, shown):
         "http://host:5000/a@b",
         "http://127.0.0.1:5000 and me@host",
         "/a:b@c",
+        "file:/a@b",
         "file:///a:b@c",
         "trial a: N=8 at 10:15:00, seed=1; k=1/3",
         "/tmp/a#b/c",

@@ -49,6 +49,8 @@ def redacted(text: str) -> str:
     like."""
     # a secret key of S3 may hold a slash, and `user:` is no host where no port follows
     text = re.sub(r"://([^/\s]*|[^/:@\s]+:(?!\d{1,5}(?:/|\s|$))[^@?\s]*)@", "://…@", text)
+    # a URL that was taken for a path has one slash of the two
+    text = re.sub(r"(\w\w:/)[^/\s:@]+:[^/\s]+@", r"\1…@", text)
     # user:password@host:port
     text = re.sub(r"(?<![^\s'\"(])[^\s/:@'\"(]+:[^\s/@]+@(?=[\w.-]+:\d)", "…@", text)
     text = re.sub(r"(\w://[^\s#]*#)[^\s]+", r"\1…", text)
@@ -60,6 +62,13 @@ class RedactedFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         return redacted(super().format(record))
+
+
+def redact_last_resort() -> None:
+    """What Python itself writes to stderr, where no log is set up, goes through a
+    RedactedFormatter."""
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(RedactedFormatter())
 
 
 def first_line(error: object) -> str:

@@ -27,7 +27,7 @@ from sweep.cli import (
 from sweep.cli.printing import long_work_shown, say
 from trainables.errors import TrialFailed, UserError
 from trainables.import_path import ours_first
-from trainables.text import RedactedFormatter, redacted
+from trainables.text import redact_last_resort, redacted
 
 # of any mistake on the command line; Typer carries a click of its own since 0.20, so it is found
 # through a class of Typer's
@@ -102,8 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal that knows no σ shows \\u03c3
             stream.reconfigure(errors="backslashreplace")
-    if logging.lastResort is not None:
-        logging.lastResort.setFormatter(RedactedFormatter())
+    redact_last_resort()
     try:
         with long_work_shown():
             sys.exit(app(args=arguments, prog_name="emm", standalone_mode=False) or 0)

@@ -1,6 +1,7 @@
 """A trial that fails says why, and waits for a storage that does."""
 
 import re
+from traceback import format_exception
 from types import SimpleNamespace
 
 import pytest
@@ -122,6 +123,22 @@ def worker(sweep, spec):
     made.device, made.team = CPU, None
     made._begin({"spec": spec.model_dump_json()})
     return made
+
+
+def test_what_a_network_raises_has_no_secret_where_it_is_seen(sweep, quiet):
+    """Neither in its result nor in what Ray and Tune write of it."""
+
+    def fail(*_):
+        raise RuntimeError("no answer from https://me:hush@host/x?token=hush")
+
+    made = worker(sweep, SPEC)
+    made.step()
+    made.trial.training.trainer.batch_loss = fail
+    with pytest.raises(TrialFailed, match="no answer from https://…@host") as raised:
+        made.step()
+    assert "in fail" in str(raised.value), "where it was raised is told as well"
+    assert "hush" not in "".join(format_exception(raised.value))
+    assert read_all(sweep)[0][0].cause.endswith("no answer from https://…@host/x?token=…")
 
 
 def test_every_outage_of_the_storage_has_the_whole_patience(sweep, monkeypatch, quiet):

@@ -14,6 +14,7 @@ import pickle
 import shutil
 import signal
 import socket
+import sys
 import tempfile
 import threading
 import time
@@ -28,6 +29,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.distributed import FileStore  # type: ignore[attr-defined]
+
+from trainables.text import redacted
 
 log = logging.getLogger(__name__)
 
@@ -199,7 +202,7 @@ def _serve(
     except BaseException as error:  # noqa: BLE001  # whatever it is, the first one is to say it
         if connection.wait([_first()], LOOK_SECONDS):  # it is because that one is gone
             _end(directory)
-        traceback.print_exc()
+        print(redacted(traceback.format_exc()), end="", file=sys.stderr)
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
         part = Path(directory, f"part-{rank}")
         part.write_text(reason)

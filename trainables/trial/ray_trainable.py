@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import time
+import traceback
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -16,7 +17,9 @@ from ray import tune
 from trainables.config.trial import TrialSpec
 from trainables.data.images import ImageData
 from trainables.data.sources import data_key
+from trainables.errors import TrialFailed
 from trainables.storage import Storage
+from trainables.text import redact_last_resort, redacted
 
 if TYPE_CHECKING:  # the driver names this class without torch: only a trial's process imports it
     from trainables.trial.trial import Trial
@@ -47,6 +50,7 @@ class EmmTrainable(tune.Trainable):
         from trainables.training.team import Team
         from trainables.trial.trial import choose_devices, n_threads
 
+        redact_last_resort()
         self.data, self.storage = data, storage
         self.preempted = self.at_work = False
         self.trial: Trial | None = None
@@ -84,6 +88,9 @@ class EmmTrainable(tune.Trainable):
         self.at_work = True
         try:
             report = self._advance()
+        except TrialFailed as error:  # what is raised, Ray and Tune write to logs and files
+            trace = "".join(traceback.format_exception(error))
+            raise TrialFailed(redacted(trace)) from None
         finally:
             self.at_work = False
         is_done = self.trial is not None and self.trial.result is not None
@@ -117,7 +124,7 @@ class EmmTrainable(tune.Trainable):
         report: dict[str, Any] = {"state": "training", "progress": 0.0}
         if self.trial is not None:
             report = self.trial.report()
-        note = f"a trial waits for the storage ({type(error).__name__}: {error})"
+        note = f"a trial waits for the storage ({type(error).__name__}: {redacted(str(error))})"
         return {**report, "note": note}
 
     def _leave(self) -> NoReturn:

@@ -21,6 +21,7 @@ from trainables.errors import TrialFailed, UserError
 from trainables.measure.neighbours import Comparison
 from trainables.provenance import ours
 from trainables.storage import Storage
+from trainables.text import redacted
 from trainables.training.build import BuildTrainer, build_trainer
 from trainables.training.team import Team
 from trainables.trial.checkpoint import Checkpoints
@@ -191,6 +192,7 @@ class Trial:
             if cause is None:
                 log.exception("trial %s failed", self.files.record.training_key)
                 cause = f"{type(error).__name__}: {error}"
+            cause = redacted(cause)  # it goes wherever results go
             self._fail(cause)
             raise TrialFailed(cause) from error
 
@@ -205,7 +207,7 @@ class Trial:
         """What another process of the team raised is this trial's failure; one that was killed says
         nothing, and the trial goes on elsewhere."""
         if reason and self.result is None:
-            self._fail(reason)
+            self._fail(redacted(reason))
 
     # ------------------------------------------------------------ what others ask for
 
