@@ -243,7 +243,7 @@ def start(
     from sweep.run.retry import reopen_failed
     from sweep.store.budget import Limits
     from sweep.store.files import Invocation
-    from sweep.store.places import new_place, remember
+    from sweep.store.places import POINTER, new_place, remember
     from sweep.store.reuse import former_trials
 
     check_per_trial(cpus_per_trial, gpus_per_trial)
@@ -276,6 +276,8 @@ def start(
     # what is no result; quietly, only what the user must do something about
     tell, must_tell = (_say_nothing, warn) if quiet else (say, say)
     with open_sweep(chosen, here, warn) as (sweep, views):
+        if not (views / POINTER).exists():  # the first thing there: by it the same command goes on
+            remember(here)
         _log_to(None if here.views is None else views / "emm.log")
         if retry_failed:
             for result in reopen_failed(here.storage, chosen, sweep.keys(), only or None):

@@ -147,6 +147,12 @@ def new_place(out: Path | None, url: str | None) -> Place:
             "to go on with that one, "
             f"or choose another directory"
         )
+    theirs = [name for name in VIEWS if os.path.lexists(out / name)]
+    if theirs and not former.is_pointed and storage.identity != former.storage.identity:
+        raise UserError(
+            f"--out {out}: {theirs[0]} is there already, and no {POINTER} says that it is of the "
+            f"sweep in {storage.shown}; choose another directory"
+        )
     return Place(storage, Path(os.path.realpath(out)))
 
 

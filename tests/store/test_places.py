@@ -163,6 +163,33 @@ def test_a_purge_that_is_interrupted_is_done_again(tmp_path, monkeypatch, number
     assert not (tmp_path / "sweep").exists()
 
 
+@pytest.mark.parametrize("name", ["optuna.db", "report", "artifacts"])
+def test_what_a_user_has_in_a_directory_is_no_view_of_a_sweep(tmp_path, name):
+    """It would be written over by `emm run`, and removed by `emm purge`."""
+    (tmp_path / name).mkdir()
+    with pytest.raises(UserError, match=f"{name} is there already, and no storage.json says"):
+        new_place(tmp_path, "memory://bucket/other")
+    (tmp_path / name).rename(tmp_path / "thesis")
+    here = new_place(tmp_path, "memory://bucket/other")
+    remember(here)
+    (tmp_path / name).mkdir()
+    assert new_place(tmp_path, "memory://bucket/other").views == here.views
+
+
+def test_a_run_that_ends_at_once_has_left_its_pointer(tmp_path, monkeypatch):
+    """So that the same command goes on in what it has written by then."""
+
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sweep.run.driver.Run", killed)
+    where = ["--out", str(tmp_path / "views"), "--storage", str(tmp_path / "store")]
+    with pytest.raises(SystemExit):
+        main(["run", "digits-width", *where])
+    assert (tmp_path / "views/emm.log").exists()
+    assert new_place(tmp_path / "views", str(tmp_path / "store")).views == tmp_path / "views"
+
+
 @pytest.mark.parametrize("is_linked", [False, True])
 def test_a_directory_that_belongs_to_a_storage_takes_no_other_one(tmp_path, is_linked):
     views, url = tmp_path / "views", f"file://{tmp_path}/store"
