@@ -5,6 +5,7 @@ import atexit
 import gc
 import io
 import logging
+import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -99,6 +100,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     ours_first()  # again, for those who come by another way than `emm`
     # else Python ends by looking for garbage through all that was imported, for a second
     atexit.register(gc.freeze)
+    if sys.stdout is None or sys.stderr is None:  # closed, as by `>&-`
+        nowhere = open(os.devnull, "w")  # noqa: SIM115  until the end
+        sys.stdout, sys.stderr = sys.stdout or nowhere, sys.stderr or nowhere
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal that knows no σ shows \\u03c3
             stream.reconfigure(errors="backslashreplace")

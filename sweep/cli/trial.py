@@ -110,7 +110,7 @@ def _terminable() -> "Iterator[None]":
 def _place(out: Path | None) -> "Iterator[Storage]":
     """Where its files go, which is said before anything is trained."""
     from sweep.store.files import SWEEP
-    from sweep.store.places import create_private, place
+    from sweep.store.places import check_views, create_private, place
     from trainables.storage import Storage
 
     if out is None:
@@ -130,7 +130,14 @@ def _place(out: Path | None) -> "Iterator[Storage]":
         raise UserError(
             f"--out {out}: a sweep is kept there; choose another directory for a single trial"
         )
-    create_private(place(str(out)))
+    if (out / "report").exists() and not storage.list("trials"):
+        raise UserError(
+            f"--out {out}: it holds a report and no trials; choose another directory, in which "
+            "nothing is written over"
+        )
+    here = place(str(out))
+    check_views(here)
+    create_private(here)
     say(f"files: {storage.shown}", flush=True)
     try:
         yield storage

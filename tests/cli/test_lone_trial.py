@@ -248,3 +248,32 @@ def test_elsewhere_come_plain_lines_now_and_then(pause: float, expected: int) ->
     assert lines[-1] == "R_mem 0.5"
     plain = ["training 25%, 13 min left", "training 50%, 13 min left"]
     assert lines[:-1] == plain[:expected]
+
+
+@pytest.mark.parametrize("is_linked", [False, True])
+def test_a_report_of_the_user_s_is_not_written_over(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], is_linked: bool
+) -> None:
+    """Neither in the directory nor through a link, and that is said before anything is trained."""
+    theirs, out = tmp_path / "theirs", tmp_path / "out"
+    theirs.mkdir()
+    (theirs / "index.html").write_text("mine")
+    out.mkdir()
+    if is_linked:
+        (out / "trials" / ("0" * 32)).mkdir(parents=True)
+        (out / "report").symlink_to(theirs)
+    else:
+        theirs.rename(out / "report")
+    code, _, error = here(capsys, *ONE, "--out", str(out))
+    assert code == 2
+    assert ("is a link" if is_linked else "it holds a report and no trials") in error
+    assert [path.name for path in (out / "report").iterdir()] == ["index.html"]
+    assert (out / "report" / "index.html").read_text() == "mine"
+
+
+def test_a_command_without_an_output_ends_well(made: Path) -> None:
+    """As from a service that closes it: what it writes is there."""
+    (made / "report" / "index.html").unlink()
+    command = f'"{sys.executable}" -m sweep report "{made}" >&- 2>&-'
+    assert subprocess.run(["sh", "-c", command], cwd=ROOT, check=False).returncode == 0
+    assert (made / "report" / "index.html").exists()
