@@ -358,3 +358,9 @@ def test_a_checkpoint_with_code_is_refused(saved, tmp_path):
 
 def test_a_missing_file_is_none(tmp_path):
     assert checkpoint.load(Storage(str(tmp_path)), "weights.pt") is None
+
+
+def test_a_name_that_is_not_utf_8_is_refused_in_a_line(tmp_path):
+    """pyarrow knows no other; a file system does."""
+    with pytest.raises(UserError, match="its name is not UTF-8"):
+        Storage(f"{tmp_path}/b\udcff")

@@ -59,6 +59,10 @@ class Storage:
     def _connect(self) -> None:
         if "://" not in self.url:
             self.filesystem, self.root = fs.LocalFileSystem(), os.path.realpath(self.url)
+            try:
+                self.root.encode()
+            except UnicodeEncodeError:  # pyarrow's paths are UTF-8, whatever the locale
+                raise UserError(f"{self.url}: its name is not UTF-8; choose another") from None
             return
         try:
             self.filesystem, self.root = _from_url(self.url)

@@ -21,7 +21,8 @@ UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
 def latex(columns: Sequence[str], rows: Rows, left: Collection[str] = LEFT) -> str:
     """A booktabs table, with the columns `left` set to the left; what is special to LaTeX is
     escaped, and what is not to be seen (line ends, control characters) is spelt out."""
-    cells = pd.DataFrame([map(_spelt_out, row) for row in rows], columns=list(columns))
+    heads = list(map(_spelt_out, columns))
+    cells = pd.DataFrame([map(_spelt_out, row) for row in rows], columns=heads)
     table = cells.style.hide(axis="index")
     table.format(_typeset, escape="latex").format_index(_typeset, axis=1, escape="latex")
     alignment = "".join("l" if column in left else "r" for column in columns)

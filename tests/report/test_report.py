@@ -227,10 +227,11 @@ def test_only_intervals_get_a_dash_in_latex() -> None:
 
 def test_what_is_not_to_be_seen_is_spelt_out_in_latex() -> None:
     text = latex(
-        ("configuration",), [("a\n\nb",), ("\x1b[2J",), ("\u202eabc",), ("\ud800",), ("σ é",)]
+        ("\x07 head\n",), [("a\n\nb",), ("\x1b[2J",), ("\u202eabc",), ("\ud800",), ("σ é",)]
     )
     assert all(letter == "\n" or letter.isprintable() for letter in text)
     for word in (
+        r"\textbackslash x07 head\textbackslash n",
         r"a\textbackslash n\textbackslash nb",
         r"\textbackslash x1b[2J",
         r"\textbackslash u202eabc",
