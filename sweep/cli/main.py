@@ -2,6 +2,7 @@
 instant."""
 
 import atexit
+import errno
 import gc
 import io
 import logging
@@ -33,6 +34,8 @@ from trainables.text import redact_last_resort, redacted
 # of any mistake on the command line; Typer carries a click of its own since 0.20, so it is found
 # through a class of Typer's
 UsageError: Any = typer.BadParameter.__base__
+
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
 app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -119,7 +122,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except TrialFailed as error:
         say(f"emm: the trial failed: {error}", file=sys.stderr)
         sys.exit(1)
-    except Exception:  # the outermost frame: nothing below may end without a trace
+    except Exception as error:  # the outermost frame: nothing below may end without a trace
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
+            say(
+                f"emm: error: {redacted(str(error))}; make room, or write elsewhere",
+                file=sys.stderr,
+            )
+            sys.exit(2)
         logging.getLogger("emm").exception("emm failed")
         say(redacted(traceback.format_exc()), end="", file=sys.stderr)
         sys.exit(1)

@@ -19,7 +19,6 @@ from trainables.data.sources import data_key, load
 from trainables.errors import UserError
 from trainables.measure.feature_rule import LEAST_HELD_OUT
 from trainables.storage import Storage
-from trainables.text import first_line
 from trainables.trial.result import TrialRecord, start_record
 
 if TYPE_CHECKING:
@@ -212,11 +211,7 @@ def open_sweep(
 def check_sweep(storage: Storage, sweep: Sweep) -> None:
     """Raises UserError, naming the field, if the storage holds another sweep that these trials
     can't be compared with."""
-    try:
-        former = read_sweep(storage)
-    except OSError as error:
-        reason = first_line(error)
-        raise UserError(f"storage: {storage.shown} can't be read ({reason})") from error
+    former = read_sweep(storage)
     if former is None:
         if any(not name.startswith(LOCK) and name != "emm.log" for name in storage.list()):
             rescue = f"; {reuse_of(storage)}" if storage.list("trials") else ""

@@ -15,7 +15,7 @@ from trainables.config.identity import IGNORED
 from trainables.errors import DamagedFile, UserError
 from trainables.provenance import ours, packages, yours
 from trainables.storage import Storage
-from trainables.text import redacted
+from trainables.text import first_line, redacted
 from trainables.trial.result import FinalMeasurement, Record, TrialRecord, Trials, parsed, read_all
 
 log = logging.getLogger(__name__)
@@ -102,10 +102,13 @@ class SweepFile(Record):
 
 
 def read_sweep(storage: Storage) -> SweepFile | None:
-    """None if there is no sweep. Raises DamagedFile if the file is broken."""
+    """None if there is no sweep. Raises DamagedFile if the file is broken, UserError if the storage
+    does not answer."""
     try:
         content = storage.read_json(SWEEP)
         return None if content is None else parsed(SweepFile, content, f"{storage.shown}/{SWEEP}")
+    except OSError as error:
+        raise UserError(f"storage: {storage.shown} can't be read ({first_line(error)})") from error
     except DamagedFile as error:
         raise DamagedFile(f"{error}; {reuse_of(storage)}") from None
 

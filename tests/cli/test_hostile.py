@@ -256,3 +256,30 @@ def test_a_damaged_measurement_costs_its_pictures_only(sweep, damage, tmp_path, 
     assert "passed over: " in said
     assert MEASUREMENT in said
     assert "is damaged" in (tmp_path / "report/index.html").read_text()
+
+
+def test_a_full_disk_is_one_line(sweep, capsys, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Storage, "write_json", full)
+    with pytest.raises(SystemExit) as ended:
+        main(["report", sweep.root])
+    assert ended.value.code == 2
+    error = capsys.readouterr().err
+    assert (
+        error == "emm: error: [Errno 28] No space left on device; make room, or write elsewhere\n"
+    )
+
+
+@pytest.mark.parametrize("command", ["status", "sync"])
+def test_a_storage_that_does_not_answer_is_one_line(tmp_path, capsys, monkeypatch, command):
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    nowhere = ["--tracking-uri", f"sqlite:///{tmp_path}/x.db"] if command == "sync" else []
+    with pytest.raises(SystemExit) as ended:
+        main([command, "s3://b/x?scheme=http&endpoint_override=127.0.0.1:1", *nowhere])
+    assert ended.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith("emm: error: storage: s3://b/x?")
+    assert "can't be read (" in error
+    assert error.count("\n") == 1
