@@ -89,7 +89,14 @@ def serve(
         raise UserError(f"{directory / DATABASE}: {reason}; if it is damaged: {REMEDY}") from error
     signal.signal(signal.SIGTERM, _interrupt)  # so that the server never outlives us
     with suppress(KeyboardInterrupt), server(directory, port) as address:
-        for what, url in urls(address, key).items():
+        try:
+            found = urls(address, key)
+        except requests.RequestException as error:
+            reason = f"MLflow can't read it ({visible(first_line(error))[:300]})"
+            raise UserError(
+                f"{directory / DATABASE}: {reason}; if it is damaged: {REMEDY}"
+            ) from error
+        for what, url in found.items():
             tell(f"{what:<8} {url}")
         tell("Ctrl-C ends it")
         signal.pause()

@@ -2,15 +2,17 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
+import requests
 
+from sweep.tracking import server as module
 from sweep.tracking.place import DATABASE, sweep_key, why_unreachable
-from sweep.tracking.server import server, urls
+from sweep.tracking.server import serve, server, urls
 from sweep.tracking.sync import sync
 from tests.tracked import SPACE, Sweep, artifacts, destination, new_sweep, runs, track
 from trainables.errors import UserError
@@ -86,3 +88,24 @@ def test_a_directory_without_a_database_is_the_users_mistake(tmp_path: Path) -> 
     with pytest.raises(UserError, match="emm sync"), server(tmp_path):
         pass
     assert not os.listdir(tmp_path)
+
+
+def test_a_database_that_mlflow_cannot_read_is_one_line(
+    served: tuple[Sweep, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that lacks a table: the server starts, and answers 503."""
+    sweep, address = served
+
+    @contextmanager
+    def damaged(*_: object) -> Iterator[str]:
+        yield f"{address}/nothing"
+
+    def refused(*_: object) -> dict[str, str]:
+        raise requests.HTTPError("503 Server Error")
+
+    monkeypatch.setattr(module, "server", damaged)
+    monkeypatch.setattr(module, "urls", refused)
+    told = list[str]()
+    with pytest.raises(UserError, match=r"MLflow can't read it \(503 .*delete that file"):
+        serve(sweep.storage, Path(sweep.storage.root), told.append)
+    assert not told
