@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 
 from rich.console import Console
@@ -66,7 +66,8 @@ class Bars:
             self.progress.remove_task(task)
         if self.thread is not None and not self.progress.task_ids:
             self.over.set()
-            self.thread.join()
+            with suppress(RuntimeError):  # a Ctrl-C came before it had started
+                self.thread.join()
             self.thread = None
 
     def _draw(self) -> None:

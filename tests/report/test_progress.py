@@ -194,3 +194,17 @@ def test_what_is_written_to_mlflow_is_counted(tmp_path: Path) -> None:
     assert ("writing to MLflow", 2 + 2 + 4, 8, True) in seen.work, (
         "the sweep twice, studies, trials"
     )
+
+
+def test_a_ctrl_c_as_the_thread_starts_is_a_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(_: threading.Thread) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with (
+        pytest.raises(KeyboardInterrupt),
+        Bars(console(False)) as bars,
+        shown_by(bars.show),
+        work("long"),
+    ):
+        raise AssertionError("it does not come so far")
