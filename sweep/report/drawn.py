@@ -1,5 +1,6 @@
 """Figures as files of a report: only those whose content has changed are drawn, several at once."""
 
+import atexit
 import hashlib
 import logging
 import multiprocessing
@@ -71,13 +72,20 @@ def rendered(drawing: Drawing) -> Rendered:
         return _render(drawing.make, drawing.dpi)
 
 
+# Held while a figure is drawn, and for good when the process ends: a thread that Python then ends
+# amid matplotlib's C++, where it reads a font, would take the process down by an abort.
+_drawing = threading.Lock()
+atexit.register(_drawing.acquire)
+
+
 def _render(make: Callable[[], Figure], dpi: int | None) -> Rendered:
-    figure = make()
-    if dpi is not None:
-        return as_png(figure, dpi), b""
-    png = as_png(figure)
-    figure.set_layout_engine("none")  # it stays as it was laid out
-    return png, as_pdf(figure)
+    with _drawing:
+        figure = make()
+        if dpi is not None:
+            return as_png(figure, dpi), b""
+        png = as_png(figure)
+        figure.set_layout_engine("none")  # it stays as it was laid out
+        return png, as_pdf(figure)
 
 
 @cache

@@ -146,3 +146,43 @@ def test_what_draws_runs_no_script_of_the_users_again_and_ends_with_it(tmp_path:
     assert processes
     assert not left
     script.communicate()
+
+
+LEFT_DRAWING = """
+import sys
+import threading
+import time
+
+from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont
+from matplotlib.ft2font import FT2Font
+
+from sweep.report.drawn import Drawing, rendered
+
+path = findfont("DejaVu Sans")
+
+
+def draw():
+    begun.set()
+    for _ in range(1000):
+        FT2Font(path).set_text("copies")
+    return Figure((1, 1))
+
+
+begun = threading.Event()
+draw_one = lambda: [rendered(Drawing("study", draw, number)) for number in range(100)]
+threading.Thread(target=draw_one, daemon=True).start()
+begun.wait()
+time.sleep(float(sys.argv[1]))
+sys.exit(3)
+"""
+
+
+def test_a_process_ends_as_it_was_told_while_a_thread_draws(tmp_path: Path) -> None:
+    """Python ends a thread where it stands, amid C++ that aborts then."""
+    (tmp_path / "script.py").write_text(LEFT_DRAWING)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    for seconds in "0", ".05", ".1":
+        command = [sys.executable, str(tmp_path / "script.py"), seconds]
+        done = subprocess.run(command, env=environment, capture_output=True, timeout=100)
+        assert done.returncode == 3, done.stderr.decode()[-500:]
