@@ -289,8 +289,15 @@ QUESTIONS = (
         "photographs",
         "Width again, on colour photographs",
         "emm run docs/examples/photographs.yaml",
-        (Claim("width 16 more than 8", "width=16", "width=8", GU),),
-        "Patches of five photographs at 8×8; three others lie so dense that a faithful copy fails the rule.",
+        (
+            Claim("width 8 memorizes more than width 4", "width=8", "width=4", GU, 0.5),
+            Claim("width 16 more than 8", "width=16", "width=8", GU, 0.5),
+            Claim("width 8 memorizes more than width 4", "width=8", "width=4", GU),
+            Claim("width 16 more than 8", "width=16", "width=8", GU),
+        ),
+        "Patches of five photographs at 8×8; three others lie so dense that a faithful copy fails the "
+        "rule. Some patches of these do as well, so that at .9 R_mem hangs on which were chosen: one "
+        "seed differs from another by 1 on the logit, and the search was asked for a half.",
         with_density=True,
     ),
     Question(

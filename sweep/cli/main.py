@@ -7,6 +7,7 @@ import gc
 import io
 import logging
 import os
+import sqlite3
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -123,12 +124,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
         say(f"emm: the trial failed: {error}", file=sys.stderr)
         sys.exit(1)
     except Exception as error:  # the outermost frame: nothing below may end without a trace
-        if isinstance(error, OSError) and error.errno in NO_ROOM:
+        if (full := _lack_of_room(error)) is not None:
             say(
-                f"emm: error: {redacted(str(error))}; make room, or write elsewhere",
-                file=sys.stderr,
+                f"emm: error: {redacted(str(full))}; make room, or write elsewhere", file=sys.stderr
             )
             sys.exit(2)
         logging.getLogger("emm").exception("emm failed")
         say(redacted(traceback.format_exc()), end="", file=sys.stderr)
         sys.exit(1)
+
+
+def _lack_of_room(error: BaseException | None) -> BaseException | None:
+    """What said so that a disk is full or read-only: of an error, or of what it was raised from, as
+    MLflow and SQLAlchemy raise what SQLite says."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
+            return error
+        if isinstance(error, sqlite3.Error) and error.sqlite_errorcode == sqlite3.SQLITE_FULL:
+            return error
+        error = error.__cause__ or error.__context__
+    return None

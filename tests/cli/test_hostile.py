@@ -9,6 +9,8 @@ import zipfile
 
 import numpy as np
 import pytest
+import sqlalchemy
+from mlflow.exceptions import MlflowException
 
 from sweep.analysis.summary import summarize
 from sweep.cli.main import main
@@ -270,6 +272,27 @@ def test_a_full_disk_is_one_line(sweep, capsys, monkeypatch):
     assert (
         error == "emm: error: [Errno 28] No space left on device; make room, or write elsewhere\n"
     )
+
+
+def test_a_full_disk_under_a_database_is_one_line(sweep, capsys, monkeypatch):
+    """SQLite says so, SQLAlchemy raises that as its own, and MLflow as another."""
+
+    def full(*_):
+        engine = sqlalchemy.create_engine("sqlite://")
+        with engine.connect() as connection:
+            connection.exec_driver_sql("PRAGMA max_page_count = 2")
+            connection.exec_driver_sql("CREATE TABLE few (content)")
+            try:
+                connection.exec_driver_sql("INSERT INTO few VALUES (zeroblob(100000))")
+            except sqlalchemy.exc.OperationalError as error:
+                raise MlflowException("it failed") from error
+
+    monkeypatch.setattr(Storage, "write_json", full)
+    with pytest.raises(SystemExit) as ended:
+        main(["report", sweep.root])
+    assert ended.value.code == 2
+    error = capsys.readouterr().err
+    assert error == "emm: error: database or disk is full; make room, or write elsewhere\n"
 
 
 @pytest.mark.parametrize("command", ["status", "sync"])
