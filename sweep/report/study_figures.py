@@ -15,6 +15,7 @@ from search_spaces.space import Search
 from sweep.analysis.study import StudySummary
 from sweep.report.canvas import SIZES, Canvas, mark_range, set_log
 from sweep.report.style import BLUE, GREY, RED, STYLE, WIDTH, Figure, Legend, numbers
+from sweep.search.belief import BAND_SEEDS
 from trainables.measure.r_mem import r_mem_interval
 from trainables.trial.result import Result
 
@@ -45,7 +46,7 @@ def _draw_study(axes: Axes, study: StudySummary, search: Search, canvas: Canvas)
     legend = _draw_trials(axes, study)
     if belief is not None:
         n = np.geomspace(left, right, 150)
-        mean, lower, upper = belief.predict(n)
+        mean, lower, upper = belief.predict(n, BAND_SEEDS)
         band = axes.fill_between(n, lower, upper, color=GREY, alpha=0.3, lw=0)
         (line,) = axes.plot(n, mean, color="0.35")
         legend["belief: mean, 95 % of trials"] = (band, line)

@@ -8,7 +8,9 @@ import matplotlib
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
+from scipy.special import logit
 
 from search_spaces.space import Search
 from sweep import api
@@ -21,6 +23,7 @@ from sweep.report.figures import figures_of
 from sweep.report.study_figures import study_figure
 from sweep.report.style import BLUE, as_pdf, as_png
 from sweep.report.sweep_figures import contrast_figure, profile_figure
+from sweep.search.belief import NOISES, SHAPE, Prior
 from sweep.search.rules import Options, Verdict
 from tests.summaries import SPACE, VERDICTS, curve, found, study, sweep_of, trial
 from trainables.errors import UserError
@@ -316,6 +319,22 @@ def test_as_many_columns_as_a_legend_has_room_for() -> None:
 
 
 # ---------------------------------------------------------------- a study, a sweep
+
+
+def test_the_band_of_a_study_holds_95_percent_of_trials_where_all_is_known() -> None:
+    """It is 1.96 sd of the seeds to either side then, on the logit."""
+    weights = [np.zeros(size) for size in SHAPE]
+    for weight, place in zip(weights, (0, 14, 4), strict=True):  # logistic, a slope of 3.5
+        weight[place] = 1.0
+    (one, _) = summary_of(SPACE, curve("width=8", 24, tuple(range(12, 52))), []).studies
+    one = replace(one, options=replace(one.options, prior=Prior(*map(tuple, weights))))
+    drawn = study_figure(one, SPACE.search).axes[0].collections
+    (band,) = (part for part in drawn if isinstance(part, PolyCollection))
+    x, y = band.get_paths()[0].vertices.T
+    at_emm = y[np.isclose(x, x[np.argmin(abs(x - 24))])]
+    assert logit(at_emm.max()) - logit(at_emm.min()) == pytest.approx(
+        2 * 1.96 * NOISES[4], rel=0.06
+    )
 
 
 def test_a_study_figure_shows_what_was_measured(real: SweepSummary) -> None:

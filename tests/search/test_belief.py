@@ -17,7 +17,9 @@ from scipy import integrate, optimize, stats
 from scipy.special import expit, logit
 
 from sweep.search.belief import (
+    BAND_SEEDS,
     NOISES,
+    RULE_SEEDS,
     SHAPE,
     SLOPES,
     Observation,
@@ -322,17 +324,18 @@ def test_predicted_band_holds_new_trials():
     assert np.mean((low <= again) & (again <= high)) >= 0.85
 
 
-def test_the_predicted_band_is_that_of_the_seeds_and_of_the_curve():
+@pytest.mark.parametrize(("seeds", "reach"), [(RULE_SEEDS, 1.593), (BAND_SEEDS, 1.96)])
+def test_the_predicted_band_is_that_of_the_seeds_and_of_the_curve(seeds: int, reach: float):
     """EMM and shape are known here: of a rough curve the logit varies by √(g² + (s·d / 5)²) at the
-    distance d, and the band is its 1.59 sd to either side, nine seeds being the sample."""
+    distance d, and the band is 1.96 sd to either side, or what the outermost of few seeds are."""
     s, g, distances = SLOPES[14], NOISES[2], (0.0, 0.5, 1.0)
     ns = np.geomspace(1500, 2600, 60).round()
     on_curve = [
         Observation(int(n), float(expit(logit(0.9) - s * math.log(n / 2000))), 20_000) for n in ns
     ]
     b = belief(on_curve, LOW, HIGH, prior=point_prior((1,), (14,), (2,)))
-    _, low, high = b.predict([b.median * math.exp(d) for d in distances])
-    expected = [2 * 1.593 * math.hypot(g, 0.2 * s * d) for d in distances]
+    _, low, high = b.predict([b.median * math.exp(d) for d in distances], seeds)
+    expected = [2 * reach * math.hypot(g, 0.2 * s * d) for d in distances]
     assert logit(high) - logit(low) == pytest.approx(expected, rel=0.1)
 
 
