@@ -34,7 +34,7 @@ def seconds_left(
             return None
         emm = verdict.emm or math.sqrt(options.low * options.high)
         done_at, running_at = [one.spec.n for one in done], [record.spec.n for record, _ in mine]
-        next_ones = pace * units_left(options.cost, emm, done_at, running_at)
+        next_ones = pace * units_left(options.cost, options, emm, done_at, running_at)
         begun = [_left(options, pace, trial) for trial in mine]
         work += next_ones + sum(begun)
         longest = max(longest, next_ones + max(begun, default=0.0))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from search_spaces.space import NamedConfiguration, SearchSpace
 from sweep.run.rates import Rates
-from sweep.search.cost import COSTS, SEARCH_COST, unit, units_left
+from sweep.search.cost import COSTS, search_cost, unit, units_left
 from trainables.config.measurement import Measurement
 from trainables.config.trial import Configuration
 from trainables.data.labels import planned_label_dim
@@ -117,12 +117,15 @@ def _planned(
 
     middle, cost = round(math.sqrt(n_low * n_high)), COSTS[trainer.clock]
     hours_middle = hours(middle)
-    hours_search = None if hours_middle is None else SEARCH_COST[cost] * hours_middle
+    hours_search = None
+    if hours_middle is not None:
+        hours_search = search_cost(cost, space.search) * hours_middle
     hours_left, finished = hours_search, study.complete if study else []
     sizes = [result.spec.n for result in finished]
     if study is not None and hours_left is not None:
         emm = max(1, round(study.verdict.emm or middle))
-        units = units_left(cost, emm, sizes) if study.verdict.state == "searching" else 0.0
+        is_over = study.verdict.state != "searching"
+        units = 0.0 if is_over else units_left(cost, space.search, emm, sizes)
         hours_left = units / unit(cost, emm) * (hours(emm) or 0.0)
     return PlannedConfiguration(
         name=named.name,

@@ -2,15 +2,35 @@
 N where that is what it trains on (`Options.cost` "images"), and 1 where all cost the same."""
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import Literal, Protocol
 
 Cost = Literal["images", "constant"]
 
 # of a trial, by the unit of its length: ∝ N at fixed epochs, the same for every N at fixed steps
 COSTS: dict[str, Cost] = {"epochs": "images", "steps": "constant"}
 
-# until an EMM is found: in trials at N = EMM, and in trials
+# until an EMM is found: in trials at N = EMM, and in trials …
 SEARCH_COST: dict[Cost, float] = {"images": 4.3, "constant": 5.6}
+TARGET_COST: dict[Cost, float] = {"images": 5.0, "constant": 2.2}  # … more for every other target
+GUARD_COST: dict[Cost, float] = {"images": 4.0, "constant": 0.7}  # … and for a look far above it
+REPLICATE_COST = 0.45  # of all that, more for every other seed at an N: it tells of the curve, too
+
+
+class Asked(Protocol):
+    """Of a search, as fields of `Search` and `Options`: what else than one EMM it is to tell."""
+
+    @property
+    def replicates(self) -> int: ...
+    @property
+    def targets(self) -> tuple[float, ...]: ...
+    @property
+    def guard(self) -> bool: ...
+
+
+def search_cost(cost: Cost, asked: Asked) -> float:
+    """Of a whole search, in trials at N = EMM or in trials."""
+    more = TARGET_COST[cost] * len(asked.targets) + GUARD_COST[cost] * asked.guard
+    return (SEARCH_COST[cost] + more) * (1 + REPLICATE_COST * (asked.replicates - 1))
 
 
 def unit(cost: Cost, n: float) -> float:
@@ -19,7 +39,7 @@ def unit(cost: Cost, n: float) -> float:
 
 
 def units_left(
-    cost: Cost, emm: float, finished: Iterable[int], running: Iterable[int] = ()
+    cost: Cost, asked: Asked, emm: float, finished: Iterable[int], running: Iterable[int] = ()
 ) -> float:
     """What a search that is not decided still costs, beside its running trials, if it is like most:
     one trial at least, unless one is running.
@@ -28,7 +48,7 @@ def units_left(
     """
     running = list(running)
     spent = sum(unit(cost, n) for n in [*finished, *running])
-    left = SEARCH_COST[cost] * unit(cost, emm) - spent
+    left = search_cost(cost, asked) * unit(cost, emm) - spent
     return max(left, 0.0 if running else unit(cost, emm))
 
 

@@ -9,7 +9,8 @@ from search_spaces.table import SPACES
 from sweep.run import measured
 from sweep.run.measured import measured_rates
 from sweep.run.plan import plan
-from sweep.search.cost import units_left, wall_time
+from sweep.search.cost import COSTS, search_cost, units_left, wall_time
+from sweep.search.rules import Options
 from tests.fakes import Yours
 from trainables.errors import TrialFailed
 
@@ -83,14 +84,53 @@ def test_it_is_measured_with_the_threads_of_a_trial(monkeypatch: pytest.MonkeyPa
     assert torch.get_num_threads() == former
 
 
+ONE = Options(100, 40_000)
+
+
 def test_what_a_search_still_costs() -> None:
     """4.3 trainings at the EMM where a trial costs N, 5.6 trials else."""
-    assert units_left("images", 100, []) == pytest.approx(430)
-    assert units_left("images", 100, [50, 80], [200]) == pytest.approx(100)
-    assert units_left("constant", 100, [50, 80], [200]) == pytest.approx(2.6)
-    assert units_left("images", 100, [400, 400]) == 100, "one more at least"
-    assert units_left("constant", 100, range(9)) == 1
-    assert units_left("images", 100, [400], [400]) == 0, "which runs"
+    assert units_left("images", ONE, 100, []) == pytest.approx(430)
+    assert units_left("images", ONE, 100, [50, 80], [200]) == pytest.approx(100)
+    assert units_left("constant", ONE, 100, [50, 80], [200]) == pytest.approx(2.6)
+    assert units_left("images", ONE, 100, [400, 400]) == 100, "one more at least"
+    assert units_left("constant", ONE, 100, range(9)) == 1
+    assert units_left("images", ONE, 100, [400], [400]) == 0, "which runs"
+
+
+@pytest.mark.parametrize(
+    ("asked", "images", "constant"),
+    [
+        ({}, 4.8, 6.2),
+        ({"replicates": 2}, 6.0, 8.3),
+        ({"replicates": 3}, 8.2, 11.1),
+        ({"replicates": 5}, 12.2, 18.0),
+        ({"targets": (0.5,)}, 9.8, 8.2),
+        ({"targets": (0.5, 0.1)}, 17.4, 9.7),
+        ({"guard": True}, 8.8, 6.9),
+        ({"replicates": 2, "targets": (0.5,)}, 12.1, 10.9),
+    ],
+)
+def test_a_search_that_is_asked_more_costs_what_simulated_ones_do(
+    asked: dict[str, Any], images: float, constant: float
+) -> None:
+    """docs/search.md: means of 60 logistic configurations, in trainings at the EMM and in trials."""
+    options = Options(100, 40_000, **asked)
+    assert search_cost("images", options) == pytest.approx(images, rel=0.2)
+    assert search_cost("constant", options) == pytest.approx(constant, rel=0.2)
+
+
+def test_a_plan_and_the_time_left_know_what_is_asked() -> None:
+    search = SPACE.search.model_copy(update={"replicates": 3, "targets": (0.5,), "guard": True})
+    more = SPACE.model_copy(update={"search": search})
+    (one, *_), (other, *_) = plan(SPACE, 10.0), plan(more, 10.0)
+    assert one.hours_search
+    assert other.hours_search
+    cost = COSTS[SPACE.base.trainer.clock]
+    ratio = search_cost(cost, search) / search_cost(cost, SPACE.search)
+    assert other.hours_search == pytest.approx(ratio * one.hours_search)
+    assert ratio > 2
+    options = Options(100, 40_000, replicates=3)
+    assert units_left("constant", options, 100, [50] * 6) == pytest.approx(5.6 * 1.9 - 6)
 
 
 @pytest.mark.parametrize(
