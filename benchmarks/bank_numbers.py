@@ -36,12 +36,15 @@ def counting_variance(logits: Array) -> Array:
     return 1 / (N_SAMPLES * r + 0.5) + 1 / (N_SAMPLES * (1 - r) + 0.5)
 
 
-def shared(residuals: Array) -> float:
-    """Intraclass correlation of residuals [seeds, sizes]: the share of their variance that all sizes
-    of a seed have in common (one-way analysis of variance; Shrout and Fleiss 1979, ICC(1))."""
-    n_sizes = residuals.shape[1]
+def shared(values: Array) -> float:
+    """Intraclass correlation of values [seeds, sizes]: the share of their variance that all sizes of
+    a seed have in common, the mean of each size taken off (two-way analysis of variance; Shrout and
+    Fleiss 1979, ICC(3, 1))."""
+    n_seeds, n_sizes = values.shape
+    residuals = values - values.mean(0)
     between = n_sizes * residuals.mean(1).var(ddof=1)
-    within = residuals.var(1, ddof=1).mean()
+    # as many means were taken off as there are sizes
+    within = residuals.var(1, ddof=1).mean() * n_seeds / (n_seeds - 1)
     return float((between - within) / (between + (n_sizes - 1) * within))
 
 
@@ -61,7 +64,7 @@ def noise_row(name: str) -> list[str]:
         f"{np.sqrt(np.mean(sd[near] ** 2)):.2f}",
         f"{sd.min():.2f} to {sd.max():.2f}",
         f"{skew(residuals / residuals.std(0), axis=None):+.2f}",
-        f"{shared(residuals):.2f}",
+        f"{shared(logits):.2f}",
     ]
 
 

@@ -7,6 +7,7 @@ import pytest
 from scipy.special import expit, logit
 
 from benchmarks import baselines
+from benchmarks.bank_numbers import shared
 from benchmarks.baselines import Replay, Task, linear, log_linear, logistic_fit
 from benchmarks.replay import RealCurves, cost_in_trainings, curves_of, truth
 
@@ -232,3 +233,26 @@ def test_the_overview_has_a_line_for_each_method(capsys: pytest.CaptureFixture[s
         "| ours | 7.5 | 6.5 | 100.0 | 95 % | 9.5 / 9.5 | 0.0 / 0.0 |",
         "| grid | 8.0 | 15.0 | 75.0 | none | 22.3 / 22.3 | 0.0 / 0.0 |",
     ]
+
+
+# --- what the bank says of its seeds
+
+
+def test_what_the_sizes_of_a_seed_share_is_the_intraclass_correlation_of_the_book():
+    """Shrout and Fleiss 1979, table 2: six targets, four judges who differ in their means; ICC(3, 1)
+    is .71 (their table 4)."""
+    ratings = [
+        [9, 2, 5, 8],
+        [6, 1, 3, 2],
+        [8, 4, 6, 8],
+        [7, 1, 2, 6],
+        [10, 5, 6, 9],
+        [6, 2, 4, 7],
+    ]
+    assert shared(np.array(ratings, float)) == pytest.approx(0.7148, abs=1e-4)
+
+
+def test_seeds_that_share_nothing_are_said_to_share_nothing():
+    rng = np.random.default_rng(0)
+    found = [shared(rng.normal(size=(12, 3))) for _ in range(4000)]
+    assert np.mean(found) == pytest.approx(0, abs=4 * np.std(found) / math.sqrt(4000))
