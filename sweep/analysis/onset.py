@@ -106,8 +106,8 @@ class Law:
     """τ = aN ("proportional"), a + bN ("affine"; a in images, b in epochs) or aN^b ("power"), as
     fitted.
 
-    `sd`: of ln τ between trials of one N; `aicc`: Akaike's criterion for few trials, the lower the
-    better.
+    `sd`: of ln τ between trials of one N, as the known ones tell by their degrees of freedom; `aicc`:
+    Akaike's criterion for few trials, the lower the better.
     """
 
     form: Form
@@ -224,9 +224,9 @@ def _fit(form: Form, n: Array, ln_tau: Array, sign: Array) -> Law | None:
     information = _hessian(loss, best.x)[:free, :free]
     cov = np.linalg.pinv(information)[:p, :p] * count / (count - p)
     a, b = _estimates(form, best.x[:p], cov, float(stdtrit(count - p, 0.975)), n)
-    k = p + 1
+    k, unbiased = p + 1, sd * math.sqrt(count / (count - p))
     aicc = 2 * best.fun + 2 * k + 2 * k * (k + 1) / (count - k - 1)
-    return Law(form, a, b, sd, float(aicc))
+    return Law(form, a, b, unbiased, float(aicc))
 
 
 def _start(form: Form, n: Array, ln_tau: Array) -> Array:

@@ -186,8 +186,8 @@ def test_without_bounds_the_power_law_is_least_squares() -> None:
     assert np.log([law.a.value, law.a.low, law.a.high]) == pytest.approx(expected, rel=1e-3)
     residuals = np.log(tau * 1000) - line.intercept - line.slope * np.log(N)
     rss = float(residuals @ residuals)
-    assert law.sd == pytest.approx(math.sqrt(rss / 10), rel=1e-3)
-    likelihood = norm.logpdf(residuals, scale=law.sd).sum()
+    assert law.sd == pytest.approx(math.sqrt(rss / 8), rel=1e-3)
+    likelihood = norm.logpdf(residuals, scale=math.sqrt(rss / 10)).sum()
     assert law.aicc == pytest.approx(-2 * likelihood + 2 * 3 + 2 * 3 * 4 / (10 - 3 - 1), abs=1e-4)
 
 
@@ -197,6 +197,7 @@ def test_without_bounds_the_proportional_law_is_a_mean() -> None:
     reach = student.ppf(0.975, 9) * ratio.std(ddof=1) / math.sqrt(10)
     ends = [ratio.mean() + side * reach for side in (0, -1, 1)]
     assert np.log([law.a.value, law.a.low, law.a.high]) == pytest.approx(ends, rel=1e-4)
+    assert law.sd == pytest.approx(ratio.std(ddof=1), rel=1e-4)
     assert law.b is None
 
 
@@ -241,8 +242,8 @@ def test_bounds_enter_as_bounds() -> None:
     i, j = np.unravel_index(table.argmax(), table.shape)
     law = growth.laws["proportional"]
     assert math.log(law.a.value) == pytest.approx(float(ln_a[i, 0]), abs=0.003)
-    assert law.sd == pytest.approx(float(sd[j]), abs=0.002)
     k, n = 2, int(at.sum())
+    assert law.sd == pytest.approx(float(sd[j]) * math.sqrt(n / (n - 1)), abs=0.002)
     expected = -2 * float(table.max()) + 2 * k + 2 * k * (k + 1) / (n - k - 1)
     assert law.aicc == pytest.approx(expected, abs=1e-3)
 
@@ -280,7 +281,7 @@ def test_exact_data_have_no_spread() -> None:
     law = grown(400 + 25 * N).laws["affine"]
     assert law.b is not None
     assert (law.a.value, law.b.value) == pytest.approx((400e3, 25e3), rel=1e-3)
-    assert law.sd == pytest.approx(0.01)
+    assert law.sd == pytest.approx(0.01 * math.sqrt(10 / 8))
     assert law.a.low < law.a.value < law.a.high < 1.1 * law.a.value
 
 
