@@ -64,15 +64,21 @@ def advise(
 
 def _told(study: "StudySummary", share: float) -> dict[str, Any]:
     """`n`: images that are enough, with 95 %; None if that is not known, and `why`."""
+    from sweep.analysis.study import ended
+    from sweep.search.rules import judge
+
     told: dict[str, Any] = {"name": study.name, "share": share, "n": None, "why": None}
-    state, options = study.verdict.state, study.options
-    if share == options.target and state == "below_range":
+    verdict, options = study.verdict, study.options
+    if share in options.targets:
+        verdict = judge(ended(study.results), options.at(share))
+    is_sought = share in (options.target, *options.targets)
+    if is_sought and verdict.state == "below_range":
         return {**told, "n": options.low}
-    if share == options.target and state == "above_range":
+    if is_sought and verdict.state == "above_range":
         return {**told, "why": f"more than {options.high:,} images; search.n_high is too low"}
     belief = study.belief_at(share)
-    if belief is None and share == options.target:
-        return {**told, "why": study.verdict.reason}
+    if belief is None and is_sought:
+        return {**told, "why": verdict.reason}
     if belief is None:
         return {**told, "why": f"search there: emm run … --targets {share:g}"}
     return {**told, "n": math.ceil(belief.quantile(0.95))}

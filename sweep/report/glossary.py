@@ -44,8 +44,8 @@ OF_CONTRASTS = {
 }
 OF_SEEDS = {
     "sd between seeds": "standard deviation of logit R_mem between trials at one N with other seeds",
-    "half of the seeds up to N": "the EMM of the median seed: up to it half of the seeds pass the "
-    "target",
+    "half of the seeds up to N": "the EMM of the median seed: up to it half of the seeds or "
+    "more pass the target",
 }
 OF_ISOLATION = {
     "rho": "Spearman's correlation, over training images, of the number of copies with the distance "

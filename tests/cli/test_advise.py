@@ -119,3 +119,23 @@ def test_beyond_the_range_it_is_said_which_way(tmp_path, capsys):
         write_trial(storage, space, space.configurations[0], data, n, seed)
     _, said = advised(capsys, str(tmp_path), 0.1)
     assert said.out == "width=16: not known: more than 32 images; search.n_high is too low\n"
+
+
+@pytest.mark.parametrize(
+    ("sizes", "words"),
+    [
+        ((8, 16, 20, 24, 30, 32, 32, 32, 36, 40), "more than 40 images; search.n_high is too low"),
+        ((8, 16), "sd .* of ln EMM; at most .* is asked"),
+    ],
+)
+def test_of_another_target_that_was_searched_for_it_is_not_said_to_search_there(
+    tmp_path, capsys, sizes, words
+):
+    """R_mem is .9 at 32, and .1 at 96, far beyond the range."""
+    space = fake_space((WIDTH,), n_high=40).with_settings({"search.targets": [0.1]})
+    storage, data = Storage(str(tmp_path)), load(space.base.data)
+    write_sweep(storage, space, data, 0)
+    for seed, n in enumerate(sizes):
+        write_trial(storage, space, space.configurations[0], data, n, seed)
+    _, said = advised(capsys, str(tmp_path), 0.1)
+    assert re.fullmatch(f"width=16: not known: {words}\n", said.out), said.out
