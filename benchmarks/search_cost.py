@@ -484,6 +484,37 @@ def workers_table(pool_of_processes: Any, n_configurations: int, seed: int) -> N
                 print(f"| {size} | {n_workers} | {most} | {cost:.2f} | {wall:.2f} |", flush=True)
 
 
+ASKED: dict[str, dict[str, Any]] = {
+    "one EMM": {},
+    **{f"--replicates {count}": {"replicates": count} for count in (2, 3, 5)},
+    "--targets .5": {"targets": (0.5,)},
+    "--targets .5,.1": {"targets": (0.5, 0.1)},
+    "--guard": {"guard": True},
+    "--replicates 2 --targets .5": {"replicates": 2, "targets": (0.5,)},
+}
+
+
+def asked(job: tuple[Truth, dict[str, Any], int]) -> tuple[float, int]:
+    """What a search costs that is asked for more than one EMM: in EMM of its own target where a trial
+    costs its N, and in trials where all cost the same."""
+    truth, options, seed = job
+    finds = {
+        cost: search(truth, Options(LOW, HIGH, cost=cost, **options), np.random.default_rng(seed))
+        for cost in ("images", "constant")
+    }
+    return finds["images"][1] / truth.emm, len(finds["constant"][0])
+
+
+def asked_table(pool_of_processes: Any, n_configurations: int, seed: int) -> None:
+    print("\n| asked | costs its N, EMM | costs the same, trials |\n|---|---|---|")
+    rng = np.random.default_rng(seed)
+    truths = [ROWS["logistic"].draw(rng) for _ in range(min(n_configurations, 60))]
+    for name, options in ASKED.items():
+        jobs = [(truth, options, i) for i, truth in enumerate(truths)]
+        costs, trials = zip(*pool_of_processes.map(asked, jobs), strict=True)
+        print(f"| {name} | {np.mean(costs):.1f} | {np.mean(trials):.1f} |", flush=True)
+
+
 def oracle_table(configurations: int, seed: int) -> None:
     """What an observer pays who knows curve and noise and sees every trial at the EMM itself: as many
     as make the sd of ln EMM what a search is asked for, one at least."""
@@ -516,12 +547,12 @@ def main() -> None:
     parser.add_argument(
         "--rows",
         default="all",
-        help='";"-separated names; "seeds", "workers", "oracle" for their tables',
+        help='";"-separated names; "seeds", "workers", "asked", "oracle" for their tables',
     )
     parser.add_argument("--processes", type=int, default=2)
     args = parser.parse_args()
     rows = (
-        [*ROWS, *BASELINES, "seeds", "workers", "oracle"]
+        [*ROWS, *BASELINES, "seeds", "workers", "asked", "oracle"]
         if args.rows == "all"
         else args.rows.split(";")
     )
@@ -542,6 +573,8 @@ def main() -> None:
             spread_table(processes, args.configurations, args.seed)
         if "workers" in rows:
             workers_table(processes, args.configurations, args.seed)
+        if "asked" in rows:
+            asked_table(processes, args.configurations, args.seed)
     if "oracle" in rows:
         oracle_table(args.configurations, args.seed)
     print(f"\n{time.perf_counter() - start:.0f} s on {args.processes} processes, seed {args.seed}")
