@@ -192,7 +192,7 @@ def test_cost_is_in_images_where_epochs_are_fixed():
 def test_a_seed_is_a_replay():
     jobs = [("bisection, logistic fit", "mnist14", 7, seed, 1) for seed in (1, 1, 2)]
     first, again, other = map(baselines.replay, jobs)
-    assert first == again
+    assert str(first) == str(again)  # some of its numbers are not numbers
     assert first.answer != other.answer
 
 
