@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 GU = "Gu et al. 2023, arXiv 2310.02664"
 BONNAIRE = "Bonnaire et al. 2025, arXiv 2505.17638"
+THOROUGH = " --effort thorough --set search.max_trials=40"
 SEEDS = "Seeds differ as much as many effects: what is not told apart may still be different by a third."
 
 
@@ -39,7 +40,7 @@ QUESTIONS = (
     Question(
         "width",
         "Does a wider network memorize more?",
-        "emm run docs/examples/widths.yaml --targets .5",
+        f"emm run docs/examples/widths.yaml --targets .5{THOROUGH}",
         (
             Claim("width 8 memorizes more than width 4", "width=8", "width=4", GU),
             Claim("width 12 more than 8", "width=12", "width=8", GU),
@@ -49,12 +50,12 @@ QUESTIONS = (
             Claim("width 8 more than width 4", "width=8", "width=4", GU, 0.5),
             Claim("width 12 more than 8", "width=12", "width=8", GU, 0.5),
         ),
-        "Digits of 8×8, 400 steps for every N. Trained beside five other processes on two cores.",
+        "Digits of 8×8, 400 steps for every N.",
     ),
     Question(
         "labels",
         "Do labels raise memorization, and do they have to mean something?",
-        "emm run digits-labels --targets .5",
+        f"emm run digits-labels --targets .5{THOROUGH}",
         (
             Claim("true labels raise it", "labels=true", "labels=none", GU),
             Claim("random labels raise it as well", "labels=random 10", "labels=none", GU),
@@ -67,14 +68,14 @@ QUESTIONS = (
     Question(
         "unique",
         "A label of its own for every image",
-        "emm run digits-unique --targets .5",
+        f"emm run digits-unique --targets .5{THOROUGH}",
         (Claim("unique labels raise it", "labels=unique", "labels=none", GU),),
         SEEDS,
     ),
     Question(
         "skip-resolution",
         "Skip connections of which resolution?",
-        "emm run digits-skip-resolution",
+        f"emm run digits-skip-resolution{THOROUGH}",
         (
             Claim("those of the highest resolution matter most", "skips=8x8", "skips=4x4", GU),
             Claim("all are better than the highest alone", "skips=all", "skips=8x8", None),
@@ -84,14 +85,14 @@ QUESTIONS = (
     Question(
         "dit",
         "A transformer or a convolutional network?",
-        "emm run digits-dit",
+        f"emm run digits-dit{THOROUGH}",
         (Claim("the U-Net memorizes more", "network=ddpmpp", "network=dit", None),),
         "400 steps, after which the transformer copies nothing at N = 8; more steps and as many parameters: below.",
     ),
     Question(
         "flow",
         "Flow matching or diffusion?",
-        "emm run digits-flow",
+        f"emm run digits-flow{THOROUGH}",
         (Claim("flow memorizes more than EDM", "law=flow", "law=edm", None),),
         SEEDS,
         is_new=True,
@@ -99,21 +100,21 @@ QUESTIONS = (
     Question(
         "embedding",
         "Positional or Fourier time embedding?",
-        "emm run digits-embedding",
+        f"emm run digits-embedding{THOROUGH}",
         (Claim("positional more", "time_embedding=positional", "time_embedding=fourier", GU),),
         SEEDS,
     ),
     Question(
         "depth",
         "Does depth matter?",
-        "emm run digits-depth",
+        f"emm run digits-depth{THOROUGH}",
         (Claim("two blocks per resolution more than one", "depth=2", "depth=1", None),),
         "The paper finds that EMM is not monotone in the depth, from 2 to 12; two values can't show that.",
     ),
     Question(
         "resolution",
         "Are smaller images memorized more?",
-        "emm run digits-resolution",
+        f"emm run digits-resolution{THOROUGH}",
         (Claim("4×4 more than 8×8", "resolution=4", "resolution=8", GU),),
         "The rule is stricter where images lie closer together, which they do at 4×4. Summaries of the paper say that "
         "data of higher dimension are memorized more; its figure shows the opposite: 7,600 at 8×8, 4,500 at 16×16, 1,060 at "
@@ -123,7 +124,7 @@ QUESTIONS = (
     Question(
         "classes",
         "Does the number of classes matter?",
-        "emm run digits-classes",
+        f"emm run digits-classes{THOROUGH}",
         (Claim("one class more than ten", "classes=1", "classes=10", None),),
         "Images of one class lie closer together, where the rule is stricter.",
         with_density=True,
@@ -131,28 +132,28 @@ QUESTIONS = (
     Question(
         "weight-decay",
         "Does weight decay prevent memorization?",
-        "emm run digits-weight-decay",
+        f"emm run digits-weight-decay{THOROUGH}",
         (Claim("without decay more", "weight_decay=0", "weight_decay=0.01", None),),
         SEEDS,
     ),
     Question(
         "ema",
         "Does averaging the weights matter?",
-        "emm run digits-ema",
+        f"emm run digits-ema{THOROUGH}",
         (Claim("averaged more than not", "ema_decay=0.98", "ema_decay=0", None),),
         SEEDS,
     ),
     Question(
         "batch",
         "Does the batch matter at a fixed ratio of rate to batch?",
-        "emm run digits-batch",
+        f"emm run digits-batch{THOROUGH}",
         (Claim("the smaller batch more", "batch=32", "batch=64", None),),
         "At a fixed number of steps: the larger batch sees twice as many images.",
     ),
     Question(
         "augment",
         "Do random mirror images prevent copies?",
-        "emm run digits-augment",
+        f"emm run digits-augment{THOROUGH}",
         (Claim("without mirroring more", "augment=none", "augment=flip", None),),
         "With mirror images, a mirrored copy counts as one.",
         is_new=True,
@@ -160,7 +161,7 @@ QUESTIONS = (
     Question(
         "duplicates",
         "Do duplicated images raise memorization?",
-        "emm run digits-duplicates",
+        f"emm run digits-duplicates{THOROUGH}",
         (Claim("each image twice more", "copies=all x2", "copies=none", None),),
         "N counts the copies: of different images it is half of it, which is what is memorized of single ones.",
         is_new=True,
@@ -168,7 +169,7 @@ QUESTIONS = (
     Question(
         "optimizer",
         "Adam or AdamW?",
-        "emm run digits-optimizer",
+        f"emm run digits-optimizer{THOROUGH}",
         (Claim("Adam more than AdamW", "optimizer=adam", "optimizer=adamw", None),),
         SEEDS,
         is_new=True,
@@ -176,7 +177,7 @@ QUESTIONS = (
     Question(
         "loss",
         "Does the noise law matter?",
-        "emm run digits-loss",
+        f"emm run digits-loss{THOROUGH}",
         (Claim("the wider law more", "law=edm", "law=edm narrow", None),),
         SEEDS,
         is_new=True,
@@ -184,7 +185,7 @@ QUESTIONS = (
     Question(
         "noise-level",
         "Does it matter at which noise levels a model is trained?",
-        "emm run digits-noise-level",
+        f"emm run digits-noise-level{THOROUGH}",
         (
             Claim("the middle more than lower noise", "P_mean=-1.3", "P_mean=-2", None),
             Claim("the middle more than higher noise", "P_mean=-1.3", "P_mean=-0.6", None),
@@ -195,7 +196,7 @@ QUESTIONS = (
     Question(
         "noise-spread",
         "Does it matter how widely noise levels are spread?",
-        "emm run digits-noise-spread",
+        f"emm run digits-noise-spread{THOROUGH}",
         (
             Claim("the middle more than a narrow one", "P_std=0.5", "P_std=0.25", None),
             Claim("the middle more than a wide one", "P_std=0.5", "P_std=1", None),
@@ -206,7 +207,7 @@ QUESTIONS = (
     Question(
         "mix",
         "Does it matter that half of the images come from another source?",
-        "emm run digits-mix",
+        f"emm run digits-mix{THOROUGH}",
         (Claim("one source more than two", "share=0", "share=0.5", None),),
         "The other source is MNIST, at 8×8.",
         with_density=True,
@@ -214,7 +215,7 @@ QUESTIONS = (
     Question(
         "noise-draws",
         "How many noise draws does a training image need?",
-        "emm run digits-noise-draws",
+        f"emm run digits-noise-draws{THOROUGH}",
         (
             Claim("new draws always more than ten for good", "draws=new", "draws=10", None),
             Claim("more than thirty", "draws=new", "draws=30", None),
@@ -226,7 +227,7 @@ QUESTIONS = (
     Question(
         "skip-count",
         "How many skip connections does memorization need?",
-        "emm run digits-skip-count",
+        f"emm run digits-skip-count{THOROUGH}",
         (
             Claim("one more than none", "skips=1", "skips=0", GU),
             Claim("all four more than one", "skips=4", "skips=1", None),
@@ -236,7 +237,7 @@ QUESTIONS = (
     Question(
         "length",
         "Does longer training memorize more?",
-        "emm run digits-length --targets .5",
+        f"emm run digits-length --targets .5{THOROUGH}",
         (
             Claim("400 steps more than 200", "length=400", "length=200", BONNAIRE),
             Claim("800 steps more than 400", "length=800", "length=400", BONNAIRE),
@@ -249,7 +250,7 @@ QUESTIONS = (
     Question(
         "laws",
         "EDM, VP or flow matching, each as its paper has it?",
-        "emm run docs/examples/laws.yaml",
+        f"emm run docs/examples/laws.yaml{THOROUGH}",
         (
             Claim("VP more than EDM", "law=vp", "law=edm", None),
             Claim("flow more than EDM", "law=flow", "law=edm", None),
@@ -276,7 +277,7 @@ QUESTIONS = (
     Question(
         "mnist",
         "Width again, on MNIST with a perceptron",
-        "emm run docs/examples/mnist.yaml --targets .5",
+        f"emm run docs/examples/mnist.yaml --targets .5{THOROUGH}",
         (
             Claim("width 256 more than 128", "width=256", "width=128", GU),
             Claim("width 512 more than 256", "width=512", "width=256", GU),
@@ -303,7 +304,7 @@ QUESTIONS = (
     Question(
         "warm-start",
         "Does a model that was trained on other images before memorize more?",
-        "emm run warm_start.py --targets .5",
+        f"emm run warm_start.py --targets .5{THOROUGH}",
         (
             Claim("pretrained more than from scratch", "start=pretrained", "start=scratch", None),
             Claim(

@@ -224,7 +224,7 @@ def _emm_text(kept: Json, name: str, target: float) -> str:
     return f"{at['emm']:.3g} [{', '.join(ends)}]"
 
 
-def _ratio_text(ratio: Ratio | None) -> str:
+def ratio_text(ratio: Ratio | None) -> str:
     if ratio is None:
         return "–"
     middle, low, high = ratio
@@ -239,7 +239,7 @@ def rows_of(
     """holds: the claims, by question, that hold together."""
     for claim in question.claims:
         ratio = contrast_of(kept, claim)
-        shown = _ratio_text(ratio)
+        shown = ratio_text(ratio)
         emms = [_emm_text(kept, name, claim.target) for name in (claim.more, claim.less)]
         yield (
             f"{claim.says} ({claim.source or 'open'})",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -20,6 +21,7 @@ from benchmarks.findings import (
     contrast_of,
     hold_together,
     p_value,
+    ratio_text,
     rows_of,
     verdict,
 )
@@ -27,6 +29,7 @@ from benchmarks.replay import truth
 from sweep.report.style import COLOURS, MARKERS, STYLE, WIDTH, as_png, numbers
 
 PAGE, FIGURES = ROOT / "docs/findings.md", ROOT / "docs/figures"
+FIRST = KEPT / "first.json"  # the ratios of a first asking, by question and claim
 CHANCE = 0.05  # of a 95 % interval that excludes 1 though there is no effect
 VERDICTS = {
     "found again": COLOURS[0],
@@ -119,8 +122,9 @@ where it holds 1: then it can't be told here, which is not to say that there is 
 
 {n_contrasts} contrasts were looked at; were there no effect at all, about {by_chance:.0f} of them would exclude 1. *Alone* are
 those of them that do, but no longer when all are judged together (at a false discovery rate of 5 %). Trials ran beside other
-work; their minutes are wall time. Configurations that several questions share were trained once (`--reuse DIR`). Every command
-also needs `--out DIR`, and that of a file with a module beside it is typed where both lie, in `docs/examples`.
+work; their minutes are wall time. Configurations that several questions share were trained once (`--reuse DIR`), the one that
+most share to a finer precision (`emm run digits-width --only width=8 --precision .07 --set search.max_trials=30`). Every
+command also needs `--out DIR`, and that of a file with a module beside it is typed where both lie, in `docs/examples`.
 
 **One configuration stands in {n_shared} of the contrasts** ({shared}): were it larger than it is by chance, all of these
 would be moved together, and to judge them together does not see that. The bank has it with other seeds ([bank.md](bank.md),
@@ -171,7 +175,7 @@ def page() -> str:
         if question.is_new and (question.name, claim) in holds
     ]
     parts += ["\n", *(_section(question, kept[question.name], holds) for question in asked)]
-    parts += [_who_is_copied(kept), _onset(kept)]
+    parts += [_who_is_copied(kept), _onset(kept), _asked_twice(answers)]
     return "".join(parts)
 
 
@@ -277,6 +281,62 @@ def _pairs(kept: Json) -> str:
             band = f"{low:g} to {min(high, 1):g}"
             rows.append((band, str(len(inside)), f"{min(sizes)} to {max(sizes)}", mean))
     return _table(head, rows)
+
+
+# ---------------------------------------------------------------- a first asking, and this one
+
+
+def deviation(first: Ratio, now: Ratio) -> float | None:
+    """By how many standard errors of the difference ln ratio is larger now; None where one of them
+    is a bound."""
+    (before, *its_ends), (after, *ends) = first, now
+    if None in (before, after, *its_ends, *ends):
+        return None
+    errors = [math.log(high / low) / (2 * 1.96) for low, high in (its_ends, ends)]
+    return math.log(after / before) / math.hypot(*errors)
+
+
+def _asked_twice(answers: Sequence[Answer]) -> str:
+    """Of what was asked with other trials before, whose ratios are kept: how it compares."""
+    kept = {
+        (one["question"], one["more"], one["less"], one["target"]): tuple(one["ratio"])
+        for one in json.loads(FIRST.read_text())
+    }
+    rows, deviations, n_changed = [], [], 0
+    for question, claim, now in answers:
+        first = kept.get((question.name, claim.more, claim.less, claim.target))
+        if first is None:
+            continue
+        words = [verdict(claim, ratio) for ratio in (first, now)]
+        n_changed += words[0] != words[1]
+        z = deviation(first, now)
+        deviations += [] if z is None else [z]
+        rows.append(
+            (
+                question.name,
+                f"{claim.more} : {claim.less}",
+                f"{claim.target:g}",
+                f"{ratio_text(first)}, {words[0]}",
+                f"{ratio_text(now)}, {words[1]}",
+                "" if z is None else f"{z:+.1f}",
+            )
+        )
+    if not rows:
+        return ""
+    head = ("sweep", "ratio", "target", "first", "now", "standard errors between")
+    inside = sum(abs(z) < 1.96 for z in deviations)
+    spread = np.sqrt(np.mean(np.square(deviations)))
+    return (
+        "## Asked twice\n\n"
+        "All of these were asked before, with fewer trials and on another processor (`benchmarks/findings/first.json`). Were all "
+        "intervals honest, and the two askings independent, about 95 % of the differences would be less than 1.96 standard "
+        f"errors: {inside} of {len(deviations)} are, and the root of their mean square is {spread:.2f}, of 1 if the intervals were "
+        "just as wide as they have to be. They are not quite independent: two in five of the first trials have size and seed of one "
+        "of now, and nearly its R_mem, so that differences are smaller than they would be; and those that share a configuration move "
+        "together. "
+        f"{n_changed} of {len(rows)} verdicts are others now; none of the first ones counts above.\n\n"
+        f"{_table(head, rows)}"
+    )
 
 
 # ---------------------------------------------------------------- what all sweeps say together

@@ -160,3 +160,12 @@ def test_how_sure_a_bound_is_hangs_on_the_belief_beyond_the_range(more, less, ra
     kept = {**KEPT, "configurations": configurations}
     claim = Claim("says", more, less, "they")
     assert findings.p_value(kept, claim, ratio) == pytest.approx(p)
+
+
+def test_two_answers_to_one_question_are_compared_by_their_standard_errors() -> None:
+    """Of standard errors .3 and .4, ln ratios that lie 1 apart differ by 1 / .5."""
+    first = tuple(np.exp([0.0, -0.3 * 1.96, 0.3 * 1.96]))
+    now = tuple(np.exp([1.0, 1 - 0.4 * 1.96, 1 + 0.4 * 1.96]))
+    assert findings_page.deviation(first, now) == pytest.approx(2)
+    assert findings_page.deviation(now, first) == pytest.approx(-2)
+    assert findings_page.deviation(first, (None, 1.2, None)) is None

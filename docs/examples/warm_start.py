@@ -3,7 +3,7 @@ asks what that changes. From this directory:
 
     emm trial digits --config base --n 4000 --set network.width=8 --set trainer.length=1200 \\
         --set data.kind=mnist5k --set data.resolution=8 --out results/pretrained
-    emm run warm_start.py --targets .5 --out DIR
+    emm run warm_start.py --targets .5 --effort thorough --set search.max_trials=40 --out DIR
 """
 
 import hashlib
