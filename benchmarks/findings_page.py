@@ -328,12 +328,12 @@ def _asked_twice(answers: Sequence[Answer]) -> str:
     spread = np.sqrt(np.mean(np.square(deviations)))
     return (
         "## Asked twice\n\n"
-        "All of these were asked before, with fewer trials and on another processor (`benchmarks/findings/first.json`). Were all "
-        "intervals honest, and the two askings independent, about 95 % of the differences would be less than 1.96 standard "
-        f"errors: {inside} of {len(deviations)} are, and the root of their mean square is {spread:.2f}, of 1 if the intervals were "
-        "just as wide as they have to be. They are not quite independent: two in five of the first trials have size and seed of one "
-        "of now, and nearly its R_mem, so that differences are smaller than they would be; and those that share a configuration move "
-        "together. "
+        "All of these were asked before, with fewer trials and on another processor (`benchmarks/findings/first.json`). Were "
+        "all intervals honest, and the two askings independent, about 95 % of the differences would be less than 1.96 "
+        f"standard errors: {inside} of {len(deviations)} are, and the root of their mean square is {spread:.2f}, of 1 if the "
+        "intervals were just as wide as they have to be. They are not quite independent: two in five of the first trials have "
+        "size and seed of one of now, and nearly its R_mem, so that differences are smaller than they would be; and those "
+        "that share a configuration move together. "
         f"{n_changed} of {len(rows)} verdicts are others now; none of the first ones counts above.\n\n"
         f"{_table(head, rows)}"
     )
