@@ -477,10 +477,10 @@ def test_after_a_sigterm_to_a_worker_and_one_to_the_driver_trials_go_on_from_the
     command = [sys.executable, "-m", "sweep", "run", "digits-width", "--out", str(out), *SHORT]
     command += [
         "--set",
-        "trainer.length=1200",
+        "trainer.length=4800",
         "--workers",
         "1",
-    ]  # some 40 s: a plain line comes every 20 s
+    ]  # so long that, on a fast machine too, it trains on after the checkpoint that is waited for
 
     def start():
         return subprocess.Popen(
