@@ -297,8 +297,8 @@ QUESTIONS = (
             Claim("width 16 more than 8", "width=16", "width=8", GU),
         ),
         "Patches of five photographs at 8×8; three others lie so dense that a faithful copy fails the "
-        "rule. Some patches of these do as well, so that at .9 R_mem hangs on which were chosen: one "
-        "seed differs from another by 1 on the logit, and the search was asked for a half.",
+        "rule. Some patches of these do as well, so that at .9 R_mem hangs on which were chosen, and "
+        "the search was asked for a half. Seeds differ there by 1.1 on the logit at width 4, .1 at 8, .7 at 16.",
         with_density=True,
     ),
     Question(

@@ -297,7 +297,7 @@ def deviation(first: Ratio, now: Ratio) -> float | None:
 
 
 def _asked_twice(answers: Sequence[Answer]) -> str:
-    """Of what was asked with other trials before, whose ratios are kept: how it compares."""
+    """Of what was asked before, with fewer trials, whose ratios are kept: how it compares."""
     kept = {
         (one["question"], one["more"], one["less"], one["target"]): tuple(one["ratio"])
         for one in json.loads(FIRST.read_text())
@@ -331,7 +331,7 @@ def _asked_twice(answers: Sequence[Answer]) -> str:
         "All of these were asked before, with fewer trials and on another processor (`benchmarks/findings/first.json`). Were "
         "all intervals honest, and the two askings independent, about 95 % of the differences would be less than 1.96 "
         f"standard errors: {inside} of {len(deviations)} are, and the root of their mean square is {spread:.2f}, of 1 if the "
-        "intervals were just as wide as they have to be. They are not quite independent: two in five of the first trials have "
+        "intervals were just as wide as they have to be. They are not quite independent: many of the first trials have "
         "size and seed of one of now, and nearly its R_mem, so that differences are smaller than they would be; and those "
         "that share a configuration move together. "
         f"{n_changed} of {len(rows)} verdicts are others now; none of the first ones counts above.\n\n"
