@@ -1,6 +1,7 @@
 """Searches replayed on real trainings: whether the interval of an EMM holds there, and what it costs.
 
     python -m benchmarks.replay [--searches 504] [--seed 1] [--processes 2] [--only digits-width8]
+                                [--wide 4]
 
 A trial of a replay at N is one of the bank's seeds, drawn anew for every trial. Its logit R_mem is a
 smooth curve through the means over seeds (without which the luck of twelve seeds at one size would be
@@ -8,7 +9,9 @@ a step in the curve) plus what that seed had more or less than the mean, interpo
 its sizes and scaled to the spread of the seeds there. The truth is
 where the mean over the seeds of these curves crosses the target for good, so it is known exactly;
 other seeds would cross elsewhere: `bank sd` is the sd of ln truth over bootstraps of the seeds.
-Rows are of studies that are searched and reported alone, and of sweeps of 8 with the pooled prior.
+Rows are of studies that are searched and reported alone, and of sweeps of 8 with the pooled prior. A
+search covers the sizes of the bank, which were chosen around the crossing; who searches doesn't know
+where that is: with `--wide` the range reaches so many times as far.
 """
 
 from __future__ import annotations
@@ -233,6 +236,7 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--sizes", default=f"1,{POOLED}", help="studies in a sweep")
     parser.add_argument("--only", metavar="NAME", choices=list(SWEEPS), help="this one alone")
+    parser.add_argument("--wide", type=int, default=1, metavar="TIMES")
     args = parser.parse_args()
     chosen = [args.only] if args.only else list(SWEEPS)
     truths_table(sorted({name for which in chosen for name in SWEEPS[which]}))
@@ -241,7 +245,7 @@ def main() -> None:
         for which in chosen:
             for size in (int(text) for text in args.sizes.split(",")):
                 n_sweeps = math.ceil(args.searches * len(SWEEPS[which]) / size)
-                jobs = [(which, size, args.seed * 100_000 + i, 1) for i in range(n_sweeps)]
+                jobs = [(which, size, args.seed * 100_000 + i, args.wide) for i in range(n_sweeps)]
                 found = [o for s in processes.map(sweep, jobs, chunksize=1) for o in s]
                 for name in SWEEPS[which]:
                     own = [o for o in found if o.name == name]
