@@ -57,13 +57,24 @@ def end(process, timeout=280):
     return output
 
 
-def wait_for(condition, timeout=180):
-    """Returns what the condition gives, and how many seconds it took."""
+def wait_for(driver, condition, timeout=180):
+    """Returns what the condition gives, and how many seconds it took. If it is not to be, the output
+    of the driver says why."""
     begin = time.monotonic()
     while not (value := condition()):
-        assert time.monotonic() - begin < timeout, "it did not happen"
+        has_ended = driver.poll() is not None
+        if (has_ended or time.monotonic() - begin > timeout) and not condition():
+            pytest.fail(f"it did not happen, {driver.poll()=}\n{output_of(driver)}")
         time.sleep(0.02)
     return value, time.monotonic() - begin
+
+
+def output_of(driver):
+    driver.kill()
+    try:
+        return driver.communicate(timeout=10)[0]
+    except subprocess.TimeoutExpired as slow:  # a process that it began holds its output open
+        return slow.output
 
 
 def steps(directory):
@@ -191,7 +202,7 @@ def test_the_driver_is_killed(undisturbed, judge, tmp_path, moment):
     assert killed.returncode == -signal.SIGKILL, output
     before, taken = results(tmp_path), steps(tmp_path)
     again = start(tmp_path)
-    _, seconds = wait_for(lambda: steps(tmp_path) > taken or again.poll() is not None)
+    _, seconds = wait_for(again, lambda: steps(tmp_path) > taken or again.poll() is not None)
     end(again)
     judge("SIGKILL of the driver", moment, tmp_path, before, seconds)
     study = optuna.load_study(study_name="width=8", storage=f"sqlite:///{tmp_path}/optuna.db")
@@ -204,10 +215,10 @@ def test_the_process_of_a_trial_is_killed(judge, tmp_path):
     """Two trials, twice each."""
     driver, seconds = start(tmp_path, EMM_STEP_SECONDS="0.3"), []
     for after in (1, 1, 2, 2):
-        worker, _ = wait_for(lambda after=after: running_trial(tmp_path, after))
+        worker, _ = wait_for(driver, lambda after=after: running_trial(tmp_path, after))
         before, taken = results(tmp_path), steps(tmp_path)
         worker.kill()
-        seconds.append(wait_for(lambda taken=taken: steps(tmp_path) > taken)[1])
+        seconds.append(wait_for(driver, lambda taken=taken: steps(tmp_path) > taken)[1])
     end(driver)
     judge("SIGKILL of a trial's process", "in training, 4 times", tmp_path, before, max(seconds))
 
@@ -216,7 +227,7 @@ def test_the_process_of_a_trial_is_killed(judge, tmp_path):
 @pytest.mark.timeout(200)
 def test_two_drivers(judge, tmp_path):
     first = start(tmp_path, EMM_STEP_SECONDS="0.5")
-    wait_for(lambda: list(tmp_path.glob("trials/*")))
+    wait_for(first, lambda: list(tmp_path.glob("trials/*")))
     begin = time.monotonic()
     output, _ = (second := start(tmp_path)).communicate(timeout=60)
     assert second.returncode == 1
@@ -250,16 +261,15 @@ def test_nodes_are_removed_and_come_late(judge, short_path, monkeypatch, tmp_pat
             one.add(cpus=1, gpus=1)
         driver = start(tmp_path, "--address", one.address, workers=2, **one.environment)
         for moment in ("another one trains on", "it was the last one; another comes 3 s later"):
-            worker, _ = wait_for(lambda: running_trial(tmp_path, after=1))
+            worker, _ = wait_for(driver, lambda: running_trial(tmp_path, after=1))
             before, taken = results(tmp_path), steps(tmp_path)
             one.kill(node_of(one, worker))
             if rows:
                 time.sleep(3)
                 taken = steps(tmp_path)
                 one.add(cpus=1, gpus=1)
-            rows.append(
-                (moment, before, wait_for(lambda taken=taken: steps(tmp_path) > taken + 1)[1])
-            )
+            _, seconds = wait_for(driver, lambda taken=taken: steps(tmp_path) > taken + 1)
+            rows.append((moment, before, seconds))
         end(driver)
     for moment, before, seconds in rows:
         judge("a node with a trial is removed", moment, tmp_path, before, seconds, OVERLAP)
@@ -290,14 +300,14 @@ def test_the_head_node_and_every_local_disk_are_gone(
         home.mkdir()
     with cluster(homes[0], cpus=0) as one:
         driver = driver_on(one)
-        wait_for(lambda: running_trial(tmp_path, after=2))
+        wait_for(driver, lambda: running_trial(tmp_path, after=2))
         driver.kill()
         driver.communicate()
     shutil.rmtree(homes[0])
     before, taken, begin = results(tmp_path), steps(tmp_path), time.monotonic()
     with cluster(homes[1], cpus=0) as one:
         driver = driver_on(one)
-        wait_for(lambda: steps(tmp_path) > taken)
+        wait_for(driver, lambda: steps(tmp_path) > taken)
         seconds = time.monotonic() - begin
         end(driver)
     for name in ("mlflow.db", "artifacts"):
@@ -318,7 +328,7 @@ def test_the_mlflow_server_is_down_for_a_minute(undisturbed, judge, tmp_path):
     uri = f"http://127.0.0.1:{port}"
     with server(tmp_path, port):
         driver = start(out, "--tracking-uri", uri, EMM_STEP_SECONDS="8")
-        wait_for(lambda: len(results(out)) >= 1)
+        wait_for(driver, lambda: len(results(out)) >= 1)
     before = results(out)
     time.sleep(60)
     assert len(results(out)) > len(before), "nothing waits for the server"
@@ -453,7 +463,7 @@ def test_a_full_disk(quiet_sweep, mark, record_property, tmp_path):
     """No file of the trial's process may grow beyond some bytes, while it has a checkpoint and is
     to write the next."""
     driver = emm(tmp_path)
-    wait_for(lambda: results(tmp_path) and list(tmp_path.glob("trials/*/checkpoint-*.pt")))
+    wait_for(driver, lambda: results(tmp_path) and list(tmp_path.glob("trials/*/checkpoint-*.pt")))
     before, worker = results(tmp_path), worker_of(mark)
     limits = worker.rlimit(psutil.RLIMIT_FSIZE)
     worker.rlimit(psutil.RLIMIT_FSIZE, (20_000, limits[1]))
@@ -464,7 +474,7 @@ def test_a_full_disk(quiet_sweep, mark, record_property, tmp_path):
     assert worker.is_running()
     assert len(results(tmp_path)) == len(before)
     worker.rlimit(psutil.RLIMIT_FSIZE, limits)
-    _, seconds = wait_for(lambda: len(results(tmp_path)) > len(before))
+    _, seconds = wait_for(driver, lambda: len(results(tmp_path)) > len(before))
     end(driver)
     judge_real(
         record_property,
@@ -483,14 +493,17 @@ def test_a_full_disk(quiet_sweep, mark, record_property, tmp_path):
 def test_sigterm(quiet_sweep, mark, record_property, tmp_path):
     """To the process of a trial, then to the driver, which leaves within 15 s."""
     driver = emm(tmp_path)
-    wait_for(lambda: list(tmp_path.glob("trials/*/checkpoint-*.pt")))
+    wait_for(driver, lambda: list(tmp_path.glob("trials/*/checkpoint-*.pt")))
     worker, before = worker_of(mark), results(tmp_path)
     worker.terminate()
     worker.wait(15)
-    _, seconds = wait_for(lambda: worker_of(mark))
+    _, seconds = wait_for(driver, lambda: worker_of(mark))
     row = ["SIGTERM to a trial's process", "in training", before, seconds]
     wait_for(
-        lambda: len(results(tmp_path)) == 1 and len(list(tmp_path.glob("trials/*/checkpoint-*.pt")))
+        driver,
+        lambda: (
+            len(results(tmp_path)) == 1 and len(list(tmp_path.glob("trials/*/checkpoint-*.pt")))
+        ),
     )
     before, begin = results(tmp_path), time.monotonic()
     driver.terminate()
