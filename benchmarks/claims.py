@@ -317,7 +317,7 @@ QUESTIONS = (
     Question(
         "pair",
         "Do two models of disjoint images draw the same image?",
-        "emm run digits-pair",
+        "emm run digits-pair" + THOROUGH,
         (),
         "By chance one in 500 would be the same: each image is compared with the 500 of the other "
         "model. Faces of 80×80 (Kadkhodaie et al. 2023, arXiv 2310.02557) need 100,000 images for what "
