@@ -77,7 +77,7 @@ ROWS = [
         f"{GU}: width 128–320",
         "EMM grows with the width: about 1.06k at width 128, about 5k at width 320 on CIFAR-10",
         Asked({"network.width": (128, 192, 256, 320)}),
-        Asked({"network.width": (4, 8)}, search={"precision": 0.15, "max_trials": 16}),
+        Asked({"network.width": (4, 8)}, search={"precision": 0.15, "max_trials": 24}),
     ),
     Row(
         "depth",
@@ -396,7 +396,7 @@ YOURS = SearchSpace(
     cost="minutes on 2 CPU cores",
     base=DIGITS,
     vary={},
-    search=Search(n_low=8, n_high=256, precision=0.15, max_trials=16),
+    search=Search(n_low=8, n_high=256, precision=0.15),
     measurement=DIGITS_MEASUREMENT,
 )
 

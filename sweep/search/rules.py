@@ -475,7 +475,8 @@ def _judged(finished: Sequence[Observation], options: Options, b: Belief | None)
         return replace(known, state="found", reason=f"{sd}, with trials on both sides of it")
     reason = f"{sd}; {lacking}"
     if known.n_trials >= options.cap:
-        reason = f"after all {known.n_trials} trials: {reason}{_at_an_end(options, b)}"
+        way_out = _at_an_end(options, b) or "; with a larger max_trials it goes on"
+        reason = f"after all {known.n_trials} trials: {reason}{way_out}"
         return replace(known, state="unresolved", reason=reason)
     return replace(known, reason=reason)
 

@@ -386,8 +386,8 @@ def test_the_cap_ends_a_study_amid_its_replicates():
 
 
 @pytest.mark.parametrize(("emm", "end"), [(105, 100), (1000, None), (38_000, 40_000)])
-def test_a_study_that_ends_at_an_end_of_the_range_says_so(emm, end):
-    """As a transformer did, of whose 24 trials 18 were at the smallest N."""
+def test_a_study_that_ends_unresolved_says_how_it_goes_on(emm, end):
+    """At an end of the range as a transformer did, of whose 24 trials 18 were at the smallest N."""
     options = Options(100, 40_000, precision=0.02, max_trials=8)
     ns = [max(100, min(40_000, round(emm * factor))) for factor in (1, 1, 1, 1, 0.5, 0.7, 1.4, 1)]
     r = [0.94, 0.85, 0.92, 0.88, 0.99, 0.97, 0.8, 0.9]
@@ -395,6 +395,7 @@ def test_a_study_that_ends_at_an_end_of_the_range_says_so(emm, end):
     assert verdict.state == "unresolved"
     assert ("let the range reach further" in verdict.reason) is (end is not None)
     assert f"N = {end}:" in verdict.reason or end is None
+    assert ("with a larger max_trials it goes on" in verdict.reason) is (end is None)
 
 
 def test_what_reaches_the_target_exactly_has_passed():
