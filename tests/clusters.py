@@ -42,6 +42,7 @@ class Cluster:
         token.chmod(0o600)
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("RAY_")},
+            "RAY_worker_niceness": "0",  # as in conftest.py
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(token),
             "RAY_TMPDIR": str(self.directory),

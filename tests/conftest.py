@@ -10,6 +10,8 @@ from urllib.request import ProxyHandler, Request, build_opener
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Ray has its workers at 15, where beside the tests of another process they wait for minutes
+os.environ.setdefault("RAY_worker_niceness", "0")
 
 
 @pytest.fixture

@@ -480,6 +480,8 @@ def test_after_a_sigterm_to_a_worker_and_one_to_the_driver_trials_go_on_from_the
         "trainer.length=4800",
         "--workers",
         "1",
+        "--only",
+        "width=4",
     ]  # so long that, on a fast machine too, it trains on after the checkpoint that is waited for
 
     def start():
@@ -510,7 +512,7 @@ def test_after_a_sigterm_to_a_worker_and_one_to_the_driver_trials_go_on_from_the
     again = start()
     output, _ = again.communicate(timeout=400)
     assert again.returncode == 0, output
-    assert len(files(out, "result.json")) == 2
+    assert len(files(out, "result.json")) == 1
 
 
 @pytest.mark.slow

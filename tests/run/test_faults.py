@@ -51,9 +51,12 @@ def start(directory, *arguments, workers=1, widths=(8,), **environment):
     )
 
 
-def end(process, timeout=280):
-    output, _ = process.communicate(timeout=timeout)
-    assert process.returncode == 0, output
+def end(driver, timeout=280):
+    try:
+        output, _ = driver.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        pytest.fail(f"it did not end in {timeout} s\n{output_of(driver)}")
+    assert driver.returncode == 0, output
     return output
 
 
