@@ -44,7 +44,7 @@ from trainables.training.trainer import LONG_STEPS, Trainer
 from trainables.trial.trial import Trial
 
 Row = dict[str, Any]
-Way = tuple[int, str, str, bool]  # width, precision, layout, compiled
+Way = tuple[int, str, str, str]  # width, precision, layout, and one of `HOW`
 HAS_GPU = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if HAS_GPU else "cpu")
 WIDTHS, BATCH, SIDE = ((128, 320), 512, 32) if HAS_GPU else ((16, 24), 16, 16)
@@ -52,6 +52,12 @@ MICRO = {128: None, 320: 128}  # images on the device at once, so that every pre
 HEUN = Measurement()  # 18 steps
 SAMPLES = 500 if HAS_GPU else 8
 SEEDS = 2 if HAS_GPU else 1
+# a short training, and long ones, which search for the fastest convolutions (`Trainer`)
+HOW = {
+    "eager": {"length": LONG_STEPS - 1, "compile": False},
+    "eager, search": {"length": LONG_STEPS, "compile": False},
+    "compiled, search": {"length": LONG_STEPS, "compile": True},
+}
 LONG = {"trainer.clock": "steps", "trainer.length": LONG_STEPS - 1, "trainer.warmup": 0}
 
 
@@ -82,7 +88,9 @@ def timed(row: Row, name: str) -> Iterator[None]:
 
 def colours(width: int, **trainer: Any) -> Configuration:
     """The paper's DDPM++ on 32×32 colour images."""
-    recipe = StandardTrainer(clock="steps", length=LONG_STEPS, batch=BATCH, **trainer)
+    recipe = StandardTrainer(
+        **{"clock": "steps", "length": LONG_STEPS - 1, "batch": BATCH} | trainer
+    )
     return Configuration(
         data=Cifar10(), network=DDPMpp(width=width), diffusion=VP(), trainer=recipe
     )
@@ -140,22 +148,20 @@ def steps(ways: Sequence[Way]) -> Iterator[Row]:
     """Training steps, all of them: loss, gradients, Adam, EMA; and sampling, Heun of 18 steps."""
     peak = matrix_flops()
     first: dict[int, tuple[float, float]] = {}
-    for width, precision, layout, is_compiled in ways:
-        row: Row = {"width": width, "precision": precision, "layout": layout}
-        row["compiled"] = is_compiled
+    for way in ways:
+        row: Row = dict(zip(("width", "precision", "layout", "how"), way, strict=True))
+        width = way[0]
         if HAS_GPU:
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
         try:
             with timed(row, "begin, s"):
-                trainer = make(width, precision, layout, is_compiled)
+                trainer = make(*way)
                 train(trainer, 2)
             # a row that compiles takes minutes, and may be all that there is time for
-            print(
-                f"{width} {precision} {layout}: begun in {row['begin, s']:.0f} s", file=sys.stderr
-            )
-            is_really = isinstance(trainer.denoise, CompiledDenoiser)
-            row["compiled"] = is_really if is_really == is_compiled else "failed"
+            print(f"{way}: begun in {row['begin, s']:.0f} s", file=sys.stderr)
+            if trainer.is_compiled and not isinstance(trainer.denoise, CompiledDenoiser):
+                row["how"] = "compiler failed"
             step = step_seconds(trainer, 3)
             row |= {"step, ms": 1000 * step, "images/s": BATCH / step}
             row["of the bf16 product"] = 3 * flops_of(trainer) * BATCH / step / peak
@@ -176,21 +182,21 @@ def usual_ways() -> list[Way]:
     """The plain way of each width first, and the one that the trainer chooses for a long training."""
     narrow, wide = WIDTHS
     precisions = ("fp32", "tf32", "bf16") if HAS_GPU else ("fp32", "bf16")
-    eager = [(narrow, p, layout, False) for p in precisions for layout in IN_LAYOUT]
-    best = ("bf16", "channels-last", True)
-    return [*eager, (narrow, *best), (wide, "fp32", "contiguous", False), (wide, *best)]
+    eager = [(narrow, p, layout, "eager") for p in precisions for layout in IN_LAYOUT]
+    best = ("bf16", "channels-last", "compiled, search")
+    return [*eager, (narrow, *best), (wide, "fp32", "contiguous", "eager"), (wide, *best)]
 
 
 def other_ways() -> list[Way]:
-    """Minutes each, to compile: in fp32 more than six were seen (docs/performance.md)."""
-    others = (("bf16", "contiguous"), ("tf32", "channels-last"), ("fp32", "channels-last"))
-    narrow = WIDTHS[0]
-    return [(narrow, "fp32", "contiguous", False), *[(narrow, *other, True) for other in others]]
+    """Two to four minutes each before the first step (docs/performance.md)."""
+    others = (("bf16", "contiguous"), ("tf32", "channels-last"), ("fp32", "contiguous"))
+    plain = [(WIDTHS[0], "fp32", "contiguous", how) for how in ("eager", "eager, search")]
+    return [*plain, *[(WIDTHS[0], *other, "compiled, search") for other in others]]
 
 
-def make(width: int, precision: str, layout: str, is_compiled: bool) -> Trainer:
+def make(width: int, precision: str, layout: str, how: str) -> Trainer:
     micro = MICRO.get(width)
-    configuration = colours(width, precision=precision, compile=is_compiled, micro_batch=micro)
+    configuration = colours(width, precision=precision, micro_batch=micro, **HOW[how])
     return trainer_of(configuration, kind=IN_LAYOUT[layout])
 
 
