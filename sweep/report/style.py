@@ -89,15 +89,17 @@ subset.Options._drop_tables_default = [
 
 
 def as_png(figure: figures.Figure, dpi: int = 220) -> bytes:
-    return _saved(figure, "png", {"Software": None}, dpi)
+    # PIL's usual effort takes three times as long on galleries, for files that are 3 % smaller
+    effort = {"compress_level": 2}
+    return _saved(figure, format="png", metadata={"Software": None}, dpi=dpi, pil_kwargs=effort)
 
 
 def as_pdf(figure: figures.Figure) -> bytes:
-    return _saved(figure, "pdf", {"CreationDate": None}, 220)
+    return _saved(figure, format="pdf", metadata={"CreationDate": None}, dpi=220)
 
 
 @matplotlib.rc_context(STYLE)
-def _saved(figure: figures.Figure, kind: str, metadata: dict[str, None], dpi: int) -> bytes:
+def _saved(figure: figures.Figure, **how: Any) -> bytes:
     stream = BytesIO()
-    figure.savefig(stream, format=kind, metadata=metadata, dpi=dpi)
+    figure.savefig(stream, **how)
     return stream.getvalue()
