@@ -40,7 +40,7 @@ N_OLD_NOISES = 9  # from 0.06 to 1.6, likewise
 
 NOISES: Array = 0.06 * (1.6 / 0.06) ** (np.arange(10) / (N_OLD_NOISES - 1))  # to 2.4
 
-HEAVY = 0.3  # share of configurations whose seeds are believed to disagree widely
+HEAVY = 0.5  # share of configurations whose seeds are believed to disagree widely
 
 CURVES = ("logistic", "roughly logistic", "saturating")
 

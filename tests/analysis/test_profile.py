@@ -40,7 +40,7 @@ def test_where_no_trial_lies_nothing_is_told():
     """.5 is crossed at 3,464: there is none that fails it, none near enough, and both."""
     assert belief_at(trials(1000, 1500, 1900, 2300), OPTIONS, 0.5) is None
     assert belief_at(trials(1000, 1500, 1900, 9000), OPTIONS, 0.5) is None
-    assert belief_at(trials(1000, 1500, 2900, 4200), OPTIONS, 0.5) is not None
+    assert belief_at(trials(1000, 1500, 2900, 3300, 4200), OPTIONS, 0.5) is not None
     assert belief_at([], OPTIONS, 0.5) is None
 
 
