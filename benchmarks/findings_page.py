@@ -27,6 +27,7 @@ from benchmarks.findings import (
 )
 from benchmarks.replay import truth
 from sweep.report.style import COLOURS, MARKERS, STYLE, WIDTH, as_png, numbers
+from sweep.search.belief import HEAVY, Belief, Observation, base_prior, belief
 
 PAGE, FIGURES = ROOT / "docs/findings.md", ROOT / "docs/figures"
 FIRST = KEPT / "first.json"  # the ratios of a first asking, by question and claim
@@ -175,7 +176,7 @@ def page() -> str:
         if question.is_new and (question.name, claim) in holds
     ]
     parts += ["\n", *(_section(question, kept[question.name], holds) for question in asked)]
-    parts += [_who_is_copied(kept), _onset(kept), _asked_twice(answers)]
+    parts += [_who_is_copied(kept), _onset(kept), _asked_twice(answers), _judged_again(kept, asked)]
     return "".join(parts)
 
 
@@ -337,6 +338,52 @@ def _asked_twice(answers: Sequence[Answer]) -> str:
         f"{n_changed} of {len(rows)} verdicts are others now; none of the first ones counts above.\n\n"
         f"{_table(head, rows)}"
     )
+
+
+# ---------------------------------------------------------------- under another prior
+
+HEAVY_THEN = 0.3  # the share of noisy configurations that was believed in when these were asked
+N_SAMPLES = 500  # of every trial
+LOWEST, HIGHEST = 2, 1024  # wider than any range that was searched
+
+
+def _judged_again(kept: Mapping[str, Json], asked: Sequence[Question]) -> str:
+    """How much hangs on what is believed of noise: by the trials of each configuration alone."""
+    wider, moved, n_both, changed = [], [], 0, []
+    for question in asked:
+        target = kept[question.name]["target"]
+        beliefs = {
+            one["name"]: [_believed(one, target, heavy) for heavy in (HEAVY_THEN, HEAVY)]
+            for one in kept[question.name]["configurations"]
+            if one["verdict"] == "found"
+        }
+        for then, now in beliefs.values():
+            wider.append(now.sd / then.sd - 1)
+            moved.append(abs(now.mean - then.mean) / then.sd)
+        for claim in question.claims:
+            if claim.target == target and claim.more in beliefs and claim.less in beliefs:
+                n_both += 1
+                then, now = zip(beliefs[claim.more], beliefs[claim.less], strict=True)
+                if _differ(*then) != _differ(*now):
+                    changed.append(f"{claim.more} : {claim.less}")
+    return (
+        f"## Judged again\n\n"
+        f"When these were asked, a share of {HEAVY_THEN:g} of all configurations was believed to have seeds that disagree "
+        f"widely; now it is {HEAVY:g} ([search.md](search.md)). By its own trials alone the interval of a configuration is "
+        f"{np.median(wider):.0%} wider under that (median of {len(wider)}; at most {max(wider):.0%}), and its EMM moves by "
+        f"at most {max(moved):.2f} of its sd. Of {n_both} contrasts of such configurations {len(changed)} exclude 1 under "
+        f"one of the two alone: {', '.join(changed) or 'none'}.\n"
+    )
+
+
+def _believed(one: Json, target: float, heavy: float) -> Belief:
+    trials = [Observation(trial["n"], trial["r_mem"], N_SAMPLES) for trial in one["trials"]]
+    return belief(trials, LOWEST, HIGHEST, target, base_prior(heavy))
+
+
+def _differ(one: Belief, other: Belief) -> bool:
+    """Whether the 95 % interval of the ratio of their EMMs excludes 1."""
+    return abs(one.mean - other.mean) > 1.96 * math.hypot(one.sd, other.sd)
 
 
 # ---------------------------------------------------------------- what all sweeps say together

@@ -143,12 +143,13 @@ def lognormal(values: Array, centre: float, spread: float) -> Array:
     return weights
 
 
-def base_prior() -> Prior:
-    """What is believed about a configuration of which nothing is known."""
+def base_prior(heavy: float = HEAVY) -> Prior:
+    """What is believed about a configuration of which nothing is known. `heavy`: the share of those
+    whose seeds disagree widely."""
     return Prior(
         tuple(np.full(len(CURVES), 1 / len(CURVES))),
         tuple(lognormal(SLOPES, 4, 1)),
-        tuple((1 - HEAVY) * lognormal(NOISES, 0.35, 0.5) + HEAVY * lognormal(NOISES, 1, 0.4)),
+        tuple((1 - heavy) * lognormal(NOISES, 0.35, 0.5) + heavy * lognormal(NOISES, 1, 0.4)),
     )
 
 
