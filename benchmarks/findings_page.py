@@ -344,35 +344,42 @@ def _asked_twice(answers: Sequence[Answer]) -> str:
 
 HEAVY_THEN = 0.3  # the share of noisy configurations that was believed in when these were asked
 N_SAMPLES = 500  # of every trial
-LOWEST, HIGHEST = 2, 1024  # wider than any range that was searched
+LOWEST, HIGHEST = 1, 1024  # wider than any range that was searched
 
 
 def _judged_again(kept: Mapping[str, Json], asked: Sequence[Question]) -> str:
     """How much hangs on what is believed of noise: by the trials of each configuration alone."""
-    wider, moved, n_both, changed = [], [], 0, []
+    wider, moved, n_contrasts = {}, {}, 0
+    no_longer, only_now = [], []
     for question in asked:
         target = kept[question.name]["target"]
-        beliefs = {
-            one["name"]: [_believed(one, target, heavy) for heavy in (HEAVY_THEN, HEAVY)]
-            for one in kept[question.name]["configurations"]
-            if one["verdict"] == "found"
-        }
-        for then, now in beliefs.values():
-            wider.append(now.sd / then.sd - 1)
-            moved.append(abs(now.mean - then.mean) / then.sd)
+        then, now = {}, {}
+        for one in kept[question.name]["configurations"]:
+            if one["verdict"] != "found":
+                continue
+            name, key = one["name"], (one["key"], len(one["trials"]), target)
+            then[name] = _believed(one, target, HEAVY_THEN)
+            now[name] = _believed(one, target, HEAVY)
+            wider[key] = now[name].sd / then[name].sd - 1
+            moved[key] = abs(now[name].mean - then[name].mean) / then[name].sd
         for claim in question.claims:
-            if claim.target == target and claim.more in beliefs and claim.less in beliefs:
-                n_both += 1
-                then, now = zip(beliefs[claim.more], beliefs[claim.less], strict=True)
-                if _differ(*then) != _differ(*now):
-                    changed.append(f"{claim.more} : {claim.less}")
+            if claim.target != target or claim.more not in then or claim.less not in then:
+                continue
+            n_contrasts += 1
+            differed = _differ(then[claim.more], then[claim.less])
+            differ = _differ(now[claim.more], now[claim.less])
+            text = f"{claim.more} : {claim.less}"
+            no_longer += [text] if differed and not differ else []
+            only_now += [text] if differ and not differed else []
+    widest, furthest = max(wider.values()), max(moved.values())
     return (
-        f"## Judged again\n\n"
+        "## Judged again\n\n"
         f"When these were asked, a share of {HEAVY_THEN:g} of all configurations was believed to have seeds that disagree "
-        f"widely; now it is {HEAVY:g} ([search.md](search.md)). By its own trials alone the interval of a configuration is "
-        f"{np.median(wider):.0%} wider under that (median of {len(wider)}; at most {max(wider):.0%}), and its EMM moves by "
-        f"at most {max(moved):.2f} of its sd. Of {n_both} contrasts of such configurations {len(changed)} exclude 1 under "
-        f"one of the two alone: {', '.join(changed) or 'none'}.\n"
+        f"widely; now it is {HEAVY:g} ([search.md](search.md)), and the numbers above are those of then. By its own trials "
+        f"alone the sd of ln EMM is {100 * np.median(list(wider.values())):.0f} % larger under that (median of {len(wider)} "
+        f"configurations; at most {100 * widest:.0f} %), and the EMM moves by at most {furthest:.2f} of it. Of the "
+        f"{n_contrasts} contrasts of such configurations these exclude 1 under {HEAVY_THEN:g} and not under {HEAVY:g}: "
+        f"{', '.join(no_longer) or 'none'}; and these the other way round: {', '.join(only_now) or 'none'}.\n"
     )
 
 

@@ -88,9 +88,7 @@ def timed(row: Row, name: str) -> Iterator[None]:
 
 def colours(width: int, **trainer: Any) -> Configuration:
     """The paper's DDPM++ on 32×32 colour images."""
-    recipe = StandardTrainer(
-        **{"clock": "steps", "length": LONG_STEPS - 1, "batch": BATCH} | trainer
-    )
+    recipe = StandardTrainer(**{"clock": "steps", "length": LONG_STEPS, "batch": BATCH} | trainer)
     return Configuration(
         data=Cifar10(), network=DDPMpp(width=width), diffusion=VP(), trainer=recipe
     )
@@ -188,7 +186,7 @@ def usual_ways() -> list[Way]:
 
 
 def other_ways() -> list[Way]:
-    """Two to four minutes each before the first step (docs/performance.md)."""
+    """Those that are compiled take two to four minutes before the first step (docs/performance.md)."""
     others = (("bf16", "contiguous"), ("tf32", "channels-last"), ("fp32", "contiguous"))
     plain = [(WIDTHS[0], "fp32", "contiguous", how) for how in ("eager", "eager, search")]
     return [*plain, *[(WIDTHS[0], *other, "compiled, search") for other in others]]

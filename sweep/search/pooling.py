@@ -27,7 +27,7 @@ from sweep.search.belief import (
 MIN_POOLED = 4  # finished studies that share a recipe
 
 # A search ends when its trials agree, so that it finds less noise than there is, and the more so the
-# noisier its seeds: .9 as .75, .35 as .29, .2 as .18 (docs/search.md, the spread over seeds). What
+# noisier its seeds: .9 as .76, .35 as .29, .2 as .16 (docs/search.md, the spread over seeds). What
 # studies found is stretched by so much, in ln g, away from a noise that is found as it is.
 QUIET, STRETCH = 0.2, 1.25
 

@@ -321,7 +321,7 @@ def test_a_plan_refuses_what_a_run_would(tmp_path, capsys, settings, text):
 
 
 def test_a_plan_does_not_count_what_a_sweep_has(tmp_path, capsys):
-    """One study is found, the other has four trials of the 5.6 that a search takes."""
+    """One study is found, the other has four trials of the 5.9 that a search takes."""
     space, asked = find_space("digits-width"), ["plan", "digits-width", "--tflops", "0.0001"]
     fresh = json.loads(here(capsys, *asked, "--json")[1])
     assert json.loads(here(capsys, *asked, "--out", tmp_path / "new", "--json")[1]) == fresh
@@ -334,14 +334,14 @@ def test_a_plan_does_not_count_what_a_sweep_has(tmp_path, capsys):
     rows = json.loads(here(capsys, *asked, "--out", tmp_path, "--json")[1])["configurations"]
     expected = [row["hours_low"] for row in fresh["configurations"]]
     slow = 31.5 / 3600 / expected[1]
-    assert rows[0]["hours_left"] == pytest.approx(5.6 * expected[0] * slow), "like the other"
+    assert rows[0]["hours_left"] == pytest.approx(5.9 * expected[0] * slow), "like the other"
     for seed, n in enumerate([5, 6, 7, 8, 9, 10, 12]):
         write_trial(storage, space, first, digits, n, seed, seconds=5.0)
     rows = json.loads(here(capsys, *asked, "--out", tmp_path, "--json")[1])["configurations"]
     assert [row["state"] for row in rows] == ["found", "searching"]
     assert [row["trials"] for row in rows] == [7, 4]
     assert rows[0]["hours_left"] == 0
-    assert rows[1]["hours_left"] == pytest.approx(1.6 * 31.5 / 3600)
+    assert rows[1]["hours_left"] == pytest.approx(1.9 * 31.5 / 3600)
     text = here(capsys, *asked, "--out", tmp_path)[1]
     assert f"left of them: {estimated(rows[1]['hours_left'])}" in text
     refused = here(capsys, "plan", "digits", "--out", tmp_path)
