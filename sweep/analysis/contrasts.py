@@ -10,7 +10,6 @@ pairs of equal precision it is Tukey's, against one configuration Dunnett's, on 
 """
 
 import itertools
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -210,11 +209,12 @@ def reach(weights: Array, sds: Array) -> float:
         return bound
     scaled = weights * sds
     scaled /= np.linalg.norm(scaled, axis=1, keepdims=True)
-    normals = np.random.default_rng(0).standard_normal((POINTS, len(sds)))
-    largest = np.zeros(POINTS)
-    for few in np.array_split(scaled, math.ceil(count / 64)):  # so that memory stays small
-        np.maximum(largest, np.abs(normals @ few.T).max(1), out=largest)
-    return float(np.clip(np.quantile(largest, LEVEL), ALONE, bound))
+    generator = np.random.default_rng(0)
+    largest = [  # of a few points at a time, so that memory stays small
+        np.abs(generator.standard_normal((1024, len(sds))) @ scaled.T).max(1)
+        for _ in range(POINTS // 1024)
+    ]
+    return float(np.clip(np.quantile(np.concatenate(largest), LEVEL), ALONE, bound))
 
 
 Weights = dict[int, int]  # position of a configuration → its weight in ln ratio
