@@ -88,7 +88,7 @@ ONE = Options(100, 40_000)
 
 
 def test_what_a_search_still_costs() -> None:
-    """4.3 trainings at the EMM where a trial costs N, 5.6 trials else."""
+    """4.6 trainings at the EMM where a trial costs N, 5.9 trials else."""
     assert units_left("images", ONE, 100, []) == pytest.approx(460)
     assert units_left("images", ONE, 100, [50, 80], [200]) == pytest.approx(130)
     assert units_left("constant", ONE, 100, [50, 80], [200]) == pytest.approx(2.9)

@@ -494,7 +494,7 @@ def test_measured_hours_are_work_over_rates(monkeypatch):
     assert narrow.images_per_second > 0
     how, images = space.measurement, narrow.images_low
     assert narrow.hours_low > images / narrow.images_per_second / 3600
-    assert narrow.hours_search == pytest.approx(5.6 * narrow.hours_low)
+    assert narrow.hours_search == pytest.approx(5.9 * narrow.hours_low)
     assert how.network_calls == 19
     told = plan(space, 1e-3)
     assert told[1].hours_low / told[0].hours_low == pytest.approx(
@@ -567,7 +567,7 @@ def test_a_search_by_epochs_costs_what_one_training_at_the_emm_does_some_times()
     rows = plan(SPACES["cifar10-width"], 10.0)
     for row in rows:
         middle = (row.hours_low * row.hours_high) ** 0.5
-        assert row.hours_search / 4.3 == pytest.approx(middle, rel=0.05), (
+        assert row.hours_search / 4.6 == pytest.approx(middle, rel=0.05), (
             "but for the sampling, hours grow as N"
         )
 
