@@ -26,6 +26,8 @@ from benchmarks.findings import (
     verdict,
 )
 from benchmarks.replay import truth
+from search_spaces.find import find_space
+from search_spaces.space import SearchSpace
 from sweep.report.style import COLOURS, MARKERS, STYLE, WIDTH, as_png, numbers
 from sweep.search.belief import HEAVY, Belief, Observation, base_prior, belief
 
@@ -343,49 +345,59 @@ def _asked_twice(answers: Sequence[Answer]) -> str:
 # ---------------------------------------------------------------- under another prior
 
 HEAVY_THEN = 0.3  # the share of noisy configurations that was believed in when these were asked
-N_SAMPLES = 500  # of every trial
-LOWEST, HIGHEST = 1, 1024  # wider than any range that was searched
 
 
 def _judged_again(kept: Mapping[str, Json], asked: Sequence[Question]) -> str:
     """How much hangs on what is believed of noise: by the trials of each configuration alone."""
-    wider, moved, n_contrasts = {}, {}, 0
+    wider, moved, n_contrasts = [], [], 0
     no_longer, only_now = [], []
     for question in asked:
-        target = kept[question.name]["target"]
+        space = _space_of(question)
+        if space is None:
+            continue
         then, now = {}, {}
         for one in kept[question.name]["configurations"]:
-            if one["verdict"] != "found":
-                continue
-            name, key = one["name"], (one["key"], len(one["trials"]), target)
-            then[name] = _believed(one, target, HEAVY_THEN)
-            now[name] = _believed(one, target, HEAVY)
-            wider[key] = now[name].sd / then[name].sd - 1
-            moved[key] = abs(now[name].mean - then[name].mean) / then[name].sd
+            if one["verdict"] == "found":
+                name = one["name"]
+                then[name] = _believed(one, space, HEAVY_THEN)
+                now[name] = _believed(one, space, HEAVY)
+                wider.append(now[name].sd / then[name].sd - 1)
+                moved.append(abs(now[name].mean - then[name].mean) / then[name].sd)
         for claim in question.claims:
-            if claim.target != target or claim.more not in then or claim.less not in then:
+            is_known = claim.more in then and claim.less in then
+            if not is_known or claim.target != space.search.target:
                 continue
             n_contrasts += 1
             differed = _differ(then[claim.more], then[claim.less])
             differ = _differ(now[claim.more], now[claim.less])
-            text = f"{claim.more} : {claim.less}"
-            no_longer += [text] if differed and not differ else []
-            only_now += [text] if differ and not differed else []
-    widest, furthest = max(wider.values()), max(moved.values())
+            if differed and not differ:
+                no_longer.append(f"{claim.more} : {claim.less}")
+            if differ and not differed:
+                only_now.append(f"{claim.more} : {claim.less}")
     return (
         "## Judged again\n\n"
         f"When these were asked, a share of {HEAVY_THEN:g} of all configurations was believed to have seeds that disagree "
         f"widely; now it is {HEAVY:g} ([search.md](search.md)), and the numbers above are those of then. By its own trials "
-        f"alone the sd of ln EMM is {100 * np.median(list(wider.values())):.0f} % larger under that (median of {len(wider)} "
-        f"configurations; at most {100 * widest:.0f} %), and the EMM moves by at most {furthest:.2f} of it. Of the "
-        f"{n_contrasts} contrasts of such configurations these exclude 1 under {HEAVY_THEN:g} and not under {HEAVY:g}: "
-        f"{', '.join(no_longer) or 'none'}; and these the other way round: {', '.join(only_now) or 'none'}.\n"
+        f"alone the sd of ln EMM of a configuration is {100 * np.median(wider):.0f} % larger under that (median of the "
+        f"{len(wider)} that were found, in all sweeps but the warm start's; at most {100 * max(wider):.0f} %), and its EMM "
+        f"moves by at most {max(moved):.2f} sd. Of the {n_contrasts} contrasts of such configurations these exclude 1 under "
+        f"{HEAVY_THEN:g} and not under {HEAVY:g}: {', '.join(no_longer) or 'none'}; and these the other way round: "
+        f"{', '.join(only_now) or 'none'}.\n"
     )
 
 
-def _believed(one: Json, target: float, heavy: float) -> Belief:
-    trials = [Observation(trial["n"], trial["r_mem"], N_SAMPLES) for trial in one["trials"]]
-    return belief(trials, LOWEST, HIGHEST, target, base_prior(heavy))
+def _space_of(question: Question) -> SearchSpace | None:
+    """That of its command; None if a module makes it, which needs more than is kept."""
+    asked = question.command.split()[2]
+    if asked.endswith(".py"):
+        return None
+    return find_space(str(ROOT / asked) if asked.endswith(".yaml") else asked)
+
+
+def _believed(one: Json, space: SearchSpace, heavy: float) -> Belief:
+    search, n_samples = space.search, space.measurement.n_samples
+    trials = [Observation(trial["n"], trial["r_mem"], n_samples) for trial in one["trials"]]
+    return belief(trials, search.n_low, search.n_high, search.target, base_prior(heavy))
 
 
 def _differ(one: Belief, other: Belief) -> bool:

@@ -77,7 +77,7 @@ def test_a_sweep_of_an_older_version_is_read_as_it_was():
     said = json.loads((OLD / "report.json").read_text())
     now = summarize(Storage(str(OLD))).as_json()
     for study in said["configurations"] + now["configurations"]:
-        assert study.pop("alone_low") is None or study.pop("alone_high") > 0
+        del study["alone_low"], study["alone_high"]
     assert of_these(now, said) == near(said)
     studies = now["configurations"]
     trials = [trial for study in studies for trial in study["trials"]]
