@@ -24,7 +24,8 @@ Array = NDArray[np.float64]
 
 LEVEL = 0.95  # of an interval, and of all of a family together
 ALONE = -float(ndtri((1 - LEVEL) / 2))  # sds that an interval by itself reaches to both sides
-POINTS = 2**16  # so that the width of a joint interval is known to .5 %
+# draws, so that the width of a joint interval is known to .5 %: of many contrasts fewer do
+FEWEST_DRAWS, MOST_DRAWS, DRAWN = 2**14, 2**16, 2**24  # at least, at most, times the contrasts
 MOST_JOINT = 5_000  # contrasts; of more the bound is taken, which is hardly wider
 
 
@@ -209,10 +210,11 @@ def reach(weights: Array, sds: Array) -> float:
         return bound
     scaled = weights * sds
     scaled /= np.linalg.norm(scaled, axis=1, keepdims=True)
+    draws = min(max(DRAWN // count, FEWEST_DRAWS), MOST_DRAWS)
     generator = np.random.default_rng(0)
-    largest = [  # of a few points at a time, so that memory stays small
+    largest = [  # of a few at a time, so that memory stays small
         np.abs(generator.standard_normal((1024, len(sds))) @ scaled.T).max(1)
-        for _ in range(POINTS // 1024)
+        for _ in range(draws // 1024)
     ]
     return float(np.clip(np.quantile(np.concatenate(largest), LEVEL), ALONE, bound))
 
