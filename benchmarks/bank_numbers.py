@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import skew
 
-from benchmarks.bank import BANK, TABLE
+from benchmarks.bank import BANK, NAMES, TABLE
 from benchmarks.replay import N_SAMPLES, curves_of, truth
 
 Array = NDArray[np.float64]
@@ -95,7 +95,7 @@ def crossed_row(name: str, n: int) -> list[str]:
 
 
 def main() -> None:
-    names = [name for name in TABLE if not TABLE[name].crossed]
+    names = NAMES
     print("R_mem after training on N images, mean over seeds\n")
     for name in names:
         curves = curves_of(name)

@@ -29,7 +29,7 @@ import numpy as np
 from scipy.optimize import least_squares
 from scipy.special import expit, logit
 
-from benchmarks.bank import TABLE
+from benchmarks.bank import NAMES
 from benchmarks.replay import (
     N_SAMPLES,
     POOLED,
@@ -40,7 +40,6 @@ from benchmarks.replay import (
     truth,
 )
 
-NAMES = [name for name in TABLE if not TABLE[name].crossed]
 PAPER_SIZES = (500, 1000, 2000, 3000, 4000, 5000)  # Gu et al. 2023, unconditional CIFAR-10
 STARTUP = 3  # random trials of Optuna's samplers; their own 10 would leave them hardly any other
 GP_SHARE = 5  # a GP's replays are so many times fewer: each takes half a second

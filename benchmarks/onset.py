@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks.bank import BANK, TABLE
+from benchmarks.bank import BANK, NAMES
 from search_spaces.space import Search
 from sweep.analysis.onset import LEVELS, Estimate, growth_of
 from sweep.analysis.scale import emm_by_length
@@ -60,7 +60,7 @@ def shown(estimate: Estimate | None) -> str:
 
 
 def main() -> None:
-    paths = [BANK / f"{name}.json" for name, row in sorted(TABLE.items()) if not row.crossed]
+    paths = [BANK / f"{name}.json" for name in sorted(NAMES)]
     for path in paths:
         results = results_of(path)
         for level in LEVELS:

@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from scipy.interpolate import make_smoothing_spline
 from scipy.special import expit
 
-from benchmarks.bank import BANK, TABLE
+from benchmarks.bank import BANK, HELD_OUT, NAMES, TABLE
 from benchmarks.search_cost import GROUP, search
 from sweep.search.belief import Observation, base_prior, shape_likelihood
 from sweep.search.pooling import pool, pool_each
@@ -44,7 +44,7 @@ SMOOTHING = (
 )
 N_SAMPLES = 500  # of a trial of the bank
 POOLED = 8  # studies in a sweep
-SWEEPS = {name: (name,) for name in TABLE if not TABLE[name].crossed} | {
+SWEEPS = {name: (name,) for name in [*NAMES, *HELD_OUT]} | {
     "the demo's two": ("demo-width4", "demo-width8"),
     "the two of the former recipe": ("digits-width4", "digits-width8"),
 }
