@@ -64,7 +64,7 @@ class Search(Frozen):
         json_schema_extra=MAY_CHANGE,
     )
     max_trials: int = Field(
-        24,
+        32,
         ge=1,
         le=1000,
         description="trials per study (times replicates) before it is unresolved",

@@ -2,8 +2,8 @@
 alone.
 
 `from sweep.search import EmmSampler, study_verdict, stop_when_decided` is the documented way in.
-`belief`, `rules` and `pooling` are pure functions of observations; only `sampler` knows Optuna, and
-it is imported when one of these names is asked for.
+`belief`, `information`, `rules` and `pooling` are pure functions of observations; only `sampler`
+knows Optuna, and it is imported when one of these names is asked for.
 """
 
 from typing import TYPE_CHECKING, Any

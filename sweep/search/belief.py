@@ -40,7 +40,7 @@ N_OLD_NOISES = 9  # from 0.06 to 1.6, likewise
 
 NOISES: Array = 0.06 * (1.6 / 0.06) ** (np.arange(10) / (N_OLD_NOISES - 1))  # to 2.4
 
-HEAVY = 0.5  # share of configurations whose seeds are believed to disagree widely
+HEAVY = 0.7  # share of configurations whose seeds are believed to disagree widely
 
 CURVES = ("logistic", "roughly logistic", "saturating")
 
@@ -268,22 +268,25 @@ class Belief:
         seeds: how many stand for all. No band reaches beyond the outermost: of 9 these lie at 1.59
         sd, so that it holds 89 % of trials where the curve is known; of 20 at 1.96 sd.
         """
-        # 400 equally likely (curve, slope, noise, EMM) by systematic resampling × equally likely
-        # seeds: no randomness
-        flat = np.cumsum(self.joint.ravel())
-        chosen = np.searchsorted(flat, (np.arange(400) + 0.5) / 400 * flat[-1])
-        curve, i, j, m = np.unravel_index(chosen, self.joint.shape)
-        s_d = self.slopes[i, None] * (np.log(np.asarray(n, float)) - self.ln_emm[m, None])
-        offset, discrepancy = (a[curve, np.arange(400)] for a in _curves(s_d))
+        z, variance = self.logits(n, 400)
         deviates = ndtri((np.arange(seeds) + 0.5) / seeds)[:, None, None]
-        z = (
-            _crossing(self.target)[j, None]
-            + offset
-            + deviates * np.sqrt(NOISES[j, None] ** 2 + discrepancy)
-        )
-        r = expit(z).reshape(-1, s_d.shape[1])
+        z = z + deviates * np.sqrt(variance)
+        r = expit(z).reshape(-1, z.shape[-1])
         low, high = np.quantile(r, [0.025, 0.975], axis=0)
         return r.mean(0), low, high
+
+    def logits(self, n: Sequence[float] | Array, cases: int) -> tuple[Array, Array]:
+        """[cases, J] mean of logit R_mem at each of `n` [J], and its variance over seeds, counting
+        errors left out, in so many equally likely cases of (curve, slope, noise, EMM), in the order of
+        their EMM."""
+        by_emm = np.moveaxis(self.joint, -1, 0)
+        mass = np.cumsum(by_emm.ravel())
+        # systematic resampling: no randomness
+        chosen = np.searchsorted(mass, (np.arange(cases) + 0.5) / cases * mass[-1])
+        m, curve, i, j = np.unravel_index(chosen, by_emm.shape)
+        s_d = self.slopes[i, None] * (np.log(np.asarray(n, float)) - self.ln_emm[m, None])
+        offset, discrepancy = (a[curve, np.arange(cases)] for a in _curves(s_d))
+        return _crossing(self.target)[j, None] + offset, NOISES[j, None] ** 2 + discrepancy
 
 
 def belief(
@@ -351,8 +354,7 @@ def _likelihood(
 ) -> Array:
     """[curves, S, noises, M] likelihood, up to a factor, of all observations on M cells of ln
     EMM."""
-    h0, h = float(logit(target)), _crossing(target).astype(np.float32)[:, None]
-    z_low, z_high = min(-3.0, h0 - 2), max(3.0, h0 + 3)  # of target .9: R_mem .047 and .994
+    (z_low, z_high), h = graded(target), _crossing(target).astype(np.float32)[:, None]
     s, m, width = slopes[:, None, None], (edges[1:] + edges[:-1]) / 2, np.diff(edges)
     # s·m varies by s·Δ within a cell of width Δ: without it, spikes of steep curves fall between
     # the centres.
@@ -364,7 +366,7 @@ def _likelihood(
         k = o.r_mem * o.n_samples
         z = min(max(math.log((k + 0.5) / (o.n_samples - k + 0.5)), z_low), z_high)
         r = float(expit(z))
-        v = 1 / (o.n_samples * r + 0.5) + 1 / (o.n_samples * (1 - r) + 0.5)
+        v = counting_variance(r, o.n_samples)
         # single precision: twice as fast
         offset, discrepancy = _curves((s * (math.log(o.n) - m)).astype(np.float32))
         weight = 1 / (discrepancy + (spread + v))
@@ -380,6 +382,18 @@ def _likelihood(
         product *= (1 - OUTLIER) * p + OUTLIER * floor
         product /= product.max()  # hundreds of trials do not underflow
     return product
+
+
+def graded(target: float) -> tuple[float, float]:
+    """The logits between which the value of an R_mem counts, and not only its side: of target .9 those
+    of .047 and .994."""
+    h0 = float(logit(target))
+    return min(-3.0, h0 - 2), max(3.0, h0 + 3)
+
+
+def counting_variance(r: Any, n_samples: int) -> Any:
+    """Of the logit of an R_mem whose true value is `r`, counted on `n_samples` images."""
+    return 1 / (n_samples * r + 0.5) + 1 / (n_samples * (1 - r) + 0.5)
 
 
 def _curves(s_d: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -10,10 +10,12 @@ Cost = Literal["images", "constant"]
 COSTS: dict[str, Cost] = {"epochs": "images", "steps": "constant"}
 
 # until an EMM is found: in trials at N = EMM, and in trials …
-SEARCH_COST: dict[Cost, float] = {"images": 4.6, "constant": 5.9}
-TARGET_COST: dict[Cost, float] = {"images": 5.0, "constant": 2.2}  # … more for every other target
-GUARD_COST: dict[Cost, float] = {"images": 4.0, "constant": 0.7}  # … and for a look far above it
-REPLICATE_COST = 0.45  # of all that, more for every other seed at an N: it tells of the curve, too
+SEARCH_COST: dict[Cost, float] = {"images": 4.9, "constant": 5.9}
+TARGET_COST: dict[Cost, float] = {"images": 5.0, "constant": 1.6}  # … more for every other target
+GUARD_COST: dict[Cost, float] = {"images": 3.8, "constant": 0.6}  # … and for a look far above it
+REPLICATE_COST = 0.36  # of all that, more for every other seed at an N: it tells of the curve, too
+
+SHORTENED = 0.7  # what is left of the time of a search where many trials run at once
 
 
 class Asked(Protocol):
@@ -54,6 +56,7 @@ def units_left(
 
 def wall_time(parts: Iterable[float], workers: int) -> float:
     """Of searches that take so long by themselves, in the same unit: all workers share them, and the
-    longest is hardly shortened by more than one worker."""
+    longest is shortened to `SHORTENED` at least by more than one worker."""
     parts = list(parts)
-    return max(sum(parts) / workers, *parts, 0.0)
+    longest = max(parts, default=0.0)
+    return max(sum(parts) / workers, longest if workers == 1 else SHORTENED * longest)

@@ -231,7 +231,7 @@ def fit_points(
     low = n_low if n_low is not None else max(2, min(sizes) // 2)
     high = n_high if n_high is not None else max(2 * max(sizes), low + 1)
     try:
-        options = Options(low, high, target, precision, max_trials=len(points) + 24)
+        options = Options(low, high, target, precision, max_trials=len(points) + Options.max_trials)
     except ValueError as error:
         raise UserError(str(error)) from None
     verdict = judge(points, options)

@@ -8,12 +8,13 @@ docs/search.md.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
+
+import numpy as np
 
 from sweep.search.belief import (
     Array,
@@ -24,6 +25,7 @@ from sweep.search.belief import (
     belief,
     shape_likelihood,
 )
+from sweep.search.information import information
 
 State = Literal["searching", "found", "below_range", "above_range", "unresolved"]
 
@@ -31,7 +33,13 @@ NEAR = 0.5  # a witness lies within e^0.5 of the estimate
 
 ACCEPT = 1.99  # R_mem this far above the target, on the logit, needs no exact value: .985 for .9
 
-ASK_IMAGES, ASK_CONSTANT = 0.3, 0.15  # quantile of the belief to ask at, by what a trial costs
+LOOKED_AT = 13  # sizes of which the next is chosen, and one more for each that is running
+
+# They lie within so many sd of the estimate. Far below it a trial tells little and costs less still:
+# asked for without bound, such trials are many (docs/search.md).
+REACH = 2.0
+
+N_SAMPLES = 2000  # taken for those of a trial, until one has finished
 
 ASIDE = 0.15  # where a missing witness is looked for, in ln N from the estimate
 
@@ -75,7 +83,7 @@ class Options:
     high: int
     target: float = 0.9
     precision: float = field(default=0.12, metadata=MAY_CHANGE)
-    max_trials: int = field(default=24, metadata=MAY_CHANGE)
+    max_trials: int = field(default=32, metadata=MAY_CHANGE)
     cost: Literal["images", "constant"] = "images"
     start: int | None = None
     prior: Prior = field(default_factory=base_prior)
@@ -167,7 +175,7 @@ class Options:
 
     def heard(self, finished: Sequence[Observation]) -> Sequence[Observation]:
         """The trials that say where EMM is: with `guard`, those above the last dip."""
-        return _dip(finished, self)[0]
+        return _from(_dip(finished, self)[0], finished)
 
 
 @dataclass(frozen=True)
@@ -200,12 +208,11 @@ def propose(
     options: Options,
     b: Belief | None = None,
 ) -> int:
-    """The N to train next, given the finished trials and the N of those still running.
+    """The N to train next, given the finished trials and the N of those still running: a missing
+    witness or sentinel once the belief is narrow, and before that the N whose trial tells most of the
+    EMM for what it costs.
 
-    Where a trial costs N, gallops upwards until one fails to reach the target. Then, and from the
-    start where all cost the same, asks at a quantile of the belief: on the side of the estimate
-    that has fewer trials, the smaller N first. Running trials push the next one to another
-    quantile. `b` is `options.belief(finished)` where the caller has it already.
+    `b` is `options.belief(finished)` where the caller has it already.
     """
     again = _unreplicated(finished, pending, options)
     if again is not None:
@@ -214,10 +221,10 @@ def propose(
         options, b = _still_open(finished, options, b)
     if not finished and not pending:
         return options.start or options.low
-    b, finished = b or options.belief(finished), options.heard(finished)
-    top = max([o.n for o in finished] + list(pending))
-    if options.cost == "images" and all(options.passed(o) for o in finished) and top < options.high:
-        return _free(_gallop(finished, pending, b), pending, options, b)
+    cut, _ = _dip(finished, options)
+    finished = _from(cut, finished)
+    b = b or options.belief_of(finished)
+    lowest = _lowest(cut, finished, options, b)
     passing, failing = _witnesses(finished, options, b)
     asked = None
     if not _guarded(finished, options, b) and (
@@ -228,10 +235,30 @@ def propose(
         if not failing:
             asked = math.ceil(b.median * math.exp(ASIDE))
         elif not passing:
-            asked = math.floor(b.median * math.exp(-ASIDE))
+            asked = max(1, math.floor(b.median * math.exp(-ASIDE)))
     if asked is None or any(abs(math.log(asked / n)) < ASIDE for n in pending):
-        asked = round(b.quantile(_level(b, len(passing), len(failing), pending, options)))
-    return _free(asked, pending, options, b)
+        asked = _most_telling(finished, pending, options, b, lowest)
+    return _free(asked, pending, lowest, options.high)
+
+
+def _most_telling(
+    finished: Sequence[Observation],
+    pending: Sequence[int],
+    options: Options,
+    b: Belief,
+    lowest: int,
+) -> int:
+    """The N whose trial tells most for what it costs, of some around the estimate and from `lowest`
+    on."""
+    reach = max(REACH * b.sd, 2 * ASIDE)
+    around = b.median * np.exp(np.linspace(-reach, reach, LOOKED_AT + len(pending)))
+    sizes = sorted({min(max(round(float(n)), lowest), options.high) for n in around})
+    sizes = [n for n in sizes if n not in pending] or sizes  # where all are running, one again
+    n_samples = max((trial.n_samples for trial in finished), default=N_SAMPLES)
+    told = information(b, sizes, n_samples, pending)
+    if options.cost == "images":
+        told = told / np.array(sizes)
+    return sizes[int(np.argmax(told))]
 
 
 def _still_open(
@@ -263,55 +290,12 @@ def _unreplicated(
     return min((n for n, count in counts.items() if count < options.replicates), default=None)
 
 
-def _gallop(finished: Sequence[Observation], pending: Sequence[int], b: Belief) -> int:
-    """×2.5 above the largest that passed, less once the graded R_mem shows that EMM is near; ×2 if
-    that one was accepted early: it cost a part of its images, and one that fails costs all of them.
-
-    While one above it is running, between the two: it costs less than to guess beyond, and tells
-    more if that one fails.
-    """
-    sizes = [(trial.n, trial.right_censored) for trial in finished]
-    top, accepted = max(sizes, default=(0, False))
-    above = [n for n in pending if n > top]
-    if above:
-        between = round(math.sqrt(top * min(above)))
-        return between if between > 1.2 * top > 0 else 2 * max(above)
-    near = max(1.25, b.quantile(0.35) / top)
-    most = 2.0 if accepted else 2.5
-    return max(top + 1, round(top * min(most, near)))
-
-
-def _level(
-    b: Belief, n_passing: int, n_failing: int, pending: Sequence[int], options: Options
-) -> float:
-    """Quantile of the belief to ask at: balances passing and failing witnesses, keeps away from
-    running trials.
-
-    Trials at the estimate itself would never tell the slope, which the width of the belief hangs
-    on; farther out they cost more where N is what a trial costs.
-    """
-    side = ASK_CONSTANT if options.cost == "constant" else ASK_IMAGES
-    balance = 1 - side if n_passing > n_failing else side
-    taken = [b.cdf(n) for n in pending]
-
-    def distance(level: float) -> float:
-        return min((abs(level - other) for other in taken), default=1.0)
-
-    return max((balance, 0.5, 0.35, 0.65, 0.2, 0.8), key=distance)  # the first of equals
-
-
-def _free(n: int, pending: Sequence[int], options: Options, b: Belief) -> int:
-    """`n` in the range; if that is running, where running trials leave the widest gap in the
-    belief, or the nearest free N."""
-    n = min(max(n, options.low), options.high)
-    if n in pending:
-        taken = sorted(b.cdf(other) for other in {options.low, *pending, options.high})
-        gaps = [(right - left, left, right) for left, right in itertools.pairwise(taken)]
-        _, left, right = max(gaps)
-        n = min(max(round(b.quantile((left + right) / 2)), options.low), options.high)
+def _free(n: int, pending: Sequence[int], low: int, high: int) -> int:
+    """`n` in the range, or the nearest N there that is not running."""
+    n = min(max(n, low), high)
     for step in range(len(pending) + 1):
         for candidate in (n + step, n - step):
-            if options.low <= candidate <= options.high and candidate not in pending:
+            if low <= candidate <= high and candidate not in pending:
                 return candidate
     return n
 
@@ -341,16 +325,13 @@ def has_witnesses(finished: Sequence[Observation], options: Options, b: Belief) 
 
 
 def _lacking(finished: Sequence[Observation], options: Options, b: Belief) -> str:
-    """What an answer lacks, empty if nothing: a belief as narrow as asked, and narrower if it rests on
-    two trials; a passing and a failing witness."""
+    """What an answer lacks, empty if nothing: a belief as narrow as asked, two trials near the
+    estimate, a passing and a failing witness."""
     if b.sd > options.precision:
         return f"at most {options.precision:.3g} is asked"
     n_near = sum(abs(math.log(trial.n / b.median)) <= 0.35 for trial in finished)
     if n_near < 2:
         return "fewer than two trials are near the estimate"
-    of_two = 0.55 * options.precision
-    if n_near == 2 and b.sd > of_two:
-        return f"at most {of_two:.3g} is asked of two trials"
     passing, failing = _witnesses(finished, options, b)
     if not passing:
         return "no trial close by passes the target"
@@ -380,18 +361,16 @@ def _guarded(finished: Sequence[Observation], options: Options, b: Belief) -> bo
     return not options.guard or any(o.n >= math.floor(sentinel) for o in finished)
 
 
-def _dip(
-    finished: Sequence[Observation], options: Options
-) -> tuple[Sequence[Observation], Observation | None]:
-    """With `guard`, the trials above the last dip: EMM is the largest N that passes, what lies
-    below a dip is moot.
+def _dip(finished: Sequence[Observation], options: Options) -> tuple[float, Observation | None]:
+    """With `guard`, the N under which trials lie below the last dip, 0 if there is none: EMM is the
+    largest N that passes, what lies below a dip is moot.
 
     A trial far above the estimate of those below it shows a dip if it memorizes more than they
-    predict, and the trials up there see R_mem cross the target themselves. If they do not, it is
-    returned as well: there is a floor, or a dip too wide to tell.
+    predict, and passes the target, or the trials up there see R_mem cross it themselves. If neither,
+    it is returned as well: there is a floor, or a dip too wide to tell.
     """
     if not options.guard:
-        return finished, None
+        return 0, None
     floor = 0.3 * options.target  # a few copies are no sign of a dip
     for trial in sorted(finished, key=lambda trial: -trial.n):
         cut = trial.n / 2.5
@@ -402,10 +381,23 @@ def _dip(
         of_below, of_above = options.belief_of(below), options.belief_of(above)
         _, _, (most,) = of_below.predict([trial.n])
         if trial.n > 2 * of_below.median and trial.r_mem > most:
-            if of_above.quantile(0.2) > cut:
-                return above, None
-            return finished, trial  # what is asked next is to be kept, too
-    return finished, None
+            # what is asked next is to be kept, too
+            is_above = options.passed(trial) or of_above.quantile(0.2) > cut
+            return (cut, None) if is_above else (0, trial)
+    return 0, None
+
+
+def _from(cut: float, finished: Sequence[Observation]) -> Sequence[Observation]:
+    return [trial for trial in finished if trial.n >= cut]
+
+
+def _lowest(cut: float, heard: Sequence[Observation], options: Options, b: Belief) -> int:
+    """The smallest N to ask at: what lies below a dip's `cut` is not heard, and between the cut and the
+    smallest N that passed above it a trial may fall into the dip itself."""
+    if not cut:
+        return options.low
+    passed = min((trial.n for trial in heard if options.passed(trial)), default=0)
+    return max(math.ceil(cut), min(passed, math.floor(b.median)))
 
 
 NOT_JUDGED = Verdict("searching", None, None, None, None, "no trial has started", 0)
@@ -447,10 +439,11 @@ def _at_own_target(
 def _judged(finished: Sequence[Observation], options: Options, b: Belief | None) -> Verdict:
     if not finished:
         return Verdict("searching", None, None, None, None, "no trial has finished", 0)
-    b = b or options.belief(finished)
+    cut, odd = _dip(finished, options)
+    heard = _from(cut, finished)
+    b = b or options.belief_of(heard)
     low, high = b.interval()
     known = Verdict("searching", b.median, low, high, b.sd, "", len(finished))
-    heard, odd = _dip(finished, options)
     outside, guarded = _decided(options, b), _guarded(heard, options, b)
     again = _unreplicated(finished, [], options)
     if again is not None and known.n_trials < options.cap:

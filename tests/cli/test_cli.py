@@ -292,7 +292,7 @@ def test_a_plan_is_printed_with_both_ends_and_the_sum(capsys):
     assert f"with 2 workers: about {estimated(total / 2)}" in here(capsys, *arguments, *asked)[1]
     longest = max(row["hours_search"] for row in rows)
     many = json.loads(here(capsys, *arguments, "--workers", "64", "--json")[1])
-    assert many["wall_hours"] == longest
+    assert many["wall_hours"] == pytest.approx(0.7 * longest), "many trials of a search at once"
 
 
 @pytest.mark.parametrize(

@@ -36,8 +36,8 @@ DONE = [result("width=8", 40, 0, 80.0), result("width=8", 60, 1, 120.0)]  # 2 s 
 @pytest.mark.parametrize(
     ("options", "verdict", "seconds"),
     [
-        (IMAGES, KNOWN, 2 * (4.6 * 50 - 100)),
-        (IMAGES, NOT_JUDGED, 2 * (4.6 * 100 - 100)),  # its EMM may be the middle of the range
+        (IMAGES, KNOWN, 2 * (4.9 * 50 - 100)),
+        (IMAGES, NOT_JUDGED, 2 * (4.9 * 100 - 100)),  # its EMM may be the middle of the range
         (CONSTANT, KNOWN, 100 * (5.9 - 2)),
     ],
 )
@@ -48,7 +48,7 @@ def test_what_is_not_trained_yet(options: Options, verdict: Verdict, seconds: fl
 def test_trials_that_run_count_as_far_as_they_are_not_done() -> None:
     """One has 70 s of its 100 to go; another says that its training takes 90 s yet."""
     searching = {"width=8": (IMAGES, KNOWN)}
-    next_ones = 2 * (4.6 * 50 - 100 - 50)
+    next_ones = 2 * (4.9 * 50 - 100 - 50)
     trial = record("width=8", 50, 2), {"seconds": 30.0}
     assert seconds_left(searching, DONE, [trial], 1) == pytest.approx(next_ones + 70)
     slow = record("width=8", 50, 2), {"seconds": 30.0, "seconds_left": 90.0}

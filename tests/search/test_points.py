@@ -173,4 +173,5 @@ def test_where_every_trial_memorizes_a_larger_n_is_asked_for(times):
 
 def test_where_one_has_failed_a_smaller_n_is_asked_for():
     points = [Observation(100, 0.99, 2000), Observation(160, 0.6, 2000)]
-    assert 100 <= fit_points(points, 0.9, 0.12).next_n < 160
+    fitted = fit_points(points, 0.9, 0.12)
+    assert fitted.options.low == 50 <= fitted.next_n < 160

@@ -18,6 +18,7 @@ from optuna.trial import TrialState
 from scipy.special import expit, logit
 
 from sweep.search.belief import NOISES, Observation, base_prior, belief, lognormal
+from sweep.search.information import information
 from sweep.search.rules import Options, accept_bound, judge, propose
 from sweep.search.sampler import (
     OPTIONS_KEY,
@@ -90,11 +91,12 @@ def test_below_range_within_two_trials(emm):
 
 @pytest.mark.parametrize("emm", [60_001, 1e6])
 def test_above_range(emm):
+    """Which may be sure before a trial at the end itself."""
     finished, verdict = search(curve(emm), Options(LOW, HIGH))
     assert verdict.state == "above_range"
     assert (verdict.emm, verdict.emm_high) == (None, None)
-    assert verdict.emm_low > HIGH * 0.95
-    assert finished[-1].n == HIGH
+    assert verdict.emm_low > HIGH * 0.9
+    assert max(o.n for o in finished) > HIGH / 2
 
 
 @pytest.mark.parametrize("emm", [95, 105, 38_500, 41_500])
@@ -107,10 +109,10 @@ def test_near_an_end_of_the_range_it_ends(emm, cost):
 
 @pytest.mark.parametrize(
     ("trial", "state"),
-    [((HIGH, 0.96), "searching"), ((HIGH, 0.98), "above_range"), ((LOW, 0.77), "below_range")],
+    [((HIGH, 0.98), "searching"), ((HIGH, 0.99), "above_range"), ((LOW, 0.7), "below_range")],
 )
 def test_a_study_ends_outside_the_range_when_that_is_sure_to_95_percent(trial, state):
-    """Two trials of the first kind leave it to 7 %; a single one of any could be luck."""
+    """Two trials of the first kind leave it to 6 %; a single one of any could be luck."""
     options, finished = Options(LOW, HIGH), [Observation(*trial, 2000)] * 2
     assert judge(finished[:1], options).state == "searching"
     b = options.belief(finished)
@@ -160,7 +162,7 @@ def test_a_trial_far_away_is_no_witness():
     options = Options(LOW, HIGH)
     passing = [
         Observation(n, r, 20_000)
-        for n, r in ((1800, 0.92), (1850, 0.915), (1900, 0.91), (1950, 0.905))
+        for n, r in ((1800, 0.92), (1825, 0.918), (1850, 0.915), (1900, 0.91), (1950, 0.905))
     ]
     finished = [*passing, Observation(20_000, 0.0, 20_000)]
     b = options.belief(finished)
@@ -227,7 +229,7 @@ def test_guard_against_a_dip(emm):
 @pytest.mark.parametrize(
     "law",
     [
-        lambda n: 0.35 + 0.65 * expit(logit(0.846) - 4 * math.log(n / 3000)),
+        lambda n: 0.5 + 0.5 * expit(logit(0.8) - 4 * math.log(n / 3000)),
         lambda n: (
             expit(logit(0.9) - 4 * math.log(n / 15_000))
             * (1 - 0.35 * math.exp(-0.5 * (math.log(8 * n / 15_000) / 0.8) ** 2))
@@ -247,14 +249,13 @@ def test_guard_says_so_where_it_cannot_tell(law):
     assert verdict.state == "unresolved"
     assert "a floor, or a dip" in verdict.reason
     assert len(finished) < 14
-    assert max(Counter(o.n for o in finished).values()) == 1
 
 
 def test_what_lies_below_a_dip_is_no_witness():
     """The one trial near the estimate that passed is of the curve before the dip."""
     before = [(200, 0.97), (300, 0.5), (400, 0.2), (500, 0.05), (1350, 0.99)]
     after = [(1500, 0.895), (1800, 0.88), (2000, 0.89), (3400, 0.45), (9000, 0.01)]
-    options = Options(LOW, HIGH, precision=0.25, guard=True)
+    options = Options(LOW, HIGH, precision=0.3, guard=True)
     finished = [Observation(n, r_mem, 2000) for n, r_mem in (*before, *after)]
     assert [o.n for o in options.heard(finished)] == [n for n, _ in after]
     verdict = judge(finished, options)
@@ -320,35 +321,40 @@ def test_the_interval_covers():
 # --------------------------------------------------------------------------------------------------------
 
 
-def test_gallops_from_the_start():
+def test_where_a_trial_costs_its_n_it_goes_upwards_by_steps():
+    """Not to the middle of the range, which tells more and costs twenty times as much."""
     options = Options(LOW, HIGH, start=250)
     assert propose([], [], options) == 250
-    assert propose([Observation(250, 1.0, 2000)], [], options) == 625
-    falling = [Observation(n, r_mem, 2000) for n, r_mem in ((250, 1.0), (500, 0.97), (700, 0.93))]
-    assert propose(falling, [], options) == 875  # the graded R_mem shows that EMM is near
-    farther = [Observation(n, r_mem, 2000) for n, r_mem in ((250, 1.0), (500, 0.985), (600, 0.98))]
-    n = propose(farther, [], options)
-    assert 750 < n < 1200
-    assert options.belief(farther).cdf(n) == pytest.approx(0.35, abs=0.002), "it should still pass"
-    accepted = Observation(250, 1.0, 2000, right_censored=True)
-    assert propose([accepted], [], options) == 500, "one that fails costs all of its images"
+    passed = Observation(250, 1.0, 2000)
+    assert 500 < propose([passed], [], options) < 1500
+    assert propose([passed], [], replace(options, cost="constant")) > 3000
+    falling = [
+        Observation(n, r, 2000) for n, r in ((100, 1.0), (250, 1.0), (500, 0.99), (700, 0.93))
+    ]
+    assert 400 < propose(falling, [], options) < 1250, "the graded R_mem shows that EMM is near"
 
 
-@pytest.mark.parametrize(
-    ("pending", "n"), [([400], 200), ([900, 400], 200), ([115], 230), ([130, 900], 1800)]
-)
-def test_beside_a_running_gallop_it_asks_between_unless_there_is_no_room(pending, n):
-    """Of a trial of 100 that passed: the geometric middle, or twice the largest."""
-    assert propose([Observation(100, 1.0, 2000)], pending, Options(LOW, HIGH)) == n
+@pytest.mark.parametrize("cost", ["images", "constant"])
+def test_it_asks_where_a_trial_tells_most_for_what_it_costs(cost):
+    """Where that is near the estimate: no N around it tells a tenth more, for what it costs."""
+    trials = ((400, 1.0), (1000, 0.99), (1600, 0.96), (2100, 0.9), (2200, 0.88), (2600, 0.75))
+    finished = [Observation(n, r_mem, 2000) for n, r_mem in trials]
+    options = Options(LOW, HIGH, cost=cost)
+    b = options.belief(finished)
+    n = propose(finished, [], options)
+    around = np.geomspace(b.median / 1.5, 1.5 * b.median, 200).round().astype(int)
+    told = information(b, [n, *around], 2000) / ([n, *around] if cost == "images" else 1)
+    assert told[0] > 0.9 * told.max()
 
 
-@pytest.mark.parametrize(("middle", "quantile"), [((1800, 0.93), 0.7), ((2300, 0.85), 0.3)])
-def test_it_asks_on_the_side_that_has_fewer_trials(middle, quantile):
-    finished = [Observation(n, r_mem, 2000) for n, r_mem in ((1600, 0.96), middle, (2600, 0.75))]
-    for cost, asked in (("images", quantile), ("constant", 0.85 if quantile > 0.5 else 0.15)):
-        options = Options(LOW, HIGH, cost=cost)
-        n = propose(finished, [], options)
-        assert options.belief(finished).cdf(n) == pytest.approx(asked, abs=0.003)
+@pytest.mark.parametrize("cost", ["images", "constant"])
+def test_noisy_trials_on_one_side_do_not_hold_it_there(cost):
+    """Of seeds that disagree most pass above the EMM, which is where their mean crosses: nine trials
+    at one N tell neither slope nor noise, and it must look elsewhere."""
+    r = (0.96, 0.94, 0.77, 0.93, 0.92, 0.94, 0.82, 0.95, 0.9)
+    finished = [Observation(2000, r_mem, 500) for r_mem in r] + [Observation(3500, 0.5, 500)]
+    n = propose(finished, [], Options(LOW, HIGH, cost=cost))
+    assert abs(math.log(n / 2000)) > 0.1
 
 
 def test_where_all_trials_cost_the_same_it_bisects():
@@ -366,12 +372,8 @@ def test_replicates_at_every_n():
     assert set(counts.values()) == {3}
     assert verdict.emm_low < 3000 < verdict.emm_high
     n = propose([], [], options)
-    assert [propose([], [n] * i, options) for i in range(4)] == [
-        n,
-        n,
-        n,
-        pytest.approx(2.5 * n, rel=0.3),
-    ]
+    assert [propose([], [n] * i, options) for i in range(3)] == [n, n, n]
+    assert propose([], [n] * 3, options) > n
 
 
 def test_the_cap_ends_a_study_amid_its_replicates():
@@ -413,6 +415,9 @@ def test_proposals_are_deterministic_and_forget_the_order():
     for k in range(len(finished)):
         n = propose(finished[:k], [], Options(LOW, HIGH))
         assert n == propose(finished[:k][::-1], [], Options(LOW, HIGH)) == finished[k].n
+    fixed, running = Options(LOW, HIGH, cost="constant"), [1500, 2000, 3000, 4000, 2500]
+    orders = [running, running[::-1], sorted(running), running[2:] + running[:2]]
+    assert len({propose(finished[:4], order, fixed) for order in orders}) == 1
 
 
 @pytest.mark.parametrize("cost", ["images", "constant"])
@@ -448,13 +453,15 @@ def test_eight_trials_at_a_time_find_it_too(emm, options):
 
 
 def test_running_trials_do_not_pile_up():
+    """Of eight, as many as a study has at once, hardly two are as good as one."""
     finished = [
         Observation(n, r, 2000) for n, r in ((100, 1.0), (250, 1.0), (2000, 0.95), (4000, 0.7))
     ]
-    pending = []
-    for _ in range(24):
-        pending.append(propose(finished, pending, Options(LOW, HIGH)))
-    assert min(np.diff(np.log(sorted(pending)))) > 0.002
+    for cost in ("images", "constant"):
+        pending = []
+        for _ in range(8):
+            pending.append(propose(finished, pending, Options(LOW, HIGH, cost=cost)))
+        assert np.quantile(np.diff(np.log(sorted(pending))), 0.25) > 0.02
 
 
 def test_a_range_from_one_is_left_upwards():
@@ -615,7 +622,8 @@ def test_enqueued_trials_count():
     study = create()
     study.enqueue_trial({"n": 900})
     assert ask_and_tell(study, curve(2000)) == 900
-    assert ask_and_tell(study, curve(2000)) > 900
+    (trial,) = observations_of(study.trials)
+    assert ask_and_tell(study, curve(2000)) == propose([trial], [], Options(LOW, HIGH))
 
 
 @pytest.mark.parametrize(
@@ -631,7 +639,10 @@ def test_a_differing_sampler_is_refused(other):
         study.ask()
     assert study_verdict(study).state == "searching"
     study.sampler = EmmSampler(LOW, 50_000)
-    assert ask_and_tell(study, curve(2000), high=50_000) == 250  # the refused trial is not pending
+    finished, options = observations_of(study.trials), Options(LOW, 50_000)
+    n = propose(finished, [], options)
+    assert n != propose(finished, [n], options)
+    assert ask_and_tell(study, curve(2000), high=50_000) == n, "the refused trial is not pending"
 
 
 def test_precision_and_cap_may_change():
@@ -769,7 +780,7 @@ def test_a_hard_target_leaves_the_others_their_trials():
     """Not decided at .9, where seeds differ by 2 on the logit; at .5, 10 times farther on, they
     agree."""
     rng = np.random.default_rng(2)
-    options = Options(100, 40_000, max_trials=6, targets=(0.5,))
+    options = Options(100, 40_000, max_trials=8, targets=(0.5,), cost="constant")
     finished: list[Observation] = []
     while judge(finished, options).state == "searching":
         n = propose(finished, [], options)
@@ -778,10 +789,10 @@ def test_a_hard_target_leaves_the_others_their_trials():
         r = expit(level + (2 if x < 1 else 0.05) * rng.standard_normal())
         finished.append(Observation(n, round(1000 * r) / 1000, 1000))
     assert judge(finished, options.own).state == "unresolved"
-    is_far = [trial.n > 2000 for trial in finished]
-    assert is_far[:10] == [False] * 6 + [True] * 4
-    assert judge(finished[:11], options.at(0.5)).state == "found"
-    assert not is_far[-1], "what the other has left"
+    assert judge(finished[:8], options.at(0.5)).state == "searching"
+    assert min(trial.n for trial in finished[8:14]) > 10_000
+    assert judge(finished[:14], options.at(0.5)).state == "found"
+    assert max(trial.n for trial in finished[14:]) < 2000, "what the other has left"
     assert len(finished) == options.cap
     assert 9500 < judge(finished, options.at(0.5)).emm < 10_500
 
