@@ -122,7 +122,7 @@ _TO_CHOOSE_BY = {
     "digits-width8-crossed": Row((24, 32), WIDTH_8, crossed=6),
 }
 _LATER = range(FIRST_SEED + ALL_SEEDS, FIRST_SEED + ALL_SEEDS + SEEDS)
-_HELD_OUT = {  # the noisiest two
+_HELD_OUT = {  # of two noisy ones
     f"{name}-held-out": replace(_TO_CHOOSE_BY[name], seeds=_LATER)
     for name in ("demo-width4", "mnist14")
 }
