@@ -247,8 +247,13 @@ def test_nobody_else_can_reach_a_team(team):
 
 
 def test_whole_gpus_are_as_many_devices():
-    assert choose_devices(0) == choose_devices(1) == [CPU]
-    assert choose_devices(3) == [CPU] * 3
+    if torch.cuda.is_available():
+        cuda = torch.device("cuda")
+        assert choose_devices(0) == choose_devices(1) == [cuda]
+        assert choose_devices(3) == [torch.device("cuda", n) for n in range(3)]
+    else:
+        assert choose_devices(0) == choose_devices(1) == [CPU]
+        assert choose_devices(3) == [CPU] * 3
 
 
 # ---------------------------------------------------------------- faults
