@@ -1,5 +1,5 @@
 """Several processes that train one trial together: the mathematics of one, and no fault that leaves
-anything behind. Here on CPUs, with gloo."""
+anything behind. On CPUs, with gloo; where there are GPUs, on these, and if there is one, all on it."""
 
 import gc
 import os
@@ -35,12 +35,20 @@ from trainables.trial.trial import Pace, Trial, choose_devices
 ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
 SIZE = 3
+
+
+def some_devices(count):
+    gpus = torch.cuda.device_count()
+    return [torch.device("cuda", n % gpus) if gpus else CPU for n in range(count)]
+
+
+DEVICE = some_devices(1)[0]
 HOW = Measurement(sampler_steps=4)
 
 
 @pytest.fixture(scope="module")
 def team():
-    one = Team([CPU] * SIZE)
+    one = Team(some_devices(SIZE))
     yield one
     one.close()
     assert not any(process.is_alive() for process in one.others)
@@ -71,7 +79,7 @@ def both(team, kind, seed=5):
     configuration = with_fields(TINY, {"network.dropout": 0.0} | KINDS[kind])
     labels = torch.arange(10) % 3 if kind == "conditional" else None
     together = TeamTrainer(configuration, images(10), seed, team, labels)
-    return together, Trainer(configuration, images(10), seed, CPU, labels)
+    return together, Trainer(configuration, images(10), seed, DEVICE, labels)
 
 
 def assert_near(one, other, atol=1e-5):
@@ -161,7 +169,7 @@ def test_one_that_is_interrupted_goes_on(team):
 @pytest.mark.parametrize("n", [2, 50])
 def test_neighbours_are_shared_bit_for_bit(team, flips, n):
     training, groups, others = images(40, 3), np.arange(40) // 2, images(5, 4)
-    shared = SharedComparison(CPU, flips, team=team, training=training, groups=groups)
+    shared = SharedComparison(DEVICE, flips, team=team, training=training, groups=groups)
     turned = replace(shared, flips=not flips)
     for comparison, known, names in (
         (shared, training, groups),
@@ -170,16 +178,16 @@ def test_neighbours_are_shared_bit_for_bit(team, flips, n):
         (turned, training, groups),
     ):
         ours = comparison.nearest(images(n, 9), known, names)
-        alone = Comparison(CPU, comparison.flips).nearest(images(n, 9), known, names)
+        alone = Comparison(DEVICE, comparison.flips).nearest(images(n, 9), known, names)
         for name in ("d1", "d2", "i1"):
             assert np.array_equal(getattr(ours, name), getattr(alone, name))
-        around = Comparison(CPU, comparison.flips).around(images(n, 9), known, names)
+        around = Comparison(DEVICE, comparison.flips).around(images(n, 9), known, names)
         assert np.array_equal(comparison.around(images(n, 9), known, names), around)
 
 
 def test_samples_of_the_optimum_are_shared(team):
     labels, of_samples = torch.arange(10) % 2, torch.arange(7) % 2
-    arguments = images(10), labels, list(range(7)), of_samples, HOW, CPU
+    arguments = images(10), labels, list(range(7)), of_samples, HOW, DEVICE
     assert torch.equal(sample_optimum(*arguments, team), sample_optimum(*arguments))
 
 
@@ -190,7 +198,7 @@ def test_a_trial_of_a_team(team, tmp_path):
     data = load(Digits(resolution=4))
     results = []
     for number, of_trial in enumerate((team, None)):
-        trial = Trial(spec, data, Storage(str(tmp_path / str(number))), CPU, team=of_trial)
+        trial = Trial(spec, data, Storage(str(tmp_path / str(number))), DEVICE, team=of_trial)
         while trial.result is None:
             trial.step()
         results.append(trial.result)
@@ -201,7 +209,7 @@ def test_a_trial_of_a_team(team, tmp_path):
     assert ours.null_rate == alone.null_rate
     assert ours.curve[-1].loss == pytest.approx(alone.curve[-1].loss, rel=0.1)  # dropout
     optimum = with_fields(TINY, {"network.kind": "optimum"})
-    trainer = build_trainer(optimum, images(5), None, 0, CPU, team)
+    trainer = build_trainer(optimum, images(5), None, 0, DEVICE, team)
     assert trainer.sample([1, 2, 3, 4], HOW).shape == (4, 1, 4, 4)
 
 
@@ -211,7 +219,7 @@ def test_a_trial_that_is_told_to_end_leaves_a_checkpoint_for_any_number(team, tm
     long = with_fields(TINY, {"trainer.clock": "steps", "trainer.length": 3000})
     spec = TrialSpec(name="x", configuration=long, measurement=measurement, n=12, seed=1)
     data, storage = load(Digits(resolution=4)), Storage(str(tmp_path))
-    trial = Trial(spec, data, storage, CPU, Pace(slice_seconds=300), team=team)
+    trial = Trial(spec, data, storage, DEVICE, Pace(slice_seconds=300), team=team)
     trial.step()  # a first one, by which it knows its speed
     timer = threading.Timer(0.5, trial.interrupt)
     timer.start()
@@ -219,7 +227,7 @@ def test_a_trial_that_is_told_to_end_leaves_a_checkpoint_for_any_number(team, tm
     trial.keep()
     position = trial.training.trainer.position
     assert 0 < position < 3000 * 4
-    again = Trial(spec, data, storage, CPU)
+    again = Trial(spec, data, storage, DEVICE)
     assert again.training.trainer.position == position
     assert_near(again.training.trainer, trial.training.trainer)
 
@@ -228,7 +236,7 @@ def test_a_trial_that_has_ended_is_let_go(team, tmp_path):
     """With its weights, optimizer and images on the device, before the next one is built."""
     measurement = Measurement(n_samples=20, n_selection=10, snapshots=2, sampler_steps=4)
     spec = TrialSpec(name="x", configuration=TINY, measurement=measurement, n=12, seed=2)
-    trial = Trial(spec, load(Digits(resolution=4)), Storage(str(tmp_path)), CPU, team=team)
+    trial = Trial(spec, load(Digits(resolution=4)), Storage(str(tmp_path)), DEVICE, team=team)
     while trial.result is None:
         trial.step()
     left = weakref.ref(trial), weakref.ref(trial.training.trainer)
@@ -260,14 +268,14 @@ def test_whole_gpus_are_as_many_devices():
 
 SCRIPT = """
 import sys, time, torch
-from tests.training.test_team import told
+from tests.training.test_team import some_devices, told
 from tests.training.test_trainer import TINY, images
 from trainables.training.team import Team
 from trainables.training.team_trainer import TeamTrainer
 from trainables.config.fields import with_fields
 
 if __name__ == "__main__":
-    team = Team([torch.device("cpu")] * int(sys.argv[2]))
+    team = Team(some_devices(int(sys.argv[2])))
     team.lost = lambda reason: print("lost", reason, flush=True)
     long = with_fields(TINY, {"trainer.clock": "steps", "trainer.length": 10**6})
     trainer = TeamTrainer(long, images(10), 0, team)
@@ -289,7 +297,8 @@ def start(tmp_path):
     started = []
 
     def started_with(how, size):
-        environment = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
+        path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+        environment = {"OMP_NUM_THREADS": "1", "PYTHONPATH": path, "TMPDIR": str(tmp_path)}
         process = subprocess.Popen(
             [sys.executable, "-c", SCRIPT, how, str(size)],
             cwd=ROOT,

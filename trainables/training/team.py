@@ -1,10 +1,10 @@
 """Several devices of one machine that train one trial together: a process for each of them.
 
 The first is that of the trial. It tells the others what to do, call by call, through a pipe to each,
-and their gradients are added up by torch.distributed (NCCL between GPUs, else gloo). Nobody listens
-beyond this machine. They are processes of the trial's own, and no workers of Ray's, so that a fault
-ends all of them together: a member that is lost ends the first one, which Ray replaces like any that
-died, and the first one that is gone ends the others.
+and their gradients are added up by torch.distributed (NCCL between GPUs; gloo on CPUs, and for
+members that share a GPU). Nobody listens beyond this machine. They are processes of the trial's own,
+and no workers of Ray's, so that a fault ends all of them together: a member that is lost ends the
+first one, which Ray replaces like any that died, and the first one that is gone ends the others.
 """
 
 import logging
@@ -68,6 +68,8 @@ class Member(Ranks):
     def __init__(self, rank: int, devices: Sequence[torch.device]) -> None:
         super().__init__(rank, len(devices))
         self.device = devices[rank]
+        has_own_gpus = self.device.type == "cuda" and len(set(devices)) == len(devices)
+        self.backend = "nccl" if has_own_gpus else "gloo"
         self.held: dict[str, Any] = {}
 
     def meet(self, directory: str) -> None:
@@ -77,7 +79,7 @@ class Member(Ranks):
         loopback = next(name for _, name in socket.if_nameindex() if name.startswith("lo"))
         os.environ["GLOO_SOCKET_IFNAME"] = os.environ["NCCL_SOCKET_IFNAME"] = loopback
         dist.init_process_group(
-            "nccl" if self.device.type == "cuda" else "gloo",
+            self.backend,
             store=FileStore(str(Path(directory, "store")), self.size),
             rank=self.rank,
             world_size=self.size,
