@@ -12,7 +12,7 @@ from matplotlib.axis import Axis
 from search_spaces.settings import text_of
 from search_spaces.space import Search
 from sweep.analysis.summary import SweepSummary
-from sweep.report.style import GREY, STYLE, WIDTH, Figure, Legend, numbers, short
+from sweep.report.style import GREY, R_MEM, STYLE, WIDTH, Figure, Legend, numbers, short
 from trainables.text import tick
 
 LOG_FROM = 4.0  # an axis is logarithmic where its values span this factor
@@ -48,6 +48,11 @@ class Canvas:
 
     def called(self, name: str, width: int = 58) -> str:
         return short(self.labels.get(name, name), width)
+
+    @property
+    def r_mem(self) -> str:
+        """On an axis; the user's font may lack lowered letters."""
+        return R_MEM if self.axes is None else r"$\mathrm{R_{mem}}$"
 
     def value(self, value: Any) -> str:
         """A level of a factor."""

@@ -19,7 +19,7 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-from sweep.report.style import as_pdf, as_png
+from sweep.report.style import DPI, as_pdf, as_png
 from trainables.config.identity import key_of
 from trainables.progress import each
 from trainables.storage import Storage
@@ -34,17 +34,18 @@ FEW = 12  # figures that are drawn sooner than a process has started
 @dataclass(frozen=True, eq=False)
 class Drawing:
     """`shows`: all that a figure of this kind depends on, as JSON: two that show the same are one.
-    `make` may be sent to another process. `dpi`: of a PNG alone; None: a PNG and a PDF."""
+    `make` may be sent to another process. `dpi`: of the PNG."""
 
     kind: str
     make: Callable[[], Figure]
     shows: Any
-    dpi: int | None = None
+    dpi: int = DPI
+    has_pdf: bool = True
 
     @cached_property
     def key(self) -> str:
-        size = {} if self.dpi is None else {"dpi": self.dpi}
-        return key_of({"kind": self.kind, "shows": self.shows, "drawn_by": _drawn_by(), **size})
+        files = {"dpi": self.dpi, "has_pdf": self.has_pdf}
+        return key_of({"kind": self.kind, "shows": self.shows, "drawn_by": _drawn_by(), **files})
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Drawing) and self.key == other.key
@@ -64,12 +65,12 @@ def rendered(drawing: Drawing) -> Rendered:
     """Once for MLflow and the report; here, unless another process is at it."""
     future = _away.pop(drawing, None)
     if future is None or future.cancel():
-        return _render(drawing.make, drawing.dpi)
+        return _render(drawing.make, drawing.dpi, drawing.has_pdf)
     try:
         return future.result()
     except BrokenExecutor as error:  # killed, perhaps for want of memory
         log.warning("a figure (%s) is drawn here: %s", drawing.kind, error)
-        return _render(drawing.make, drawing.dpi)
+        return _render(drawing.make, drawing.dpi, drawing.has_pdf)
 
 
 # Held while a figure is drawn, and for good when the process ends: a thread that Python then ends
@@ -78,12 +79,12 @@ _drawing = threading.Lock()
 atexit.register(_drawing.acquire)
 
 
-def _render(make: Callable[[], Figure], dpi: int | None) -> Rendered:
+def _render(make: Callable[[], Figure], dpi: int, has_pdf: bool) -> Rendered:
     with _drawing:
         figure = make()
-        if dpi is not None:
-            return as_png(figure, dpi), b""
-        png = as_png(figure)
+        png = as_png(figure, dpi)
+        if not has_pdf:
+            return png, b""
         figure.set_layout_engine("none")  # it stays as it was laid out
         return png, as_pdf(figure)
 
@@ -134,7 +135,7 @@ def ahead(drawings: Collection[Drawing]) -> Iterator[None]:
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, context, initializer=_end_with_parent) as pool:
         with _nothing_run_first():
-            there = {one: pool.submit(_render, one.make, one.dpi) for one in drawings}
+            there = {one: pool.submit(_render, one.make, one.dpi, one.has_pdf) for one in drawings}
         _away.update(there)
         try:
             yield

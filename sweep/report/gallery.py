@@ -28,6 +28,7 @@ from trainables.trial.result import Result, read_measurement
 UInt8 = NDArray[np.uint8]
 COLUMNS, ROWS = 12, 2  # generated images of a gallery
 WIDE = 6.9  # inches: both columns of a paper
+PAGE_DPI = 150  # as wide as a page is shown; a pixel of an image is many of these
 SMALLEST, LARGEST = 48, 96  # side of a picture, in pixels
 GAP, FRAME = 5, 4  # pixels around a picture; of them its frame
 TEXT = 22  # pixels, below a picture
@@ -114,10 +115,12 @@ def pictures_of(space: SearchSpace, storage: Storage) -> Pictures:
     return Pictures(storage, space.images, lambda name: loaded(sources[name]))
 
 
-def gallery_drawing(result: Result, gallery: Gallery, dpi: int | None = None) -> Drawing:
-    """`gallery`: what may be shown of `result`; `dpi`: see `Drawing`."""
+def gallery_drawing(
+    result: Result, gallery: Gallery, dpi: int = PAGE_DPI, has_pdf: bool = True
+) -> Drawing:
+    """`gallery`: what may be shown of `result`; `dpi`, `has_pdf`: see `Drawing`."""
     shows = {"trial": result.model_dump(mode="json"), "is_paired": gallery.training is not None}
-    return Drawing("gallery", gallery_maker(gallery), shows, dpi)
+    return Drawing("gallery", gallery_maker(gallery), shows, dpi, has_pdf)
 
 
 def gallery_maker(gallery: Gallery) -> Callable[[], Figure]:

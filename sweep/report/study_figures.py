@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from search_spaces.space import Search
 from sweep.analysis.study import StudySummary
 from sweep.report.canvas import SIZES, Canvas, mark_range, set_log
-from sweep.report.style import BLUE, GREY, RED, STYLE, WIDTH, Figure, Legend, numbers
+from sweep.report.style import BLUE, GREY, R_MEM, RED, STYLE, WIDTH, Figure, Legend, numbers
 from sweep.search.belief import BAND_SEEDS
 from trainables.measure.r_mem import r_mem_interval
 from trainables.trial.result import Result
@@ -61,7 +61,7 @@ def _draw_study(axes: Axes, study: StudySummary, search: Search, canvas: Canvas)
     axes.set(ylim=(-0.04, 1.07))
     set_log(axes.xaxis, left, right)
     mark_range(axes.xaxis, search)
-    axes.set_ylabel(r"$\mathrm{R_{mem}}$" + ("" if study.eye == "pixels" else " in features"))
+    axes.set_ylabel(canvas.r_mem + ("" if study.eye == "pixels" else " in features"))
     axes.set_xlabel(canvas.with_range(SIZES, search))
     return legend
 
@@ -124,7 +124,7 @@ def training_figure(study: StudySummary) -> Figure:
     below.add_collection(LineCollection(by_epoch, colors=colours(norm(sizes))))
     for part in (axes, below):
         part.axhline(study.options.target, color="black", ls="--", lw=0.8)
-        part.set(ylabel=r"$\mathrm{R_{mem}}$ at the snapshot", ylim=(-0.04, 1.07))
+        part.set(ylabel=f"{R_MEM} at the snapshot", ylim=(-0.04, 1.07))
     axes.set(xlabel="share of the training", xlim=(0, 1.03))
     epochs = [epoch for line in by_epoch for epoch, _ in line if epoch]
     ends = min(epochs) / 1.1, max(epochs) * 1.1

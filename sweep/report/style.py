@@ -16,9 +16,12 @@ from matplotlib import figure as figures
 from matplotlib.axis import Axis
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
+from sweep.report.font import families
 from trainables.text import tick
 
 WIDTH = 3.3  # inches
+
+DPI = 220  # of a PNG
 
 BLUE, RED, ORANGE, GREY = "#0072B2", "#D55E00", "#E69F00", "#999999"
 
@@ -26,9 +29,12 @@ BLUE, RED, ORANGE, GREY = "#0072B2", "#D55E00", "#E69F00", "#999999"
 COLOURS = BLUE, RED, "#009E73", "#CC79A7", ORANGE, "#56B4E9", "black"
 MARKERS = "o", "s", "^", "D", "v", "P", "X", "<", ">", "*"
 
+R_MEM = "Rₘₑₘ"  # as text: mathematics would be set anew for every figure, in a second font
+
 Legend = dict[str, Any]  # text → what is drawn, one thing or several in one place
 
 STYLE: Any = {
+    "font.family": families(),
     "font.size": 7,
     "axes.titlesize": 7.5,
     "axes.linewidth": 0.6,
@@ -88,14 +94,14 @@ subset.Options._drop_tables_default = [
 # without what changes from day to day: the same figure gives the same bytes
 
 
-def as_png(figure: figures.Figure, dpi: int = 220) -> bytes:
+def as_png(figure: figures.Figure, dpi: int = DPI) -> bytes:
     # PIL's usual effort takes twice as long on galleries, for files that are 3 % smaller
     effort = {"compress_level": 4}
     return _saved(figure, format="png", metadata={"Software": None}, dpi=dpi, pil_kwargs=effort)
 
 
 def as_pdf(figure: figures.Figure) -> bytes:
-    return _saved(figure, format="pdf", metadata={"CreationDate": None}, dpi=220)
+    return _saved(figure, format="pdf", metadata={"CreationDate": None}, dpi=DPI)
 
 
 @matplotlib.rc_context(STYLE)

@@ -45,7 +45,8 @@ def profile_figure(summary: SweepSummary, canvas: Canvas | None = None) -> Figur
             line = axes.axhline(target, color="black", lw=0.5, ls="--" if is_own else ":")
             legend[f"target {own:g}" if is_own else "other targets"] = line
         mark_range(axes.xaxis, summary.space.search)
-        axes.set(ylim=(-0.04, 1.07), ylabel=_r_mem(summary))
+        of_eye = "" if summary.eye == "pixels" else " in features"
+        axes.set(ylim=(-0.04, 1.07), ylabel=canvas.r_mem + of_eye)
         axes.set_xlabel(canvas.with_range(SIZES, summary.space.search))
         if factor:
             targets = list(legend.items())[len(studies) :]
@@ -53,10 +54,6 @@ def profile_figure(summary: SweepSummary, canvas: Canvas | None = None) -> Figur
             _colour_bar(axes, levels, canvas.called(factor))
         canvas.legend(axes, legend)
     return figure
-
-
-def _r_mem(summary: SweepSummary) -> str:
-    return r"$\mathrm{R_{mem}}$" + ("" if summary.eye == "pixels" else " in features")
 
 
 def _looks(count: int, levels: Sequence[float] = ()) -> list[tuple[Any, str]]:

@@ -5,7 +5,7 @@ from typing import Any
 import matplotlib
 from matplotlib.axes import Axes
 
-from sweep.report.style import BLUE, RED, STYLE, WIDTH, Figure, short
+from sweep.report.style import BLUE, R_MEM, RED, STYLE, WIDTH, Figure, short
 from trainables.measure.r_mem import r_mem_interval
 from trainables.trial.result import Result
 
@@ -21,7 +21,7 @@ def curve_figure(result: Result) -> Figure:
     axes.plot(trained, [one.r_mem for one in result.curve], "o-", color=BLUE, label="at a snapshot")
     if result.complete:
         _draw_final(axes, result)
-    axes.set(ylim=(-0.04, 1.07), ylabel=r"$\mathrm{R_{mem}}$")
+    axes.set(ylim=(-0.04, 1.07), ylabel=R_MEM)
     axes.set_title(short(f"{result.spec.name}  {result.spec.title}"), parse_math=False)
     for below in others:
         below.plot(*zip(*losses, strict=True), "o-", color=BLUE)

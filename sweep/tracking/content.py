@@ -417,7 +417,7 @@ class Content:
         gallery = self.pictures.of(result, kept)
         if gallery is None:
             return Attachment(files)
-        files["samples.png"], _ = rendered(gallery_drawing(result, gallery, DPI))
+        files["samples.png"], _ = rendered(gallery_drawing(result, gallery, DPI, has_pdf=False))
         return Attachment(files, gallery_note(gallery.training is not None))
 
     def gallery(self, result: Result) -> Drawing | None:
@@ -426,7 +426,7 @@ class Content:
             gallery = self.pictures.of(result)
         except (DamagedFile, OSError):  # which is told when the page is written
             return None
-        return None if gallery is None else gallery_drawing(result, gallery, DPI)
+        return None if gallery is None else gallery_drawing(result, gallery, DPI, has_pdf=False)
 
 
 def _time(result: Result) -> tuple[float, float] | None:
