@@ -11,7 +11,8 @@ where the mean over the seeds of these curves crosses the target for good, so it
 other seeds would cross elsewhere: `bank sd` is the sd of ln truth over bootstraps of the seeds.
 Rows are of studies that are searched and reported alone, and of sweeps of 8 with the pooled prior. A
 search covers the sizes of the bank, which were chosen around the crossing; who searches doesn't know
-where that is: with `--wide` the range reaches so many times as far.
+where that is: with `--wide` the range reaches so many times as far. A second table is of what the
+same trials tell of the EMM at other targets.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from scipy.special import expit
 
 from benchmarks.bank import BANK, HELD_OUT, NAMES, TABLE
 from benchmarks.search_cost import GROUP, search
+from sweep.analysis.profile import belief_at
 from sweep.search.belief import Observation, base_prior, shape_likelihood
 from sweep.search.pooling import pool, pool_each
 from sweep.search.rules import Options
@@ -44,6 +46,7 @@ SMOOTHING = (
 )
 N_SAMPLES = 500  # of a trial of the bank
 POOLED = 8  # studies in a sweep
+ELSEWHERE = (0.95, 0.5, 0.1)  # targets that were not searched for
 SWEEPS = {name: (name,) for name in [*NAMES, *HELD_OUT]} | {
     "the demo's two": ("demo-width4", "demo-width8"),
     "the two of the former recipe": ("digits-width4", "digits-width8"),
@@ -118,8 +121,10 @@ def curves_of(name: str) -> RealCurves:
 
 
 @cache
-def truth(name: str, middle: str) -> float:
-    return curves_of(name).crossing(getattr(np, middle))
+def truth(name: str, middle: str, target: float | None = None) -> float:
+    """At the bank's own target, or another; NaN if it is not crossed."""
+    curves = curves_of(name)
+    return replace(curves, target=target or curves.target).crossing(getattr(np, middle))
 
 
 def cost_in_trainings(name: str, trials: int, images: float) -> float:
@@ -143,6 +148,7 @@ class Outcome:
     typical: tuple[float, float, float]
     trials: int
     images: float
+    elsewhere: dict[float, tuple[float, float]]  # target → interval of the EMM there, if it is told
 
 
 def sweep(job: tuple[str, int, int, int]) -> list[Outcome]:
@@ -170,12 +176,15 @@ def sweep(job: tuple[str, int, int, int]) -> list[Outcome]:
     priors = dict(zip(tables, pool_each(list(tables.values())), strict=True))
     outcomes = []
     for i, (finished, images, state) in results.items():
-        b = replace(options[i], prior=priors.get(i) or base_prior()).belief(finished)
+        reported = replace(options[i], prior=priors.get(i) or base_prior())
+        b = reported.belief(finished)
         interval = b.interval()
+        there = {target: belief_at(finished, reported, target) for target in ELSEWHERE}
+        told = {target: one.interval() for target, one in there.items() if one is not None}
         outcomes.append(
             Outcome(
                 *(names[i], state, b.median, *interval, b.mean, b.sd, b.noise, b.median_seed()),
-                *(len(finished), images),
+                *(len(finished), images, told),
             )
         )
     return outcomes
@@ -184,6 +193,14 @@ def sweep(job: tuple[str, int, int, int]) -> list[Outcome]:
 HEADER = (
     "| configuration | sweep | searches | found % | coverage % | of the median seed's % | median error % "
     "| bias % | half-width % | z-sd | noise | trials | cost, EMM |\n|" + "---|" * 13
+)
+
+
+ELSEWHERE_HEADER = (
+    "| configuration | sweep "
+    + "".join(f"| EMM at {target:g} | told % | held % " for target in ELSEWHERE)
+    + "|\n|"
+    + "---|" * (2 + 3 * len(ELSEWHERE))
 )
 
 
@@ -215,6 +232,22 @@ def row(which: str, name: str, size: int, outcomes: list[Outcome]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
+def elsewhere_row(which: str, name: str, size: int, outcomes: list[Outcome]) -> str:
+    """At each other target: in how many searches the EMM is told, and in how many of these it is
+    in the interval."""
+    cells = [name, f"{which}, {size}" if size > 1 else "alone"]
+    for target in ELSEWHERE:
+        emm = truth(name, "mean", target)
+        told = [o.elsewhere[target] for o in outcomes if target in o.elsewhere]
+        held = [low < emm < high for low, high in told]
+        cells += [
+            "-" if math.isnan(emm) else f"{emm:.1f}",
+            f"{100 * len(told) / len(outcomes):.0f}",
+            f"{100 * np.mean(held):.0f}" if held else "-",
+        ]
+    return "| " + " | ".join(cells) + " |"
+
+
 def truths_table(names: list[str]) -> None:
     print(
         "| configuration | mean over seeds crosses at | median crosses at | bank sd |\n|---|---|---|---|"
@@ -241,6 +274,7 @@ def main() -> None:
     chosen = [args.only] if args.only else list(SWEEPS)
     truths_table(sorted({name for which in chosen for name in SWEEPS[which]}))
     print("\n" + HEADER, flush=True)
+    elsewhere = []
     with multiprocessing.get_context("spawn").Pool(args.processes) as processes:
         for which in chosen:
             for size in (int(text) for text in args.sizes.split(",")):
@@ -251,6 +285,9 @@ def main() -> None:
                     own = [o for o in found if o.name == name]
                     if own:
                         print(row(which, name, size, own), flush=True)
+                        elsewhere.append(elsewhere_row(which, name, size, own))
+    print("\n" + ELSEWHERE_HEADER)
+    print("\n".join(elsewhere))
 
 
 if __name__ == "__main__":

@@ -24,8 +24,10 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+from scipy.optimize import brentq
 from scipy.special import expit, logit
 
+from sweep.analysis.profile import belief_at
 from sweep.search.belief import Belief, Observation, base_prior, shape_likelihood
 from sweep.search.pooling import pool, pool_each
 from sweep.search.rules import EFFORTS, Options, accept_bound, judge, propose
@@ -515,6 +517,52 @@ def asked_table(pool_of_processes: Any, n_configurations: int, seed: int) -> Non
         print(f"| {name} | {np.mean(costs):.1f} | {np.mean(trials):.1f} |", flush=True)
 
 
+ELSEWHERE = (0.95, 0.5, 0.1, 0.01)
+
+
+def elsewhere(job: tuple[str, int]) -> list[tuple[bool, bool]]:
+    """Of a study alone, at each target of ELSEWHERE: whether its crossing is told, and whether the
+    interval holds, told or not."""
+    name, seed = job
+    rng = np.random.default_rng((seed, zlib.crc32(name.encode())))
+    truth, options = ROWS[name].draw(rng), Options(LOW, HIGH, **ROWS[name].options)
+    finished, _, _ = search(truth, options, rng)
+    found = []
+    for target in ELSEWHERE:
+        low, high = options.at(target).belief(finished).interval()
+        is_told = belief_at(finished, options, target) is not None
+        found.append((is_told, low < crossed(truth, target) < high))
+    return found
+
+
+def crossed(truth: Truth, target: float) -> float:
+    """The N at which the mean over seeds is `target`; 0 if it is less at every N."""
+    of_median_seed = crossing(target, truth.noise, truth.skewed)
+
+    def above(ln_n: float) -> float:
+        return truth.logit_r(math.exp(ln_n)) - of_median_seed
+
+    return math.exp(brentq(above, -20, 40)) if above(-20) > 0 else 0.0
+
+
+def elsewhere_table(pool_of_processes: Any, n_configurations: int, seed: int) -> None:
+    heads = [f"told at {target:g} % | held % | all held %" for target in ELSEWHERE]
+    print(f"\n| truth | {' | '.join(heads)} |\n|" + "---|" * (1 + 3 * len(heads)))
+    for name in ("logistic", "plateau", "shallow", "noisy"):
+        jobs = [(name, seed * 100_000 + i) for i in range(min(n_configurations, 120))]
+        told, held = np.moveaxis(np.array(pool_of_processes.map(elsewhere, jobs)), 2, 0)
+        cells = [
+            f"{100 * one.mean():.0f} | {share(right[one])} | {share(right)}"
+            for one, right in zip(told.T, held.T, strict=True)
+        ]
+        print(f"| {name} | {' | '.join(cells)} |", flush=True)
+
+
+def share(held: Any) -> str:
+    """In %."""
+    return f"{100 * np.mean(held):.0f}" if len(held) else "-"
+
+
 def oracle_table(configurations: int, seed: int) -> None:
     """What an observer pays who knows curve and noise and sees every trial at the EMM itself: as many
     as make the sd of ln EMM what a search is asked for, one at least."""
@@ -547,12 +595,12 @@ def main() -> None:
     parser.add_argument(
         "--rows",
         default="all",
-        help='";"-separated names; "seeds", "workers", "asked", "oracle" for their tables',
+        help='";"-separated names; "seeds", "workers", "asked", "elsewhere", "oracle" for their tables',
     )
     parser.add_argument("--processes", type=int, default=2)
     args = parser.parse_args()
     rows = (
-        [*ROWS, *BASELINES, "seeds", "workers", "asked", "oracle"]
+        [*ROWS, *BASELINES, "seeds", "workers", "asked", "elsewhere", "oracle"]
         if args.rows == "all"
         else args.rows.split(";")
     )
@@ -575,6 +623,8 @@ def main() -> None:
             workers_table(processes, args.configurations, args.seed)
         if "asked" in rows:
             asked_table(processes, args.configurations, args.seed)
+        if "elsewhere" in rows:
+            elsewhere_table(processes, args.configurations, args.seed)
     if "oracle" in rows:
         oracle_table(args.configurations, args.seed)
     print(f"\n{time.perf_counter() - start:.0f} s on {args.processes} processes, seed {args.seed}")

@@ -31,7 +31,7 @@ LETTERS = (
 def families() -> list[str]:
     """What a setting of matplotlib's is to be, "font.family". The font is cut once for each version
     of matplotlib, and kept in its cache; where that can't be done, it is the whole one."""
-    key = key_of([matplotlib.__version__, *LETTERS])[:12]
+    key = key_of({"matplotlib": matplotlib.__version__, "letters": LETTERS})[:12]
     path = Path(matplotlib.get_cachedir(), f"emm-sweep-{key}.ttf")
     try:
         if not path.exists():
