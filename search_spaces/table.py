@@ -77,7 +77,7 @@ ROWS = [
         f"{GU}: width 128–320",
         "EMM grows with the width: about 1.06k at width 128, about 5k at width 320 on CIFAR-10",
         Asked({"network.width": (128, 192, 256, 320)}),
-        Asked({"network.width": (4, 8)}, search={"precision": 0.15, "max_trials": 24}),
+        Asked({"network.width": (4, 8)}, search={"precision": 0.15}),
     ),
     Row(
         "depth",
@@ -340,7 +340,7 @@ ROWS = [
         "on faces of 80×80: none the same at small N, where both copy; nearly all at N = 100,000",
         Asked({"network.width": (128, 256)}, measurement=PAIR, search={"targets": (0.1,)}),
         Asked({"network.width": (4, 8)}, measurement=PAIR, search={
-            "targets": (0.1,), "n_high": 512, "max_trials": 24,
+            "targets": (0.1,), "n_high": 512,
         }),
     ),
 ]  # fmt: skip
@@ -372,9 +372,7 @@ def _digits(row: Row) -> SearchSpace:
         cost="minutes on 2 CPU cores",
         base=with_fields(DIGITS, asked.settings),
         vary=asked.vary,
-        search=Search(
-            **{"n_low": 8, "n_high": 256, "precision": 0.2, "max_trials": 12, **asked.search}
-        ),
+        search=Search(**{"n_low": 8, "n_high": 256, "precision": 0.2, **asked.search}),
         measurement=DIGITS_MEASUREMENT.model_copy(update=asked.measurement),
     )
 

@@ -6,15 +6,44 @@ from typing import Any
 
 import yaml
 
+MOST = 100_000  # values in a file
+
 
 def read_yaml(text: str) -> Any:
-    """Plain data. Raises YAMLError, with the line, for a key that is there twice and for a number
-    that is not finite."""
+    """Plain data. Raises YAMLError, with the line, for a key that is there twice, for a number that
+    is not finite, and for aliases that would make more than `MOST` values."""
     loader = _Yaml(text)
     try:
-        return loader.get_single_data()
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _written_out(node, {})
+        return loader.construct_document(node)
     finally:
         loader.dispose()
+
+
+def _written_out(node: yaml.Node, known: dict[yaml.Node, int | None]) -> int:
+    """How many values there are with every alias written out: ten lines of ten aliases each, one on
+    the other, are ten thousand millions. `known`: of other nodes; None while one is counted."""
+    if node not in known:
+        known[node] = None
+        parts: list[yaml.Node] = []
+        if isinstance(node, yaml.MappingNode):
+            parts = [part for pair in node.value for part in pair]
+        elif isinstance(node, yaml.SequenceNode):
+            parts = node.value
+        known[node] = 1 + sum(_written_out(part, known) for part in parts)
+    size = known[node]
+    if size is None:
+        raise _error(node, "an alias stands within what it names")
+    if size > MOST:
+        raise _error(node, f"with all aliases written out, these are more than {MOST:,} values")
+    return size
+
+
+def _error(node: yaml.Node, why: str) -> yaml.YAMLError:
+    return yaml.constructor.ConstructorError(None, None, why, node.start_mark)
 
 
 def write_yaml(tree: Any) -> str:
@@ -38,9 +67,7 @@ class _Yaml(yaml.SafeLoader):
             if not isinstance(key, yaml.ScalarNode):
                 continue
             if (key.tag, key.value) in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"{key.value} is there twice", key.start_mark
-                )
+                raise _error(key, f"{key.value} is there twice")
             seen.add((key.tag, key.value))
         return super().construct_mapping(node, deep)
 
@@ -49,9 +76,7 @@ class _Yaml(yaml.SafeLoader):
         try:
             return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
         except ValueError:  # !!int before something else, or thousands of digits
-            raise yaml.constructor.ConstructorError(
-                None, None, f"{text[:40]} is no integer", node.start_mark
-            ) from None
+            raise _error(node, f"{text[:40]} is no integer") from None
 
     def finite_number(self, node: yaml.ScalarNode) -> float:
         text = self.construct_scalar(node)
@@ -60,9 +85,7 @@ class _Yaml(yaml.SafeLoader):
         except ValueError:  # .inf, .nan
             number = math.nan
         if not math.isfinite(number):
-            raise yaml.constructor.ConstructorError(
-                None, None, f"{text} is no finite number", node.start_mark
-            )
+            raise _error(node, f"{text} is no finite number")
         return number
 
 

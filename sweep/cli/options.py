@@ -9,7 +9,7 @@ from datetime import datetime
 from enum import StrEnum
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -98,8 +98,55 @@ Target = Annotated[
     typer.Option(help="The R_mem whose crossing is sought.", show_default=SPACES_OWN),
 ]
 
+
+class Effort(StrEnum):
+    quick = "quick"
+    normal = "normal"
+    thorough = "thorough"
+
+
+EffortOption = Annotated[
+    Effort,
+    typer.Option(
+        "--effort",
+        help="√2 times, or 1/√2 of, the precision: fewer or more trials near each EMM; a sweep "
+        "goes on with a greater effort.",
+    ),
+]
+
+Guard = Annotated[
+    bool,
+    typer.Option(
+        "--guard", help="Also try N at 4 × the estimate, against curves that dip and rise."
+    ),
+]
+
+Replicates = Annotated[
+    int | None,
+    typer.Option(min=1, help="Seeds at every N that is tried.", show_default=SPACES_OWN),
+]
+
+Targets = Annotated[
+    str | None,
+    typer.Option(
+        help="Other R_mem to find the crossings of, with commas between: .5,.1",
+        show_default=SPACES_OWN,
+    ),
+]
+
 Sweep_ = Annotated[
     str, typer.Argument(metavar="DIR", help="The --out directory or --storage URL of a sweep.")
+]
+
+Only = Annotated[
+    list[str],
+    typer.Option(
+        metavar="NAME",
+        help="This configuration of the space alone, as often as needed; without it, the same "
+        "command of `emm run` goes on with the others.",
+        show_default="all",
+        autocompletion=configurations_like,
+    ),
 ]
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -177,6 +224,42 @@ def space_of(
                 f"{given[path]}; say it once"
             )
     return find_space(asked).with_settings({**parsed, **given})
+
+
+def searched_space(
+    asked: "str | Mapping[str, Any] | SearchSpace",
+    settings: Sequence[str] | Mapping[str, Any],
+    *,
+    effort: Literal["quick", "normal", "thorough"],
+    precision: float | None,
+    target: float | None,
+    guard: bool,
+    replicates: int | None,
+    targets: list[float] | None,
+    early_accept: bool = False,
+    final_samples: int | None = None,
+) -> "SearchSpace":
+    """The space, searched as the options of these names say. Raises UserError."""
+    from sweep.search.rules import EFFORTS, accept_bound
+
+    if effort != "normal" and precision is not None:
+        raise UserError(f"--effort {effort}: it sets the precision, as --precision does; say one")
+    by_option = {
+        "search.precision": precision,
+        "search.target": target,
+        "search.guard": guard or None,
+        "search.replicates": replicates,
+        "search.targets": targets,
+        "search.final_samples": final_samples,
+    }
+    space = space_of(asked, settings, **by_option)
+    changes = {}
+    if effort != "normal":
+        changes["search.precision"] = space.search.precision * EFFORTS[effort]
+    if early_accept:
+        highest = max((space.search.target, *space.search.targets))
+        changes["measurement.accept"] = accept_bound(highest)
+    return space.with_settings(changes) if changes else space
 
 
 MOST_NAMES = 20  # of configurations, in a message

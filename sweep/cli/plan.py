@@ -8,7 +8,23 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sweep.cli.options import PATH, AsJson, Settings, SpaceName, space_of
+from sweep.cli.options import (
+    PATH,
+    AsJson,
+    Effort,
+    EffortOption,
+    Guard,
+    Only,
+    Precision,
+    Replicates,
+    Settings,
+    SpaceName,
+    Target,
+    Targets,
+    check_names,
+    parse_targets,
+    searched_space,
+)
 from sweep.cli.printing import say, show
 from trainables.errors import UserError
 from trainables.text import estimated, human
@@ -23,6 +39,13 @@ if TYPE_CHECKING:
 def plan(
     space: SpaceName,
     settings: Settings = [],  # noqa: B006
+    only: Only = [],  # noqa: B006
+    effort: EffortOption = Effort.normal,
+    precision: Precision = None,
+    target: Target = None,
+    guard: Guard = False,
+    replicates: Replicates = None,
+    targets: Targets = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -60,7 +83,17 @@ def plan(
     from sweep.search.cost import wall_time
 
     check_per_trial(cpus_per_trial, None)
-    chosen = space_of(space, settings)
+    chosen = searched_space(
+        space,
+        settings,
+        effort=effort.value,
+        precision=precision,
+        target=target,
+        guard=guard,
+        replicates=replicates,
+        targets=None if targets is None else parse_targets(targets),
+    )
+    check_names(chosen, "--only", only)
     sweep, notes = look_at_data(chosen)
     known = {} if out is None and storage is None else _known(chosen, sweep, out, storage)
     device = None
@@ -69,7 +102,7 @@ def plan(
 
         device = choose_device()
     threads = max(1, int(cpus_per_trial))
-    rows = planned(chosen, tflops, device, threads, known)
+    rows = planned(chosen, tflops, device, threads, known, only)
     left = [row.hours_left for row in rows if row.hours_left is not None]
     is_told = len(left) == len(rows)
     wall = wall_time(left, workers) if is_told and workers else None

@@ -16,19 +16,23 @@ from sweep.cli.dry_run import tell_what_would_run
 from sweep.cli.options import (
     PATH,
     SPACES_OWN,
+    Effort,
+    EffortOption,
+    Guard,
+    Only,
     Precision,
+    Replicates,
     Settings,
     SpaceName,
     Target,
+    Targets,
     check_names,
-    configurations_like,
     parse_deadline,
     parse_targets,
+    searched_space,
     shown,
-    space_of,
 )
 from sweep.cli.printing import console, long_work_shown, say, show, warn
-from trainables.errors import UserError
 from trainables.text import RedactedFormatter, redacted
 
 if TYPE_CHECKING:
@@ -38,12 +42,6 @@ if TYPE_CHECKING:
     from sweep.run.driver import Run
     from sweep.store.places import Place
     from sweep.tracking.place import Destination
-
-
-class Effort(StrEnum):
-    quick = "quick"
-    normal = "normal"
-    thorough = "thorough"
 
 
 class Objective(StrEnum):
@@ -62,26 +60,11 @@ def run(
         typer.Option(help="URL for trials and results (s3://, gs://, NFS path) in place of DIR."),
     ] = None,
     settings: Settings = [],  # noqa: B006
-    only: Annotated[
-        list[str],
-        typer.Option(
-            metavar="NAME",
-            help="Train this configuration of the space, as often as needed; without it, the same "
-            "command goes on with the others.",
-            show_default="all",
-            autocompletion=configurations_like,
-        ),
-    ] = [],  # noqa: B006
+    only: Only = [],  # noqa: B006
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be run; train and create nothing.")
     ] = False,
-    effort: Annotated[
-        Effort,
-        typer.Option(
-            help="√2 times, or 1/√2 of, the precision: fewer or more trials near each EMM; a sweep "
-            "goes on with a greater effort."
-        ),
-    ] = Effort.normal,
+    effort: EffortOption = Effort.normal,
     precision: Precision = None,
     target: Target = None,
     workers: Annotated[
@@ -98,23 +81,9 @@ def run(
     objective: Annotated[
         Objective, typer.Option(help="With more workers than studies: save images, or time.")
     ] = Objective.wall,
-    guard: Annotated[
-        bool,
-        typer.Option(
-            "--guard", help="Also try N at 4 × the estimate, against curves that dip and rise."
-        ),
-    ] = False,
-    replicates: Annotated[
-        int | None,
-        typer.Option(min=1, help="Seeds at every N that is tried.", show_default=SPACES_OWN),
-    ] = None,
-    targets: Annotated[
-        str | None,
-        typer.Option(
-            help="Other R_mem to find the crossings of, with commas between: .5,.1",
-            show_default=SPACES_OWN,
-        ),
-    ] = None,
+    guard: Guard = False,
+    replicates: Replicates = None,
+    targets: Targets = None,
     early_accept: Annotated[
         bool,
         typer.Option(
@@ -250,17 +219,18 @@ def start(
     if tracking_uri:
         _check_tracking(tracking_uri)
     here = new_place(out, storage)
-    if effort != "normal" and precision is not None:
-        raise UserError(f"--effort {effort}: it sets the precision, as --precision does; say one")
-    asked = {
-        "search.precision": precision,
-        "search.target": target,
-        "search.guard": guard or None,
-        "search.replicates": replicates,
-        "search.targets": targets,
-        "search.final_samples": final_samples,
-    }
-    chosen = _adjusted(space_of(space, settings, **asked), effort, early_accept)
+    chosen = searched_space(
+        space,
+        settings,
+        effort=effort,
+        precision=precision,
+        target=target,
+        guard=guard,
+        replicates=replicates,
+        targets=targets,
+        early_accept=early_accept,
+        final_samples=final_samples,
+    )
     check_names(chosen, "--only", only)
     former = [former_trials(where, here.storage) for where in reuse]
     limits = Limits(budget_hours, None if deadline is None else parse_deadline(deadline))
@@ -310,19 +280,6 @@ def start(
             tell(f"compare in MLflow: {shlex.join(['emm', 'ui', shown(views)])}")
     _tell_what_is_left(this_run, bool(only), tell, must_tell)
     return this_run
-
-
-def _adjusted(space: "SearchSpace", effort: str, early_accept: bool) -> "SearchSpace":
-    """With what these options make of its own precision and targets."""
-    from sweep.search.rules import EFFORTS, accept_bound
-
-    changes = {}
-    if effort != "normal":
-        changes["search.precision"] = space.search.precision * EFFORTS[effort]
-    if early_accept:
-        highest = max((space.search.target, *space.search.targets))
-        changes["measurement.accept"] = accept_bound(highest)
-    return space.with_settings(changes) if changes else space
 
 
 def _tell_what_is_left(

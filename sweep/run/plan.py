@@ -2,7 +2,7 @@
 measured. Torch is imported only where it must be asked."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -65,19 +65,21 @@ def plan(
     device: "torch.device | None" = None,
     threads: int = 1,
     known: "Mapping[str, StudySummary]" = {},  # noqa: B006  it is read
+    only: Collection[str] = (),
 ) -> list[PlannedConfiguration]:
-    """Every configuration; hours on a device that sustains `tflops` TFLOP/s (a backward pass taken
-    as two forward ones; of small networks, launching kernels), or at the rates measured on `device`
-    with so many `threads`. `known`: what there is of a sweep already, by name. Of features, only
-    whether they can be had is looked at."""
+    """Every configuration, or those of the names in `only`; hours on a device that sustains `tflops`
+    TFLOP/s (a backward pass taken as two forward ones; of small networks, launching kernels), or at
+    the rates measured on `device` with so many `threads`. `known`: what there is of a sweep already,
+    by name. Of features, only whether they can be had is looked at."""
     if space.measurement.features is not None:
         from sweep.run.checks import check_features  # imports what no other plan needs
 
         check_features(space)
     what = "measuring how fast this machine is" if device else "counting"
+    chosen = [named for named in space.configurations if not only or named.name in only]
     rows = [
         _planned(named, space, tflops, device, threads, known.get(named.name))
-        for named in each(space.configurations, what)
+        for named in each(chosen, what)
     ]
     of_all = _pace(rows) or 1.0
     return [

@@ -1,6 +1,7 @@
 """What searches cost, by simulation (docs/search.md), in the unit of their trials: a trial at N costs
 N where that is what it trains on (`Options.cost` "images"), and 1 where all cost the same."""
 
+import math
 from collections.abc import Iterable
 from typing import Literal, Protocol
 
@@ -15,12 +16,17 @@ TARGET_COST: dict[Cost, float] = {"images": 5.0, "constant": 1.6}  # … more fo
 GUARD_COST: dict[Cost, float] = {"images": 3.8, "constant": 0.6}  # … and for a look far above it
 REPLICATE_COST = 0.36  # of all that, more for every other seed at an N: it tells of the curve, too
 
+# of a search, by how precisely it is asked: at √2 times the usual sd .87, at 1/√2 of it 1.14
+USUAL_PRECISION, PRECISION_POWER = 0.12, 0.4
+
 SHORTENED = 0.7  # what is left of the time of a search where many trials run at once
 
 
 class Asked(Protocol):
     """Of a search, as fields of `Search` and `Options`: what else than one EMM it is to tell."""
 
+    @property
+    def precision(self) -> float: ...
     @property
     def replicates(self) -> int: ...
     @property
@@ -32,7 +38,9 @@ class Asked(Protocol):
 def search_cost(cost: Cost, asked: Asked) -> float:
     """Of a whole search, in trials at N = EMM or in trials."""
     more = TARGET_COST[cost] * len(asked.targets) + GUARD_COST[cost] * asked.guard
-    return (SEARCH_COST[cost] + more) * (1 + REPLICATE_COST * (asked.replicates - 1))
+    by_precision = math.pow(USUAL_PRECISION / asked.precision, PRECISION_POWER)
+    by_seeds = 1 + REPLICATE_COST * (asked.replicates - 1)
+    return (SEARCH_COST[cost] + more) * by_precision * by_seeds
 
 
 def unit(cost: Cost, n: float) -> float:

@@ -1,4 +1,6 @@
-"""`emm run --effort`: how precisely every EMM is sought."""
+"""How precisely every EMM is sought, and what else of it: options of `emm run` and `emm plan`."""
+
+import json
 
 import pytest
 
@@ -29,3 +31,52 @@ def test_precision_is_said_once(tmp_path, capsys):
     code, said = asked(capsys, "--out", out, "--effort", "much")
     assert code == 2
     assert "much" in said.err
+
+
+def planned(capsys, *arguments):
+    """Hours of a search of each configuration, by its name."""
+    with pytest.raises(SystemExit) as end:
+        main(["plan", "digits-width", "--json", *arguments])
+    assert not end.value.code
+    rows = json.loads(capsys.readouterr().out)["configurations"]
+    return {row["name"]: row["hours_search"] for row in rows}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "least", "most"),
+    [
+        # simulated: 4.29, 4.93 and 5.64 trainings at the EMM
+        (["--effort", "quick"], 0.83, 0.91),
+        (["--effort", "thorough"], 1.10, 1.19),
+        (["--precision", "0.15"], 1.0, 1.0),  # the space's own
+        (["--replicates", "3"], 1.5, 1.9),
+        (["--targets", ".5"], 1.2, 1.4),
+        (["--guard"], 1.05, 1.2),
+        (["--target", ".5"], 1.0, 1.0),
+    ],
+)
+def test_a_plan_is_asked_as_a_run_is(capsys, arguments, least, most):
+    usual, other = planned(capsys), planned(capsys, *arguments)
+    assert usual.keys() == other.keys() == {"width=4", "width=8"}
+    for name, hours in other.items():
+        assert least <= hours / usual[name] <= most
+
+
+def test_a_plan_of_one_configuration(capsys):
+    assert planned(capsys, "--only", "width=8").keys() == {"width=8"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--only", "width=9"], "--only width=9: digits-width has width=4, width=8"),
+        (["--effort", "quick", "--precision", ".1"], "--effort quick: it sets the precision"),
+        (["--targets", "half"], "--targets half: write numbers with commas between"),
+        (["--target", "2"], "search.target"),
+    ],
+)
+def test_a_plan_says_what_to_change(capsys, arguments, said):
+    with pytest.raises(SystemExit) as end:
+        main(["plan", "digits-width", *arguments])
+    assert end.value.code == 2
+    assert said in capsys.readouterr().err

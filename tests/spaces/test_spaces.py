@@ -328,6 +328,36 @@ def test_what_yaml_would_drop_is_refused_with_its_line(tmp_path, text, said):
     assert said in str(raised.value)
 
 
+def lists_of_lists(count):
+    """Each of ten times the one before."""
+    lines = [f"    x{i}: &x{i} [{', '.join([f'*x{i - 1}'] * 10)}]\n" for i in range(1, count)]
+    return "    x0: &x0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (lists_of_lists(10), "line 9: with all aliases written out, these are more than 100,000"),
+        ("    x: &x {y: [*x]}\n", "line 5: an alias stands within what it names"),
+    ],
+)
+def test_aliases_of_yaml_that_grow_without_bound_are_refused(tmp_path, options, said):
+    settings = f"settings:\n  trainer.kind: custom\n  trainer.options:\n{options}"
+    with pytest.raises(UserError) as raised:
+        yaml_space(tmp_path, f"base: digits\n{settings}")
+    assert said in str(raised.value)
+
+
+def test_aliases_of_yaml_are_written_out(tmp_path):
+    settings = f"settings:\n  trainer.kind: custom\n  trainer.options:\n{lists_of_lists(4)}"
+    space = yaml_space(
+        tmp_path,
+        f"base: digits\nvary: {{}}\nsearch: {{n_low: 8, n_high: 64}}\n{settings}"
+        "  trainer.builder: a:b\n",
+    )
+    assert np.array(space.base.trainer.options["x3"]).shape == (10, 10, 10, 10)
+
+
 def test_a_file_is_utf8_whatever_the_locale(tmp_path):
     (tmp_path / "mine.yaml").write_text(f"{YAML}source: σ\n", encoding="utf-8")
     code = "import sys; from search_spaces.find import find_space; print(ascii(find_space(sys.argv[1]).source))"
