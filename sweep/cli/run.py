@@ -209,6 +209,7 @@ def start(
     from sweep.run.cluster import check_per_trial
     from sweep.run.driver import Run
     from sweep.run.machines import Resources, claim
+    from sweep.run.own_code import code_of
     from sweep.run.retry import reopen_failed
     from sweep.store.budget import Limits
     from sweep.store.files import Invocation
@@ -259,7 +260,7 @@ def start(
             views,
             resources,
             limits=limits,
-            invocation=Invocation.now(command),
+            invocation=Invocation.now(command, code_of(chosen)),
             only=only or None,
             reuse=former,
             tell=must_tell,

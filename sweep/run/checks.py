@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from search_spaces.space import MAY_CHANGE, SearchSpace
+from sweep.run.own_code import changed_code
 from sweep.store.files import read_sweep, reuse_of
 from sweep.store.lock import LOCK, Lock
 from sweep.store.places import Place, check_views, create_private, views_of
@@ -38,6 +39,7 @@ class Sweep:
 
     space: SearchSpace
     data: dict[str, ImageData] = field(default_factory=dict)  # by data_key
+    changed: list[str] = field(default_factory=list)  # code of the user's, a line each
 
     def load_data(self, may_fetch: bool = True) -> None:
         """Raises UserError if a source is missing or has fewer images than the search may ask for.
@@ -70,7 +72,7 @@ class Sweep:
 
     @property
     def notes(self) -> list[str]:
-        """What is to be said of the data that are loaded, a line each."""
+        """What is to be said of the data that are loaded, and of the user's code; a line each."""
         by_source = {data.source: data for data in self.data.values()}
         notes = [
             f"{data.duplicates} of the {len(data)} images of {source} equal another one; "
@@ -79,7 +81,7 @@ class Sweep:
             if data.duplicates
         ]
         notes += [note for data in self.data.values() for note in data.notes]
-        return list(dict.fromkeys(notes))
+        return list(dict.fromkeys([*notes, *self.changed]))
 
     def data_of(self, name: str) -> ImageData:
         """The data of a configuration, loaded when they are first asked for."""
@@ -190,6 +192,8 @@ def checked_sweep(space: SearchSpace, here: Place, may_fetch: bool = True) -> Sw
     sweep.load_data(may_fetch)
     check_sweep(here.storage, sweep)
     check_views(here)
+    former = read_sweep(here.storage)
+    sweep.changed = changed_code(space, former.runs if former else ())
     return sweep
 
 

@@ -52,6 +52,9 @@ class Invocation(Record):
         {}, description="commit, clean of the repository that it was started in, if there is one"
     )
     packages: dict[str, str] = Field({}, description="name → version")
+    code: dict[str, str] = Field(
+        {}, description="of the user's: what names it, with its version → SHA-256 of its file"
+    )
 
     @property
     def shown(self) -> str:
@@ -64,14 +67,15 @@ class Invocation(Record):
         )
 
     @classmethod
-    def now(cls, command: Sequence[str]) -> Self:
-        """Of this process, by this command; what is secret in it is left out."""
+    def now(cls, command: Sequence[str], code: Mapping[str, str] | None = None) -> Self:
+        """Of this process, by this command; what is secret in it is left out. `code`: the user's."""
         return cls(
             at=datetime.now(UTC).isoformat(timespec="seconds"),
             command=shlex.join(map(redacted, command)),
             ours=ours(),
             yours=yours(Path.cwd()),
             packages=packages(),
+            code=dict(code or {}),
         )
 
 
