@@ -258,6 +258,14 @@ def run(
     _check_process()
     if out == "":
         raise UserError("out: it is empty; name a directory")
+    _check_kinds(
+        settings=settings,
+        targets=targets,
+        workers=workers,
+        deadline=deadline,
+        only=only,
+        reuse=reuse,
+    )
     with _process_as_it_was():
         this_run = start(
             str(space) if isinstance(space, Path) else space,
@@ -295,6 +303,25 @@ def run(
     return shown(summarize(this_run.storage))
 
 
+# of an argument: what it must be, and how that is said; None may be left out
+KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {
+    "settings": (Mapping, "a dict of path → value"),
+    "targets": ((list, tuple), "a list of numbers, as [.5]"),
+    "workers": (int, "a whole number"),
+    "deadline": (str, 'a text, as "90m"'),
+    "only": ((list, tuple), "a list of names"),
+    "reuse": ((list, tuple), "a list of directories"),
+}
+
+
+def _check_kinds(**given: object) -> None:
+    """Raises UserError for what the command line could not give."""
+    for name, value in given.items():
+        kind, needed = KINDS[name]
+        if value is not None and not isinstance(value, kind):
+            raise UserError(f"{name}: {needed} is needed, not {value!r}")
+
+
 def _check_process() -> None:
     """Raises UserError where a sweep can't be run."""
     if threading.current_thread() is not threading.main_thread():
@@ -316,6 +343,8 @@ def _check_process() -> None:
 def _process_as_it_was() -> Iterator[None]:
     """A run has its own log and its own answer to a SIGTERM; afterwards these are the caller's
     again."""
+    from sweep.cli.run import OF_TUNE
+
     root, sigterm = logging.getLogger(), signal.getsignal(signal.SIGTERM)
     handlers, level = root.handlers, root.level
     root.handlers = []
@@ -324,6 +353,9 @@ def _process_as_it_was() -> Iterator[None]:
     finally:
         for handler in root.handlers:
             handler.close()
+        for name in OF_TUNE:
+            logger = logging.getLogger(name)
+            logger.handlers, logger.propagate = [], True
         root.handlers = handlers
         root.setLevel(level)
         if sigterm is not None:

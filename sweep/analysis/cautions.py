@@ -49,6 +49,7 @@ def cautions(summary: SweepSummary) -> list[Caution]:
     """Every file that could not be read and every trap that applies, those of the data first; a
     trap once, with all configurations that it applies to."""
     lines = [f"passed over: {line}" for line in summary.damaged]
+    lines += _changed_code(summary)
     lines += [
         f"{data.source}: {data.duplicates:,} of {data.size:,} images equal another one; copies of "
         "them never count as memorized"
@@ -67,6 +68,20 @@ def cautions(summary: SweepSummary) -> list[Caution]:
             if trap is not None:
                 traps.setdefault(trap.what, {})[study.name] = trap
     return [*map(Caution, lines), *(_said_once(what, of) for what, of in traps.items())]
+
+
+def _changed_code(summary: SweepSummary) -> list[str]:
+    """Of the user's, under one version."""
+    files = defaultdict(set)
+    for run in summary.runs:
+        for name, digest in run.code.items():
+            files[name].add(digest)
+    return [
+        f"the file of {name}, was changed between runs: trials by {len(found)} of its states count as "
+        "alike"
+        for name, found in files.items()
+        if len(found) > 1
+    ]
 
 
 def _said_once(what: str, of: Mapping[str, Trap]) -> Caution:

@@ -116,9 +116,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
             sys.exit(app(args=arguments, prog_name="emm", standalone_mode=False) or 0)
     except (UserError, UsageError) as error:
         text = str(error) if isinstance(error, UserError) else error.format_message()
+        text = text.replace("Value error, ", "")  # pydantic's, by which typer reads a choice
         say(f"emm: error: {redacted(' '.join(text.splitlines()))}", file=sys.stderr)
         sys.exit(2)
     except typer.Abort:
+        say("emm: interrupted", file=sys.stderr)
         sys.exit(130)
     except TrialFailed as error:
         say(f"emm: the trial failed: {error}", file=sys.stderr)

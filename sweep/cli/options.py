@@ -242,6 +242,8 @@ def searched_space(
     """The space, searched as the options of these names say. Raises UserError."""
     from sweep.search.rules import EFFORTS, accept_bound
 
+    if effort not in EFFORTS:
+        raise UserError(f"effort: one of {', '.join(EFFORTS)} is needed, not {effort!r}")
     if effort != "normal" and precision is not None:
         raise UserError(f"--effort {effort}: it sets the precision, as --precision does; say one")
     by_option = {
@@ -253,6 +255,9 @@ def searched_space(
         "search.final_samples": final_samples,
     }
     space = space_of(asked, settings, **by_option)
+    if targets and space.search.target in targets:
+        own = space.search.target
+        raise UserError(f"--targets: {own:g} is the target itself; leave it out")
     changes = {}
     if effort != "normal":
         changes["search.precision"] = space.search.precision * EFFORTS[effort]

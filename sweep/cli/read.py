@@ -17,6 +17,7 @@ from trainables.text import redacted, span, visible
 def status(directory: Sweep_, as_json: AsJson = False) -> None:
     """Shows what is known of every study now, and what is training."""
     from sweep.analysis.summary import summarize
+    from sweep.report.failed import failed_line
     from sweep.report.live import still
     from sweep.search.words import counted
     from sweep.store.budget import hours_spent
@@ -45,6 +46,9 @@ def status(directory: Sweep_, as_json: AsJson = False) -> None:
             console(),
         )
     )
+    failed = failed_line(summary)
+    if failed is not None:
+        say(failed)
     if begun and not holder:
         trials = counted(len(begun), "unfinished trial")
         say(f"the same emm run goes on with {trials}")

@@ -44,6 +44,10 @@ if TYPE_CHECKING:
     from sweep.tracking.place import Destination
 
 
+# loggers that tell of every trial that fails
+OF_TUNE = "ray.tune.execution.tune_controller", "ray.tune.tune"
+
+
 class Objective(StrEnum):
     cost = "cost"
     wall = "wall"
@@ -287,6 +291,11 @@ def _tell_what_is_left(
     run: "Run", is_of_some: bool, tell: Callable[[str], None], must_tell: Callable[[str], None]
 ) -> None:
     """is_of_some: whether only some of the configurations were asked for."""
+    from sweep.report.failed import failed_line
+
+    failed = failed_line(run.summary())
+    if failed is not None:
+        must_tell(f"{failed}; where it was raised: emm.log")
     if run.ended and run.is_open:
         must_tell(run.ended)
     elif not run.is_decided:
@@ -425,3 +434,8 @@ def _log_by(handler: logging.Handler) -> None:
     # only what is wrong: at level INFO fontTools alone tells 100 lines about every figure
     handler.setFormatter(RedactedFormatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    # to a terminal Ray's library would write a hundred lines for every trial that fails, of which we
+    # tell the cause; its own handler is above these
+    for name in OF_TUNE:
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = [handler], False

@@ -51,6 +51,9 @@ def trial(
     ] = None,
     cpus_per_trial: Annotated[float, typer.Option(help="CPUs, and threads, of the trial.")] = 1,
     settings: Settings = [],  # noqa: B006
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Train it again if it has failed in DIR.")
+    ] = False,
 ) -> None:
     """Trains and measures one trial in the foreground, for looking closely."""
     chosen = space_of(space, settings)
@@ -86,7 +89,7 @@ def trial(
     with _terminable(), _place(out) as storage, threads(cpus_per_trial):
         for note in data.notes:
             say(f"note: {note}", flush=True)
-        result = _trained(spec, data, storage)
+        result = _trained(spec, data, storage, retry_failed)
         _tell(result, chosen)
         if out is not None:
             _write_page(out, storage, result, chosen, data)
@@ -146,11 +149,23 @@ def _place(out: Path | None) -> "Iterator[Storage]":
         raise
 
 
-def _trained(spec: "TrialSpec", data: "ImageData", storage: "Storage") -> "Result":
+def _trained(
+    spec: "TrialSpec", data: "ImageData", storage: "Storage", retry_failed: bool
+) -> "Result":
     """Raises TrialFailed."""
     from sweep.report.trial_view import TrialView
+    from sweep.run.retry import reopen
+    from trainables.trial.result import read_all, start_record
     from trainables.trial.trial import Pace, Trial, choose_device
 
+    key = start_record(spec, data).training_key
+    before = next((one for one in read_all(storage).results if one.training_key == key), None)
+    if before is not None and before.complete:
+        say("it was trained before, and this is what it gave; another --out trains it anew")
+    elif before is not None and not retry_failed:
+        raise TrialFailed(f"{before.cause} (an earlier run; --retry-failed trains it again)")
+    elif before is not None:
+        reopen(storage, before)
     one = Trial(spec, data, storage, choose_device(), Pace(slice_seconds=SLICE_SECONDS))
     told = 0
     with TrialView(f"{spec.name}  {spec.title}", console()) as view:

@@ -13,6 +13,7 @@ from sweep.store.files import read_sweep, reuse_of
 from sweep.store.lock import LOCK, Lock
 from sweep.store.places import Place, check_views, create_private, views_of
 from trainables.config.identity import IGNORED, identity
+from trainables.config.training import StandardTrainer
 from trainables.config.trial import Configuration, TrialSpec, configuration_key
 from trainables.data.images import ImageData
 from trainables.data.labels import check_subset, planned_label_dim
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LEAST_N = 2  # that search.n_low may be
+LOW_RATE = 0.9  # of the learning rate that was asked for, below which it is said
 
 
 @dataclass
@@ -72,7 +74,8 @@ class Sweep:
 
     @property
     def notes(self) -> list[str]:
-        """What is to be said of the data that are loaded, and of the user's code; a line each."""
+        """What is to be said of the data that are loaded, of rates of learning, and of the user's
+        code; a line each."""
         by_source = {data.source: data for data in self.data.values()}
         notes = [
             f"{data.duplicates} of the {len(data)} images of {source} equal another one; "
@@ -81,6 +84,7 @@ class Sweep:
             if data.duplicates
         ]
         notes += [note for data in self.data.values() for note in data.notes]
+        notes += _low_rates(self.space)
         return list(dict.fromkeys([*notes, *self.changed]))
 
     def data_of(self, name: str) -> ImageData:
@@ -119,6 +123,24 @@ class Sweep:
             )
             for named in self.space.configurations
         }
+
+
+def _low_rates(space: SearchSpace) -> list[str]:
+    """A line for each recipe whose learning rate is never near trainer.lr: a training that was made
+    shorter keeps its warm-up."""
+    notes = []
+    for named in space.configurations:
+        recipe = named.configuration.trainer
+        if isinstance(recipe, StandardTrainer):
+            ends = space.search.n_low, space.search.n_high
+            highest = min(recipe.highest_lr_factor(n) for n in ends)
+            if highest < LOW_RATE:
+                notes.append(
+                    f"{named.name}: the learning rate reaches {highest:.0%} of trainer.lr at most: "
+                    f"trainer.warmup={recipe.warmup} and trainer.decay={recipe.decay:g} leave no "
+                    "more of the training"
+                )
+    return notes
 
 
 def _check_custom(configuration: Configuration, label_dim: int) -> None:

@@ -10,11 +10,13 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from sweep.run.rates import Rates
+from trainables.config.code import in_a_line
 from trainables.config.fields import with_fields
 from trainables.config.measurement import Measurement
 from trainables.config.trial import Configuration
 from trainables.data.labels import planned_label_dim
 from trainables.diffusion.denoiser import build_denoiser
+from trainables.errors import TrialFailed, UserError
 from trainables.networks.sizes import Size
 from trainables.training.build import build_trainer
 from trainables.training.custom import check_custom
@@ -34,7 +36,7 @@ def measured_rates(
 ) -> Rates | None:
     """Trains a few steps and samples a few images of noise on `device`, with as many threads as a
     trial will get; None for the optimum. Raises TrialFailed for what a trainer of the user's does
-    wrong."""
+    wrong, and UserError for what code of the user's raises."""
     former = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -43,6 +45,14 @@ def measured_rates(
         if configuration.network.kind == "optimum":
             return None
         return _rates_of_ours(configuration, how, n, flops, device)
+    except (UserError, TrialFailed):
+        raise
+    except Exception as error:
+        if "custom" not in (configuration.trainer.kind, configuration.network.kind):
+            raise
+        raise UserError(
+            f"code of yours, when it was measured, raised {in_a_line(error)}"
+        ) from error
     finally:
         torch.set_num_threads(former)
 
@@ -68,7 +78,7 @@ def _rates_of_yours(
         nonlocal trainer, more
         if trainer.progress >= 1:
             trainer = build()
-        before, more = trainer.position, 2 * more
+        before, more = trainer.position, min(2 * more, trainer.total)
         trainer.train_until(min(1.0, (before + more) / trainer.total))
         return trainer.position - before
 

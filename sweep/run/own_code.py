@@ -27,11 +27,11 @@ def code_of(space: SearchSpace) -> dict[str, str]:
 
 
 def changed_code(space: SearchSpace, runs: Sequence[Invocation]) -> list[str]:
-    """A line for all code that is another now than in the last of the `runs` that had it."""
+    """A line for all code that is another now than in one of the `runs` that had it."""
     lines = []
     for name, digest in code_of(space).items():
-        before = [run for run in runs if name in run.code]
-        if before and before[-1].code[name] != digest:
+        before = [run for run in runs if run.code.get(name, digest) != digest]
+        if before:
             field, _, _ = name.partition("=")
             section, _, _ = field.rpartition(".")
             version = "features_version" if field == "measurement.features" else "version"

@@ -184,7 +184,8 @@ def _told_rates(
 ) -> Rates | None:
     if not flops or not tflops:
         return None
-    sampled_at_once = min(how.at_once, how.n_samples)
+    # as many are drawn at a snapshot, or at the end
+    sampled_at_once = min(how.at_once, max(how.n_samples, how.n_selection))
     return Rates(
         trained=min(tflops * 1e12 / flops / 3, configuration.trainer.batch / STEP_SECONDS),
         sampled=min(tflops * 1e12 / flops, sampled_at_once / CALL_SECONDS),

@@ -37,10 +37,15 @@ def reopen_failed(
     ]
     failed = [result for study in unanswered for result in study.results if not result.complete]
     for result in failed:
-        directory = trial_directory(storage, result.training_key)
-        directory.write(FAILED, result.model_dump_json(indent=1).encode())
-        directory.write(
-            STARTED, TrialRecord.model_validate(dict(result)).model_dump_json(indent=1).encode()
-        )
-        directory.delete(RESULT)
+        reopen(storage, result)
     return failed
+
+
+def reopen(storage: Storage, failed: Result) -> None:
+    """Makes a failed trial one that was started; what it failed of is kept beside it."""
+    directory = trial_directory(storage, failed.training_key)
+    directory.write(FAILED, failed.model_dump_json(indent=1).encode())
+    directory.write(
+        STARTED, TrialRecord.model_validate(dict(failed)).model_dump_json(indent=1).encode()
+    )
+    directory.delete(RESULT)

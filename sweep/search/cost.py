@@ -26,6 +26,8 @@ class Asked(Protocol):
     """Of a search, as fields of `Search` and `Options`: what else than one EMM it is to tell."""
 
     @property
+    def cap(self) -> int: ...
+    @property
     def precision(self) -> float: ...
     @property
     def replicates(self) -> int: ...
@@ -40,7 +42,7 @@ def search_cost(cost: Cost, asked: Asked) -> float:
     more = TARGET_COST[cost] * len(asked.targets) + GUARD_COST[cost] * asked.guard
     by_precision = math.pow(USUAL_PRECISION / asked.precision, PRECISION_POWER)
     by_seeds = 1 + REPLICATE_COST * (asked.replicates - 1)
-    return (SEARCH_COST[cost] + more) * by_precision * by_seeds
+    return min((SEARCH_COST[cost] + more) * by_precision * by_seeds, float(asked.cap))
 
 
 def unit(cost: Cost, n: float) -> float:

@@ -468,7 +468,10 @@ def _judged(finished: Sequence[Observation], options: Options, b: Belief | None)
         return replace(known, state="found", reason=f"{sd}, with trials on both sides of it")
     reason = f"{sd}; {lacking}"
     if known.n_trials >= options.cap:
-        way_out = _at_an_end(options, b) or "; with a larger max_trials it goes on"
+        way_out = _at_an_end(options, b) or (
+            "; with a larger max_trials it goes on "
+            f"(--set search.max_trials={2 * options.max_trials})"
+        )
         reason = f"after all {known.n_trials} trials: {reason}{way_out}"
         return replace(known, state="unresolved", reason=reason)
     return replace(known, reason=reason)

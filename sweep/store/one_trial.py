@@ -62,6 +62,12 @@ def find_trial(
     if fitting and not found:
         failed = fitting[0]
         raise UserError(f"{_title(failed)}: it failed ({failed.cause}), and has no model")
+    if len(found) > 1 and None not in (config, n, seed):
+        keys = some([result.training_key for result in found], MOST_SHOWN)
+        raise UserError(
+            f"{len(found)} trials of {_title(found[0])} differ in other settings: {keys} in "
+            "trials/; a trial in a directory of its own can be named"
+        )
     titles = [_title(result) for result in found or results if result.complete]
     there = some(titles, MOST_SHOWN)
     if found:

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import pandas as pd
@@ -79,3 +80,23 @@ def test_before_anything_is_known(tmp_path: Path) -> None:
     assert api.configurations(sweep)["verdict"].tolist() == ["searching"]
     assert len(api.trials(sweep)) == len(api.contrasts(sweep)) == 0
     assert summarize(Storage(str(tmp_path))).studies[0].scale.n_trials == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"effort": "fast"}, "effort: one of quick, normal, thorough is needed, not 'fast'"),
+        ({"targets": 0.5}, "targets: a list of numbers"),
+        ({"settings": ["network.depth=2"]}, "settings: a dict of path → value is needed"),
+        ({"workers": "2"}, "workers: a whole number is needed, not '2'"),
+        ({"deadline": 6}, 'deadline: a text, as "90m" is needed, not 6'),
+        ({"only": "width=8"}, "only: a list of names is needed"),
+    ],
+)
+def test_what_the_command_line_could_not_say_is_refused_in_a_line(
+    tmp_path: Path, given: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(UserError) as raised:
+        api.run("digits-width", tmp_path / "new", **given)
+    assert said in str(raised.value)
+    assert not (tmp_path / "new").exists()

@@ -277,3 +277,60 @@ def test_a_command_without_an_output_ends_well(made: Path) -> None:
     command = f'"{sys.executable}" -m sweep report "{made}" >&- 2>&-'
     assert subprocess.run(["sh", "-c", command], cwd=ROOT, check=False).returncode == 0
     assert (made / "report" / "index.html").exists()
+
+
+def test_what_was_trained_before_is_said_and_a_failure_can_be_tried_again(tmp_path: Path) -> None:
+    """A file in the way of the samples fails the first time; afterwards it is gone."""
+    (tmp_path / "net_of_lone_trial.py").write_text(BROKEN)
+    settings = ["network.kind=custom", "network.builder=net_of_lone_trial:build", *COSTS_NOTHING]
+    words = [word for setting in settings for word in ("--set", setting)]
+    command = ["trial", "digits", "--config", "base", "--n", "20", *words, "--out", "kept"]
+
+    def said(*more: str) -> tuple[int, str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "sweep", *command, *more],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"},
+            capture_output=True,
+            text=True,
+        )
+        return done.returncode, done.stdout + done.stderr
+
+    (tmp_path / "in_the_way").touch()
+    code, text = said()
+    assert code == 1
+    assert "the trial failed: RuntimeError: something is in the way" in text
+    (tmp_path / "in_the_way").unlink()
+    code, text = said()
+    assert code == 1
+    assert "an earlier run; --retry-failed trains it again" in text
+    code, text = said("--retry-failed")
+    assert code == 0
+    assert "R_mem" in text
+    code, text = said()
+    assert code == 0
+    assert "it was trained before" in text
+
+
+COSTS_NOTHING = [
+    *("trainer.length=2", "measurement.n_samples=20", "measurement.n_selection=20"),
+    *("measurement.snapshots=1", "measurement.sampler_steps=2"),
+]
+
+BROKEN = """
+from pathlib import Path
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Conv2d(1, 1, 3, padding=1)
+
+    def forward(self, x, noise_level, labels):
+        if len(x) == 20 and Path("in_the_way").exists():
+            raise RuntimeError("something is in the way")
+        return self.layer(x)
+
+def build(resolution, channels, label_dim):
+    return Net()
+"""

@@ -653,3 +653,13 @@ def test_no_torch_for_a_description():
         "import sys, trainables.config.trial; sys.exit(bool({'torch', 'numpy'} & {*sys.modules}))"
     )
     assert subprocess.run([sys.executable, "-c", code], timeout=30).returncode == 0
+
+
+def test_a_kind_that_a_section_has_already_changes_nothing():
+    """`--set network.kind=ddpmpp` on a recipe of that kind; another kind drops the former fields."""
+    for path, kind in (("network.kind", "ddpmpp"), ("trainer.kind", "standard")):
+        assert with_fields(DIGITS, {path: kind}) == DIGITS
+    wider = with_fields(DIGITS, {"network.kind": "ddpmpp", "network.width": 24})
+    assert wider == with_fields(DIGITS, {"network.width": 24})
+    other = with_fields(DIGITS, {"network.kind": "ncsnpp"})
+    assert other.network.width != DIGITS.network.width

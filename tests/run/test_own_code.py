@@ -6,6 +6,8 @@ import sys
 import pytest
 
 from search_spaces.find import find_space
+from sweep.analysis.cautions import cautions
+from sweep.analysis.summary import SweepSummary
 from sweep.cli.main import main
 from sweep.run.own_code import changed_code, code_of
 from sweep.store.files import SWEEP, Invocation
@@ -73,17 +75,30 @@ def test_it_is_noted_and_goes_on(code, tmp_path, capsys):
     assert "set another network.version" in said
 
 
-def test_each_version_is_another_code_and_the_last_run_counts(code, tmp_path):
+def test_each_version_is_another_code(code, tmp_path):
     space = find_space(str(tmp_path / "space.yaml"))
     first = invocation(space)
     code.write_text(f"{NET}\n# another\n")
     assert len(changed_code(space, [first])) == 1
     again = invocation(space)
-    assert changed_code(space, [first, again]) == []
-    assert len(changed_code(space, [again, first])) == 1
+    assert changed_code(space, [again]) == []
+    assert len(changed_code(space, [first, again])) == 1, "trials of both are there"
     second = space.with_settings({"network.version": "2"})
     assert changed_code(second, [first]) == []
     assert changed_code(space, [first.model_copy(update={"code": {}})]) == [], "of an older run"
+
+
+def test_a_report_says_that_trials_of_two_codes_are_there(code, tmp_path):
+    space = find_space(str(tmp_path / "space.yaml"))
+    first = invocation(space)
+    code.write_text(f"{NET}\n# another\n")
+    summary = SweepSummary("s", space, [], runs=[first, invocation(space)])
+    (said,) = [one.what for one in cautions(summary)]
+    assert said == (
+        "the file of network.builder=own_net_of_test:build, without a version, was changed between "
+        "runs: trials by 2 of its states count as alike"
+    )
+    assert cautions(SweepSummary("s", space, [], runs=[first, first])) == []
 
 
 def test_ours_is_no_code_of_theirs():

@@ -1,12 +1,16 @@
 """What a search space will cost: measured as trials will be trained, and less what is there already."""
 
+import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
+from search_spaces.find import find_space
 from search_spaces.table import SPACES
 from sweep.run import measured
+from sweep.run.checks import _low_rates, look_at_data
 from sweep.run.measured import measured_rates
 from sweep.run.plan import plan
 from sweep.search.cost import COSTS, search_cost, units_left, wall_time
@@ -142,3 +146,44 @@ def test_the_wall_time_is_near_that_of_simulated_sweeps(
 ) -> None:
     """docs/search.md, in trainings at the EMM; one study with eight workers takes half of that."""
     assert wall_time([4.9] * configurations, workers) == pytest.approx(simulated, rel=0.25)
+
+
+def test_no_search_costs_more_than_all_the_trials_that_it_may_have() -> None:
+    for cost in ("images", "constant"):
+        assert search_cost(cost, replace(ONE, max_trials=3)) == 3
+        assert search_cost(cost, replace(ONE, max_trials=3, replicates=2)) == 6
+
+
+def test_fewer_samples_never_cost_more() -> None:
+    hours = []
+    for n_samples in (5, 50, 500):
+        measurement = SPACE.measurement.model_copy(update={"n_samples": n_samples})
+        first, *_ = plan(SPACE.model_copy(update={"measurement": measurement}), 10.0)
+        hours.append(first.hours_low)
+    assert hours == sorted(hours)
+
+
+@pytest.mark.parametrize(
+    ("settings", "percent"),
+    [
+        ({}, None),
+        # rises for 100 steps, and falls from the 15th on: at most (t/100)(60 − t)/45 of it, at 30
+        ({"trainer.length": 60}, 20),
+        ({"trainer.length": 60, "trainer.warmup": 10}, None),
+        ({"trainer.length": 60, "trainer.decay": 0.0}, 60),
+    ],
+)
+def test_a_learning_rate_that_is_never_reached_is_said(
+    settings: dict[str, Any], percent: int | None
+) -> None:
+    _, notes = look_at_data(find_space("digits").with_settings(settings))
+    said = [note for note in notes if "of trainer.lr at most" in note]
+    assert len(said) == (percent is not None)
+    if percent is not None:
+        (reached,) = re.findall(r"reaches (\d+)% of trainer.lr", said[0])
+        assert int(reached) == pytest.approx(percent, abs=2)
+
+
+def test_no_space_of_ours_has_a_rate_that_is_never_reached() -> None:
+    for space in SPACES.values():
+        assert _low_rates(space) == [], space.name

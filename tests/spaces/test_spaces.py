@@ -524,7 +524,8 @@ def test_measured_hours_are_work_over_rates(monkeypatch):
     assert narrow.images_per_second > 0
     how, images = space.measurement, narrow.images_low
     assert narrow.hours_low > images / narrow.images_per_second / 3600
-    assert narrow.hours_search == pytest.approx(5.9 * narrow.hours_low)
+    # of the usual precision 5.9 trials; of this one fewer
+    assert narrow.hours_search == pytest.approx(5.396 * narrow.hours_low, rel=1e-3)
     assert how.network_calls == 19
     told = plan(space, 1e-3)
     assert told[1].hours_low / told[0].hours_low == pytest.approx(

@@ -17,7 +17,7 @@ from trainables.config.training import StandardTrainer
 from trainables.config.trial import Configuration
 from trainables.diffusion.sampling import from_uint8
 from trainables.errors import TrialFailed
-from trainables.training.trainer import Trainer, ema_decay, lr_factor
+from trainables.training.trainer import Trainer, ema_decay
 
 CPU = torch.device("cpu")
 PAPER = StandardTrainer()
@@ -124,26 +124,26 @@ def test_batches_hold_the_images_themselves():
 def test_learning_rate_of_the_paper():
     """Linear over 200 epochs, then constant to the end of 40,000."""
     for n in (1000, 2000, 5000):
-        assert lr_factor(PAPER, n, 0) < 0.01
-        assert lr_factor(PAPER, n, 50 * n) == pytest.approx(0.25, abs=0.003)
-        assert lr_factor(PAPER, n, 100 * n) == pytest.approx(0.5, abs=0.003)
-        assert lr_factor(PAPER, n, 200 * n) == 1
-        assert lr_factor(PAPER, n, 40_000 * n - 512) == 1
+        assert PAPER.lr_factor(n, 0) < 0.01
+        assert PAPER.lr_factor(n, 50 * n) == pytest.approx(0.25, abs=0.003)
+        assert PAPER.lr_factor(n, 100 * n) == pytest.approx(0.5, abs=0.003)
+        assert PAPER.lr_factor(n, 200 * n) == 1
+        assert PAPER.lr_factor(n, 40_000 * n - 512) == 1
 
 
 def test_learning_rate_with_decay():
     """The recipe for one core: 600 steps, 50 of warm-up, falling over the last 60 %."""
     recipe = StandardTrainer(clock="steps", length=600, batch=64, warmup=50, decay=0.6)
-    factors = [lr_factor(recipe, 48, 64 * step) for step in range(600)]
+    factors = [recipe.lr_factor(48, 64 * step) for step in range(600)]
     assert factors[25] == pytest.approx(0.5, abs=0.03)
     assert factors[50:240] == [1.0] * 190
     assert factors[420] == pytest.approx(0.5)
     assert 0 < factors[-1] < 0.01
     assert max(factors) == 1
-    assert factors == [lr_factor(recipe, 999, 64 * step) for step in range(600)], (
+    assert factors == [recipe.lr_factor(999, 64 * step) for step in range(600)], (
         "the clock is steps"
     )
-    assert lr_factor(StandardTrainer(warmup=0), 10, 0) == 1
+    assert StandardTrainer(warmup=0).lr_factor(10, 0) == 1
 
 
 @pytest.mark.parametrize(("warmup", "expected"), [(0, 1.0), (8, 0.05)])

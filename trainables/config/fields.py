@@ -40,8 +40,9 @@ def with_fields(
     """`model` with fields replaced by dotted path, validated anew. For messages, `prefix` is where
     `model` stands, and `there` what may have been meant (by default its own fields).
 
-    Setting `x.kind` drops the fields of the former kind, and so does setting `x` to all its fields,
-    kind included. Raises UserError naming the field, what was given, what is allowed.
+    Setting `x.kind` to another kind than it has drops the fields of the former one; setting `x` to a
+    group of fields, kind included, drops all that are not in it. Raises UserError naming the field,
+    what was given, what is allowed.
     """
 
     def unknown(path: str, owner: str, node: Mapping[str, Any]) -> UserError:
@@ -64,7 +65,7 @@ def with_fields(
             if not isinstance(node.get(section), dict):
                 raise unknown(path, owner, node)
             node, owner = node[section], section
-        if name == "kind":
+        if name == "kind" and node.get("kind") != value:
             node.clear()
             renewed.add(owner)
         elif name not in node and owner not in renewed and not _are_options(owner):

@@ -104,7 +104,7 @@ def _listed(
 
 def _kind_of(path: str, field: FieldInfo, kinds: Sequence[str]) -> Listed:
     default = NEEDED if field.is_required() else field.get_default().kind
-    words = "which kind; setting it drops the fields of the former one"
+    words = "which kind; setting another one drops the fields of the former"
     return Listed(f"{path}.kind", path, "", " | ".join(kinds), "", default, words)
 
 

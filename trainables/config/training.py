@@ -107,6 +107,19 @@ class StandardTrainer(AnyTrainer):
     def warmup_images(self, n: int) -> int:
         return self.warmup * (n if self.clock == "epochs" else self.batch)
 
+    def lr_factor(self, n: int, position: int) -> float:
+        """Learning rate / `lr` for the step that begins after `position` images of a training of
+        N = `n`: linear warm-up, constant, linear decay."""
+        warmup, total = self.warmup_images(n), self.train_images(n)
+        rising = min((position + self.batch) / warmup, 1.0) if warmup else 1.0
+        falling = min((total - position) / (self.decay * total), 1.0) if self.decay else 1.0
+        return rising * falling
+
+    def highest_lr_factor(self, n: int) -> float:
+        """Of a training of N = `n` images, to a 200th of it."""
+        total = self.train_images(n)
+        return max(self.lr_factor(n, round(total * part / 200)) for part in range(200))
+
     @property
     def why_no_half(self) -> str:
         """Warm-up, order and averaging depend on what was trained so far alone; the decay on what

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from trainables.config.measurement import AT_ONCE, Measurement
+from trainables.errors import TrialFailed
 
 
 def karras_sigmas(steps: int, sigma_min: float, sigma_max: float, rho: float) -> Tensor:
@@ -116,13 +117,14 @@ def sample(
     labels: Tensor | None = None,
     at_once: int | None = None,
 ) -> Tensor:
-    """Generates one image per seed: [len(seeds), *shape] uint8 on the CPU.
+    """Generates one image per seed: [len(seeds), *shape] uint8 on the CPU. Raises TrialFailed if the
+    denoiser makes numbers of one that are not finite.
 
     labels: [len(seeds)] int64, what the denoiser is given as `labels`, if anything; at_once: how
     many images, if the denoiser is made for a number; else `how.batch`, or as many as fit.
     """
     sigmas = karras_sigmas(how.sampler_steps, how.sigma_min, how.sigma_max, how.rho)
-    solve, images = SAMPLERS[how.sampler], []
+    solve, images, are_finite = SAMPLERS[how.sampler], [], []
 
     def with_labels(part: Tensor | None) -> Callable[[Tensor, Tensor], Tensor]:
         return denoise if part is None else partial(denoise, labels=part.to(device))
@@ -136,5 +138,13 @@ def sample(
         latents = draw_latents(seeds[batch], shape, device)
         conditional = with_labels(None if labels is None else labels[batch])
         # left on the device, which works on while the next latents are drawn
-        images.append(to_uint8(solve(conditional, latents, sigmas)))
+        x = solve(conditional, latents, sigmas)
+        are_finite.append(x.isfinite().flatten(1).all(1))
+        images.append(to_uint8(x))
+    n_broken = len(seeds) - int(torch.cat(are_finite).sum())
+    if n_broken:
+        raise TrialFailed(
+            f"{n_broken} of {len(seeds)} generated images are not finite: the network gives NaN or "
+            "infinity at some noise level; try a lower trainer.lr, or trainer.precision=fp32"
+        )
     return torch.cat(images).cpu()

@@ -133,8 +133,11 @@ class Team(Member):
         with self.unless_lost():
             for pipe, of_other in zip(self.pipes, arguments[1:], strict=True):
                 pipe.send_bytes(pickle.dumps((work, of_other, True)))
-            own = work(self, *arguments[0])
-            return [own, *(pickle.loads(pipe.recv_bytes()) for pipe in self.pipes)]
+            try:
+                own = work(self, *arguments[0])
+            finally:  # else the next question would get what was answered to this one
+                answers = [pickle.loads(pipe.recv_bytes()) for pipe in self.pipes]
+            return [own, *answers]
 
     @contextmanager
     def unless_lost(self) -> Iterator[None]:

@@ -180,7 +180,7 @@ class Trainer:
             # as in Karras et al. 2022; a loss that stays non-finite fails the trial
             torch.nan_to_num(gradient, nan=0.0, posinf=1e5, neginf=-1e5, out=gradient)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.recipe.scaled_lr * lr_factor(self.recipe, n, self.position)
+            group["lr"] = self.recipe.scaled_lr * self.recipe.lr_factor(n, self.position)
         self.optimizer.step()
         self.position += size
         decay = ema_decay(self.recipe, self.position)
@@ -357,15 +357,6 @@ class Losses:
     @state.setter
     def state(self, values: tuple[float, int, int, int]) -> None:
         self.sum, self.images, self.skipped, self.failures = values
-
-
-def lr_factor(recipe: StandardTrainer, n: int, position: int) -> float:
-    """Learning rate / `recipe.lr` for the step that begins after `position` images: linear warm-up,
-    constant, linear decay."""
-    warmup, total = recipe.warmup_images(n), recipe.train_images(n)
-    rising = min((position + recipe.batch) / warmup, 1.0) if warmup else 1.0
-    falling = min((total - position) / (recipe.decay * total), 1.0) if recipe.decay else 1.0
-    return rising * falling
 
 
 def ema_decay(recipe: StandardTrainer, position: int) -> float:

@@ -204,7 +204,9 @@ class Subset:
         # averaged weights that are not finite never become so again
         if not (np.isfinite(training).all() and np.isfinite(held_out).all()):
             raise TrialFailed(
-                f"the loss is not finite after {trainer.position} images; try a lower trainer.lr"
+                f"denoising errors are not finite after {trainer.position} images, with the weights "
+                "that sample; a network of your own may give such numbers in eval mode alone, "
+                "else try a lower trainer.lr"
             )
         return training, held_out
 
