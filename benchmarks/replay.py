@@ -238,6 +238,8 @@ def elsewhere_row(which: str, name: str, size: int, outcomes: list[Outcome]) -> 
     cells = [name, f"{which}, {size}" if size > 1 else "alone"]
     for target in ELSEWHERE:
         emm = truth(name, "mean", target)
+        if emm >= curves_of(name).sizes[-1]:  # it passes at all sizes of the bank
+            emm = math.nan
         told = [o.elsewhere[target] for o in outcomes if target in o.elsewhere]
         held = [low < emm < high for low, high in told]
         cells += [

@@ -98,6 +98,9 @@ def emm(
         say(context.get_help())
 
 
+INTERRUPTED = 130  # exit code, as shells have it of a SIGINT
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Exit code 0: done; 2: the user's mistake, in one line; 1: ours, with a traceback in the
     log."""
@@ -113,7 +116,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     redact_last_resort()
     try:
         with long_work_shown():
-            sys.exit(app(args=arguments, prog_name="emm", standalone_mode=False) or 0)
+            code = app(args=arguments, prog_name="emm", standalone_mode=False) or 0
+        if code == INTERRUPTED:
+            say("emm: interrupted", file=sys.stderr)
+        sys.exit(code)
     except (UserError, UsageError) as error:
         text = str(error) if isinstance(error, UserError) else error.format_message()
         text = text.replace("Value error, ", "")  # pydantic's, by which typer reads a choice
@@ -121,7 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(2)
     except typer.Abort:
         say("emm: interrupted", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
     except TrialFailed as error:
         say(f"emm: the trial failed: {error}", file=sys.stderr)
         sys.exit(1)

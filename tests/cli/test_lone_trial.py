@@ -298,7 +298,7 @@ def test_what_was_trained_before_is_said_and_a_failure_can_be_tried_again(tmp_pa
 
     (tmp_path / "in_the_way").touch()
     code, text = said()
-    assert code == 1
+    assert code == 1, text
     assert "the trial failed: RuntimeError: something is in the way" in text
     (tmp_path / "in_the_way").unlink()
     code, text = said()
@@ -314,7 +314,7 @@ def test_what_was_trained_before_is_said_and_a_failure_can_be_tried_again(tmp_pa
 
 COSTS_NOTHING = [
     *("trainer.length=2", "measurement.n_samples=20", "measurement.n_selection=20"),
-    *("measurement.snapshots=1", "measurement.sampler_steps=2"),
+    *("measurement.snapshots=2", "measurement.sampler_steps=2"),
 ]
 
 BROKEN = """

@@ -1,11 +1,15 @@
 """Tables of the command line: whole, whatever they are printed on."""
 
 import io
+import logging
 import sys
+from pathlib import Path
 
 import pytest
 
+from sweep.cli.main import main
 from sweep.cli.printing import show
+from sweep.cli.run import OF_TUNE, _log_to
 from sweep.report.console import Setting, grid
 
 LONG = "width=" + "1234567890" * 30
@@ -77,3 +81,37 @@ def test_a_long_name_gives_way_before_numbers_do(monkeypatch: pytest.MonkeyPatch
     lines = printed(monkeypatch, 60, "width=" + "x" * 50, *numbers)
     assert lines[0].split()[1:] == numbers
     assert "".join(line[:24].strip() for line in lines) == "width=" + "x" * 50
+
+
+def test_what_ray_tells_of_a_failed_trial_goes_to_the_log(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A hundred lines each; its cause is told in one."""
+    root = logging.getLogger()
+    handlers, level = root.handlers, root.level
+    try:
+        _log_to(tmp_path / "emm.log")
+        for name in OF_TUNE:
+            logging.getLogger(name).error("Trial task failed\nTraceback of %s", name)
+        kept = (tmp_path / "emm.log").read_text()
+        assert all(f"Traceback of {name}" in kept for name in OF_TUNE)
+        assert capfd.readouterr().err == ""
+    finally:
+        root.handlers[0].close()
+        root.handlers = handlers
+        root.setLevel(level)
+        for name in OF_TUNE:
+            logging.getLogger(name).handlers, logging.getLogger(name).propagate = [], True
+
+
+def test_an_interrupted_command_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("search_spaces.find.find_space", interrupt)
+    with pytest.raises(SystemExit) as end:
+        main(["plan", "digits"])
+    assert end.value.code == 130
+    assert capsys.readouterr().err == "emm: interrupted\n"

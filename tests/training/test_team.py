@@ -139,6 +139,18 @@ def drawn_number(member):
     return float(torch.rand(()))
 
 
+def rank_if_not(member, asked):
+    if member.rank == asked:
+        raise ValueError("a mistake of the first one")
+    return member.rank
+
+
+def test_what_fails_in_the_first_leaves_no_answer_behind(team):
+    with pytest.raises(ValueError, match="a mistake"):
+        team.ask(rank_if_not, [(0,)] * SIZE)
+    assert team.ask(rank_if_not, [(None,)] * SIZE) == [0, 1, 2]
+
+
 @pytest.mark.parametrize("writer", ["team", "alone"])
 def test_a_checkpoint_goes_on_on_another_number_of_devices(team, writer):
     together, alone = both(team, "flips, stratified")
