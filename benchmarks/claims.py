@@ -245,7 +245,8 @@ QUESTIONS = (
             Claim("800 steps more than 400", "length=800", "length=400", BONNAIRE, 0.5),
         ),
         "They find that copies begin after a number of steps proportional to N: where nothing else ends it, "
-        "twice the steps would be twice the EMM. The rate decays over the same share of each length.",
+        "twice the steps would be twice the EMM. The rate rises over a quarter of each length, and falls over the rest. "
+        "Before, all lengths warmed up over 100 steps, of which 200 never reach the whole rate: 2.67 and 1.73 at .9.",
     ),
     Question(
         "laws",
