@@ -15,8 +15,9 @@ import multiprocessing
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -304,13 +305,13 @@ def run(
 
 
 # of an argument: what it must be, and how that is said; None may be left out
-KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {
+KINDS: dict[str, tuple[type, str]] = {
     "settings": (Mapping, "a dict of path → value"),
-    "targets": ((list, tuple), "a list of numbers, as [.5]"),
-    "workers": (int, "a whole number"),
+    "targets": (Iterable, "a list of numbers, as [.5]"),
+    "workers": (Integral, "a whole number"),
     "deadline": (str, 'a text, as "90m"'),
-    "only": ((list, tuple), "a list of names"),
-    "reuse": ((list, tuple), "a list of directories"),
+    "only": (Iterable, "a list of names"),
+    "reuse": (Iterable, "a list of directories"),
 }
 
 
@@ -318,7 +319,8 @@ def _check_kinds(**given: object) -> None:
     """Raises UserError for what the command line could not give."""
     for name, value in given.items():
         kind, needed = KINDS[name]
-        if value is not None and not isinstance(value, kind):
+        is_text = isinstance(value, str) and kind is not str  # of which letters are a list, too
+        if value is not None and (is_text or not isinstance(value, kind)):
             raise UserError(f"{name}: {needed} is needed, not {value!r}")
 
 

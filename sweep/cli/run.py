@@ -291,11 +291,6 @@ def _tell_what_is_left(
     run: "Run", is_of_some: bool, tell: Callable[[str], None], must_tell: Callable[[str], None]
 ) -> None:
     """is_of_some: whether only some of the configurations were asked for."""
-    from sweep.report.failed import failed_line
-
-    failed = failed_line(run.summary())
-    if failed is not None:
-        must_tell(f"{failed}; where it was raised: emm.log")
     if run.ended and run.is_open:
         must_tell(run.ended)
     elif not run.is_decided:
@@ -401,7 +396,9 @@ def _train(
 
 
 def _show(run: "Run", report: Path | None, quiet: bool, shows_table: bool) -> None:
-    """The table, if it is to be shown, and the report if there is a directory for it."""
+    """The table, if it is to be shown, the report if there is a directory for it, and how failed
+    trials go on."""
+    from sweep.report.failed import failed_line
     from sweep.report.files import write_report
     from sweep.report.gallery import pictures_of
     from sweep.report.table import print_table, result_table
@@ -418,6 +415,10 @@ def _show(run: "Run", report: Path | None, quiet: bool, shows_table: bool) -> No
         page = shown(write_report(summary, report, pictures, _say_nothing if quiet else say))
     if not quiet:
         terminal.print(f"report: {page}", soft_wrap=True, highlight=False)
+    failed = failed_line(summary)
+    if failed is not None:
+        log = "" if report is None else f"; tracebacks: {shown(report.parent / 'emm.log')}"
+        (warn if quiet else say)(failed + log)
 
 
 def _log_to(path: Path | None) -> None:

@@ -2,8 +2,8 @@
 scripts.
 
 A PDF holds the letters that its figure has, so the font is cut down to these for every one. Of 6,000
-letters that takes as long as to draw the figure; of these 600, a sixth of it. For a letter that is not
-among them, DejaVu Sans itself is asked.
+letters that takes as long as to draw the figure; of these 600, a quarter of it. For a letter that is
+not among them, DejaVu Sans itself is asked.
 """
 
 import os
