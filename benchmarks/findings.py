@@ -22,6 +22,7 @@ from scipy.stats import false_discovery_control, norm
 from benchmarks.claims import Claim, Question
 from sweep.analysis.study import StudySummary
 from sweep.analysis.summary import SweepSummary, summarize
+from sweep.search.belief import HEAVY
 from sweep.store.places import place
 
 ROOT = Path(__file__).parent.parent
@@ -46,6 +47,7 @@ def keep(name: str, directory: str, plan: str | None = None) -> Path:
         "target": summary.space.search.target,
         "question": summary.space.question,
         "hours": seconds / 3600,
+        "noisy_share": HEAVY,
         "configurations": [
             {**_configuration(one), **_outside(study), "key": study.results[0].configuration_key}
             for one, study in zip(told["configurations"], summary.studies, strict=True)

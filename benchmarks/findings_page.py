@@ -223,7 +223,7 @@ def _section(question: Question, kept: Json, holds: Collection[tuple[str, Claim]
     return (
         f"## {question.title}\n\n![R_mem against N](figures/{question.name}.png)\n\n"
         f"{_table(HEAD, rows_of(question, kept, holds))}{density}{_pairs(kept)}"
-        f"`{question.command}`: {n_trials} trials, {60 * kept['hours']:.0f} minutes of one core{_planned(kept)}. "
+        f"`{question.command}`: {n_trials} trials, {60 * kept['hours']:.0f} minutes of {question.trained_on}{_planned(kept)}. "
         f"{question.limits}\n\n"
     )
 
@@ -344,14 +344,19 @@ def _asked_twice(answers: Sequence[Answer]) -> str:
 
 # ---------------------------------------------------------------- under another prior
 
-HEAVY_THEN = 0.3  # the share of noisy configurations that was believed in when these were asked
+# the share of noisy configurations that was believed in when these were asked; sweeps that were kept
+# since say theirs
+HEAVY_THEN = 0.3
 
 
 def _judged_again(kept: Mapping[str, Json], asked: Sequence[Question]) -> str:
     """How much hangs on what is believed of noise: by the trials of each configuration alone."""
     wider, moved, n_contrasts = [], [], 0
-    no_longer, only_now = [], []
+    no_longer, only_now, since = [], [], []
     for question in asked:
+        if "noisy_share" in kept[question.name]:
+            since.append(question.name)
+            continue
         space = _space_of(question)
         if space is None:
             continue
@@ -379,7 +384,8 @@ def _judged_again(kept: Mapping[str, Json], asked: Sequence[Question]) -> str:
         f"When these were asked, a share of {HEAVY_THEN:g} of all configurations was believed to have seeds that disagree "
         f"widely; now it is {HEAVY:g} ([search.md](search.md)), and the numbers above are those of then. By its own trials "
         f"alone the sd of ln EMM of a configuration is {100 * np.median(wider):.0f} % larger under that (median of the "
-        f"{len(wider)} that were found, in all sweeps but the warm start's; at most {100 * max(wider):.0f} %), and its EMM "
+        f"{len(wider)} that were found, in all sweeps but the warm start's and those that were asked since, "
+        f"{' and '.join(since)}; at most {100 * max(wider):.0f} %), and its EMM "
         f"moves by at most {max(moved):.2f} sd. Of the {n_contrasts} contrasts of such configurations these exclude 1 under "
         f"{HEAVY_THEN:g} and not under {HEAVY:g}: {', '.join(no_longer) or 'none'}; and these the other way round: "
         f"{', '.join(only_now) or 'none'}.\n"

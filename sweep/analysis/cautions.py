@@ -5,6 +5,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from statistics import median
 from typing import NamedTuple
 
 from sweep.analysis.contrasts import order_lines
@@ -20,6 +21,9 @@ RISING = 0.05  # rise of R_mem from half to the end of the training that is wort
 CHANCE = 0.01  # null rate that is worth a warning
 # share of the distinct copied images to be expected under which copying counts as uneven
 COLLAPSED = 0.5
+# loss at the end of a training, over that of others of as many images or more, that is worth a
+# warning; of 1,832 real trainings (docs/bank.md) the largest was 1.5 times theirs
+UNLEARNED = 3.0
 
 
 class Trap(NamedTuple):
@@ -56,7 +60,7 @@ def cautions(summary: SweepSummary) -> list[Caution]:
         for data in data_sets(summary)
         if data.duplicates
     ]
-    checks: list[Callable[[StudySummary], Trap | None]] = [_alone, _rising]
+    checks: list[Callable[[StudySummary], Trap | None]] = [_alone, _rising, _unlearned]
     if summary.eye == "pixels":  # of the rule in pixels, which else decides nothing
         lines += [*_across_data(summary), *_two_rules(summary)]
         checks += [_low_ceiling, _noisy, _chance, _uneven]
@@ -192,6 +196,26 @@ def _rising(study: StudySummary) -> Trap | None:
         what, so = "near the EMM, R_mem still rises", "longer training may give a larger EMM"
     line = f"{what}: {ends} (mean of {counted(count, 'trial')}); {so}"
     return Trap(line, f"{what}; {so}", f"{ends}, mean of {counted(count, 'trial')}")
+
+
+def _unlearned(study: StudySummary) -> Trap | None:
+    """A training that broke down copies nothing, as one of too many images does."""
+    ends = [(r, r.curve[-1].loss) for r in study.complete if r.curve and not r.right_censored]
+    losses = [(r, loss) for r, loss in ends if loss is not None]
+    bad = []
+    for result, loss in losses:
+        others = [b for r, b in losses if r is not result and r.spec.n >= result.spec.n]
+        if others and loss > UNLEARNED * median(others):
+            bad.append((loss / median(others), result, loss))
+    if not bad:
+        return None
+    times, worst, loss = max(bad, key=lambda one: one[0])
+    what = "a training seems to have broken down"
+    here = f"loss {loss:.2g} at N = {worst.spec.n}, seed {worst.spec.seed}"
+    so = "it counts as one that copies little; a lower learning rate may mend it"
+    more = f" ({len(bad)} of {counted(len(losses), 'trial')})" if len(bad) > 1 else ""
+    line = f"{what}: {here}, {times:.0f} × that of others of as many images or more{more}; {so}"
+    return Trap(line, f"{what}, by its loss at the end; {so}", f"{here}, {times:.0f} ×{more}")
 
 
 def _low_ceiling(study: StudySummary) -> Trap | None:

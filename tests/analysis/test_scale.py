@@ -228,6 +228,42 @@ def test_a_rise_of_r_mem_says_no_more_than_is_known() -> None:
     assert caution_lines(sweep_of(study("a", VERDICTS["found"], paper))) == []
 
 
+def test_a_training_that_broke_down_is_named() -> None:
+    """By its loss, against that of others of as many images or more, of which each has more to
+    learn; the numbers are those of a sweep on photographs."""
+
+    def said(*ends: tuple[int, float | None], **more: bool) -> list[str]:
+        snapshot = Snapshot(
+            images_trained=25_600,
+            loss=None,
+            r_mem=0.5,
+            n_samples=200,
+            n_memorized=100,
+            median_d1=9.0,
+            seconds=1.0,
+        )
+        trials = [
+            trial("a", n, seed, curve=(snapshot.model_copy(update={"loss": loss}),))
+            for seed, (n, loss) in enumerate(ends)
+        ]
+        trials[0] = trials[0].model_copy(update=more)
+        return caution_lines(sweep_of(study("a", VERDICTS["found"], trials)))
+
+    others = (45, 0.03), (59, 0.024), (71, 0.026)
+    assert said((42, 0.7), *others) == [
+        "a: a training seems to have broken down: loss 0.7 at N = 42, seed 0, 27 × that of others of as many images or more; "
+        "it counts as one that copies little; a lower learning rate may mend it"
+    ]
+    (line,) = said((42, 0.7), (43, 0.2), *others)
+    assert "at N = 42, seed 0, 25 × that of others of as many images or more (2 of 5 trials)" in line  # fmt: skip
+    assert said((42, 0.07), *others) == [], "1.5 × was seen in sound trainings"
+    assert said((80, 0.7), *others) == [], (
+        "of more images than any other: it may have more to learn"
+    )
+    assert said((42, None), *others) == said((42, 0.7), (45, None)) == []
+    assert said((42, 0.7), *others, right_censored=True)[0].startswith("a: 1 of 4 trials ended early")  # fmt: skip
+
+
 def test_warnings_of_what_chance_noise_and_labels_do() -> None:
     def said(*results: Result) -> str:
         return "\n".join(caution_lines(sweep_of(study("a", VERDICTS["found"], list(results)))))
