@@ -37,7 +37,15 @@ DOORS = {
     "sweep.__main__": {"cli"},
 }
 BESIDE = {
-    "trainables": {"storage", "errors", "text", "import_path", "progress", "provenance"},
+    "trainables": {
+        "storage",
+        "errors",
+        "text",
+        "import_path",
+        "processes",
+        "progress",
+        "provenance",
+    },
     "sweep": {"api", "__main__"},
 }
 VENDORS = {  # → where they may be imported
