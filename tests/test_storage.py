@@ -10,9 +10,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from pydantic import ValidationError
 
 from tests.trials import start
-from trainables.errors import UserError
+from trainables.config.network import CustomNetwork
+from trainables.errors import DamagedFile, UserError
 from trainables.storage import Storage
 from trainables.text import RedactedFormatter, redacted
 from trainables.trial import checkpoint
@@ -70,6 +72,19 @@ def test_a_link_to_a_directory_is_the_same_storage(tmp_path, form):
     assert link.root == real.root
     assert link.identity == real.identity
     assert (link / "x").root == (real / "x").root
+
+
+def test_a_url_is_the_same_storage_with_a_slash_or_a_key_too():
+    of = "region=us-east-1"
+    same = [
+        f"s3://b/x?{of}",
+        f"s3://b/x/?{of}",
+        f"s3://KEY:SECRET@b/x?{of}",
+    ]
+    assert {Storage(url).identity for url in same} == {f"s3://b/x?{of}"}
+    assert Storage("memory://b/x/").identity == "memory://b/x"
+    other = [f"s3://b/y?{of}", f"s3://c/x?{of}", "memory://b/x"]
+    assert len({Storage(url).identity for url in [same[0], *other]}) == 4
 
 
 def test_a_private_file_is_never_open_to_others(tmp_path, monkeypatch):
@@ -354,6 +369,24 @@ def test_a_checkpoint_with_code_is_refused(saved, tmp_path):
         assert not os.path.exists(marker)
     torch.load(io.BytesIO(as_bytes({"x": Code(marker)})), weights_only=False)
     assert os.path.exists(marker), "the trap is a real one"
+
+
+@pytest.mark.parametrize("number", [0, -1, 2**63 - 1, -(2**63), 2**64 - 1])
+def test_a_number_of_64_bits_is_read_as_it_was_written(tmp_path, number):
+    storage = Storage(str(tmp_path))
+    storage.write_json("x.json", {"seed": number})
+    assert storage.read_json("x.json") == {"seed": number}
+    assert CustomNetwork(builder="a:b", options={"seed": number}).options == {"seed": number}
+
+
+@pytest.mark.parametrize("number", [2**64, -(2**63) - 1, 10**400])
+def test_one_that_no_64_bits_hold_is_refused_before_it_is_written(tmp_path, number):
+    (tmp_path / "x.json").write_text(str(number))
+    with pytest.raises(DamagedFile, match="digits, which no 64 bits hold"):
+        Storage(str(tmp_path)).read_json("x.json")
+    for options in ({"seed": number}, {"deep": [{"seed": number}]}):
+        with pytest.raises(ValidationError, match="digits, which no 64 bits hold"):
+            CustomNetwork(builder="a:b", options=options)
 
 
 def test_a_missing_file_is_none(tmp_path):

@@ -20,7 +20,7 @@ PARTS = (".part", ".part-journal")
 
 
 MOST_JSON = 2**26  # bytes of a file of JSON: far more than any that is written here
-MOST_DIGITS = 18  # of a whole number in it: what fits 64 bits
+WHOLE = range(-(2**63), 2**64)  # numbers in it: what 64 bits hold
 
 
 def parse_json(content: bytes, file: str) -> Any:
@@ -28,7 +28,7 @@ def parse_json(content: bytes, file: str) -> Any:
     write: broken JSON, numbers that are none or that no 64 bits hold, nesting without end.
     """
     try:
-        return json.loads(content, parse_constant=_no_number, parse_int=_whole_number)
+        return json.loads(content, parse_constant=_no_number, parse_int=whole_number)
     except (ValueError, RecursionError) as error:  # of json and of UTF-8
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
         raise DamagedFile(f"{file} is damaged ({reason})") from None
@@ -38,9 +38,11 @@ def _no_number(text: str) -> float:
     raise ValueError(f"{text} is no number")
 
 
-def _whole_number(text: str) -> int:
-    if len(text) > MOST_DIGITS:
-        raise ValueError(f"a number of {len(text)} digits")
+def whole_number(text: str) -> int:
+    """Raises ValueError where no 64 bits hold it. So long a text is not converted, which could take
+    hours."""
+    if len(text) > len(str(WHOLE.start)) or int(text) not in WHOLE:
+        raise ValueError(f"a number of {len(text.lstrip('-'))} digits, which no 64 bits hold")
     return int(text)
 
 
@@ -87,8 +89,13 @@ class Storage:
 
     @property
     def identity(self) -> str:
-        """What is the same for all URLs of one storage: links and credentials are no part of it."""
-        return self.root if self.is_local else self.shown
+        """What is the same for all URLs of one storage: links, credentials and a slash at the end are
+        no part of it."""
+        if self.is_local:
+            return self.root
+        place, _, options = self.shown.partition("?")
+        parts = [part for part in options.split("&") if part and not part.endswith("=…")]
+        return "?".join([place.replace("://…@", "://").rstrip("/"), *sorted(parts)])
 
     @property
     def is_local(self) -> bool:

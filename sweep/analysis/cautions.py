@@ -75,11 +75,14 @@ def cautions(summary: SweepSummary) -> list[Caution]:
 
 
 def _changed_code(summary: SweepSummary) -> list[str]:
-    """Of the user's, under one version."""
+    """Of the user's, under one version, between runs that finished trials."""
+    ends = [result.finished_at for study in summary.studies for result in study.results]
+    begins = [run.at for run in summary.runs]
     files = defaultdict(set)
-    for run in summary.runs:
-        for name, digest in run.code.items():
-            files[name].add(digest)
+    for run, end in zip(summary.runs, [*begins[1:], "~"], strict=False):  # "~" is after any time
+        if any(run.at <= at < end for at in ends):
+            for name, digest in run.code.items():
+                files[name].add(digest)
     return [
         f"the file of {name}, was changed between runs: trials by {len(found)} of its states count as "
         "alike"

@@ -16,13 +16,13 @@ OF_BOTH = (
 )
 
 
-def result_in(eye: Eye, result: Result, target: float) -> Result:
+def result_in(eye: Eye, result: Result) -> Result:
     """A trial's result by the eye that it was not judged by; what the other rule says beside R_mem
     is then not known.
 
     Which snapshot is measured, how many images are enough, and whether the trial is accepted early
-    was decided by the first eye. An R_mem that was a lower bound still is one; below the target it
-    says nothing, and the trial counts as failed, as it does where it is not known in features.
+    was decided by the first eye. An R_mem that was a lower bound still is one, on whichever side of
+    the target. A trial whose R_mem is not known in features counts as failed.
     """
     measurement = result.measurement.model_copy(update={"judge": eye})
     spec = result.spec.model_copy(update={"measurement": measurement})
@@ -36,11 +36,7 @@ def result_in(eye: Eye, result: Result, target: float) -> Result:
     else:
         r_mem = result.r_mem_pixels
     seen |= {"curve": (), "r_mem": r_mem, "n_memorized": round((r_mem or 0) * result.n_samples)}
-    cause = None
     if r_mem is None:
         cause = f"fewer than {LEAST_HELD_OUT} held-out images: in features nothing is known"
-    elif result.right_censored and r_mem < target:
-        cause = f"accepted early; in {eye} its R_mem is only known to be above {r_mem:.3f}"
-    if cause is not None:
         seen |= {"complete": False, "cause": cause}
     return result.model_copy(update={**seen, "spec": spec})

@@ -192,9 +192,10 @@ FORMS: dict[Form, Callable[[Array, Array], tuple[Array, Array]]] = {
 def _fit(form: Form, n: Array, ln_tau: Array, sign: Array) -> Law | None:
     """By maximum likelihood, ln τ being normal around the law. n, ln_tau and sign are [trials].
 
-    None if too few onsets are known for its AICc, or those of one N alone; bounds do not count
-    there. Intervals follow from the observed information, with the n − p degrees of freedom of the
-    known ones: without bounds, they are those of least squares where a law is linear in ln N.
+    None if too few onsets are known for its AICc, those of one N alone, or of so nearly one that a
+    parameter could be anything; bounds do not count there. Intervals follow from the observed
+    information, with the n − p degrees of freedom of the known ones: without bounds, they are those
+    of least squares where a law is linear in ln N.
     """
     from scipy.optimize import minimize  # which takes a fifth of a second to import
 
@@ -223,7 +224,10 @@ def _fit(form: Form, n: Array, ln_tau: Array, sign: Array) -> Law | None:
     free = p + int(sd > 1.01 * LEAST_SD)  # a spread that is held at its least is not
     information = _hessian(loss, best.x)[:free, :free]
     cov = np.linalg.pinv(information)[:p, :p] * count / (count - p)
-    a, b = _estimates(form, best.x[:p], cov, float(stdtrit(count - p, 0.975)), n)
+    reach = float(stdtrit(count - p, 0.975))
+    if np.any(abs(best.x[:p]) + reach * np.sqrt(np.diag(cov)) >= WIDE):
+        return None
+    a, b = _estimates(form, best.x[:p], cov, reach, n)
     k, unbiased = p + 1, sd * math.sqrt(count / (count - p))
     aicc = 2 * best.fun + 2 * k + 2 * k * (k + 1) / (count - k - 1)
     return Law(form, a, b, unbiased, float(aicc))

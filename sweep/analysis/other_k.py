@@ -17,13 +17,13 @@ def space_at(space: SearchSpace, k: float) -> SearchSpace:
     return space.model_copy(update={"measurement": _how(space.measurement, k)})
 
 
-def result_at(result: Result, storage: Storage, k: float, target: float) -> Result:
+def result_at(result: Result, storage: Storage, k: float) -> Result:
     """A trial's result at another k; numbers of which no distances are kept (snapshots, ceiling)
     are then not known.
 
     Which snapshot is measured, how many images are enough, and whether the trial is accepted early
-    was decided at the trial's own k. An R_mem that was a lower bound still is one; below the target
-    it says nothing, and the trial counts as failed. Raises DamagedFile if the distances are lost.
+    was decided at the trial's own k. An R_mem that was a lower bound still is one, on whichever side
+    of the target. Raises DamagedFile if the distances are lost.
     """
     if not result.complete:
         return result
@@ -43,12 +43,6 @@ def result_at(result: Result, storage: Storage, k: float, target: float) -> Resu
     dim = label_dim(result.configuration.labels, labels.get("subset_labels"))
     of_labels = by_label(distances.found.memorized(k), distances.found.i1, dim, subset, **labels)
     known = measures(distances, result.spec.n, k) | of_labels
-    if result.right_censored and known["r_mem"] < target:
-        cause = (
-            f"accepted early; at k = {k:.3g} its R_mem is only known to be above "
-            f"{known['r_mem']:.3f}"
-        )
-        unknown |= {"complete": False, "cause": cause}
     return result.model_copy(update={**unknown, **known, "spec": spec})
 
 

@@ -17,9 +17,8 @@ WIDEST = 0.25  # sd of ln EMM that is told
 def belief_at(finished: Sequence[Observation], options: Options, target: float) -> Belief | None:
     """The belief of the EMM at another target than the search's own; None where trials tell
     nothing."""
-    passing = [trial.r_mem >= target for trial in finished]
-    if all(passing) or not any(passing):
-        return None  # and no belief need be computed
     there = options.at(target)
+    if not (any(map(there.passed, finished)) and any(map(there.missed, finished))):
+        return None  # and no belief need be computed
     belief = there.belief(finished)
     return belief if belief.sd <= WIDEST and has_witnesses(finished, there, belief) else None

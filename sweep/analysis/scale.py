@@ -109,7 +109,8 @@ def emm_by_length(complete: Sequence[Result], options: Options) -> dict[float, E
         return {}
     snapshots = complete[0].measurement.snapshots or 0
     shares = [number / snapshots for number in range(1, snapshots + 1)]
-    return {share: _ended_after(share, complete, options) for share in shares}
+    ends = {share: _ended_after(share, complete, options) for share in shares}
+    return {share: one for share, one in ends.items() if one != UNKNOWN}
 
 
 def _ended_after(share: float, complete: Sequence[Result], options: Options) -> Ends:

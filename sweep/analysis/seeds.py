@@ -37,6 +37,7 @@ def _same_n(study: StudySummary) -> str:
     repeated = defaultdict(list)
     for result in study.complete:
         if result.r_mem is not None:
-            repeated[result.spec.n].append(f"{result.r_mem:.3f}")
+            bound = ">=" if result.right_censored else ""
+            repeated[result.spec.n].append(f"{bound}{result.r_mem:.3f}")
     several = {n: values for n, values in sorted(repeated.items()) if len(values) > 1}
     return "; ".join(f"N = {n}: {' '.join(values)}" for n, values in several.items()) or "-"

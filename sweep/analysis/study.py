@@ -30,7 +30,7 @@ def ended(results: Sequence[Result]) -> list[Observation | Failed]:
     found: list[Observation | Failed] = []
     for _, result in sorted(by_seed(results).items()):
         n = result.spec.n
-        if result.r_mem is None:
+        if result.r_mem is None or not result.complete:
             found.append(Failed(n, result.cause or "unknown"))
         else:
             found.append(Observation(n, result.r_mem, result.n_samples, result.right_censored))

@@ -157,7 +157,7 @@ def summarize(storage: Storage, k: float | None = None) -> SweepSummary:
     judged = []
     for result in results:
         try:
-            judged.append(result_at(result, storage, k, space.search.target))
+            judged.append(result_at(result, storage, k))
         except DamagedFile as error:
             damaged.append(str(error))
     return summary_of(space_at(space, k), judged, started, damaged=damaged, runs=sweep.runs)
@@ -198,8 +198,7 @@ def seen_in(eye: Eye, judged: SweepSummary) -> SweepSummary:
     """A sweep whose trials were compared in pixels and in features by the eye that it is not judged
     by: every EMM with the same belief, from the other R_mem. Of the search nothing is in it but its
     N."""
-    target = judged.space.search.target
-    results = [result_in(eye, r, target) for study in judged.studies for r in study.results]
+    results = [result_in(eye, result) for study in judged.studies for result in study.results]
     started = [record for study in judged.studies for record in study.running]
     measurement = judged.space.measurement.model_copy(update={"judge": eye})
     space = judged.space.model_copy(update={"measurement": measurement})

@@ -1,6 +1,7 @@
 """A sweep's question and its answer, in a sentence each."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from sweep.analysis.contrasts import Contrast
 from sweep.analysis.study import StudySummary
@@ -65,9 +66,11 @@ def _known(summary: SweepSummary, known: Sequence[StudySummary]) -> str:
 
 
 def _moves(summary: SweepSummary, ordered: Sequence[StudySummary]) -> str:
-    """Which way, by all pairs that are told apart."""
+    """Which way, by the pairs that are told apart by intervals that hold for all pairs together:
+    those against a first level have narrower ones, and both families at once would err more often."""
     position = {study.name: number for number, study in enumerate(ordered)}
-    told = [one for one in summary.contrasts if one.told == "yes"]
+    pairs = [replace(one, together_low=None, together_high=None) for one in summary.contrasts]
+    told = [one for one in pairs if one.told == "yes"]
     ways = {(one.ratio > 1) == (position[one.a] < position[one.b]) for one in told}
     if len(ways) == 2:
         return "both grows and falls"

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 
 from sweep.report.style import DPI, as_pdf, as_png
 from trainables.config.identity import key_of
+from trainables.errors import DamagedFile
 from trainables.processes import meanwhile
 from trainables.progress import each
 from trainables.storage import Storage
@@ -96,7 +97,10 @@ def _drawn_by() -> str:
 def write_figures(files: Storage, drawings: Mapping[str, Drawing]) -> dict[str, bytes]:
     """Writes NAME.png and NAME.pdf of every drawing, unless they are there and show just that;
     returns the PNGs, in the order of the drawings."""
-    former = files.read_json(DRAWN)
+    try:
+        former = files.read_json(DRAWN)
+    except DamagedFile:  # then all of them are drawn
+        former = None
     known = former if isinstance(former, dict) else {}
     keys = {name: drawing.key for name, drawing in drawings.items()}
     images: dict[str, bytes | None] = {}

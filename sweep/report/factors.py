@@ -28,13 +28,13 @@ def numeric_factor(studies: Sequence[StudySummary]) -> str | None:
 
 def factor_heads(summary: SweepSummary, taken: Collection[str]) -> dict[str, str]:
     """Factor → the head of its column: its name, but `factor_NAME` where another column has it."""
-    heads: dict[str, str] = {}
-    for study in summary.studies:
-        for factor in study.factors:
-            head = factor
-            while head in taken:
-                head = f"factor_{head}"
-            heads[factor] = head
+    factors = dict.fromkeys(factor for study in summary.studies for factor in study.factors)
+    heads = {factor: factor for factor in factors if factor not in taken}
+    for factor in factors.keys() - heads.keys():
+        head = factor
+        while head in taken or head in heads.values():
+            head = f"factor_{head}"
+        heads[factor] = head
     return heads
 
 

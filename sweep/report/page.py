@@ -210,7 +210,8 @@ def _fitting(images: Mapping[str, bytes]) -> dict[str, bytes]:
     """As many as a page may hold: the galleries come last."""
     left, fitting = PAGE_BYTES, {}
     for name in sorted(images, key=lambda name: name.startswith("gallery")):
-        left -= len(images[name]) * 4 // 3
-        if left > 0:
+        size = len(images[name]) * 4 // 3
+        if size < left:
             fitting[name] = images[name]
+            left -= size
     return fitting

@@ -13,7 +13,6 @@ from sweep.analysis.scale import Ends, Scale
 from sweep.analysis.study import StudySummary
 from sweep.analysis.summary import SweepSummary
 from sweep.report.tables import Rows
-from sweep.search.belief import Belief
 from sweep.search.words import emm_text, ends_text, interval_text
 from trainables.measure.measures import BESIDE_EMM, Written
 from trainables.measure.r_mem import r_mem_interval
@@ -228,15 +227,19 @@ def profile_rows(summary: SweepSummary) -> Rows:
     if not any(told):
         return []
     return [
-        (study.name, *(_belief_text(belief) for belief in study.profile.values()))
+        (study.name, *(_at_target(study, target) for target in study.profile))
         for study in summary.studies
     ]
 
 
-def _belief_text(belief: Belief | None) -> str:
-    if belief is None:
-        return "-"
-    return f"{amount(belief.median)} [{ends_text(*belief.interval())}]"
+def _at_target(study: StudySummary, target: float) -> str:
+    """At its own target what the verdict says, an end of the range of N too."""
+    belief = study.profile[target]
+    if belief is not None:
+        return f"{amount(belief.median)} [{ends_text(*belief.interval())}]"
+    is_beyond = study.verdict.state in ("below_range", "above_range")
+    is_own = target == study.options.target
+    return emm_text(study.verdict, study.options) if is_own and is_beyond else "-"
 
 
 def growth_rows(summary: SweepSummary) -> Rows:

@@ -38,6 +38,8 @@ from sweep.report.rows import (
 from sweep.report.tables import Rows, filled
 from trainables.text import MOST_NAMED, some
 
+FOLDED = "configuration", SEEDS[-1]  # columns of texts that may go on in the next line
+
 MOST_TRIALS = 40  # rows; more are for files
 
 
@@ -114,7 +116,8 @@ def _grid(columns: Sequence[str], rows: Rows) -> Grid:
     for column in columns:
         head = column.replace(" ", "\n", 1) if column in TWO_LINES else column
         settings[head] = "left" if column in LEFT else "right"
-    settings["configuration"] = "fold"
+        if column in FOLDED:
+            settings[head] = "fold"
     return grid(settings, rows)
 
 

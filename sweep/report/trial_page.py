@@ -15,6 +15,7 @@ from sweep.report.rows import LEFT, code_text, measure_text, ran_on
 from sweep.report.tables import Rows
 from sweep.report.trained import trained_in
 from sweep.report.trial_figures import curve_figure
+from sweep.search.words import counted
 from trainables.errors import DamagedFile
 from trainables.measure.measures import NUMBERS
 from trainables.measure.r_mem import r_mem_interval
@@ -109,8 +110,8 @@ def _page(trials: Trials, images: Mapping[str, bytes], shown: Mapping[str, str])
 
 def _title(trials: Trials) -> str:
     everything = [*trials.results, *trials.started]
-    if len(everything) > 1:
-        return f"{len(everything)} trials"
+    if len(everything) != 1:
+        return counted(len(everything), "trial")
     (only,) = everything
     return f"{only.spec.name}: {only.spec.title}"
 

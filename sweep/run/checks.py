@@ -12,7 +12,7 @@ from sweep.run.own_code import changed_code
 from sweep.store.files import read_sweep, reuse_of
 from sweep.store.lock import LOCK, Lock
 from sweep.store.places import Place, check_views, create_private, views_of
-from trainables.config.identity import IGNORED, identity
+from trainables.config.identity import IGNORED, identity, key_of
 from trainables.config.training import StandardTrainer
 from trainables.config.trial import Configuration, TrialSpec, configuration_key
 from trainables.data.images import ImageData
@@ -282,7 +282,7 @@ def _difference(former: SearchSpace, space: SearchSpace, name: str) -> str:
         # of what decides results; another micro_batch is no difference
         ours, theirs = identity(before), identity(after)
         for key in sorted(ours | theirs, key=lambda key: key != "kind"):
-            if ours.get(key) != theirs.get(key):
+            if key_of({key: ours.get(key)}) != key_of({key: theirs.get(key)}):  # 1 is not 1.0
                 return _changed(
                     f"{section}.{key}", getattr(before, key, None), getattr(after, key, None)
                 )

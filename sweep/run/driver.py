@@ -181,7 +181,9 @@ class Run:
 
     def has_ended(self, budget: Budget) -> str | None:
         """Why nothing more is to be done: a signal came, or the budget is spent."""
-        self.ended = self.ended or budget.ended()
+        spent = budget.ended()
+        if spent and not self.ended:  # and what a signal has set meanwhile stays
+            self.ended = spent
         return self.ended
 
     def summary(self) -> SweepSummary:

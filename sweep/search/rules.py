@@ -158,6 +158,10 @@ class Options:
     def passed(self, trial: Observation) -> bool:
         return trial.r_mem >= self.target
 
+    def missed(self, trial: Observation) -> bool:
+        """Below the target; of a trial that was accepted early that is never known."""
+        return not (self.passed(trial) or trial.right_censored)
+
     @property
     def cap(self) -> int:
         """Finished trials at which the study ends."""
@@ -311,7 +315,7 @@ def _witnesses(
     low, high = math.floor(b.median * math.exp(-NEAR)), math.ceil(b.median * math.exp(NEAR))
     near = [trial for trial in finished if low <= trial.n <= high]
     passing = [trial.n for trial in near if options.passed(trial)]
-    failing = [trial.n for trial in near if not options.passed(trial)]
+    failing = [trial.n for trial in near if options.missed(trial)]
     if not failing and b.median * math.exp(ASIDE) > options.high:
         failing = [trial.n for trial in near if trial.n == options.high]
     if not passing and b.median * math.exp(-ASIDE) < options.low:

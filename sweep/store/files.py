@@ -81,13 +81,14 @@ class Invocation(Record):
 
 def _without_place(word: str) -> str:
     """A word of a command, in which what is a place, or the name of one of the data, is "…"."""
-    name, equals, value = word.partition("=")
+    setting = word.removeprefix("--set=")
+    name, equals, value = setting.partition("=")
     if _is_place(name):
         return "…"
     is_named = name in PLACE_OPTIONS or name.rpartition(".")[2] in PLACES
     is_whole_source = name.rpartition(".")[2] == "data" and value.startswith("{")
     is_place = _is_place(value) or is_named or is_whole_source
-    return f"{name}{equals}…" if equals and is_place else word
+    return f"{word.removesuffix(value)}…" if equals and is_place else word
 
 
 def _is_place(text: str) -> bool:

@@ -71,7 +71,7 @@ def find_trial(
     titles = [_title(result) for result in found or results if result.complete]
     there = some(titles, MOST_SHOWN)
     if found:
-        raise UserError(f"more than one trial is meant; say configuration, n and seed of {there}")
+        raise UserError(f"more than one trial is meant; say config, n and seed of {there}")
     given = " ".join(f"{name}={value}" for name, value in asked.items())
     raise UserError(f"no trial with {given or 'a result'} is finished; there are {there or 'none'}")
 

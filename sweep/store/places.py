@@ -207,7 +207,7 @@ def views_of(here: Place) -> Iterator[Path]:
 def remember(here: Place, sweep_id: str | None = None) -> None:
     """Leaves the URL of a storage elsewhere in the directory of the views, for its owner's eyes
     only."""
-    if here.views is None or here.storage.root == str(here.views):
+    if here.views is None or (here.storage.is_local and here.storage.root == str(here.views)):
         return
     here.views.mkdir(parents=True, exist_ok=True)
     Storage(str(here.views)).write_json(

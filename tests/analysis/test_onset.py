@@ -2,6 +2,7 @@
 known law."""
 
 import csv
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -298,6 +299,16 @@ def test_too_few_onsets_tell_no_law() -> None:
     assert forms(5) == {"proportional", "affine", "power"}
     assert forms(5, (16,) * 5) == set(), "of one N"
     assert growth_of([], 0.9).laws == {}
+
+
+def test_sizes_that_hardly_differ_tell_no_power() -> None:
+    """Of one that could be anything, e^700 for the images at N = 1 too, no file could be written."""
+    noise = np.exp(0.3 * np.random.default_rng(0).standard_normal(6))
+    sizes = [9990, 9994, 9998, 10_002, 10_006, 10_010]
+    growth = growth_of(trials_of(sizes, [*(30.0 * np.array(sizes) * noise)]), 0.5)
+    assert "proportional" in growth.laws
+    assert "power" not in growth.laws
+    json.dumps(growth.as_json(), allow_nan=False)
 
 
 def test_the_intervals_hold() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from search_spaces.recipes import DIGITS
 from sweep.analysis.other_k import result_at
+from sweep.analysis.study import ended
 from sweep.analysis.summary import summarize
 from sweep.cli.main import main
 from sweep.cli.options import parse_k
@@ -153,18 +154,28 @@ def test_what_is_not_kept_is_not_claimed(sweep):
     old["curve"] = [at_its_own_k]
     result = finished(sweep, 60, 20, r_mem_last=0.7, r_mem_half=0.6, right_censored=True, **old)
     assert result.curve == (at_its_own_k,)
-    high, low = result_at(result, sweep, 0.5, 0.9), result_at(result, sweep, 0.25, 0.9)
+    high, low = result_at(result, sweep, 0.5), result_at(result, sweep, 0.25)
     assert (high.complete, high.right_censored) == (True, True)
     assert (high.ceiling, high.r_mem_last, high.r_mem_half, high.curve) == (None, None, None, ())
     assert (high.noisy_copier, high.spurious, high.r_mem_with_flips) == (None, None, None)
     assert (high.null_rate, high.nn_distance) == (None, None), (
         "this trial is of a version that kept no controls"
     )
-    assert low.complete is False
-    assert "accepted early" in low.cause
-    assert result_at(result, sweep, 0.25, 0.05).complete, (
-        "above the target, a lower bound is an answer"
-    )
+    assert (low.complete, low.right_censored) == (True, True)
+    assert low.r_mem < 0.9 < high.r_mem, "a lower bound, on whichever side of the target"
+
+
+def test_a_bound_below_the_target_is_shown_and_no_witness(sweep, capsys):
+    """Accepted early at its own k; at the other one it may have come to pass, had it gone on."""
+    early = finished(sweep, 30, 20, right_censored=True)
+    at = result_at(early, sweep, 0.25)
+    assert at.r_mem < 0.9 < early.r_mem
+    study = summarize(sweep, 0.25).studies[0]
+    (seen,) = [one for one in ended(study.results) if one.right_censored]
+    assert (seen.n, seen.r_mem) == (30, at.r_mem)
+    assert len(study.complete) == 9
+    (row,) = [line for line in report(capsys, sweep.url, "--k", "1/4").splitlines() if ">=" in line]
+    assert row.split()[:5] == ["30", "20", ">=", f"{at.r_mem:.3f}", "from"]
 
 
 def test_a_sweep_at_another_k_has_its_own_target_and_its_running_trials(tmp_path):
@@ -193,7 +204,7 @@ def test_labels_are_judged_at_the_k_too(sweep):
         content = {**kept, "labels": np.arange(2000) % 40 % 2, "subset_labels": np.arange(40) % 2}
     with storage.writing(MEASUREMENT) as stream:
         np.savez(stream, **content)
-    low, high = result_at(result, sweep, 0.25, 0.9), result_at(result, sweep, 0.5, 0.9)
+    low, high = result_at(result, sweep, 0.25), result_at(result, sweep, 0.5)
     assert low.own_label == high.own_label == 1
     for at in (low, high):
         assert sum(at.r_mem_per_label.values()) / 2 == pytest.approx(at.r_mem)
@@ -203,7 +214,7 @@ def test_lost_distances_are_the_users_to_know(sweep):
     result = finished(sweep, 60, 20)
     trial_directory(sweep, result.training_key).delete(MEASUREMENT)
     with pytest.raises(UserError, match=r"has no measurement\.npz"):
-        result_at(result, sweep, 0.5, 0.9)
+        result_at(result, sweep, 0.5)
     (line,) = summarize(sweep, 0.5).damaged
     assert "has no measurement.npz" in line
     assert answer(summarize(sweep)).startswith("The EMM"), "it is as it was at its own k"

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -104,6 +105,20 @@ def test_report_takes_its_directory(
     ]
     assert here(capsys, "report", made, "--out", tmp_path / "new")[0] == 0
     assert (tmp_path / "new" / "index.html").read_text() == before
+
+
+def test_a_damaged_one_is_passed_over_and_said(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(made, out)
+    for name in ("result.json", "trial.json"):
+        (file,) = out.glob(f"trials/*/{name}")
+        file.write_text("{")
+    code, printed, errors = here(capsys, "report", out)
+    assert code == 0, errors
+    assert "result.json is damaged" in printed + errors
+    assert "<title>0 trials" in (out / "report" / "index.html").read_text()
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from sweep.analysis.study import StudySummary
-from sweep.report.drawn import Drawing, ahead, rendered
+from sweep.report.drawn import DRAWN, Drawing, ahead, rendered
 from sweep.report.files import write_report
 from sweep.report.study_figures import study_figure
 from tests.summaries import VERDICTS, curve, study, sweep_of
@@ -44,6 +44,15 @@ def test_a_second_report_draws_what_has_changed_alone(
     rendered.cache_clear()
     write_report(sweep_of(studies[0], more), tmp_path)
     assert drawn[3:] == ["a"], "the one whose file is lost"
+
+
+def test_a_damaged_list_of_what_is_drawn_costs_a_drawing(tmp_path: Path) -> None:
+    summary = sweep_of(study("a", VERDICTS["searching"], curve("a", 35.0, (20, 40, 80))))
+    write_report(summary, tmp_path)
+    whole = (tmp_path / DRAWN).read_text()
+    (tmp_path / DRAWN).write_text("{half")
+    write_report(summary, tmp_path)
+    assert (tmp_path / DRAWN).read_text() == whole
 
 
 def test_what_no_process_has_begun_is_drawn_here(monkeypatch: pytest.MonkeyPatch) -> None:

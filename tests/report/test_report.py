@@ -13,6 +13,7 @@ from sweep.analysis.contrasts import Contrast
 from sweep.analysis.study import StudySummary
 from sweep.analysis.summary import SweepSummary, summary_of
 from sweep.report import figures, page as page_module
+from sweep.report.factors import factor_heads
 from sweep.report.figures import name_of
 from sweep.report.files import cell, write_report
 from sweep.report.latex import latex
@@ -499,6 +500,34 @@ def test_a_page_holds_so_many_figures_and_galleries_come_last(
     whole = Page(report_page(rich, images, "none"))
     assert sum(tag == "img" for tag, _ in whole.tags) == 4
     assert "figures are only there" not in whole.text
+
+
+def test_one_that_is_too_large_leaves_room_for_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page_module, "PAGE_BYTES", 1000)
+    images = {"emm": b"e" * 300, "cost": b"c" * 900, "gallery-1": b"g" * 300}
+    assert list(page_module._fitting(images)) == ["emm", "gallery-1"]
+
+
+def test_every_factor_has_a_head_of_its_own() -> None:
+    summary = sweep_of(study("a", VERDICTS["found"], factors={"n": 1, "factor_n": 2, "width": 8}))
+    heads = factor_heads(summary, {"n", "seed"})
+    assert heads == {"n": "factor_factor_n", "factor_n": "factor_n", "width": "width"}
+
+
+def test_the_seeds_of_many_sizes_are_cut_nowhere() -> None:
+    """And a bound is told from a point."""
+    sizes = (12, 20, 26, 30, 34, 38, 45, 60)
+    one, other = (curve(NAMES[0], 35, sizes) for _ in range(2))
+    again = [
+        r.model_copy(update={"spec": r.spec.model_copy(update={"seed": 100 + r.spec.seed})})
+        for r in other
+    ]
+    again[1] = again[1].model_copy(update={"right_censored": True})
+    lines = printed(summary_of(SPACE, [*one, *again], []), 80).splitlines()
+    assert max(map(len, lines)) <= 80
+    text = " ".join(" ".join(lines).split())
+    assert f"N = 20: {one[1].r_mem:.3f} >={one[1].r_mem:.3f}; N = 26: " in text
+    assert f"N = 60: {one[-1].r_mem:.3f} {one[-1].r_mem:.3f}" in text
 
 
 def test_forty_configurations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import optuna
@@ -17,7 +18,7 @@ from sweep.analysis.finals import missing_finals
 from sweep.analysis.summary import summarize
 from sweep.cli.main import main
 from sweep.run.checks import Sweep, check_sweep
-from sweep.run.driver import MOST_PER_STUDY, Run, free_slots
+from sweep.run.driver import MOST_PER_STUDY, SIGTERM, Run, free_slots
 from sweep.run.machines import Resources, check_local_resources
 from sweep.run.retry import reopen_failed
 from sweep.run.studies import Ticket
@@ -333,6 +334,46 @@ def test_two_names_of_one_configuration_are_refused():
         UserError, match="micro_batch=8 and micro_batch=16 are the same configuration"
     ):
         sweep_of(space)
+
+
+def test_a_signal_is_not_forgotten_while_the_budget_is_asked():
+    """It interrupts the question, and its answer must not take its place."""
+    run = SimpleNamespace(ended=None)
+
+    class Interrupted:
+        def __init__(self, reason):
+            self.reason = reason
+
+        def ended(self):
+            run.ended = SIGTERM
+            return self.reason
+
+    for reason in (None, "the budget is spent"):
+        run.ended = None
+        assert Run.has_ended(run, Interrupted(reason)) == run.ended == SIGTERM
+    run.ended = None
+    spent = SimpleNamespace(ended=lambda: "the budget is spent")
+    assert Run.has_ended(run, spent) == run.ended == "the budget is spent"
+
+
+def of_a_rate(configuration, images, labels, seed, device, rate):
+    raise AssertionError("nothing is trained")
+
+
+def test_whole_numbers_and_others_are_told_apart_in_options(tmp_path):
+    """They are two configurations; of the data nothing is said."""
+    storage = Storage(str(tmp_path))
+    custom = {"trainer.kind": "custom", "trainer.builder": f"{__name__}:of_a_rate"}
+    former, now = (
+        sweep_of(fake_space((8,)).with_settings({**custom, "trainer.options": {"rate": rate}}))
+        for rate in (1.0, 1)
+    )
+    content = {"space": former.space.model_dump(mode="json"), "configurations": former.keys()}
+    storage.write_json(SWEEP, content)
+    check_sweep(storage, former)
+    said = r"trainer\.options: this sweep was made with {'rate': 1\.0}, not {'rate': 1}"
+    with pytest.raises(UserError, match=said):
+        check_sweep(storage, now)
 
 
 def test_the_field_that_is_named_is_one_that_counts(swept):

@@ -26,6 +26,18 @@ def test_found(emm, target, cost):
     assert any(not options.passed(o) and o.n <= math.ceil(above) for o in finished)
 
 
+def test_a_bound_below_the_target_is_no_witness():
+    """Of a trial that was accepted early nobody knows whether it would miss the target."""
+    passing = [Observation(n, 0.95, 500) for n in (20, 24, 28, 30, 33)]
+    far = Observation(70, 0.1, 500)
+    known, bound = (Observation(38, 0.8, 500, right_censored=early) for early in (False, True))
+    options = Options(8, 512, precision=0.5)
+    assert judge([*passing, known, far], options).state == "found"
+    verdict = judge([*passing, bound, far], options)
+    assert (verdict.state, verdict.emm > 30) == ("searching", True)
+    assert "no trial close by misses the target" in verdict.reason
+
+
 @pytest.mark.parametrize("emm", [66, 10, 1])
 def test_below_range_within_two_trials(emm):
     finished, verdict = search(curve(emm), Options(LOW, HIGH))

@@ -71,6 +71,12 @@ def test_a_directory_remembers_a_storage_elsewhere_for_its_owner_only(tmp_path):
     assert not list((tmp_path / "store").iterdir())
 
 
+def test_it_does_where_both_have_one_path(tmp_path):
+    views, url = tmp_path / "x", f"memory://{tmp_path}/x"
+    remember(new_place(views, url))
+    assert new_place(views, None).storage.url == url
+
+
 @pytest.mark.parametrize("form", ["{}", "file://{}"])
 def test_a_local_storage_is_the_place_of_its_views(tmp_path, form):
     here = place(form.format(tmp_path / "x"))

@@ -30,6 +30,7 @@ from trainables.trial.result import read_all
             FileNotFoundError(2, "No such file", "w.pt"),
             "^FileNotFoundError: .*w.pt",
         ),  # of the user's: no outage of the storage
+        (SystemExit(3), "^SystemExit: 3$"),  # of the user's: no end of the trial's process
         (TrialFailed("a cause"), "^a cause$"),
         (
             RuntimeError("[enforce] DefaultCPUAllocator: can't allocate memory: you tried"),

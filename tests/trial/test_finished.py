@@ -140,7 +140,7 @@ def test_features_only_measure_again(sweep):
     assert 0 < result.r_mem_features < 1
     assert 0 <= result.features_null < 0.1
     assert result.measurement_key == IN_FEATURES.measurement_key(dataset.digest)
-    at_its_k = result_at(result, sweep, 0.9, 0.9)
+    at_its_k = result_at(result, sweep, 0.9)
     assert at_its_k.r_mem_features == result.r_mem_features
     fresh = Storage(sweep.url + "-fresh")
     finish(first := start(fresh, IN_FEATURES, dataset))
@@ -199,7 +199,7 @@ def test_judged_in_features_every_choice_is_made_in_them(sweep, monkeypatch):
     assert result.r_mem == result.r_mem_features == final.mean()
     assert result.n_memorized == final.sum()
     assert result.r_mem_pixels == (kept["d1"] < 0.9 * kept["d2"]).mean() != result.r_mem
-    in_pixels = result_at(result, sweep, 0.9, 0.9)
+    in_pixels = result_at(result, sweep, 0.9)
     assert (in_pixels.r_mem, in_pixels.measurement.judge) == (result.r_mem_pixels, "pixels")
     assert measure_final(result, dataset, sweep, 300, CPU).r_mem == pytest.approx(
         result.r_mem, abs=5 * (0.25 / 300) ** 0.5
@@ -293,6 +293,22 @@ def test_without_its_weights_a_trial_is_trained_again(whole, sweep, tmp_path):
     fresh = Storage(str(tmp_path / "fresh"))
     finish(start(fresh, spec))
     assert_same_trial(sweep, fresh)
+
+
+def test_without_its_weights_it_goes_on_from_its_checkpoint(sweep):
+    """Which a trial that is broken off more often than it ends depends on."""
+    spec = with_fields(SPEC, {"measurement.n_samples": 12})
+    first = start(sweep)
+    finish(first)
+    first.files.storage.delete("weights.safetensors")
+    trial = start(sweep, spec)
+    while trial.training.trainer.position < 24:
+        trial.step()
+    trial.keep()
+    again = start(sweep, spec)
+    assert again.training.trainer.position >= 24
+    finish(again)
+    assert again.result.r_mem is not None
 
 
 def test_a_result_of_a_newer_version_is_read(whole):

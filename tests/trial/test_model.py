@@ -412,7 +412,7 @@ def test_the_trial_that_is_meant(tmp_path, tiny):
     assert find_trial(storage, n=8).spec.seed == 2
     assert find_trial(storage, "tiny", seed=1).spec.n == 6
     for asked, said in (
-        ({"n": 6}, "say configuration, n and seed of tiny n=6 seed=0, tiny n=6 seed=1$"),
+        ({"n": 6}, "say config, n and seed of tiny n=6 seed=0, tiny n=6 seed=1$"),
         ({}, "more than one .* tiny n=6 seed=0, tiny n=6 seed=1, tiny n=8 seed=2$"),
         ({"config": "big"}, "no configuration 'big' has a trial here; there are tiny$"),
         ({"n": 7}, "no trial with n=7 is finished; there are tiny n=6 seed=0, .*seed=2$"),

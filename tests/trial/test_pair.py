@@ -145,7 +145,8 @@ def test_the_first_model_is_what_it_would_be_alone(whole, tmp_path):
     finish(trial)
     assert trial.result.training_key == result.training_key
     assert trial.result.measurement_key != result.measurement_key
-    left = {"measurement_key", "spec", "seconds", "finished_at", "curve", *OWN}
+    assert (result.images_trained, trial.result.images_trained) == (96, 48), "by both"
+    left = {"measurement_key", "spec", "seconds", "finished_at", "curve", "images_trained", *OWN}
     first, only = (one.model_dump(exclude=left) for one in (result, trial.result))
     assert first == only
     assert [one.r_mem for one in result.curve] == [one.r_mem for one in trial.result.curve]
@@ -209,6 +210,21 @@ def test_the_second_goes_on_where_it_was(sweep):
     assert len(again.curve) == 4, "of the first"
 
 
+def test_a_failure_of_the_second_tells_what_both_have_taken(sweep):
+    trial = start(sweep, PAIR)
+    while trial.first is None or trial.training.trainer.position < 8:
+        trial.step()
+    position = trial.training.trainer.position
+
+    def fails(progress):
+        raise RuntimeError("of the second")
+
+    trial.training.trainer.train_until = fails
+    with pytest.raises(TrialFailed):
+        trial.step()
+    assert trial.result.images_trained == 48 + position
+
+
 def test_the_second_makes_as_many_images_as_the_first(sweep):
     """However many would be enough for an R_mem of its own."""
     trial = start(sweep, PAIR)
@@ -254,6 +270,7 @@ def test_asked_for_no_longer_nothing_is_trained(whole, tmp_path):
     finish(trial)
     assert trial.result.pair_agreement is None
     assert trial.result.r_mem == result.r_mem
+    assert trial.result.images_trained == 48, "by the one that is measured"
 
 
 # ---------------------------------------------------------------- what is refused

@@ -125,7 +125,7 @@ def test_both_rules_are_told_and_the_trials_own_counts(sweep, augment):
     kept, _ = measured(sweep, spec)
     assert {"none": "with_flips_d1", "flip": "without_flips_d1"}[augment] in kept
     for k, other in ((0.4, 0.5), (1e-9, 0.5)):
-        at = result_at(result, sweep, k, 0.9)
+        at = result_at(result, sweep, k)
         assert (at.r_mem_without_flips, at.r_mem_with_flips) == (other, 1.0), "also at another k"
 
 

@@ -1,15 +1,17 @@
 """Code by its name, "package.module:name": what a configuration is made by, ours or the user's."""
 
 import importlib
+import json
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, JsonValue
 
 from trainables.errors import UserError
 from trainables.import_path import add_theirs
+from trainables.storage import whole_number
 
 
 def _check_builder(path: str) -> str:
@@ -34,6 +36,15 @@ Version = Annotated[
         "compared",
     ),
 ]
+
+
+def _check_options(options: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    """They are kept as JSON, of which only numbers of 64 bits are read again."""
+    json.loads(json.dumps(options), parse_int=whole_number)
+    return options
+
+
+Options = Annotated[dict[str, JsonValue], AfterValidator(_check_options)]
 
 
 def load_code(path: str, field: str) -> Callable[..., Any]:

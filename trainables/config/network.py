@@ -2,9 +2,9 @@
 
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import Field, model_validator
 
-from trainables.config.code import Builder, Version
+from trainables.config.code import Builder, Options, Version
 from trainables.config.identity import Frozen
 
 
@@ -144,7 +144,7 @@ class CustomNetwork(AnyNetwork):
 
     kind: Literal["custom"] = "custom"
     builder: Builder
-    options: dict[str, JsonValue] = Field({}, description="keyword arguments of the builder")
+    options: Options = Field({}, description="keyword arguments of the builder")
     version: Version = ""
 
 

@@ -7,7 +7,7 @@ import torch
 from trainables.data.images import ImageData
 from trainables.errors import DamagedFile, UserError
 from trainables.measure.feature_rule import InFeatures
-from trainables.measure.features import FeatureBank, FeatureSpace
+from trainables.measure.features import FeatureSpace
 from trainables.storage import Storage
 from trainables.trial.result import MEASUREMENT, Result, read_measurement
 from trainables.trial.subset import Subset
@@ -39,6 +39,4 @@ def look_again(
     is_of_data = kept["images"].shape[1:] == data.images.shape[1:]
     if not is_of_data or not np.array_equal(subset.indices, kept["subset"]):
         raise DamagedFile(f"{file} is of another subset, or of images of another size")
-    flips = subset.comparison.flips
-    bank = FeatureBank(features, subset.images, subset.held_out, subset.groups, flips)
-    return bank.look_at(torch.from_numpy(np.array(kept["images"])))
+    return subset.bank(features).look_at(torch.from_numpy(np.array(kept["images"])))

@@ -103,7 +103,7 @@ class Outcome(TrialRecord):
     n_samples: int = 0
     n_memorized: int = 0
     right_censored: bool = False
-    images_trained: int = 0
+    images_trained: int = Field(0, description="repeats included; of a pair by both models")
     best_images_trained: int = Field(0, description="where the best snapshot was")
 
 

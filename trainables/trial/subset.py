@@ -26,7 +26,7 @@ from trainables.measure.distances import (
     take_distances,
 )
 from trainables.measure.feature_rule import LEAST_HELD_OUT, MOST_HELD_OUT
-from trainables.measure.features import FeatureBank, open_features
+from trainables.measure.features import FeatureBank, FeatureSpace, open_features
 from trainables.measure.kept import Distances
 from trainables.measure.measures import loss_gap, membership
 from trainables.measure.neighbours import comparison_of
@@ -141,13 +141,18 @@ class Subset:
         space = open_features(how, self.images.shape[1:], self.device)
         if space is None:
             return
-        held_out = self.held_out[: max(how.n_samples, MOST_HELD_OUT)]
-        flips, n = self.comparison.flips, len(held_out)
-        self.features = FeatureBank(space, self.images, held_out, self.groups, flips)
+        self.features = self.bank(space)
+        n = len(self.held_out)
         if how.judge == "features" and n < LEAST_HELD_OUT:
             raise TrialFailed(
                 f"judge=features needs {LEAST_HELD_OUT} held-out images, and {n} are left"
             )
+
+    def bank(self, space: FeatureSpace) -> FeatureBank:
+        """What samples are compared with in features: the training images, and held-out ones, of
+        which the threshold needs no more."""
+        held_out = self.held_out[: max(self.spec.measurement.n_samples, MOST_HELD_OUT)]
+        return FeatureBank(space, self.images, held_out, self.groups, self.comparison.flips)
 
     def memorized(self, samples: Tensor, found: Neighbours) -> NDArray[np.bool_]:
         """[n], of samples [n, C, R, R] uint8 and their neighbours in pixels: as the measurement

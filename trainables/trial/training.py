@@ -179,7 +179,7 @@ class Training:
         those it was measured with."""
         self.curve, self.stopwatch.total = list(finished.curve), finished.seconds
         self.best = best_snapshot(self.curve), weights
-        self.trainer.position = finished.images_trained
+        self.trainer.position = self.curve[-1].images_trained
 
 
 class Stopwatch:
@@ -205,10 +205,10 @@ class Stopwatch:
 @contextmanager
 def _not_the_storage() -> Iterator[None]:
     """An OSError of the user's own network or trainer (a file that this node lacks) is the trial's
-    failure, not an outage."""
+    failure, not an outage; and so is its `sys.exit`."""
     try:
         yield
-    except OSError as error:
+    except (OSError, SystemExit) as error:
         raise TrialFailed(f"{type(error).__name__}: {error}") from error
 
 

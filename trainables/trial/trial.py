@@ -95,12 +95,12 @@ class Trial:
         if state is not None and not training.fits(state):
             state = None
         self.second_state = None if state is None else state.get("second")
+        weights = None
         if earlier and earlier.complete and key_of_curve(earlier.measurement) == curve_key:
             weights = self.files.weights()
-            if weights is not None:
-                training.take_over(earlier, weights)
-            return
-        if state is not None:
+        if earlier is not None and weights is not None:
+            training.take_over(earlier, weights)
+        elif state is not None:
             training.load_state_dict(state)
             self.checkpoints.position = training.trainer.position
 
@@ -130,7 +130,7 @@ class Trial:
         if n is None:
             self.samples.draw()
         elif self.first is not None:
-            self._finish(training, self._compared(self.first, self.samples))
+            self._finish(training, self._compared(self.first, training, self.samples))
         elif self.spec.measurement.pair:
             self._begin_second(training, measured(training, self.samples, n))
         else:
@@ -151,15 +151,20 @@ class Trial:
         second.stopwatch = watch
         self.training = second
 
-    def _compared(self, first: "Measured", samples: FinalSamples) -> "Measured":
-        """What the first model came to, and how its images agree with the second one's."""
+    def _compared(self, first: "Measured", training: Training, samples: FinalSamples) -> "Measured":
+        """What the first model came to, how its images agree with the second one's, and what both
+        took."""
         n = len(first.arrays["images"])
         images = torch.cat(samples.images)[:n]
         memorized = np.concatenate(samples.memorized)[:n]
         arrays, numbers = agreement(
             torch.from_numpy(first.arrays["images"]), images, Comparison(self.device)
         )
-        outcome = first.outcome | numbers | {"pair_r_mem": float(memorized.mean())}
+        numbers |= {
+            "pair_r_mem": float(memorized.mean()),
+            "images_trained": self._position(training),
+        }
+        outcome = first.outcome | numbers
         return replace(first, arrays={**first.arrays, **arrays}, outcome=outcome)
 
     def _finish(self, training: Training, found: "Measured") -> None:
@@ -198,7 +203,7 @@ class Trial:
 
     def _fail(self, cause: str) -> None:
         training = self.training
-        position = 0 if training is None else training.trainer.position
+        position = 0 if training is None else self._position(training)
         result = self._result(training, complete=False, cause=cause, images_trained=position)
         self.files.fail(result)
         self.result = result  # also where an earlier result stands in the files
