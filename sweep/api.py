@@ -131,9 +131,11 @@ def interactions(sweep: SweepSummary) -> pd.DataFrame:
 
 
 def _table(sweep: SweepSummary, records: Records, columns: Sequence[str] = ()) -> pd.DataFrame:
-    """columns: those that it has before there is a row."""
+    """columns: those that it has before there is a row. One of which nothing is known is of NaN, not
+    of None, which could neither be plotted nor averaged."""
     if records:
-        return pd.DataFrame(with_factors(sweep, records))
+        table = pd.DataFrame(with_factors(sweep, records))
+        return table.astype(dict.fromkeys(table.columns[table.isna().all()], float))
     heads = factor_heads(sweep, ("configuration", *columns))
     return pd.DataFrame(columns=["configuration", *heads.values(), *columns])
 

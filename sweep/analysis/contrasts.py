@@ -270,7 +270,8 @@ def compared(studies: Sequence[Known]) -> Contrasts:
     steps: list[Weights] = [{a: -1, b: 1} for a, b in first]
     squares: list[Weights] = [{a: 1, b: -1, c: -1, d: 1} for _, _, (a, b, c, d) in crossed]
     together = judged(studies, steps + squares)
-    of_first = dict(zip(first, together, strict=False))
+    of_steps, of_squares = together[: len(steps)], together[len(steps) :]
+    of_first = dict(zip(first, of_steps, strict=True))
     positions = list(filter(have_own, itertools.combinations(range(len(studies)), 2)))
     of_all = judged(studies, [{a: -1, b: 1} for a, b in positions])
     pairs = {}
@@ -291,8 +292,7 @@ def compared(studies: Sequence[Known]) -> Contrasts:
             pairs_high=one.joint_high,
         )
     changes = [
-        _interaction(*named, studies, one)
-        for named, one in zip(crossed, together[len(first) :], strict=True)
+        _interaction(*named, studies, one) for named, one in zip(crossed, of_squares, strict=True)
     ]
     return Contrasts(list(pairs.values()), [pairs[pair] for pair in first], changes)
 

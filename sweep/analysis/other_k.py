@@ -37,13 +37,13 @@ def result_at(result: Result, storage: Storage, k: float) -> Result:
     subset = kept["subset"]
     labels = {name: kept[name] for name in ("labels", "subset_labels") if name in kept}
     # what distances do not tell: snapshots, the ceiling, and, where they were not kept, labels
-    unknown: dict[str, Any] = {name: None for name, row in MEASURES.items() if row.compute is None}
-    unknown["curve"] = ()
+    lost: dict[str, Any] = {name: None for name, row in MEASURES.items() if row.compute is None}
+    lost["curve"] = ()
     spec = result.spec.model_copy(update={"measurement": _how(result.measurement, k)})
     dim = label_dim(result.configuration.labels, labels.get("subset_labels"))
     of_labels = by_label(distances.found.memorized(k), distances.found.i1, dim, subset, **labels)
     known = measures(distances, result.spec.n, k) | of_labels
-    return result.model_copy(update={**unknown, **known, "spec": spec})
+    return result.model_copy(update={**lost, **known, "spec": spec})
 
 
 def _how(measurement: Measurement, k: float) -> Measurement:

@@ -25,7 +25,7 @@ def options_of(search: Search, named: NamedConfiguration, prior: Prior) -> Optio
     return Options.of(search, cost=COSTS[named.configuration.trainer.clock], prior=prior)
 
 
-def ended(results: Sequence[Result]) -> list[Observation | Failed]:
+def outcomes(results: Sequence[Result]) -> list[Observation | Failed]:
     """What results say to the search, in the order of their seeds."""
     found: list[Observation | Failed] = []
     for _, result in sorted(by_seed(results).items()):
@@ -67,7 +67,7 @@ class StudySummary:
 
     @property
     def observations(self) -> list[Observation]:
-        return [trial for trial in ended(self.results) if isinstance(trial, Observation)]
+        return [trial for trial in outcomes(self.results) if isinstance(trial, Observation)]
 
     @cached_property
     def belief(self) -> Belief | None:

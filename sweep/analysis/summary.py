@@ -11,7 +11,7 @@ from search_spaces.space import NamedConfiguration, SearchSpace
 from sweep.analysis.contrasts import Contrast, Contrasts, Known, compared
 from sweep.analysis.features import Eye, result_in
 from sweep.analysis.other_k import result_at, space_at
-from sweep.analysis.study import StudySummary, ended, options_of
+from sweep.analysis.study import StudySummary, options_of, outcomes
 from sweep.search.pooling import MIN_POOLED, report_priors
 from sweep.search.rules import NOT_JUDGED, judge
 from sweep.store.files import Invocation, Kind, read_finals, read_made_sweep, read_trials
@@ -183,7 +183,7 @@ def summary_of(
         study = StudySummary(
             name=named.name,
             factors=named.factors,
-            verdict=judge(ended(finished), options) if has_begun else NOT_JUDGED,
+            verdict=judge(outcomes(finished), options) if has_begun else NOT_JUDGED,
             options=options,
             results=finished,
             running=running,

@@ -209,9 +209,11 @@ def _across(whole: SweepSummary) -> list[str]:
     """Which contrasts are across sweeps, and of which data."""
     across = [one for one in whole.compared.shown if one.factor == ACROSS]
     if not across:
+        alike = len({study.digest for study in whole.studies} - {None}) < 2
+        data = "all were trained on the same data" if alike else "not all are of the same data"
         return [
             "no contrast is across the sweeps: no two configurations whose EMM was found, each by "
-            "trials of its own, differ in the sweep alone; contrasts.csv has all pairs"
+            f"trials of its own, differ in the sweep alone; contrasts.csv has all pairs; {data}"
         ]
     same, count = sum(one.same_data for one in across), len(across)
     if same == count:

@@ -64,13 +64,13 @@ def advise(
 
 def _told(study: "StudySummary", share: float) -> dict[str, Any]:
     """`n`: images that are enough, with 95 %; None if that is not known, and `why`."""
-    from sweep.analysis.study import ended
+    from sweep.analysis.study import outcomes
     from sweep.search.rules import judge
 
     told: dict[str, Any] = {"name": study.name, "share": share, "n": None, "why": None}
     verdict, options = study.verdict, study.options
     if share in options.targets:
-        verdict = judge(ended(study.results), options.at(share))
+        verdict = judge(outcomes(study.results), options.at(share))
     is_sought = share in (options.target, *options.targets)
     if is_sought and verdict.state == "below_range":
         return {**told, "n": options.low}

@@ -29,10 +29,10 @@ def numeric_factor(studies: Sequence[StudySummary]) -> str | None:
 def factor_heads(summary: SweepSummary, taken: Collection[str]) -> dict[str, str]:
     """Factor → the head of its column: its name, but `factor_NAME` where another column has it."""
     factors = dict.fromkeys(factor for study in summary.studies for factor in study.factors)
-    heads = {factor: factor for factor in factors if factor not in taken}
-    for factor in factors.keys() - heads.keys():
+    heads: dict[str, str] = {}
+    for factor in factors:
         head = factor
-        while head in taken or head in heads.values():
+        while head in {*taken, *heads.values(), *(factors.keys() - {factor})}:
             head = f"factor_{head}"
         heads[factor] = head
     return heads

@@ -49,7 +49,7 @@ def study_verdict(
     options = replace(
         options, precision=precision or options.precision, prior=prior or options.prior
     )
-    return judge(ended(trials), options)
+    return judge(outcomes(trials), options)
 
 
 def stop_when_decided(study: optuna.Study, trial: FrozenTrial) -> None:
@@ -163,10 +163,10 @@ def _stored(study: optuna.Study) -> Options | None:
 
 def observations_of(trials: Sequence[FrozenTrial]) -> list[Observation]:
     """Of the COMPLETE ones."""
-    return [trial for trial in ended(trials) if isinstance(trial, Observation)]
+    return [trial for trial in outcomes(trials) if isinstance(trial, Observation)]
 
 
-def ended(trials: Sequence[FrozenTrial]) -> list[Observation | Failed]:
+def outcomes(trials: Sequence[FrozenTrial]) -> list[Observation | Failed]:
     """The trials that have ended and had an N, in their order."""
     found: list[Observation | Failed] = []
     for trial in trials:

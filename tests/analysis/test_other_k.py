@@ -9,7 +9,7 @@ import pytest
 
 from search_spaces.recipes import DIGITS
 from sweep.analysis.other_k import result_at
-from sweep.analysis.study import ended
+from sweep.analysis.study import outcomes
 from sweep.analysis.summary import summarize
 from sweep.cli.main import main
 from sweep.cli.options import parse_k
@@ -171,7 +171,7 @@ def test_a_bound_below_the_target_is_shown_and_no_witness(sweep, capsys):
     at = result_at(early, sweep, 0.25)
     assert at.r_mem < 0.9 < early.r_mem
     study = summarize(sweep, 0.25).studies[0]
-    (seen,) = [one for one in ended(study.results) if one.right_censored]
+    (seen,) = [one for one in outcomes(study.results) if one.right_censored]
     assert (seen.n, seen.r_mem) == (30, at.r_mem)
     assert len(study.complete) == 9
     (row,) = [line for line in report(capsys, sweep.url, "--k", "1/4").splitlines() if ">=" in line]

@@ -139,8 +139,12 @@ def test_sweeps_that_never_meet(two, tmp_path):
     far = space(vary={"network.width": (64,)})
     both = joined({"A": two["short"], "B": found((50,), far)})
     assert both.notes[0].startswith("no contrast is across the sweeps")
+    assert both.notes[0].endswith("; all were trained on the same data")
     assert len(both.compared.pairs) == 3
     assert write_report(both, tmp_path).exists()
+    elsewhere = DATA.model_copy(update={"digest": "e" * 64})
+    other = joined({"A": two["short"], "B": found((50,), far, elsewhere)})
+    assert other.notes[0].endswith("; not all are of the same data")
 
 
 def test_both_are_looked_at_at_the_target_of_the_first(two):
