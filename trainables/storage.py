@@ -12,7 +12,7 @@ from uuid import uuid4
 from pyarrow import fs
 
 from trainables.errors import DamagedFile, UserError
-from trainables.text import redacted
+from trainables.text import redacted, whole_number
 
 # ends the name of a file that is being written, or of what SQLite keeps beside one
 PART = re.compile(r"\.[0-9a-f]{8}\.part(-journal)?$")
@@ -20,7 +20,6 @@ PARTS = (".part", ".part-journal")
 
 
 MOST_JSON = 2**26  # bytes of a file of JSON: far more than any that is written here
-WHOLE = range(-(2**63), 2**64)  # numbers in it: what 64 bits hold
 
 
 def parse_json(content: bytes, file: str) -> Any:
@@ -36,14 +35,6 @@ def parse_json(content: bytes, file: str) -> Any:
 
 def _no_number(text: str) -> float:
     raise ValueError(f"{text} is no number")
-
-
-def whole_number(text: str) -> int:
-    """Raises ValueError where no 64 bits hold it. So long a text is not converted, which could take
-    hours."""
-    if len(text) > len(str(WHOLE.start)) or int(text) not in WHOLE:
-        raise ValueError(f"a number of {len(text.lstrip('-'))} digits, which no 64 bits hold")
-    return int(text)
 
 
 class Storage:

@@ -71,6 +71,17 @@ def redact_last_resort() -> None:
         logging.lastResort.setFormatter(RedactedFormatter())
 
 
+WHOLE = range(-(2**63), 2**64)  # what 64 bits hold
+
+
+def whole_number(text: str) -> int:
+    """Raises ValueError where no 64 bits hold it. So long a text is not converted, which could take
+    hours."""
+    if len(text) > len(str(WHOLE.start)) or int(text) not in WHOLE:
+        raise ValueError(f"a number of {len(text.lstrip('-'))} digits, which no 64 bits hold")
+    return int(text)
+
+
 def first_line(error: object) -> str:
     """What an error says, in one line; its kind if it says nothing."""
     return str(error).strip().partition("\n")[0] or type(error).__name__

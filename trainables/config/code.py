@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, JsonValue
 
 from trainables.errors import UserError
 from trainables.import_path import add_theirs
-from trainables.storage import whole_number
+from trainables.text import whole_number
 
 
 def _check_builder(path: str) -> str:
