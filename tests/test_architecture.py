@@ -37,15 +37,7 @@ DOORS = {
     "sweep.__main__": {"cli"},
 }
 BESIDE = {
-    "trainables": {
-        "storage",
-        "errors",
-        "text",
-        "import_path",
-        "processes",
-        "progress",
-        "provenance",
-    },
+    "trainables": {"storage", "errors", "text", "import_path", "progress", "provenance"},
     "sweep": {"api", "__main__"},
 }
 VENDORS = {  # → where they may be imported

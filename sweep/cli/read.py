@@ -159,6 +159,7 @@ def sync(
     """Rebuilds Optuna's database and MLflow's runs from the results."""
     from sweep.analysis.summary import summary_of
     from sweep.run.checks import Sweep
+    from sweep.run.studies import Studies
     from sweep.search.words import counted
     from sweep.store.databases import sound_url
     from sweep.store.files import read_finals, read_made_sweep, read_trials
@@ -167,7 +168,6 @@ def sync(
     from sweep.store.priors import FrozenPriors
     from sweep.tracking.place import check_tracking, destination, why_unreachable
     from sweep.tracking.sync import sync as sync_mlflow
-    from trainables.processes import meanwhile
 
     if tracking_uri:
         check_tracking(tracking_uri)
@@ -189,37 +189,20 @@ def sync(
         check_writable(views, *(views / name for name in ("optuna.db", "mlflow.db", "artifacts")))
     keys = made.configurations
     results, started, damaged = read_trials(storage, space, keys)
+    priors = FrozenPriors(storage, keys)
     is_live = holder_of(storage) is not None  # then Optuna's database is the driver's
-    work = []
-    if views is not None and not is_live:
-        work = [partial(_rebuild, directory, sound_url(views / "optuna.db", say))]
-    with meanwhile(1, work) as rebuilt:
-        where = destination(space, views or Path.cwd(), tracking_uri, Sweep(space).data_of)
-        priors, finals = FrozenPriors(storage, keys), read_finals(storage)
-        summary = summary_of(space, results, started, priors, finals, damaged, made.runs)
-        sync_mlflow(summary, storage, where, live=is_live)
-        for one in rebuilt:
-            one.result()
+    is_rebuilt = views is not None and not is_live
+    if views is not None and is_rebuilt:
+        Studies(space, sound_url(views / "optuna.db", say), priors).reconcile(results, started)
+    where = destination(space, views or Path.cwd(), tracking_uri, Sweep(space).data_of)
+    summary = summary_of(space, results, started, priors, read_finals(storage), damaged, made.runs)
+    sync_mlflow(summary, storage, where, live=is_live)
     for line in damaged:
         say(f"passed over: {line}")
     say(
         f"{counted(len(results), 'result')} {'is' if len(results) == 1 else 'are'} in MLflow"
-        + (" and in Optuna's database" if work else "")
+        + (" and in Optuna's database" if is_rebuilt else "")
     )
-
-
-def _rebuild(directory: str, url: str) -> None:
-    """Makes Optuna's database agree with the results."""
-    from sweep.run.studies import Studies
-    from sweep.store.files import read_made_sweep, read_trials
-    from sweep.store.places import place
-    from sweep.store.priors import FrozenPriors
-
-    storage = place(directory).storage
-    made = read_made_sweep(storage)
-    keys = made.configurations
-    results, started, _ = read_trials(storage, made.space, keys)
-    Studies(made.space, url, FrozenPriors(storage, keys)).reconcile(results, started)
 
 
 def purge(

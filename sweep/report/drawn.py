@@ -3,13 +3,17 @@
 import atexit
 import hashlib
 import logging
+import multiprocessing
+import os
+import sys
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
-from concurrent.futures import BrokenExecutor, Future
+from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache, cached_property, lru_cache, partial
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import matplotlib
@@ -18,7 +22,6 @@ from matplotlib.figure import Figure
 from sweep.report.style import DPI, as_pdf, as_png
 from trainables.config.identity import key_of
 from trainables.errors import DamagedFile
-from trainables.processes import meanwhile
 from trainables.progress import each
 from trainables.storage import Storage
 
@@ -122,18 +125,49 @@ def write_figures(files: Storage, drawings: Mapping[str, Drawing]) -> dict[str, 
 @contextmanager
 def ahead(drawings: Collection[Drawing]) -> Iterator[None]:
     """Meanwhile, if they are many, processes of their own draw them, from the first on; `rendered`
-    takes what they have, waits for what they have begun, and draws the rest."""
+    takes what they have, waits for what they have begun, and draws the rest.
+
+    The processes are fresh ones: of this one Ray and MLflow may have left threads, which a copy of
+    it would not survive.
+    """
     import joblib
 
     workers = min(joblib.cpu_count() - 1, len(drawings) // FEW)  # beside this one
     if workers < 1:
         yield
         return
-    tasks = [partial(_render, one.make, one.dpi, one.has_pdf) for one in drawings]
-    with meanwhile(workers, tasks) as futures:
-        _away.update(zip(drawings, futures, strict=True))
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, initializer=_end_with_parent) as pool:
+        with _nothing_run_first():
+            there = {one: pool.submit(_render, one.make, one.dpi, one.has_pdf) for one in drawings}
+        _away.update(there)
         try:
             yield
         finally:
-            for drawing in drawings:
+            for drawing, future in there.items():
                 _away.pop(drawing, None)
+                future.cancel()
+
+
+def _end_with_parent() -> None:
+    """A process that draws would wait for work of one that was killed for ever."""
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+@contextmanager
+def _nothing_run_first() -> Iterator[None]:
+    """A process that is started in the block does not run this one's main module before it begins:
+    of a user's script that would be all of it, again."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main

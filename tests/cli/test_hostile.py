@@ -5,13 +5,9 @@ import io
 import json
 import os
 import shutil
-import sqlite3
 import zipfile
-from contextlib import closing
-from pathlib import Path
 
 import numpy as np
-import optuna
 import pytest
 import sqlalchemy
 from mlflow.exceptions import MlflowException
@@ -310,21 +306,3 @@ def test_a_storage_that_does_not_answer_is_one_line(tmp_path, capsys, monkeypatc
     assert error.startswith("emm: error: storage: s3://b/x?")
     assert "can't be read (" in error
     assert error.count("\n") == 1
-
-
-def test_a_newer_optuna_keeps_no_result_from_mlflow(sweep, capsys):
-    """Its tables are for the user to remove; they are looked at by a process of their own."""
-    root = Path(sweep.root)
-    optuna.storages.RDBStorage(f"sqlite:///{root / 'optuna.db'}")
-    with closing(sqlite3.connect(root / "optuna.db")) as database:
-        database.execute("UPDATE alembic_version SET version_num = 'v999.0'")
-        database.commit()
-    with pytest.raises(SystemExit) as ended:
-        main(["sync", str(root)])
-    assert ended.value.code == 2
-    error = capsys.readouterr().err.splitlines()[-1]
-    assert error.startswith("emm: error: optuna.db: ")
-    assert error.endswith("or remove it: it is made again from the results")
-    with closing(sqlite3.connect(root / "mlflow.db")) as database:
-        (count,) = database.execute("SELECT count(*) FROM runs").fetchone()
-    assert count == 5, "the sweep, the study, three trials"

@@ -67,7 +67,7 @@ def test_what_no_process_has_begun_is_drawn_here(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr("sweep.report.drawn.FEW", 1)
     monkeypatch.setattr("joblib.cpu_count", lambda: 2)
-    monkeypatch.setattr("trainables.processes.ProcessPoolExecutor", Sleepy)
+    monkeypatch.setattr("sweep.report.drawn.ProcessPoolExecutor", Sleepy)
     one, other = (Drawing("study", partial(Figure, (1, 1)), {"emm": emm}) for emm in (1.5, 2.5))
     with ahead([one, other]):
         assert rendered(one)[0].startswith(b"\x89PNG")
@@ -108,7 +108,7 @@ def test_other_processes_draw_the_same(
     studies = [study("a", VERDICTS["searching"], curve("a", 35.0, (20, 40, 80)))]
     write_report(sweep_of(*studies), tmp_path / "here")
     monkeypatch.setattr("sweep.report.drawn.FEW", 1)
-    monkeypatch.setattr("trainables.processes.ProcessPoolExecutor", Pool)
+    monkeypatch.setattr("sweep.report.drawn.ProcessPoolExecutor", Pool)
     rendered.cache_clear()
     write_report(sweep_of(*studies), tmp_path / "there")
     assert len(drawn_there) == len(list((tmp_path / "there").glob("*.pdf"))) == 3
