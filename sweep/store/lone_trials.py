@@ -1,14 +1,14 @@
 """Trials that `emm trial --out` left in a directory: no sweep, and any number of them."""
 
-from typing import Any, Literal
+from typing import Literal
 
 from sweep.store.files import read_sweep
 from trainables.errors import UserError
 from trainables.storage import Storage
-from trainables.trial.result import Result, Trials, read_all
+from trainables.trial.result import Result, Trials, read_all, trial_directory
 
 Images = Literal["none", "generated", "pairs"]
-SHOWN = "pictures.json"  # training key → what may be shown of it, as `emm trial` was told
+SHOWN = "pictures.json"  # what may be shown of a trial, as `emm trial` was told
 KINDS: dict[str, Images] = {"none": "none", "generated": "generated", "pairs": "pairs"}
 
 
@@ -26,15 +26,15 @@ def read_lone_trials(storage: Storage) -> Trials:
 
 
 def allow_pictures(storage: Storage, training_key: str, images: Images) -> None:
-    storage.write_json(SHOWN, {**_shown(storage), training_key: images})
+    """In a file beside the trial's own, so that several commands may write into one directory."""
+    trial_directory(storage, training_key).write_json(SHOWN, images)
 
 
 def allowed_pictures(storage: Storage, result: Result) -> Images:
     """What was asked for when the trial was made; without that, none of private data."""
     by_data: Images = "none" if result.configuration.data.holds_private else "pairs"
-    return KINDS.get(str(_shown(storage).get(result.training_key)), by_data)
-
-
-def _shown(storage: Storage) -> dict[str, Any]:
-    content = storage.read_json(SHOWN)
-    return content if isinstance(content, dict) else {}
+    told = trial_directory(storage, result.training_key).read_json(SHOWN)
+    if told is None:  # older versions kept those of all trials in one file
+        of_all = storage.read_json(SHOWN)
+        told = of_all.get(result.training_key) if isinstance(of_all, dict) else None
+    return KINDS.get(str(told), by_data)

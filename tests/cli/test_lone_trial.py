@@ -200,13 +200,17 @@ def private(tmp_path: Path) -> tuple[Storage, Result, Path]:
     return storage, result, tmp_path / "trial"
 
 
+@pytest.mark.parametrize("is_old", [False, True])
 @pytest.mark.parametrize("images", [None, "none", "generated", "pairs", "nonsense"])
 def test_pictures_are_shown_as_was_allowed(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], images: str | None
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], images: str | None, is_old: bool
 ) -> None:
+    """Older versions had one file of all trials."""
     storage, result, directory = private(tmp_path)
-    if images is not None:
+    if images is not None and is_old:
         storage.write_json("pictures.json", {result.training_key: images})
+    elif images is not None:
+        storage.write_json(f"trials/{result.training_key}/pictures.json", images)
     code, _, errors = here(capsys, "report", directory)
     assert code == 0, errors
     text = (directory / "report" / "index.html").read_text()
@@ -221,7 +225,8 @@ def test_pictures_are_shown_as_was_allowed(
 def test_what_the_space_allows_is_remembered(made: Path) -> None:
     storage = Storage(str(made))
     (result,) = read_lone_trials(storage).results
-    assert json.loads((made / "pictures.json").read_text()) == {result.training_key: "pairs"}
+    (file,) = made.glob("trials/*/pictures.json")
+    assert json.loads(file.read_text()) == "pairs"
     assert allowed_pictures(storage, result) == "pairs"
 
 
