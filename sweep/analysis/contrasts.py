@@ -222,7 +222,7 @@ def reach(weights: Array, sds: Array) -> float:
 Weights = dict[int, int]  # position of a configuration → its weight in ln ratio
 
 
-class Judged(NamedTuple):
+class Ratio(NamedTuple):
     """A ratio, the ends of its own interval, and of that which holds together with others."""
 
     ratio: float
@@ -232,7 +232,7 @@ class Judged(NamedTuple):
     joint_high: float
 
 
-def judged(studies: Sequence[Known], contrasts: Sequence[Weights]) -> list[Judged]:
+def ratios(studies: Sequence[Known], contrasts: Sequence[Weights]) -> list[Ratio]:
     """Each contrast, together with the others."""
     weights = np.zeros((len(contrasts), len(studies)))
     for row, one in zip(weights, contrasts, strict=True):
@@ -241,7 +241,7 @@ def judged(studies: Sequence[Known], contrasts: Sequence[Weights]) -> list[Judge
     sd, joint = np.sqrt(weights**2 @ sds**2), reach(weights, sds)
     sides = np.array([0, -ALONE, ALONE, -joint, joint])
     found = np.exp((weights @ means)[:, None] + sides * sd[:, None])
-    return [Judged(*row) for row in found.tolist()]
+    return [Ratio(*row) for row in found.tolist()]
 
 
 @dataclass(frozen=True)
@@ -269,11 +269,11 @@ def compared(studies: Sequence[Known]) -> Contrasts:
     crossed = [one for one in interactions(studies) if have_own(one[2])]
     steps: list[Weights] = [{a: -1, b: 1} for a, b in first]
     squares: list[Weights] = [{a: 1, b: -1, c: -1, d: 1} for _, _, (a, b, c, d) in crossed]
-    together = judged(studies, steps + squares)
+    together = ratios(studies, steps + squares)
     of_steps, of_squares = together[: len(steps)], together[len(steps) :]
     of_first = dict(zip(first, of_steps, strict=True))
     positions = list(filter(have_own, itertools.combinations(range(len(studies)), 2)))
-    of_all = judged(studies, [{a: -1, b: 1} for a, b in positions])
+    of_all = ratios(studies, [{a: -1, b: 1} for a, b in positions])
     pairs = {}
     for pair, one in zip(positions, of_all, strict=True):
         a, b = (studies[i] for i in pair)
@@ -298,7 +298,7 @@ def compared(studies: Sequence[Known]) -> Contrasts:
 
 
 def _interaction(
-    factor: str, by: str, corners: Sequence[int], studies: Sequence[Known], one: Judged
+    factor: str, by: str, corners: Sequence[int], studies: Sequence[Known], one: Ratio
 ) -> Interaction:
     a, b, c, d = (studies[i].name for i in corners)
     same_data = len({studies[i].digest for i in corners}) == 1

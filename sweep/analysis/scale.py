@@ -10,7 +10,7 @@ EMM; before there is one, of all complete trials.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from sweep.search.belief import Observation
@@ -22,28 +22,38 @@ from trainables.trial.result import Result
 COPYING = 0.5
 
 
+class Ends(NamedTuple):
+    """An EMM and its 95 % interval; outside the range of N, only the end that is known."""
+
+    emm: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+UNKNOWN = Ends()
+
+
 @dataclass(frozen=True)
 class Scale:
     """What stands beside an EMM, from `n_trials` trials; None where nothing was measured.
 
-    `means`: of the measures that stand there, by name; `share`: N / |D| at the EMM. `half_emm` and
-    its interval: the EMM had the training ended halfway, an approximation, since it follows from
-    the few images of one snapshot; an end is None where the trials do not bound it. `why_no_half`:
-    why all three are None, in words, if the training can't tell; else "".
+    `means`: of the measures that stand there, by name; `share`: N / |D| at the EMM. `half`: the EMM
+    had the training ended halfway, an approximation, since it follows from the few images of one
+    snapshot. `why_no_half`: why nothing is known of it, in words, if the training can't tell; else
+    "".
     """
 
     n_trials: int
     means: Mapping[str, float | None]
     share: float | None
-    half_emm: float | None
-    half_low: float | None
-    half_high: float | None
+    half: Ends
     why_no_half: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """Its part of `emm report --json`: the means stand among the others."""
-        fields = asdict(self)
-        return {"n_trials": fields.pop("n_trials"), **fields.pop("means"), **fields}
+        half = {f"half_{name}": value for name, value in self.half._asdict().items()}
+        why = {"why_no_half": self.why_no_half}
+        return {"n_trials": self.n_trials, **self.means, "share": self.share, **half, **why}
 
 
 def near(trials: Sequence[Result], emm: float | None) -> list[Result]:
@@ -76,9 +86,7 @@ def scale_of(complete: Sequence[Result], emm: float | None, options: Options) ->
         n_trials=len(trials),
         means=means,
         share=emm / size if emm and size else None,
-        half_emm=half.emm,
-        half_low=half.low,
-        half_high=half.high,
+        half=half,
         why_no_half=why,
     )
 
@@ -86,17 +94,6 @@ def scale_of(complete: Sequence[Result], emm: float | None, options: Options) ->
 def _mean(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known else None
-
-
-class Ends(NamedTuple):
-    """An EMM and its 95 % interval; outside the range of N, only the end that is known."""
-
-    emm: float | None = None
-    low: float | None = None
-    high: float | None = None
-
-
-UNKNOWN = Ends()
 
 
 def emm_by_length(complete: Sequence[Result], options: Options) -> dict[float, Ends]:

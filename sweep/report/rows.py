@@ -185,8 +185,7 @@ def _scale_texts(scale: Scale, study: StudySummary) -> tuple[str, ...]:
     """An EMM that the halves of the trainings do not reach is outside the range of N."""
     means = [measure_text(scale.means[name], row.written) for name, row in BESIDE_EMM.items()]
     share = measure_text(scale.share, "share")
-    half = Ends(scale.half_emm, scale.half_low, scale.half_high)
-    return *means, share, *_ends_texts(half, study)
+    return *means, share, *_ends_texts(scale.half, study)
 
 
 def _ends_texts(ends: Ends, study: StudySummary) -> tuple[str, str]:

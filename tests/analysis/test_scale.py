@@ -75,9 +75,7 @@ def test_scale_is_the_mean_of_the_trials_near_the_emm() -> None:
     assert scale.means["ceiling"] == pytest.approx(0.9)
     assert scale.share == pytest.approx(35 / 1797)
     assert scale.means["noisy_copier"] == pytest.approx(0.9), "of the trials that mostly copy"
-    assert (
-        scale.half_emm is scale.half_low is scale.half_high is None
-    )  # the rate of this recipe decays
+    assert scale.half == (None, None, None)  # the rate of this recipe decays
     (row,) = scale_rows(sweep_of(study("a", found(35.0, 30, 40), trials)))
     assert row == ("a", "15.0", "100", "0.030", "0.900", "0.900", "0.019", "-", "-")
 
@@ -119,11 +117,11 @@ def halfway(result: Result, r_mem: float, after: float | None = None) -> Result:
 
 def test_the_emm_at_half_of_the_training() -> None:
     scale = summary_of(SPACE, halves(30), []).studies[0].scale
-    assert scale.half_emm == pytest.approx(30, rel=0.2)
-    assert scale.half_low < 30 < scale.half_high  # type: ignore[operator]
+    assert scale.half.emm == pytest.approx(30, rel=0.2)
+    assert scale.half.low < 30 < scale.half.high  # type: ignore[operator]
     of_snapshots = [Observation(r.spec.n, r.r_mem_half or 0.0, 200) for r in halves(30)]
     own = belief(of_snapshots, 8, 256)
-    assert (scale.half_emm, scale.half_low, scale.half_high) == (own.median, *own.interval())
+    assert scale.half == (own.median, *own.interval())
     many = [
         r.model_copy(update={"n_samples": 100 * r.n_samples, "n_memorized": 100 * r.n_memorized})
         for r in halves(30)
@@ -134,7 +132,7 @@ def test_the_emm_at_half_of_the_training() -> None:
     )
     never = [halfway(r, 0.0) for r in halves(30)]
     summary = summary_of(SPACE, never, [])
-    assert summary.studies[0].scale.half_emm is None
+    assert summary.studies[0].scale.half.emm is None
     assert scale_rows(summary)[0][7] == "< 8"  # under the range of N
     always = [halfway(constant(trial("width=8", 249 + seed, seed)), 1.0) for seed in range(8)]
     assert scale_rows(summary_of(SPACE, always, []))[0][7] == "> 256"
@@ -147,7 +145,7 @@ def test_the_emm_by_length_of_training() -> None:
     assert list(study.by_length) == [i / 8 for i in range(1, 9)]
     half, end = study.by_length[0.5], study.by_length[1.0]
     scale = study.scale
-    assert half == (scale.half_emm, scale.half_low, scale.half_high)
+    assert half == scale.half
     assert end.emm == pytest.approx(60, rel=0.1)
     assert end == study.by_length[0.75]
     assert study.by_length[0.25] == (None, None, study.by_length[0.125].high), "below the range"
@@ -187,8 +185,8 @@ def test_half_of_a_training_whose_rate_decays_is_no_training() -> None:
                 for r, h in zip(curve("width=8", 60, (10, 20, 25, 30, 35, 40, 60, 80)), halves(30), strict=True)]  # fmt: skip
     summary = summary_of(SPACE, [*halves(30), *decaying], [])
     known, unknown = (study.scale for study in summary.studies)
-    assert known.half_emm is not None
-    assert (unknown.half_emm, unknown.half_low, unknown.half_high) == (None, None, None)
+    assert known.half.emm is not None
+    assert unknown.half == (None, None, None)
     why = "the learning rate decays over the last 75% of the training"
     assert half_lines(summary) == [f"EMM at T/2 of width=16: not shown, since {why}"]
     assert scale_rows(summary)[1][-2:] == ("-", "-")
