@@ -57,7 +57,8 @@ OF_ISOLATION = {
 OF_ONSET = {
     "onset": "training images seen (also as epochs, images / N, and as steps) when R_mem first "
     "reaches a level at a snapshot, interpolated between two. <: the first snapshot has it, >: none "
-    "has it; of these the fit takes the bound",
+    "has it; of these the fit takes the bound. Of the images of a snapshot, which are few: a trial "
+    "whose R_mem lies above a level by its last images may have reached it at none",
     "onsets": "trials of which the onset is known, and only bounded",
     "law": "the one of aN, a + bN and aN^b with the lowest AICc (b of the second in epochs), and "
     "those within 2 of it, which it can't be told from. A law is for the trainings that were made: "
