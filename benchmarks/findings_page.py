@@ -379,15 +379,15 @@ def _judged_again(kept: Mapping[str, Json], asked: Sequence[Question]) -> str:
                 no_longer.append(f"{claim.more} : {claim.less}")
             if differ and not differed:
                 only_now.append(f"{claim.more} : {claim.less}")
+    later = f" (of {' and '.join(since)}, which were asked since, those of now)" if since else ""
     return (
         "## Judged again\n\n"
         f"When these were asked, a share of {HEAVY_THEN:g} of all configurations was believed to have seeds that disagree "
-        f"widely; now it is {HEAVY:g} ([search.md](search.md)), and the numbers above are those of then. By its own trials "
-        f"alone the sd of ln EMM of a configuration is {100 * np.median(wider):.0f} % larger under that (median of the "
-        f"{len(wider)} that were found, in all sweeps but the warm start's and those that were asked since, "
-        f"{' and '.join(since)}; at most {100 * max(wider):.0f} %), and its EMM "
-        f"moves by at most {max(moved):.2f} sd. Of the {n_contrasts} contrasts of such configurations these exclude 1 under "
-        f"{HEAVY_THEN:g} and not under {HEAVY:g}: {', '.join(no_longer) or 'none'}; and these the other way round: "
+        f"widely; now it is {HEAVY:g} ([search.md](search.md)), and the numbers above are those of then{later}. By its own "
+        f"trials alone the sd of ln EMM of a configuration is {100 * np.median(wider):.0f} % larger under that (median of the "
+        f"{len(wider)} that were found, in all other sweeps but the warm start's; at most {100 * max(wider):.0f} %), and its "
+        f"EMM moves by at most {max(moved):.2f} sd. Of the {n_contrasts} contrasts of such configurations these exclude 1 "
+        f"under {HEAVY_THEN:g} and not under {HEAVY:g}: {', '.join(no_longer) or 'none'}; and these the other way round: "
         f"{', '.join(only_now) or 'none'}.\n"
     )
 

@@ -60,6 +60,8 @@ __all__ = [
     "trials",
 ]
 
+TEXTS = {"cause", "onset_50", "onset_90", "factor"}  # columns of texts, or of nothing
+
 
 def read(directory: str | Path) -> Sweep:
     """What the sweep of a DIR or URL knows now. Raises UserError if there is none."""
@@ -121,23 +123,28 @@ def contrasts(sweep: SweepSummary) -> pd.DataFrame:
     a first level and all `interactions`; `pairs_low`, `pairs_high`: at once with those of all pairs.
     `told_apart`: "yes", "alone" (by its own interval only), "no". The columns of contrasts.csv.
     """
-    return pd.DataFrame(contrast_records(sweep), columns=list(CONTRAST_CSV))
+    return _with_nan(pd.DataFrame(contrast_records(sweep), columns=list(CONTRAST_CSV)))
 
 
 def interactions(sweep: SweepSummary) -> pd.DataFrame:
     """A row for every ratio of ratios of two factors: how much the ratio that `factor` makes, b / a,
     changes with `by` to d / c; columns as of `contrasts`. The columns of interactions.csv."""
-    return pd.DataFrame(interaction_records(sweep), columns=list(INTERACTION_CSV))
+    return _with_nan(pd.DataFrame(interaction_records(sweep), columns=list(INTERACTION_CSV)))
 
 
 def _table(sweep: SweepSummary, records: Records, columns: Sequence[str] = ()) -> pd.DataFrame:
-    """columns: those that it has before there is a row. One of which nothing is known is of NaN, not
-    of None, which could neither be plotted nor averaged."""
+    """columns: those that it has before there is a row."""
     if records:
-        table = pd.DataFrame(with_factors(sweep, records))
-        return table.astype(dict.fromkeys(table.columns[table.isna().all()], float))
+        return _with_nan(pd.DataFrame(with_factors(sweep, records)))
     heads = factor_heads(sweep, ("configuration", *columns))
     return pd.DataFrame(columns=["configuration", *heads.values(), *columns])
+
+
+def _with_nan(table: pd.DataFrame) -> pd.DataFrame:
+    """Numbers of which none is known are NaN, not None, which could neither be plotted nor
+    averaged."""
+    unknown = set(table.columns[table.isna().all()]) - TEXTS if len(table) else set()
+    return table.astype(dict.fromkeys(unknown, float))
 
 
 def _trial(content: dict[str, Any]) -> dict[str, Any]:

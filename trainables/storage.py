@@ -80,13 +80,20 @@ class Storage:
 
     @property
     def identity(self) -> str:
-        """What is the same for all URLs of one storage: links, credentials and a slash at the end are
-        no part of it."""
+        """What a view knows the storage by, without links and credentials."""
+        return self.root if self.is_local else self.shown
+
+    def is_same(self, other: "Storage") -> bool:
+        """Whether it is one storage by two URLs: links, credentials, a slash at the end and the order
+        of options make no other."""
+        return self._place() == other._place()
+
+    def _place(self) -> list[str]:
         if self.is_local:
-            return self.root
-        place, _, options = self.shown.partition("?")
+            return [self.root]
+        url, _, options = self.shown.partition("?")
         parts = [part for part in options.split("&") if part and not part.endswith("=…")]
-        return "?".join([place.replace("://…@", "://").rstrip("/"), *sorted(parts)])
+        return [url.replace("://…@", "://").rstrip("/"), self.root.rstrip("/"), *sorted(parts)]
 
     @property
     def is_local(self) -> bool:

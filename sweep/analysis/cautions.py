@@ -75,17 +75,14 @@ def cautions(summary: SweepSummary) -> list[Caution]:
 
 
 def _changed_code(summary: SweepSummary) -> list[str]:
-    """Of the user's, under one version, between runs that finished trials."""
-    ends = [result.finished_at for study in summary.studies for result in study.results]
-    begins = [run.at for run in summary.runs]
+    """Of the user's, under one version."""
     files = defaultdict(set)
-    for run, end in zip(summary.runs, [*begins[1:], "~"], strict=False):  # "~" is after any time
-        if any(run.at <= at < end for at in ends):
-            for name, digest in run.code.items():
-                files[name].add(digest)
+    for run in summary.runs:
+        for name, digest in run.code.items():
+            files[name].add(digest)
     return [
-        f"the file of {name}, was changed between runs: trials by {len(found)} of its states count as "
-        "alike"
+        f"the file of {name}, was changed between runs; as far as trials were trained by {len(found)} "
+        "of its states, they count as alike"
         for name, found in files.items()
         if len(found) > 1
     ]
@@ -208,7 +205,8 @@ def _unlearned(study: StudySummary) -> Trap | None:
     bad = []
     for result, loss in losses:
         others = [b for r, b in losses if r is not result and r.spec.n >= result.spec.n]
-        if others and loss > UNLEARNED * median(others):
+        is_low = others and 0 < median(others) < loss / UNLEARNED  # of others; not all are above 0
+        if is_low and (result.r_mem or 0) < study.options.target:
             bad.append((loss / median(others), result, loss))
     if not bad:
         return None

@@ -88,6 +88,7 @@ Form = Literal["proportional", "affine", "power"]
 LEAST_SD = 0.01  # of ln τ around a law: interpolation alone errs by that
 
 WIDE = 50.0  # no logarithm of images, or exponent, is so large
+LARGEST = 700.0  # nor that of a, extrapolated to N = 1, of which a float can hold the exponential
 
 TOLD_APART = 2.0  # AICc by which a law must be better than another
 
@@ -216,7 +217,8 @@ def _fit(form: Form, n: Array, ln_tau: Array, sign: Array) -> Law | None:
         return -float(likelihood), gradient
 
     start = [*_start(form, n, ln_tau), math.log(0.3)]
-    bounds = [(-WIDE, WIDE)] * p + [(math.log(LEAST_SD), WIDE)]
+    most = np.array([LARGEST, WIDE] if form == "power" else [WIDE] * p)
+    bounds = [*zip(-most, most, strict=True), (math.log(LEAST_SD), WIDE)]
     # not by L-BFGS-B: in SciPy 1.17 its threads take a hundred times as long
     tight: Any = {"ftol": 1e-12}
     best = minimize(loss, start, jac=True, method="SLSQP", bounds=bounds, options=tight)
@@ -225,7 +227,7 @@ def _fit(form: Form, n: Array, ln_tau: Array, sign: Array) -> Law | None:
     information = _hessian(loss, best.x)[:free, :free]
     cov = np.linalg.pinv(information)[:p, :p] * count / (count - p)
     reach = float(stdtrit(count - p, 0.975))
-    if np.any(abs(best.x[:p]) + reach * np.sqrt(np.diag(cov)) >= WIDE):
+    if np.any(abs(best.x[:p]) + reach * np.sqrt(np.diag(cov)) >= most):
         return None
     a, b = _estimates(form, best.x[:p], cov, reach, n)
     k, unbiased = p + 1, sd * math.sqrt(count / (count - p))

@@ -209,11 +209,12 @@ def _across(whole: SweepSummary) -> list[str]:
     """Which contrasts are across sweeps, and of which data."""
     across = [one for one in whole.compared.shown if one.factor == ACROSS]
     if not across:
-        alike = len({study.digest for study in whole.studies} - {None}) < 2
-        data = "all were trained on the same data" if alike else "not all are of the same data"
+        digests = {study.digest for study in whole.studies}
+        alike = "all were trained on" if len(digests) == 1 else "not all are of"
+        data = "" if None in digests else f"; {alike} the same data"
         return [
             "no contrast is across the sweeps: no two configurations whose EMM was found, each by "
-            f"trials of its own, differ in the sweep alone; contrasts.csv has all pairs; {data}"
+            f"trials of its own, differ in the sweep alone; contrasts.csv has all pairs{data}"
         ]
     same, count = sum(one.same_data for one in across), len(across)
     if same == count:

@@ -71,6 +71,8 @@ def _moves(summary: SweepSummary, ordered: Sequence[StudySummary]) -> str:
     position = {study.name: number for number, study in enumerate(ordered)}
     pairs = [replace(one, together_low=None, together_high=None) for one in summary.contrasts]
     told = [one for one in pairs if one.told == "yes"]
+    # no sentence is to deny what the next one says of the first level
+    told = told or [one for one in summary.contrasts if one.told == "yes"]
     ways = {(one.ratio > 1) == (position[one.a] < position[one.b]) for one in told}
     if len(ways) == 2:
         return "both grows and falls"

@@ -137,18 +137,18 @@ def new_place(out: Path | None, url: str | None) -> Place:
     if url is None:
         return former
     storage = Storage(url)
-    if (out / SWEEP).exists() and storage.identity != former.storage.identity:
+    if (out / SWEEP).exists() and not storage.is_same(former.storage):
         raise UserError(
             f"--out {out}: a sweep is kept there already; choose another directory beside --storage"
         )
-    if former.is_pointed and storage.identity != former.storage.identity:
+    if former.is_pointed and not storage.is_same(former.storage):
         raise UserError(
             f"--out {out}: it belongs to the sweep in {former.storage.shown}; leave --storage out "
             "to go on with that one, "
             f"or choose another directory"
         )
     theirs = [name for name in VIEWS if os.path.lexists(out / name)]
-    if theirs and not former.is_pointed and storage.identity != former.storage.identity:
+    if theirs and not former.is_pointed and not storage.is_same(former.storage):
         raise UserError(
             f"--out {out}: {theirs[0]} is there already, and no {POINTER} says that it is of the "
             f"sweep in {storage.shown}; choose another directory"

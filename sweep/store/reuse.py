@@ -51,7 +51,7 @@ def former_trials(where: str, here: Storage) -> Former:
     """What `emm run` or `emm trial --out` has finished there, by directory or URL. Raises UserError
     if that is nothing, or `here`."""
     storage = place(where).storage
-    if storage.identity == here.identity:
+    if storage.is_same(here):
         raise UserError(f"--reuse {where}: this is the sweep itself; leave it out")
     results, _, damaged = read_all(storage)
     finished = [result for result in results if result.complete]

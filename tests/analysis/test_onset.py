@@ -311,6 +311,19 @@ def test_sizes_that_hardly_differ_tell_no_power() -> None:
     json.dumps(growth.as_json(), allow_nan=False)
 
 
+@pytest.mark.parametrize("size", [100, 20_000])
+def test_whether_a_power_is_told_does_not_hang_on_the_unit_of_n(size: int) -> None:
+    """The images at N = 1 are far from N = 20,000, and nobody asks for them."""
+    n = np.round(size * np.exp(np.linspace(-0.125, 0.125, 6)))
+    tau = 30 * n * np.exp(0.3 * np.random.default_rng(4).standard_normal(6))
+    growth = growth_of(trials_of(list(n), list(tau)), 0.5)
+    assert growth.exponent is not None
+    assert growth.exponent.value == pytest.approx(
+        linregress(np.log(n), np.log(tau)).slope, rel=1e-3
+    )
+    assert growth.exponent.high - growth.exponent.low > 4
+
+
 def test_the_intervals_hold() -> None:
     """Of 200 studies of 10 trials each, of which a third never get there, 95 % of the intervals of
     the power have it in them."""

@@ -230,7 +230,7 @@ def test_a_training_that_broke_down_is_named() -> None:
     """By its loss, against that of others of as many images or more, of which each has more to
     learn; the numbers are those of a sweep on photographs."""
 
-    def said(*ends: tuple[int, float | None], **more: bool) -> list[str]:
+    def said(*ends: tuple[int, float | None], **more: float) -> list[str]:
         snapshot = Snapshot(
             images_trained=25_600,
             loss=None,
@@ -241,7 +241,7 @@ def test_a_training_that_broke_down_is_named() -> None:
             seconds=1.0,
         )
         trials = [
-            trial("a", n, seed, curve=(snapshot.model_copy(update={"loss": loss}),))
+            trial("a", n, seed, 100, curve=(snapshot.model_copy(update={"loss": loss}),))
             for seed, (n, loss) in enumerate(ends)
         ]
         trials[0] = trials[0].model_copy(update=more)
@@ -259,6 +259,8 @@ def test_a_training_that_broke_down_is_named() -> None:
         "of more images than any other: it may have more to learn"
     )
     assert said((42, None), *others) == said((42, 0.7), (45, None)) == []
+    assert said((42, 0.7), *others, r_mem=0.95) == [], "it copies all the same"
+    assert said((20, 0.01), (30, 0.0), (40, 0.0)) == said((20, -1.0), (30, -1.1), (40, -1.2)) == []
     assert said((42, 0.7), *others, right_censored=True)[0].startswith("a: 1 of 4 trials ended early")  # fmt: skip
 
 

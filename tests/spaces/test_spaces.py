@@ -107,7 +107,8 @@ def try_out(space, named, colour, directory):
         trial.step()
     assert trial.result.complete, trial.result.cause
     assert trial.result.n_samples == 4
-    assert trial.result.images_trained == 8
+    models = 1 + space.measurement.pair
+    assert trial.result.images_trained == 8 * models
 
 
 # one for each kind of network, law, label, data and protocol; all of all are tried below

@@ -21,6 +21,7 @@ from trainables.data.images import ImageData, subset_order
 from trainables.errors import TrialFailed, UserError
 from trainables.measure.neighbours import Comparison
 from trainables.storage import Storage
+from trainables.training.build import build_trainer
 from trainables.training.trainer import Trainer
 from trainables.trial import checkpoint
 from trainables.trial.pair import agreement
@@ -223,6 +224,21 @@ def test_a_failure_of_the_second_tells_what_both_have_taken(sweep):
     with pytest.raises(TrialFailed):
         trial.step()
     assert trial.result.images_trained == 48 + position
+
+
+def test_a_second_that_can_not_be_built_fails_a_trial_that_has_trained(sweep):
+    built_with = []
+
+    def build(*arguments):
+        if built_with:
+            raise RuntimeError("no memory for the second")
+        built_with.append(arguments)
+        return build_trainer(*arguments)
+
+    trial = start(sweep, PAIR, build=build)
+    with pytest.raises(TrialFailed, match="no memory for the second"):
+        finish(trial)
+    assert (trial.result.images_trained, len(trial.result.curve)) == (48, 4)
 
 
 def test_the_second_makes_as_many_images_as_the_first(sweep):

@@ -38,13 +38,14 @@ Version = Annotated[
 ]
 
 
-def _check_options(options: dict[str, JsonValue]) -> dict[str, JsonValue]:
+def _check_numbers(options: dict[str, Any]) -> dict[str, Any]:
     """They are kept as JSON, of which only numbers of 64 bits are read again."""
-    json.loads(json.dumps(options), parse_int=whole_number)
+    json.loads(json.dumps(options, default=str), parse_int=whole_number)
     return options
 
 
-Options = Annotated[dict[str, JsonValue], AfterValidator(_check_options)]
+NUMBERS = AfterValidator(_check_numbers)
+BuilderOptions = Annotated[dict[str, JsonValue], NUMBERS]
 
 
 def load_code(path: str, field: str) -> Callable[..., Any]:

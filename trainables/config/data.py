@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
-from trainables.config.code import Options
+from trainables.config.code import NUMBERS
 from trainables.config.identity import IGNORED, Frozen
 
 
@@ -181,7 +181,9 @@ class Torchvision(OfPictures):
     split: str | None = Field(
         None, description="which part: train, test, …; None: as torchvision, mostly train"
     )
-    options: Options = Field({}, description="other arguments of the class, by name")
+    options: Annotated[dict[str, Any], NUMBERS] = Field(
+        {}, description="other arguments of the class, by name"
+    )
     download: bool = Field(
         False, description="fetch it into root if it is missing", json_schema_extra=IGNORED
     )

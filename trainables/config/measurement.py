@@ -6,7 +6,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from trainables.config.code import Builder, Options, Version
+from trainables.config.code import Builder, BuilderOptions, Version
 from trainables.config.identity import IGNORED, Frozen
 
 # The protocol of Gu et al. 2023: a snapshot every 2.5 M images, each measured on the same 10,000
@@ -77,7 +77,7 @@ class Measurement(Frozen):
         description="package.module:function that gives images their features, in which copies are "
         "looked for beside those in pixels; see docs/features.md",
     )
-    features_options: Options = Field({}, description="keyword arguments of the function")
+    features_options: BuilderOptions = Field({}, description="keyword arguments of the function")
     features_version: Version = ""
     features_rule: Literal["ratio", "distance"] = Field(
         "ratio",

@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from trainables.config.code import Builder, Options, Version
+from trainables.config.code import Builder, BuilderOptions, Version
 from trainables.config.identity import Frozen
 
 
@@ -144,7 +144,7 @@ class CustomNetwork(AnyNetwork):
 
     kind: Literal["custom"] = "custom"
     builder: Builder
-    options: Options = Field({}, description="keyword arguments of the builder")
+    options: BuilderOptions = Field({}, description="keyword arguments of the builder")
     version: Version = ""
 
 

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from trainables.config.code import Builder, Options, Version
+from trainables.config.code import Builder, BuilderOptions, Version
 from trainables.config.identity import IGNORED, Frozen
 
 Decay = Annotated[float, Field(ge=0, lt=1)]
@@ -135,7 +135,7 @@ class CustomTrainer(AnyTrainer):
 
     kind: Literal["custom"] = "custom"
     builder: Builder
-    options: Options = Field({}, description="keyword arguments of the builder")
+    options: BuilderOptions = Field({}, description="keyword arguments of the builder")
     version: Version = ""
 
     @property

@@ -205,10 +205,10 @@ class Stopwatch:
 @contextmanager
 def _not_the_storage() -> Iterator[None]:
     """An OSError of the user's own network or trainer (a file that this node lacks) is the trial's
-    failure, not an outage; and so is its `sys.exit`."""
+    failure, not an outage."""
     try:
         yield
-    except (OSError, SystemExit) as error:
+    except OSError as error:
         raise TrialFailed(f"{type(error).__name__}: {error}") from error
 
 

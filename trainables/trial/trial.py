@@ -174,7 +174,7 @@ class Trial:
 
     def _result(self, training: Training | None, **outcome: Any) -> Result:
         """training: None if it could not be built."""
-        curve = () if training is None else tuple(training.curve)
+        curve = tuple(self.curve)
         return Result(
             **dict(self.files.record),
             **{"curve": curve, **outcome},
@@ -186,13 +186,13 @@ class Trial:
 
     @contextmanager
     def _recording_failure(self) -> Iterator[None]:
-        """What ends the block is recorded as the trial's failure and raised as TrialFailed; OSError
-        is raised as it is."""
+        """What ends the block, a `sys.exit` of the user's code too, is recorded as the trial's failure
+        and raised as TrialFailed; OSError is raised as it is."""
         try:
             yield
         except OSError:
             raise
-        except Exception as error:  # a network that raises: whatever it is, it is this trial's
+        except (Exception, SystemExit) as error:  # whatever a network raises, it is this trial's
             cause = known_cause(error)
             if cause is None:
                 log.exception("trial %s failed", self.files.record.training_key)
@@ -203,8 +203,8 @@ class Trial:
 
     def _fail(self, cause: str) -> None:
         training = self.training
-        position = 0 if training is None else self._position(training)
-        result = self._result(training, complete=False, cause=cause, images_trained=position)
+        trained = self._position(training)
+        result = self._result(training, complete=False, cause=cause, images_trained=trained)
         self.files.fail(result)
         self.result = result  # also where an earlier result stands in the files
 
@@ -238,10 +238,11 @@ class Trial:
         if self._position(training) > self.checkpoints.position:
             self._save_checkpoint(training)
 
-    def _position(self, training: Training) -> int:
-        """Images that were trained, of a pair by both models."""
-        before = 0 if self.first is None else self.first.outcome["images_trained"]
-        return training.trainer.position + before
+    def _position(self, training: Training | None) -> int:
+        """Images that were trained, of a pair by both models. training: None if it could not be
+        built."""
+        before: int = 0 if self.first is None else self.first.outcome["images_trained"]
+        return before + (0 if training is None else training.trainer.position)
 
     def _save_checkpoint(self, training: Training) -> None:
         state = training.state_dict()
@@ -292,7 +293,7 @@ def measured(training: Training, samples: FinalSamples, n: int) -> Measured:
     return Measured(outcome, arrays, samples.weights)
 
 
-def known_cause(error: Exception) -> str | None:
+def known_cause(error: BaseException) -> str | None:
     """Why a trial failed, in one line that says what to change; None of what nobody foresaw."""
     if isinstance(error, TrialFailed | UserError):
         return str(error)
