@@ -205,9 +205,10 @@ def _unlearned(study: StudySummary) -> Trap | None:
     bad = []
     for result, loss in losses:
         others = [b for r, b in losses if r is not result and r.spec.n >= result.spec.n]
-        is_low = others and 0 < median(others) < loss / UNLEARNED  # of others; not all are above 0
-        if is_low and (result.r_mem or 0) < study.options.target:
-            bad.append((loss / median(others), result, loss))
+        usual = median(others) if others else 0.0  # a loss of the user's may be 0, or below
+        copies_little = (result.r_mem or 0.0) < study.options.target
+        if copies_little and 0 < UNLEARNED * usual < loss:
+            bad.append((loss / usual, result, loss))
     if not bad:
         return None
     times, worst, loss = max(bad, key=lambda one: one[0])

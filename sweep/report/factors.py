@@ -31,8 +31,8 @@ def factor_heads(summary: SweepSummary, taken: Collection[str]) -> dict[str, str
     factors = dict.fromkeys(factor for study in summary.studies for factor in study.factors)
     heads: dict[str, str] = {}
     for factor in factors:
-        head = factor
-        while head in {*taken, *heads.values(), *(factors.keys() - {factor})}:
+        head, others = factor, factors.keys() - {factor}
+        while head in taken or head in others or head in heads.values():
             head = f"factor_{head}"
         heads[factor] = head
     return heads
