@@ -98,6 +98,8 @@ def emm(
         say(context.get_help())
 
 
+GARBAGE = 50_000  # objects that are made before Python looks for those that nobody needs
+
 INTERRUPTED = 130  # exit code, as shells have it of a SIGINT
 
 
@@ -105,8 +107,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Exit code 0: done; 2: the user's mistake, in one line; 1: ours, with a traceback in the
     log."""
     ours_first()  # again, for those who come by another way than `emm`
-    # else Python ends by looking for garbage through all that was imported, for a second
-    atexit.register(gc.freeze)
+    if arguments is None:  # the process is this command's alone
+        # else Python looks for garbage again and again through all that is being imported
+        gc.set_threshold(GARBAGE)
+    atexit.register(gc.freeze)  # and at the end, for a second, through all that was
     if sys.stdout is None or sys.stderr is None:  # closed, as by `>&-`
         nowhere = open(os.devnull, "w")  # noqa: SIM115  until the end
         sys.stdout, sys.stderr = sys.stdout or nowhere, sys.stderr or nowhere

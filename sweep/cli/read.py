@@ -4,7 +4,7 @@ import json
 import re
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,9 @@ from sweep.cli.options import PATH, AsJson, Sweep_
 from sweep.cli.printing import console, say, show
 from trainables.errors import UserError
 from trainables.text import redacted, span, visible
+
+if TYPE_CHECKING:
+    from sweep.store.places import Place
 
 
 def status(directory: Sweep_, as_json: AsJson = False) -> None:
@@ -75,12 +78,10 @@ def report(
 ) -> None:
     """Prints the table of a sweep, or of single trials, and writes its report; of several sweeps, side
     by side, with the contrasts across them."""
-    from sweep.analysis.summary import summarize
-    from sweep.analysis.views import called_apart, joined
-    from sweep.cli.lone_report import report_lone_trials
     from sweep.cli.options import parse_k
+    from sweep.report.hands import begun_early
     from sweep.store.lone_trials import holds_lone_trials
-    from sweep.store.places import make_directory, place
+    from sweep.store.places import place
 
     chosen = None if k is None else parse_k(k)
     places = [place(directory) for directory in directories]
@@ -93,14 +94,38 @@ def report(
             f"--k: {lone[0].shown} holds trials of emm trial, which are judged by their own k"
         )
     if lone:
-        target = out or (here.views / "report" if here.views else Path("trials-report"))
-        _check_target(target, out)
-        if not as_json:
-            make_directory(target)
-        report_lone_trials(here.storage, target, as_json)
+        _report_lone_trials(here, out, as_json)
         return
+    is_new = not as_json and is_alone and here.views and not (here.views / "report").exists()
+    with begun_early(bool(is_new)):
+        _report_sweeps(directories, places, chosen, out, as_json)
+
+
+def _report_lone_trials(here: "Place", out: Path | None, as_json: bool) -> None:
+    from sweep.cli.lone_report import report_lone_trials
+    from sweep.store.places import make_directory
+
+    target = out or (here.views / "report" if here.views else Path("trials-report"))
+    _check_target(target, out)
+    if not as_json:
+        make_directory(target)
+    report_lone_trials(here.storage, target, as_json)
+
+
+def _report_sweeps(
+    directories: list[str],
+    places: "list[Place]",
+    k: float | None,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    from sweep.analysis.summary import summarize
+    from sweep.analysis.views import called_apart, joined
+    from sweep.store.places import make_directory
+
+    here, is_alone = places[0], len(places) == 1
     names = called_apart(directories)
-    sweeps = [summarize(one.storage, chosen) for one in places]
+    sweeps = [summarize(one.storage, k) for one in places]
     summary = sweeps[0] if is_alone else joined(dict(zip(names, sweeps, strict=True)))
     if as_json:
         say(json.dumps(summary.as_json(), indent=1))
@@ -112,15 +137,15 @@ def report(
     # beside the report of the sweep itself, at its own k
     words = ["report"] if is_alone else ["report", "with", *names[1:]]
     name = re.sub(r"[^\w.-]+", "-", "-".join(words))
-    if chosen is not None:
-        name += f"-k{chosen:.3g}"
+    if k is not None:
+        name += f"-k{k:.3g}"
     target = out or (here.views / name if here.views else Path(f"{sweeps[0].name}-{name}"))
     _check_target(target, out)
     make_directory(target)
     terminal = console()
-    print_table(summary, terminal, target)
     pictures = pictures_of(summary.space, here.storage) if is_alone else None
-    page = write_report(summary, target, pictures, say)
+    show_table = partial(print_table, summary, terminal, target)
+    page = write_report(summary, target, pictures, say, show_table)
     terminal.print(f"report: {page}", soft_wrap=True, highlight=False)
 
 
@@ -157,17 +182,9 @@ def sync(
     ] = None,
 ) -> None:
     """Rebuilds Optuna's database and MLflow's runs from the results."""
-    from sweep.analysis.summary import summary_of
-    from sweep.run.checks import Sweep
-    from sweep.run.studies import Studies
-    from sweep.search.words import counted
-    from sweep.store.databases import sound_url
-    from sweep.store.files import read_finals, read_made_sweep, read_trials
-    from sweep.store.lock import holder_of
-    from sweep.store.places import check_writable, place
-    from sweep.store.priors import FrozenPriors
-    from sweep.tracking.place import check_tracking, destination, why_unreachable
-    from sweep.tracking.sync import sync as sync_mlflow
+    from sweep.report.hands import begun_early
+    from sweep.store.places import place
+    from sweep.tracking.place import DATABASE, check_tracking, why_unreachable
 
     if tracking_uri:
         check_tracking(tracking_uri)
@@ -178,13 +195,31 @@ def sync(
                 f"({reason})"
             )
     here = place(directory)
-    storage, views = here.storage, here.views
-    made = read_made_sweep(storage)
-    space = made.space
-    if views is None and tracking_uri is None:
+    if here.views is None and tracking_uri is None:
         raise UserError(
             "--tracking-uri: say which MLflow server, since the sweep has no local directory"
         )
+    is_new = here.views and tracking_uri is None and not (here.views / DATABASE).exists()
+    with begun_early(bool(is_new)):
+        _sync(here, tracking_uri)
+
+
+def _sync(here: "Place", tracking_uri: str | None) -> None:
+    from sweep.analysis.summary import summary_of
+    from sweep.run.checks import Sweep
+    from sweep.run.studies import Studies
+    from sweep.search.words import counted
+    from sweep.store.databases import sound_url
+    from sweep.store.files import read_finals, read_made_sweep, read_trials
+    from sweep.store.lock import holder_of
+    from sweep.store.places import check_writable
+    from sweep.store.priors import FrozenPriors
+    from sweep.tracking.place import destination
+    from sweep.tracking.sync import sync as sync_mlflow
+
+    storage, views = here.storage, here.views
+    made = read_made_sweep(storage)
+    space = made.space
     if views is not None:
         check_writable(views, *(views / name for name in ("optuna.db", "mlflow.db", "artifacts")))
     keys = made.configurations
@@ -192,11 +227,14 @@ def sync(
     priors = FrozenPriors(storage, keys)
     is_live = holder_of(storage) is not None  # then Optuna's database is the driver's
     is_rebuilt = views is not None and not is_live
-    if views is not None and is_rebuilt:
-        Studies(space, sound_url(views / "optuna.db", say), priors).reconcile(results, started)
+
+    def rebuild() -> None:
+        if views is not None and is_rebuilt:
+            Studies(space, sound_url(views / "optuna.db", say), priors).reconcile(results, started)
+
     where = destination(space, views or Path.cwd(), tracking_uri, Sweep(space).data_of)
     summary = summary_of(space, results, started, priors, read_finals(storage), damaged, made.runs)
-    sync_mlflow(summary, storage, where, live=is_live)
+    sync_mlflow(summary, storage, where, is_live, rebuild)
     for line in damaged:
         say(f"passed over: {line}")
     say(

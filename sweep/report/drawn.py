@@ -3,22 +3,19 @@
 import atexit
 import hashlib
 import logging
-import multiprocessing
-import os
-import sys
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
-from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
 
+from sweep.report.hands import count, hand_out, hands
 from sweep.report.style import DPI, as_pdf, as_png
 from trainables.config.identity import key_of
 from trainables.errors import DamagedFile
@@ -66,12 +63,33 @@ def rendered(drawing: Drawing) -> Rendered:
     """Once for MLflow and the report; here, unless another process is at it."""
     future = _away.pop(drawing, None)
     if future is None or future.cancel():
-        return _render(drawing.make, drawing.dpi, drawing.has_pdf)
+        return _here(drawing)
+    _draw_until(future)
     try:
         return future.result()
     except BrokenExecutor as error:  # killed, perhaps for want of memory
-        log.warning("a figure (%s) is drawn here: %s", drawing.kind, error)
-        return _render(drawing.make, drawing.dpi, drawing.has_pdf)
+        log.warning("a figure (%s) and all others are drawn here: %s", drawing.kind, error)
+        _away.clear()
+        return _here(drawing)
+
+
+def _draw_until(future: Future[Rendered]) -> None:
+    """While another process is at what `future` stands for, what nobody has begun is drawn here,
+    the last wanted first."""
+    for drawing, waiting in reversed(list(_away.items())):
+        if future.done():
+            return
+        if waiting.cancel():
+            drawn: Future[Rendered] = Future()
+            try:
+                drawn.set_result(_here(drawing))
+            except Exception as error:  # noqa: BLE001  of that figure alone, for whoever wants it
+                drawn.set_exception(error)
+            _away[drawing] = drawn
+
+
+def _here(drawing: Drawing) -> Rendered:
+    return _render(drawing.make, drawing.dpi, drawing.has_pdf)
 
 
 # Held while a figure is drawn, and for good when the process ends: a thread that Python then ends
@@ -100,46 +118,44 @@ def _drawn_by() -> str:
 def write_figures(files: Storage, drawings: Mapping[str, Drawing]) -> dict[str, bytes]:
     """Writes NAME.png and NAME.pdf of every drawing, unless they are there and show just that;
     returns the PNGs, in the order of the drawings."""
+    missing = undrawn(files, drawings)
+    with ahead(missing.values()):
+        # first what no process is told, then what they would come to last
+        in_turn = sorted(reversed(missing.items()), key=lambda named: named[1] in _away)
+        for name, drawing in each(in_turn, "drawing figures"):
+            png, pdf = rendered(drawing)
+            files.write(f"{name}.png", png)
+            files.write(f"{name}.pdf", pdf)
+    files.write_json(DRAWN, {name: drawing.key for name, drawing in drawings.items()})
+    images = {name: files.read(f"{name}.png") for name in drawings}
+    return {name: image for name, image in images.items() if image is not None}
+
+
+def undrawn(files: Storage, drawings: Mapping[str, Drawing]) -> dict[str, Drawing]:
+    """Those whose files are not there, or show something else."""
     try:
         former = files.read_json(DRAWN)
     except DamagedFile:  # then all of them are drawn
         former = None
     known = former if isinstance(former, dict) else {}
-    keys = {name: drawing.key for name, drawing in drawings.items()}
-    images: dict[str, bytes | None] = {}
-    for name, key in keys.items():
-        is_there = known.get(name) == key and files.exists(f"{name}.pdf")
-        images[name] = files.read(f"{name}.png") if is_there else None
-    missing = {name: drawings[name] for name, image in images.items() if image is None}
-    with ahead(missing.values()):
-        # the processes begin at the other end
-        for name, drawing in each(list(reversed(missing.items())), "drawing figures"):
-            png, pdf = rendered(drawing)
-            files.write(f"{name}.png", png)
-            files.write(f"{name}.pdf", pdf)
-            images[name] = png
-    files.write_json(DRAWN, keys)
-    return {name: image for name, image in images.items() if image is not None}
+    return {
+        name: drawing
+        for name, drawing in drawings.items()
+        if known.get(name) != drawing.key
+        or not (files.exists(f"{name}.png") and files.exists(f"{name}.pdf"))
+    }
 
 
 @contextmanager
 def ahead(drawings: Collection[Drawing]) -> Iterator[None]:
     """Meanwhile, if they are many, processes of their own draw them, from the first on; `rendered`
-    takes what they have, waits for what they have begun, and draws the rest.
-
-    The processes are fresh ones: of this one Ray and MLflow may have left threads, which a copy of
-    it would not survive.
-    """
-    import joblib
-
-    workers = min(joblib.cpu_count() - 1, len(drawings) // FEW)  # beside this one
-    if workers < 1:
+    takes what they have, and draws the rest. What such processes are told already is left to them."""
+    drawings = [drawing for drawing in drawings if drawing not in _away]
+    if len(drawings) < FEW or count() < 1:
         yield
         return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, initializer=_end_with_parent) as pool:
-        with _nothing_run_first():
-            there = {one: pool.submit(_render, one.make, one.dpi, one.has_pdf) for one in drawings}
+    with hands() as pool:
+        there = {one: hand_out(pool, _render, one.make, one.dpi, one.has_pdf) for one in drawings}
         _away.update(there)
         try:
             yield
@@ -147,27 +163,3 @@ def ahead(drawings: Collection[Drawing]) -> Iterator[None]:
             for drawing, future in there.items():
                 _away.pop(drawing, None)
                 future.cancel()
-
-
-def _end_with_parent() -> None:
-    """A process that draws would wait for work of one that was killed for ever."""
-    parent = multiprocessing.parent_process()
-
-    def watch() -> None:
-        if parent is not None:
-            parent.join()
-            os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-@contextmanager
-def _nothing_run_first() -> Iterator[None]:
-    """A process that is started in the block does not run this one's main module before it begins:
-    of a user's script that would be all of it, again."""
-    main = sys.modules["__main__"]
-    sys.modules["__main__"] = ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main

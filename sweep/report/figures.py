@@ -93,10 +93,10 @@ def study_figures(study: StudySummary, search: Search, canvas: Canvas | None = N
 def study_drawings(study: StudySummary, search: Search) -> dict[str, Drawing]:
     """`study_figures`, with all that they depend on."""
     shows = {
-        "study": study.as_json(),
+        "results": [result.model_dump(mode="json") for result in study.results],
+        "verdict": asdict(study.verdict),
         "eye": study.eye,
         "options": asdict(study.options),
-        "curves": [[one.model_dump() for one in result.curve] for result in study.results],
         "search": search.model_dump(),
     }
     figures = study_figures(study, search)

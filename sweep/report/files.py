@@ -13,7 +13,7 @@ from search_spaces.settings import text_of
 from sweep.analysis.onset import NUMBERS
 from sweep.analysis.study import StudySummary
 from sweep.analysis.summary import SweepSummary
-from sweep.report.drawn import Drawing, write_figures
+from sweep.report.drawn import Drawing, ahead, undrawn, write_figures
 from sweep.report.factors import by_factors, factor_heads, is_number
 from sweep.report.figures import name_of, overview_drawings, study_drawings
 from sweep.report.gallery import Pictures, gallery_drawing
@@ -71,22 +71,25 @@ def write_report(
     directory: Path,
     pictures: Pictures | None = None,
     tell: Callable[[str], None] = log.warning,
+    meanwhile: Callable[[], None] = lambda: None,
 ) -> Path:
     """Writes index.html, report.json, trials.csv, LaTeX tables and the figures (PNG and PDF) into
     `directory`; returns the page's path. `pictures`: where those of the galleries come from, one of
     each study, if they may be shown. `tell`: is given a line for each file that had to be passed
-    over.
+    over. `meanwhile`: is done when the first figures are being drawn.
 
     A file appears under its name when it is complete, the page last; a figure is drawn again only if
     what it shows has changed. The same summary gives the same bytes. Raises OSError.
     """
     files = Storage(str(directory))
-    drawings, damaged = _drawings(summary, pictures)
+    drawings, damaged = _study_drawings(summary, pictures)
     for line in damaged:
         tell(f"passed over: {line}")
     if damaged:  # else what it has worked out is kept
         summary = replace(summary, damaged=[*summary.damaged, *damaged])
-    images = write_figures(files, drawings)
+    with ahead(undrawn(files, drawings).values()):  # while all else is worked out
+        meanwhile()
+        images = write_figures(files, overview_drawings(summary) | drawings)
     files.write_json("report.json", summary.as_json())
     files.write("trials.csv", _csv(summary).encode())
     files.write("contrasts.csv", _dicts(CONTRAST_CSV, contrast_records(summary)).encode())
@@ -99,13 +102,13 @@ def write_report(
     return directory / "index.html"
 
 
-def _drawings(
+def _study_drawings(
     summary: SweepSummary, pictures: Pictures | None
 ) -> tuple[dict[str, Drawing], list[str]]:
     """By name, and a line for every gallery that a damaged file has cost."""
-    drawings = overview_drawings(summary)
+    drawings: dict[str, Drawing] = {}
     galleries: dict[str, Drawing] = {}
-    damaged = []
+    damaged: list[str] = []
     if summary.notes:  # of several sweeps, whose own reports show each study
         return drawings, []
     for number, study in enumerate(summary.studies, 1):

@@ -32,10 +32,15 @@ MOST_GALLERIES = 100  # that are read before they are wanted: of images of 96 pi
 
 
 def sync(
-    summary: SweepSummary, storage: Storage, destination: Destination, live: bool = False
+    summary: SweepSummary,
+    storage: Storage,
+    destination: Destination,
+    live: bool = False,
+    meanwhile: Callable[[], None] = lambda: None,
 ) -> None:
     """Makes MLflow agree with the results; doing it again changes nothing. `live`: whether a driver
-    is at work meanwhile.
+    is at work. `meanwhile`: is done before MLflow is asked, when figures of a new database are being
+    drawn.
 
     Raises UserError if MLflow can't be reached, or, when all the rest is written, if it has refused
     some of it.
@@ -43,14 +48,17 @@ def sync(
     prepare_environment()
     file = file_of(destination.uri)
     if file is None or file.exists():
+        meanwhile()
         with _told_to_user(destination):
             SweepView(summary.space, storage, destination).sync(summary, live)
         return
     # a new database lacks everything: it is drawn while MLflow is imported and makes its tables
     content = _content(summary.space, storage, destination)
     drawings = _undrawn(content, summary, live, lambda page: True)
-    with ahead(drawings), _told_to_user(destination):
-        SweepView(summary.space, storage, destination).write(summary, live)
+    with ahead(drawings):
+        meanwhile()
+        with _told_to_user(destination):
+            SweepView(summary.space, storage, destination).write(summary, live)
 
 
 @contextmanager

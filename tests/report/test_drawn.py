@@ -1,6 +1,8 @@
 """Figures are drawn once, when what they show has changed, and by several processes."""
 
+import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -13,6 +15,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from sweep.analysis.study import StudySummary
+from sweep.report import drawn, hands
 from sweep.report.drawn import DRAWN, Drawing, ahead, rendered
 from sweep.report.files import write_report
 from sweep.report.study_figures import study_figure
@@ -67,11 +70,76 @@ def test_what_no_process_has_begun_is_drawn_here(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr("sweep.report.drawn.FEW", 1)
     monkeypatch.setattr("joblib.cpu_count", lambda: 2)
-    monkeypatch.setattr("sweep.report.drawn.ProcessPoolExecutor", Sleepy)
+    monkeypatch.setattr("sweep.report.hands.ProcessPoolExecutor", Sleepy)
     one, other = (Drawing("study", partial(Figure, (1, 1)), {"emm": emm}) for emm in (1.5, 2.5))
     with ahead([one, other]):
         assert rendered(one)[0].startswith(b"\x89PNG")
     assert rendered(other)[1].startswith(b"%PDF"), "afterwards nothing is waited for"
+
+
+@pytest.mark.parametrize("is_sound", [True, False])
+def test_what_is_wanted_last_is_drawn_here_while_another_process_is_at_the_first(
+    monkeypatch: pytest.MonkeyPatch, is_sound: bool
+) -> None:
+    """And an error is told to who wants the figure that it is of."""
+    there: Future[Any] = Future()
+    there.set_running_or_notify_cancel()
+    made: list[str] = []
+
+    def draw(name: str) -> Figure:
+        made.append(name)
+        if name == "third":  # by now the other process has done it
+            there.set_result((b"png", b"pdf"))
+        if name == "last" and not is_sound:
+            raise ValueError("it can't be drawn")
+        return Figure((1, 1))
+
+    names = ("first", "second", "third", "last")
+    wanted = {name: Drawing("study", partial(draw, name), (name, is_sound)) for name in names}
+    away = {wanted["first"]: there, **{wanted[name]: Future[Any]() for name in names[1:]}}
+    monkeypatch.setattr("sweep.report.drawn._away", away)
+    assert rendered(wanted["first"]) == (b"png", b"pdf")
+    assert made == ["last", "third"]
+    rendered(wanted["third"])
+    rendered(wanted["second"])
+    assert made == ["last", "third", "second"], "each once"
+    if is_sound:
+        rendered(wanted["last"])
+    else:
+        with pytest.raises(ValueError, match="it can't be drawn"):
+            rendered(wanted["last"])
+    assert len(made) == 3
+
+
+def test_a_process_that_was_begun_early_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sweep.report.drawn.FEW", 1)
+    monkeypatch.setattr("joblib.cpu_count", lambda: 2)
+    with hands.begun_early(True):
+        (before,) = multiprocessing.active_children()
+        with ahead([Drawing("study", partial(Figure, (1, 1)), "early")]):
+            (future,) = drawn._away.values()
+            assert future.result()[0].startswith(b"\x89PNG")
+            assert [one.pid for one in multiprocessing.active_children()] == [before.pid]
+        assert before.is_alive(), "there may be more to draw"
+    assert not before.is_alive()
+    with hands.begun_early(False):
+        assert multiprocessing.active_children() == []
+
+
+def test_figures_are_being_drawn_while_the_rest_is_worked_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sweep.report.drawn.FEW", 1)
+    monkeypatch.setattr("joblib.cpu_count", lambda: 2)
+    told: list[str] = []
+
+    def look() -> None:
+        told.extend(one.kind for one in drawn._away)
+
+    shown = sweep_of(study("a", VERDICTS["searching"], curve("a", 36.0, (20, 40, 80))))
+    write_report(shown, tmp_path, meanwhile=look)
+    assert told == ["study"]
+    assert drawn._away == {}
 
 
 def test_a_figure_is_drawn_once_for_all_who_show_it() -> None:
@@ -108,7 +176,7 @@ def test_other_processes_draw_the_same(
     studies = [study("a", VERDICTS["searching"], curve("a", 35.0, (20, 40, 80)))]
     write_report(sweep_of(*studies), tmp_path / "here")
     monkeypatch.setattr("sweep.report.drawn.FEW", 1)
-    monkeypatch.setattr("sweep.report.drawn.ProcessPoolExecutor", Pool)
+    monkeypatch.setattr("sweep.report.hands.ProcessPoolExecutor", Pool)
     rendered.cache_clear()
     write_report(sweep_of(*studies), tmp_path / "there")
     assert len(drawn_there) == len(list((tmp_path / "there").glob("*.pdf"))) == 3
@@ -155,6 +223,42 @@ def test_what_draws_runs_no_script_of_the_users_again_and_ends_with_it(tmp_path:
     assert processes
     assert not left
     script.communicate()
+
+
+INTERRUPTED = """
+import time
+from functools import partial
+
+import joblib
+from matplotlib.figure import Figure
+
+from sweep.report import drawn
+
+drawn.FEW, joblib.cpu_count = 1, lambda: 2
+big = [drawn.Drawing("study", partial(Figure, (1, 1), label=bytes(999_999)), n) for n in range(9)]
+with drawn.ahead(big):
+    print("drawing", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_ctrl_c_while_figures_are_drawn_ends_all(tmp_path: Path) -> None:
+    """What is to be drawn is more than a pipe holds: whoever writes waits for a reader, for ever if
+    that one was ended."""
+    (tmp_path / "script.py").write_text(INTERRUPTED)
+    script = subprocess.Popen(
+        [sys.executable, str(tmp_path / "script.py")],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert script.stdout is not None
+    assert script.stdout.readline() == "drawing\n"
+    os.killpg(script.pid, signal.SIGINT)  # as a terminal does
+    _, told = script.communicate(timeout=60)
+    assert told.count("KeyboardInterrupt") == 1, "of the script alone"
 
 
 LEFT_DRAWING = """
