@@ -80,6 +80,7 @@ def report(
     by side, with the contrasts across them."""
     from sweep.cli.options import parse_k
     from sweep.report.hands import begun_early
+    from sweep.store.files import SWEEP
     from sweep.store.lone_trials import holds_lone_trials
     from sweep.store.places import place
 
@@ -96,8 +97,9 @@ def report(
     if lone:
         _report_lone_trials(here, out, as_json)
         return
-    is_new = not as_json and is_alone and here.views and not (here.views / "report").exists()
-    with begun_early(bool(is_new)):
+    has_report = here.views is None or (here.views / "report").exists()
+    is_new = not as_json and is_alone and not has_report and here.storage.exists(SWEEP)
+    with begun_early(is_new):
         _report_sweeps(directories, places, chosen, out, as_json)
 
 
@@ -183,6 +185,7 @@ def sync(
 ) -> None:
     """Rebuilds Optuna's database and MLflow's runs from the results."""
     from sweep.report.hands import begun_early
+    from sweep.store.files import SWEEP
     from sweep.store.places import place
     from sweep.tracking.place import DATABASE, check_tracking, why_unreachable
 
@@ -199,8 +202,9 @@ def sync(
         raise UserError(
             "--tracking-uri: say which MLflow server, since the sweep has no local directory"
         )
-    is_new = here.views and tracking_uri is None and not (here.views / DATABASE).exists()
-    with begun_early(bool(is_new)):
+    has_database = here.views is None or (here.views / DATABASE).exists()
+    is_new = tracking_uri is None and not has_database and here.storage.exists(SWEEP)
+    with begun_early(is_new):
         _sync(here, tracking_uri)
 
 

@@ -404,15 +404,19 @@ def _show(run: "Run", report: Path | None, quiet: bool, shows_table: bool) -> No
     from sweep.report.table import print_table, result_table
 
     summary, terminal = run.summary(), console()
-    if shows_table and quiet:
-        show(result_table(summary))
-    elif shows_table:
-        print_table(summary, terminal, report)
+
+    def show_table() -> None:
+        if shows_table and quiet:
+            show(result_table(summary))
+        elif shows_table:
+            print_table(summary, terminal, report)
+
     if report is None:
+        show_table()
         page = f"emm report {shlex.quote(run.storage.shown)} writes it"
     else:
-        pictures = pictures_of(summary.space, run.storage)
-        page = shown(write_report(summary, report, pictures, _say_nothing if quiet else say))
+        pictures, tell = pictures_of(summary.space, run.storage), _say_nothing if quiet else say
+        page = shown(write_report(summary, report, pictures, tell, show_table))
     if not quiet:
         terminal.print(f"report: {page}", soft_wrap=True, highlight=False)
     failed = failed_line(summary)

@@ -19,6 +19,7 @@ from sweep.report.hands import count, hand_out, hands
 from sweep.report.style import DPI, as_pdf, as_png
 from trainables.config.identity import key_of
 from trainables.errors import DamagedFile
+from trainables.measure import r_mem
 from trainables.progress import each
 from trainables.storage import Storage
 
@@ -56,6 +57,7 @@ Rendered = tuple[bytes, bytes]  # PNG, PDF (empty if it is not wanted)
 
 
 _away: dict[Drawing, Future[Rendered]] = {}  # what other processes have been told to draw
+_changing = threading.Lock()  # held where it is looked at and changed by what was seen
 
 
 @lru_cache(maxsize=32)
@@ -79,13 +81,16 @@ def _draw_until(future: Future[Rendered]) -> None:
     for drawing, waiting in reversed(list(_away.items())):
         if future.done():
             return
-        if waiting.cancel():
-            drawn: Future[Rendered] = Future()
-            try:
-                drawn.set_result(_here(drawing))
-            except Exception as error:  # noqa: BLE001  of that figure alone, for whoever wants it
-                drawn.set_exception(error)
+        drawn: Future[Rendered] = Future()
+        drawn.set_running_or_notify_cancel()
+        with _changing:  # another thread may want it by now, or nobody any more
+            if _away.get(drawing) is not waiting or not waiting.cancel():
+                continue
             _away[drawing] = drawn
+        try:
+            drawn.set_result(_here(drawing))
+        except Exception as error:  # noqa: BLE001  of that figure alone, for whoever wants it
+            drawn.set_exception(error)
 
 
 def _here(drawing: Drawing) -> Rendered:
@@ -110,8 +115,11 @@ def _render(make: Callable[[], Figure], dpi: int, has_pdf: bool) -> Rendered:
 
 @cache
 def _drawn_by() -> str:
-    """Another version of this room, or of matplotlib, may draw the same otherwise."""
-    code = [path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py"))]
+    """Another version of what works out figures and draws them, or of matplotlib, may draw the same
+    otherwise."""
+    here, measure = Path(__file__).parent, Path(r_mem.__file__).parent
+    rooms = (here, here.parent / "analysis", here.parent / "search", measure)
+    code = [path.read_bytes() for room in rooms for path in sorted(room.glob("*.py"))]
     return hashlib.sha256(b"".join([*code, matplotlib.__version__.encode()])).hexdigest()
 
 
@@ -154,12 +162,22 @@ def ahead(drawings: Collection[Drawing]) -> Iterator[None]:
     if len(drawings) < FEW or count() < 1:
         yield
         return
+    there: dict[Drawing, Future[Rendered]] = {}
     with hands() as pool:
-        there = {one: hand_out(pool, _render, one.make, one.dpi, one.has_pdf) for one in drawings}
-        _away.update(there)
+        try:
+            for one in drawings:
+                there[one] = hand_out(pool, _render, one.make, one.dpi, one.has_pdf)
+                _away[one] = there[one]
+        except BrokenExecutor as error:  # it was killed before it drew anything
+            log.warning("all figures are drawn here: %s", error)
         try:
             yield
         finally:
-            for drawing, future in there.items():
-                _away.pop(drawing, None)
-                future.cancel()
+            _take_back(there)
+
+
+def _take_back(there: Mapping[Drawing, Future[Rendered]]) -> None:
+    for drawing, future in there.items():
+        with _changing:
+            _away.pop(drawing, None)
+        future.cancel()

@@ -12,8 +12,8 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import Executor, Future, InvalidStateError, ProcessPoolExecutor
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from multiprocessing import resource_tracker
 from types import ModuleType
@@ -25,6 +25,7 @@ T = TypeVar("T")
 MOST = 8  # of them: each imports what draws, for a second
 
 _early: list[Executor] = []
+_handing = threading.Lock()  # one thread at a time changes what a process begins with
 
 
 def count() -> int:
@@ -71,15 +72,30 @@ def hand_out(pool: Executor, call: Callable[P, T], *args: P.args, **kwargs: P.kw
     """As `submit`. A process that this begins hears no Ctrl-C, which would leave this one waiting for
     somebody to read its orders; and it does not run the main module of this one first: of a user's
     script that would be all of it, again."""
-    resource_tracker.ensure_running()  # which lets the signal through when it has begun
-    main = sys.modules["__main__"]
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    sys.modules["__main__"] = ModuleType("__main__")
-    try:
-        return pool.submit(call, *args, **kwargs)
-    finally:
-        sys.modules["__main__"] = main
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    with _handing:
+        resource_tracker.ensure_running()  # which lets the signal through when it has begun
+        main = sys.modules["__main__"]
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        sys.modules["__main__"] = ModuleType("__main__")
+        try:
+            future = pool.submit(call, *args, **kwargs)
+        finally:
+            sys.modules["__main__"] = main
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    _hear_of_a_break(future)
+    return future
+
+
+def _hear_of_a_break(future: Future[T]) -> None:
+    """Also when it was cancelled: else, where a process is killed, Python 3.11 stops at the first that
+    was, before it lets go of the pipe that this process then waits for at its end."""
+    tell = future.set_exception
+
+    def told(error: BaseException | None) -> None:
+        with suppress(InvalidStateError):
+            tell(error)
+
+    future.set_exception = told  # type: ignore[method-assign, assignment]
 
 
 def _begin(*threshold: int) -> None:

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,7 @@ from matplotlib.figure import Figure
 
 from sweep.analysis.study import StudySummary
 from sweep.report import drawn, hands
-from sweep.report.drawn import DRAWN, Drawing, ahead, rendered
+from sweep.report.drawn import DRAWN, Drawing, _take_back, ahead, rendered
 from sweep.report.files import write_report
 from sweep.report.study_figures import study_figure
 from tests.summaries import VERDICTS, curve, study, sweep_of
@@ -109,6 +110,69 @@ def test_what_is_wanted_last_is_drawn_here_while_another_process_is_at_the_first
         with pytest.raises(ValueError, match="it can't be drawn"):
             rendered(wanted["last"])
     assert len(made) == 3
+
+
+def test_what_nobody_wants_any_more_is_not_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another thread gives up its figures while this one draws in place of waiting."""
+    there: Future[Any] = Future()
+    there.set_running_or_notify_cancel()
+    made: list[str] = []
+
+    def draw(name: str) -> Figure:
+        made.append(name)
+        _take_back({wanted["second"]: away[wanted["second"]]})
+        there.set_result((b"png", b"pdf"))
+        return Figure((1, 1))
+
+    names = ("first", "second", "last")
+    wanted = {name: Drawing("study", partial(draw, name), (name, "given up")) for name in names}
+    away = {wanted["first"]: there, **{wanted[name]: Future[Any]() for name in names[1:]}}
+    monkeypatch.setattr("sweep.report.drawn._away", away)
+    rendered(wanted["first"])
+    assert made == ["last"]
+    assert list(away) == [wanted["last"]]
+
+
+def test_an_early_process_that_is_killed_costs_no_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("sweep.report.drawn.FEW", 1)
+    monkeypatch.setattr("joblib.cpu_count", lambda: 2)
+    with hands.begun_early(True):
+        (process,) = multiprocessing.active_children()
+        process.kill()
+        process.join()
+        time.sleep(0.5)  # until the pool knows
+        studies = [study("a", VERDICTS["searching"], curve("a", 37.0, (20, 40, 80)))]
+        write_report(sweep_of(*studies), tmp_path)
+    assert len(list(tmp_path.glob("*.pdf"))) == 3
+    assert "all figures are drawn here" in caplog.text
+
+
+def test_threads_that_hand_out_at_once_leave_the_main_module_as_it_was() -> None:
+    class Slow(ThreadPoolExecutor):
+        def submit(self, *_: Any) -> Any:
+            time.sleep(0.02)
+            return Future()
+
+    main = sys.modules["__main__"]
+    with Slow() as pool, ThreadPoolExecutor() as threads:
+        list(threads.map(lambda _: [hands.hand_out(pool, print) for _ in range(5)], range(4)))
+    assert sys.modules["__main__"] is main
+
+
+@pytest.mark.parametrize("module", ["sweep/search/belief.py", "trainables/measure/r_mem.py"])
+def test_a_figure_is_drawn_again_by_code_that_works_out_something_else(
+    module: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = Path.read_bytes
+
+    def changed(path: Path) -> bytes:
+        return whole(path) + (b"# more" if str(path).endswith(module) else b"")
+
+    before = drawn._drawn_by.__wrapped__()
+    monkeypatch.setattr(Path, "read_bytes", changed)
+    assert drawn._drawn_by.__wrapped__() != before
 
 
 def test_a_process_that_was_begun_early_draws(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -219,7 +283,7 @@ def test_what_draws_runs_no_script_of_the_users_again_and_ends_with_it(tmp_path:
     assert [script.stdout.readline() for _ in range(2)] == ["begun\n", "4\n"]
     processes = psutil.Process(script.pid).children(recursive=True)
     script.kill()
-    _, left = psutil.wait_procs(processes, timeout=60)
+    _, left = psutil.wait_procs(processes, timeout=40)
     assert processes
     assert not left
     script.communicate()
@@ -257,8 +321,38 @@ def test_a_ctrl_c_while_figures_are_drawn_ends_all(tmp_path: Path) -> None:
     assert script.stdout is not None
     assert script.stdout.readline() == "drawing\n"
     os.killpg(script.pid, signal.SIGINT)  # as a terminal does
-    _, told = script.communicate(timeout=60)
+    _, told = script.communicate(timeout=40)
     assert told.count("KeyboardInterrupt") == 1, "of the script alone"
+
+
+KILLED = """
+import time
+from functools import partial
+
+import joblib
+import psutil
+from matplotlib.figure import Figure
+
+from sweep.report import drawn
+
+drawn.FEW, joblib.cpu_count = 1, lambda: 2
+big = [drawn.Drawing("study", partial(Figure, (1, 1), label=bytes(999_999)), n) for n in range(9)]
+with drawn.ahead(big):
+    time.sleep(0.05)
+    for process in psutil.Process().children():
+        if "spawn_main" in " ".join(process.cmdline()):
+            process.kill()
+    print(len([drawn.rendered(one) for one in big]), flush=True)
+"""
+
+
+def test_a_process_that_is_killed_amid_its_orders_keeps_nobody_waiting(tmp_path: Path) -> None:
+    """Most of which are taken back; what is not is more than a pipe holds."""
+    (tmp_path / "script.py").write_text(KILLED)
+    command = [sys.executable, str(tmp_path / "script.py")]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=40)
+    assert (ended.stdout, ended.returncode) == ("9\n", 0), ended.stderr
 
 
 LEFT_DRAWING = """
