@@ -290,6 +290,7 @@ def test_what_draws_runs_no_script_of_the_users_again_and_ends_with_it(tmp_path:
 
 
 INTERRUPTED = """
+import signal
 import time
 from functools import partial
 
@@ -298,11 +299,13 @@ from matplotlib.figure import Figure
 
 from sweep.report import drawn
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # as where no shell has it ignored
 drawn.FEW, joblib.cpu_count = 1, lambda: 2
 big = [drawn.Drawing("study", partial(Figure, (1, 1), label=bytes(999_999)), n) for n in range(9)]
 with drawn.ahead(big):
     print("drawing", flush=True)
-    time.sleep(60)
+    for _ in range(600):  # a signal just before a sleep would not end it
+        time.sleep(0.1)
 """
 
 
