@@ -37,10 +37,8 @@ def count() -> int:
 
 @contextmanager
 def begun_early(is_wanted: bool) -> Iterator[None]:
-    """Meanwhile a first one imports what draws, so that it has done so when it is given something.
-
-    Nothing that this process imports for it: this stands before imports.
-    """
+    """A first one imports what draws while this process, in the block, does its own imports and
+    reads; `hands` gives it there."""
     if not is_wanted or _early or count() < 1:
         yield
         return
