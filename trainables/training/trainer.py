@@ -27,6 +27,7 @@ from trainables.diffusion.denoiser import (
 )
 from trainables.diffusion.sampling import draw_latents, from_uint8, sample
 from trainables.errors import TrialFailed
+from trainables.training.memory import keep_freed
 from trainables.training.noise import FixedNoise
 from trainables.training.order import Order
 from trainables.training.team import ALONE, Ranks
@@ -67,6 +68,7 @@ class Trainer:
         self.recipe = configuration.trainer
         self.law, self.seed, self.device = configuration.diffusion, seed, device
         set_precision(self.recipe.precision, device)
+        keep_freed(device)
         self.images, self.labels = images.to(device), None if labels is None else labels.to(device)
         # tries all convolutions there are: 48 s for a width of 128 (compiled, some minutes), and 1.4
         # × the speed in fp32
