@@ -30,7 +30,7 @@ torch.set_num_threads(1)
 images = torch.as_tensor(load(DIGITS.data).images[:24])
 configuration = with_fields(DIGITS, {{"network.width": int(sys.argv[1])}})
 trainer = Trainer(configuration, images, 0, torch.device("cpu"))
-step = 64 / trainer.total
+step = DIGITS.trainer.batch / trainer.total
 trainer.train_until(20 * step)
 if sys.argv[2:]:
     trainer.sample(list(range(500)), DIGITS_MEASUREMENT)
